@@ -1,0 +1,334 @@
+//! Every way Tollgate says no: status, type, code, sentence, metric label.
+//!
+//! This is the one place that words a refusal. Not decided here: when to refuse.
+
+use crate::answer::{Answer, JSON};
+use serde::Serialize;
+use std::time::Duration;
+
+/// A refusal, with the facts its sentence needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// Method and path are no endpoint of ours.
+    UnknownEndpoint,
+    /// No API key was sent.
+    MissingCredential,
+    /// A credential header was sent twice, or two that differ.
+    AmbiguousCredential,
+    /// The key belongs to no client.
+    UnknownCredential,
+    /// The body is absent or has no `model` where one is needed.
+    MissingField(&'static str),
+    /// The client may not use this model, or there is none of this name: the two look alike.
+    ModelNotAllowed(String),
+    /// The body is longer than the client may send.
+    BodyTooLarge {
+        /// The most that is allowed.
+        bytes_max: usize,
+    },
+    /// The body is not JSON; where, and what was expected there.
+    InvalidJson(String),
+    /// The body is JSON, but no object.
+    NotAnObject,
+    /// A field we act on stands twice, or is written so that readers may differ about it.
+    AmbiguousField {
+        /// The field, as it should be written.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: Ambiguity,
+    },
+    /// A field we act on has a value of the wrong kind.
+    InvalidField {
+        /// The field.
+        field: &'static str,
+        /// What would have been right, as in `must be …`.
+        expected: &'static str,
+    },
+    /// A value above what the client's policy allows.
+    AboveMax {
+        /// The field.
+        field: &'static str,
+        /// The most that is allowed.
+        max: u32,
+        /// What was asked.
+        asked: u32,
+    },
+    /// Two fields that exclude each other.
+    Exclusive(&'static str, &'static str),
+    /// The client's token budget does not have this much now.
+    TokensExhausted {
+        /// The limit that is spent.
+        limit: TokenRate,
+        /// Tokens this request may cost.
+        needed: u64,
+        /// Tokens that are there.
+        remaining: u64,
+        /// After exactly this long there will be enough.
+        wait: Duration,
+    },
+    /// The request may cost more than the client's budget ever holds.
+    NeverFits {
+        /// The limit that is too small.
+        limit: TokenRate,
+        /// Tokens this request may cost.
+        needed: u64,
+    },
+    /// Every backend that could serve the model has asked for a pause.
+    BackendsThrottled {
+        /// Until the first of them is back.
+        wait: Duration,
+    },
+    /// The store that holds the budgets did not answer, and the configuration says to refuse then.
+    StoreUnavailable,
+    /// An attempt went to a cluster that was not among the candidates.
+    Unplanned,
+    /// A callback came when none was due: a fault of ours, or of Envoy's.
+    OutOfTurn,
+    /// Envoy itself answered in place of a backend.
+    Proxy {
+        /// With this status.
+        status: u16,
+    },
+}
+
+/// How a field can be read in two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ambiguity {
+    /// It stands twice.
+    Duplicate,
+    /// Its name has escapes or other letter case.
+    Disguised,
+}
+
+/// A rate of tokens, for a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenRate {
+    /// How many.
+    pub tokens: u32,
+    /// In which period.
+    pub per: &'static str,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    message: &'a str,
+    r#type: &'a str,
+    param: Option<&'a str>,
+    code: &'a str,
+}
+
+/// What a client can do about a refusal.
+enum Retry {
+    /// The same request will be refused again.
+    Never,
+    /// It will be admitted after this long.
+    After(Duration),
+    /// Nobody knows: the client's own back-off decides.
+    Open,
+}
+
+const BAD_REQUEST: &str = "invalid_request_error";
+const AUTHENTICATION: &str = "authentication_error";
+const PERMISSION: &str = "permission_error";
+const RATE_LIMIT: &str = "rate_limit_error";
+const SERVER: &str = "server_error";
+
+impl Denial {
+    /// Status, OpenAI `type`, OpenAI `code`. A denial without a row does not compile.
+    const fn row(&self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::UnknownEndpoint => (404, BAD_REQUEST, "unknown_url"),
+            Self::MissingCredential => (401, AUTHENTICATION, "missing_api_key"),
+            Self::AmbiguousCredential => (401, AUTHENTICATION, "ambiguous_api_key"),
+            Self::UnknownCredential => (401, AUTHENTICATION, "invalid_api_key"),
+            Self::MissingField(_) => (400, BAD_REQUEST, "missing_required_parameter"),
+            Self::ModelNotAllowed(_) => (403, PERMISSION, "model_not_allowed"),
+            Self::BodyTooLarge { .. } => (413, BAD_REQUEST, "request_too_large"),
+            Self::InvalidJson(_) | Self::NotAnObject => (400, BAD_REQUEST, "invalid_json"),
+            Self::AmbiguousField { .. } => (400, BAD_REQUEST, "ambiguous_parameter"),
+            Self::InvalidField { .. } => (400, BAD_REQUEST, "invalid_type"),
+            Self::AboveMax { .. } => (400, BAD_REQUEST, "parameter_above_maximum"),
+            Self::Exclusive(..) => (400, BAD_REQUEST, "mutually_exclusive_parameters"),
+            Self::TokensExhausted { .. } => (429, RATE_LIMIT, "rate_limit_exceeded"),
+            Self::NeverFits { .. } => (429, RATE_LIMIT, "request_exceeds_limit"),
+            Self::BackendsThrottled { .. } => (429, RATE_LIMIT, "backends_throttled"),
+            Self::StoreUnavailable => (503, SERVER, "store_unavailable"),
+            Self::Unplanned => (503, SERVER, "backend_not_permitted"),
+            Self::OutOfTurn => (500, SERVER, "internal_error"),
+            Self::Proxy { status: 413 } => (413, BAD_REQUEST, "request_too_large"),
+            Self::Proxy { status: 504 } => (504, SERVER, "backend_timeout"),
+            Self::Proxy { status: 503 } => (503, SERVER, "backend_unavailable"),
+            Self::Proxy { status } if *status >= 500 => (*status, SERVER, "proxy_error"),
+            Self::Proxy { status } => (*status, BAD_REQUEST, "proxy_error"),
+        }
+    }
+
+    /// The `code` of the error, which is also the metrics' and the access log's word for this outcome.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.row().2
+    }
+
+    /// The field that is at fault.
+    const fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::MissingField(field)
+            | Self::AmbiguousField { field, .. }
+            | Self::InvalidField { field, .. }
+            | Self::AboveMax { field, .. }
+            | Self::Exclusive(field, _) => Some(field),
+            Self::ModelNotAllowed(_) => Some("model"),
+            _ => None,
+        }
+    }
+
+    const fn retry(&self) -> Retry {
+        match self {
+            Self::TokensExhausted { wait, .. } | Self::BackendsThrottled { wait } => Retry::After(*wait),
+            Self::StoreUnavailable | Self::Proxy { .. } => Retry::Open,
+            _ => Retry::Never,
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::UnknownEndpoint => "This path and method are not served here.".to_owned(),
+            Self::MissingCredential => {
+                "No API key was sent. Send it as `api-key: KEY` or as `Authorization: Bearer KEY`.".to_owned()
+            }
+            Self::AmbiguousCredential => "More than one API key was sent. Send one.".to_owned(),
+            Self::UnknownCredential => "The API key is not known here.".to_owned(),
+            Self::MissingField(field) => format!("The request has no `{field}`."),
+            Self::ModelNotAllowed(model) => {
+                format!("The model `{model}` does not exist, or this client may not use it.")
+            }
+            Self::BodyTooLarge { bytes_max } => {
+                format!("The request body is longer than {bytes_max} bytes, the most this client may send.")
+            }
+            Self::InvalidJson(problem) => format!("The request body is not valid JSON: {problem}."),
+            Self::NotAnObject => "The request body must be a JSON object.".to_owned(),
+            Self::AmbiguousField { field, problem: Ambiguity::Duplicate } => {
+                format!("`{field}` stands more than once in the request.")
+            }
+            Self::AmbiguousField { field, problem: Ambiguity::Disguised } => {
+                format!("`{field}` must be written plainly: lower case, without escapes.")
+            }
+            Self::InvalidField { field, expected } => format!("`{field}` must be {expected}."),
+            Self::AboveMax { field, max, asked } => {
+                format!("`{field}` is {asked}, but this client's policy allows at most {max}.")
+            }
+            Self::Exclusive(one, other) => format!("`{one}` and `{other}` cannot both be set."),
+            Self::TokensExhausted { limit, needed, remaining, wait } => format!(
+                "This client's limit of {} tokens per {} is reached: the request may cost {needed}, {remaining} \
+                 are left. Try again in {}.",
+                limit.tokens,
+                limit.per,
+                seconds(*wait),
+            ),
+            Self::NeverFits { limit, needed } => format!(
+                "The request may cost {needed} tokens, more than this client's limit of {} per {}. Ask for fewer \
+                 completion tokens or send a shorter prompt.",
+                limit.tokens, limit.per,
+            ),
+            Self::BackendsThrottled { wait } => {
+                format!("Every backend for this model is at its limit. Try again in {}.", seconds(*wait))
+            }
+            Self::StoreUnavailable => "The gateway cannot check this client's budget right now.".to_owned(),
+            Self::Unplanned => "The gateway chose no backend for this attempt.".to_owned(),
+            Self::OutOfTurn => "The gateway lost track of this request.".to_owned(),
+            Self::Proxy { status: 413 } => "The request body is longer than the gateway takes.".to_owned(),
+            Self::Proxy { status: 504 } => "The backend did not answer in time.".to_owned(),
+            Self::Proxy { status: 503 } => "No backend for this model could be reached.".to_owned(),
+            Self::Proxy { .. } => "The gateway could not complete this request.".to_owned(),
+        }
+    }
+
+    /// The whole refusal as the client gets it.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let (status, r#type, code) = self.row();
+        let message = self.sentence();
+        let error = Error { message: &message, r#type, param: self.param(), code };
+        // Writing strings to memory cannot fail; an empty body would still carry the status.
+        let body = serde_json::to_vec(&Body { error }).unwrap_or_default();
+        let mut headers = vec![(JSON.0, JSON.1.to_owned())];
+        match self.retry() {
+            // OpenAI's SDKs read this before they look at the status.
+            Retry::Never => headers.push(("x-should-retry", "false".to_owned())),
+            Retry::After(wait) => headers.extend(retry_after(wait)),
+            Retry::Open => {}
+        }
+        Answer { status, headers, body }
+    }
+}
+
+/// `retry-after-ms` is exact; `retry-after` has whole seconds only. Both are rounded up: waiting them is enough.
+fn retry_after(wait: Duration) -> [(&'static str, String); 2] {
+    let wait_ms = wait.as_nanos().div_ceil(1_000_000);
+    [("retry-after", wait_ms.div_ceil(1000).to_string()), ("retry-after-ms", wait_ms.to_string())]
+}
+
+fn seconds(wait: Duration) -> String {
+    let tenths = wait.as_nanos().div_ceil(100_000_000);
+    format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[track_caller]
+    fn check(denial: &Denial, status: u16, headers: &[(&str, &str)], body: &str) {
+        let answer = denial.answer();
+        assert_eq!(answer.status, status);
+        let found: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(found, headers);
+        assert_eq!(String::from_utf8(answer.body).unwrap(), body);
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_and_the_bound() {
+        check(
+            &Denial::AboveMax { field: "best_of", max: 1, asked: 20 },
+            400,
+            &[JSON, ("x-should-retry", "false")],
+            r#"{"error":{"message":"`best_of` is 20, but this client's policy allows at most 1.","type":"invalid_request_error","param":"best_of","code":"parameter_above_maximum"}}"#,
+        );
+    }
+
+    #[test]
+    fn what_the_caller_wrote_is_escaped() {
+        check(
+            &Denial::ModelNotAllowed("a\"b\n".to_owned()),
+            403,
+            &[JSON, ("x-should-retry", "false")],
+            r#"{"error":{"message":"The model `a\"b\n` does not exist, or this client may not use it.","type":"permission_error","param":"model","code":"model_not_allowed"}}"#,
+        );
+    }
+
+    #[test]
+    fn the_wait_is_rounded_up_never_down() {
+        check(
+            &Denial::BackendsThrottled { wait: Duration::from_nanos(1_000_000_001) },
+            429,
+            &[JSON, ("retry-after", "2"), ("retry-after-ms", "1001")],
+            r#"{"error":{"message":"Every backend for this model is at its limit. Try again in 1.1 s.","type":"rate_limit_error","param":null,"code":"backends_throttled"}}"#,
+        );
+    }
+
+    #[test]
+    fn a_request_that_can_never_fit_is_not_to_be_retried() {
+        let denial = Denial::NeverFits { limit: TokenRate { tokens: 10, per: "minute" }, needed: 11 };
+        let answer = denial.answer();
+        assert_eq!(answer.status, 429);
+        assert!(answer.headers.contains(&("x-should-retry", "false".to_owned())));
+        assert!(answer.headers.iter().all(|(name, _)| *name != "retry-after"));
+    }
+}

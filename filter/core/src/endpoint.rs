@@ -1,0 +1,244 @@
+//! Which OpenAI operation is this path, and how is it written for a backend?
+//!
+//! All URL styles are accepted from clients; each backend speaks one. Not decided here: whether the client may.
+
+use std::fmt;
+
+/// What an endpoint does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `chat/completions`
+    ChatCompletions,
+    /// `completions`, the older one with `prompt` and `best_of`
+    Completions,
+    /// `embeddings`
+    Embeddings,
+    /// `responses`
+    Responses,
+    /// `models`: which models may be called
+    Models,
+}
+
+impl Operation {
+    const ALL: [Self; 5] =
+        [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses, Self::Models];
+
+    /// The path after the style's prefix.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat/completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::Models => "models",
+        }
+    }
+
+    const fn method(self) -> &'static [u8] {
+        match self {
+            Self::Models => b"GET",
+            _ => b"POST",
+        }
+    }
+
+    /// Whether an answer as a stream carries its usage only when `stream_options` asks for it.
+    #[must_use]
+    pub const fn takes_stream_options(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+}
+
+/// A request's method and path, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint<'a> {
+    /// What is asked.
+    pub operation: Operation,
+    /// The model, where the path names it; the body's `model` is then ignored, as Azure does.
+    pub deployment: Option<&'a str>,
+}
+
+/// Reads method and path (with its query); `None` for what is not an endpoint known here.
+#[must_use]
+pub fn recognise<'a>(method: &[u8], path: &'a [u8]) -> Option<Endpoint<'a>> {
+    let path = std::str::from_utf8(path).ok()?;
+    let path = path.split_once('?').map_or(path, |(path, _query)| path);
+    let (deployment, rest) = if let Some(rest) = path.strip_prefix("/v1/") {
+        (None, rest)
+    } else {
+        let azure = path.strip_prefix("/openai/")?;
+        if let Some(rest) = azure.strip_prefix("v1/") {
+            (None, rest)
+        } else if let Some(rest) = azure.strip_prefix("deployments/") {
+            let (deployment, rest) = rest.split_once('/')?;
+            (Some(deployment), rest)
+        } else {
+            (None, azure)
+        }
+    };
+    let operation = Operation::ALL.into_iter().find(|operation| operation.path() == rest)?;
+    let named = match deployment {
+        // The operations that Azure keeps under a deployment, and those it does not.
+        Some(name) => !name.is_empty() && !matches!(operation, Operation::Responses | Operation::Models),
+        None => true,
+    };
+    (named && method == operation.method()).then_some(Endpoint { operation, deployment })
+}
+
+/// An Azure `api-version`: a date, perhaps a preview.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiVersion {
+    text: String,
+}
+
+impl ApiVersion {
+    /// Takes `YYYY-MM-DD` or `YYYY-MM-DD-preview`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let date = text.strip_suffix("-preview").unwrap_or(text);
+        let shape = date.len() == 10
+            && date.bytes().enumerate().all(|(at, byte)| match at {
+                4 | 7 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            });
+        shape.then(|| Self { text: text.to_owned() })
+    }
+
+    /// Dated versions before 2024-09-01-preview answer `stream_options` with 400.
+    fn takes_stream_options(&self) -> bool {
+        // Dates in this form sort as text.
+        self.text.get(..10) >= Some("2024-09-01")
+    }
+}
+
+impl fmt::Debug for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// How a backend wants to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// `/openai/deployments/{deployment}/{operation}?api-version=…`
+    Azure(ApiVersion),
+    /// `/openai/v1/{operation}`, the model in the body
+    AzureV1,
+    /// `/v1/{operation}`, the model in the body
+    OpenAi,
+}
+
+impl Style {
+    /// The whole path and query for an operation on a deployment.
+    #[must_use]
+    pub fn path(&self, operation: Operation, deployment: &str) -> String {
+        let path = operation.path();
+        match (self, operation) {
+            (Self::Azure(version), Operation::Responses | Operation::Models) => {
+                format!("/openai/{path}?api-version={version:?}")
+            }
+            (Self::Azure(version), _) => {
+                format!("/openai/deployments/{deployment}/{path}?api-version={version:?}")
+            }
+            (Self::AzureV1, _) => format!("/openai/v1/{path}"),
+            (Self::OpenAi, _) => format!("/v1/{path}"),
+        }
+    }
+
+    /// Whether the body's `model` says which deployment is meant.
+    #[must_use]
+    pub fn names_model_in_body(&self, operation: Operation) -> bool {
+        !matches!(self, Self::Azure(_)) || operation == Operation::Responses
+    }
+
+    /// Whether a stream may be asked for its usage.
+    #[must_use]
+    pub fn takes_stream_options(&self) -> bool {
+        match self {
+            Self::Azure(version) => version.takes_stream_options(),
+            Self::AzureV1 | Self::OpenAi => true,
+        }
+    }
+}
+
+/// Whether a name can stand in a path as it is.
+#[must_use]
+pub fn is_path_segment(name: &str) -> bool {
+    !name.is_empty()
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[track_caller]
+    fn check(method: &str, path: &str, expected: Option<(Operation, Option<&str>)>) {
+        let found = recognise(method.as_bytes(), path.as_bytes());
+        assert_eq!(
+            found.map(|endpoint| (endpoint.operation, endpoint.deployment)),
+            expected,
+            "{method} {path}"
+        );
+    }
+
+    #[test]
+    fn every_url_style_is_recognised() {
+        use Operation::*;
+        check("POST", "/v1/chat/completions", Some((ChatCompletions, None)));
+        check("POST", "/v1/completions", Some((Completions, None)));
+        check("POST", "/v1/embeddings?x=1", Some((Embeddings, None)));
+        check("POST", "/v1/responses", Some((Responses, None)));
+        check("GET", "/v1/models", Some((Models, None)));
+        check("POST", "/openai/v1/chat/completions", Some((ChatCompletions, None)));
+        check("POST", "/openai/responses?api-version=2025-03-01-preview", Some((Responses, None)));
+        let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
+        check("POST", path, Some((ChatCompletions, Some("gpt-4o"))));
+    }
+
+    #[test]
+    fn anything_else_is_not() {
+        check("GET", "/v1/chat/completions", None);
+        check("POST", "/v1/models", None);
+        check("POST", "/v2/chat/completions", None);
+        check("POST", "/v1/chat/completions/", None);
+        check("POST", "/v1//chat/completions", None);
+        check("POST", "/V1/chat/completions", None);
+        check("POST", "/openai/deployments//chat/completions", None);
+        check("POST", "/openai/deployments/gpt-4o/responses", None);
+        check("POST", "/openai/deployments/gpt-4o", None);
+        check("POST", "", None);
+        assert_eq!(recognise(b"POST", b"/v1/chat/\xff"), None);
+    }
+
+    #[test]
+    fn each_style_writes_its_own_path() {
+        let azure = Style::Azure(ApiVersion::parse("2024-10-21").unwrap());
+        let chat = Operation::ChatCompletions;
+        assert_eq!(azure.path(chat, "d"), "/openai/deployments/d/chat/completions?api-version=2024-10-21");
+        assert_eq!(azure.path(Operation::Responses, "d"), "/openai/responses?api-version=2024-10-21");
+        assert_eq!(Style::AzureV1.path(chat, "d"), "/openai/v1/chat/completions");
+        assert_eq!(Style::OpenAi.path(chat, "d"), "/v1/chat/completions");
+    }
+
+    #[test]
+    fn an_api_version_is_a_date() {
+        for (text, stream_options) in [
+            ("2024-10-21", Some(true)),
+            ("2024-09-01-preview", Some(true)),
+            ("2024-08-01-preview", Some(false)),
+            ("2024-06-01", Some(false)),
+            ("latest", None),
+            ("2024-1-21", None),
+            ("2024-10-21&x=1", None),
+            ("2024-10-21-beta", None),
+        ] {
+            let found = ApiVersion::parse(text).map(|version| version.takes_stream_options());
+            assert_eq!(found, stream_options, "{text}");
+        }
+    }
+}

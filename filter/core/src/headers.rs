@@ -1,0 +1,66 @@
+//! Which headers end at the gateway?
+//!
+//! Names in lower case, as Envoy has them. Not decided here: what is put in their place.
+
+/// Headers by which a backend tells about itself, or about limits that are not the client's.
+#[must_use]
+pub fn reveals_backend(name: &str) -> bool {
+    const NAMES: [&str; 6] = [
+        "apim-request-id",
+        "azureml-model-session",
+        "azure-openai-deployment-utilization",
+        "openai-organization",
+        "openai-project",
+        "x-envoy-upstream-service-time",
+    ];
+    const PREFIXES: [&str; 4] = ["x-ms-", "x-ratelimit-", "x-rate-limit-", "x-tollgate-"];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Headers of a request that end here: the client's credentials and account, and what only we and Envoy may set. A
+/// compressed answer could not be read, so none is asked for.
+#[must_use]
+pub fn ends_here(name: &str) -> bool {
+    const NAMES: [&str; 4] = ["accept-encoding", "cookie", "openai-organization", "openai-project"];
+    const PREFIXES: [&str; 2] = ["x-tollgate-", "x-envoy-"];
+    NAMES.contains(&name) || is_credential(name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a header is one that clients send credentials in. It ends here: none of them goes to a backend.
+fn is_credential(name: &str) -> bool {
+    matches!(name, "api-key" | "authorization" | "x-api-key" | "proxy-authorization")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn credentials_and_internal_headers_go_no_further() {
+        let ends = [
+            "authorization",
+            "api-key",
+            "x-api-key",
+            "cookie",
+            "x-tollgate-candidates",
+            "x-envoy-max-retries",
+        ];
+        assert!(ends.into_iter().all(ends_here));
+        let passes = ["content-type", "user-agent", "x-request-id", "api-keys", ":path"];
+        assert!(!passes.into_iter().any(ends_here));
+    }
+
+    #[test]
+    fn what_tells_of_the_backend_is_not_told_to_the_client() {
+        let reveals =
+            ["x-ms-region", "apim-request-id", "x-ratelimit-remaining-tokens", "x-ms-deployment-name"];
+        assert!(reveals.into_iter().all(reveals_backend));
+        assert!(
+            !["content-type", "retry-after", "retry-after-ms", "x-request-id"]
+                .into_iter()
+                .any(reveals_backend)
+        );
+    }
+}

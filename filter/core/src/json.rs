@@ -1,0 +1,357 @@
+//! Where in a JSON object are the few members we govern, and how is it edited without writing it anew?
+//!
+//! One pass by serde_json finds the spans; [`Edits`] are spliced in place, so every byte that is not edited reaches the
+//! backend as the client sent it. What two readers could understand differently is a [`Fault`]: a governed name that
+//! stands twice, or has escapes or other letter case; bytes after the end; text that is not UTF-8. Not decided here:
+//! what the members mean.
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+use std::ops::Range;
+
+/// Why a body cannot be read without doubt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Not JSON, or more than one value; the sentence says what and where.
+    Syntax(String),
+    /// JSON, but not an object.
+    NotAnObject,
+    /// A governed member stands twice.
+    Duplicate(&'static str),
+    /// A governed member's name is written with escapes or in other letter case.
+    Disguised(&'static str),
+}
+
+/// One governed member of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member<'a> {
+    /// The value as it stands in the body.
+    pub value: &'a str,
+    /// Where the value stands, in bytes of the whole body.
+    pub span: Range<usize>,
+}
+
+/// An object's place, and its governed members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object<'a, const N: usize> {
+    /// Just after the opening brace.
+    pub open: usize,
+    /// Whether it has no member at all.
+    pub is_empty: bool,
+    /// In the order of the names asked for.
+    pub members: [Option<Member<'a>>; N],
+}
+
+/// Checks that `bytes` are text: serde_json does not look at the inside of strings it skips.
+pub fn text(bytes: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(bytes)
+        .map_err(|error| Fault::Syntax(format!("invalid UTF-8 at byte {}", error.valid_up_to())))
+}
+
+/// Finds the members called `names` of the object that `object` is: a part of `body`, or all of it.
+pub fn find<'a, const N: usize>(
+    body: &'a str,
+    object: &'a str,
+    names: &'static [&'static str; N],
+) -> Result<Object<'a, N>, Fault> {
+    let padding = object.len() - object.trim_ascii_start().len();
+    if object.as_bytes().get(padding) != Some(&b'{') {
+        // Not an object; but say first if it is no JSON at all.
+        serde_json::from_str::<IgnoredAny>(object).map_err(|error| Fault::Syntax(plain(&error)))?;
+        return Err(Fault::NotAnObject);
+    }
+    let mut fault = None;
+    let visitor = ObjectVisitor { base: offset(body, object), names, fault: &mut fault, body };
+    let mut json = serde_json::Deserializer::from_str(object);
+    let found = json.deserialize_map(visitor).and_then(|found| json.end().map(|()| found));
+    match (found, fault) {
+        (_, Some(fault)) => Err(fault),
+        (Ok((is_empty, members)), None) => {
+            Ok(Object { open: offset(body, object) + padding + 1, is_empty, members })
+        }
+        (Err(error), None) => Err(Fault::Syntax(plain(&error))),
+    }
+}
+
+/// Where `part`, which borrows from `whole`, begins in it.
+fn offset(whole: &str, part: &str) -> usize {
+    (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)
+}
+
+/// serde_json's sentence; it says where, and quotes nothing of the body.
+fn plain(error: &serde_json::Error) -> String {
+    error.to_string()
+}
+
+struct ObjectVisitor<'a, 'f, const N: usize> {
+    body: &'a str,
+    base: usize,
+    names: &'static [&'static str; N],
+    fault: &'f mut Option<Fault>,
+}
+
+impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
+    type Value = (bool, [Option<Member<'a>>; N]);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        use serde::de::Error;
+        debug_assert!(self.base <= self.body.len());
+        let mut members = [const { None }; N];
+        let mut is_empty = true;
+        while let Some(key) = map.next_key_seed(NameSeed { names: self.names })? {
+            is_empty = false;
+            match key {
+                Name::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Name::Disguised(name) => {
+                    *self.fault = Some(Fault::Disguised(name));
+                    return Err(A::Error::custom(""));
+                }
+                Name::Governed(at, name) => {
+                    let value = map.next_value::<&RawValue>()?.get();
+                    let start = offset(self.body, value);
+                    let member = Member { value, span: start..start + value.len() };
+                    if let Some(slot) = members.get_mut(at)
+                        && slot.replace(member).is_some()
+                    {
+                        *self.fault = Some(Fault::Duplicate(name));
+                        return Err(A::Error::custom(""));
+                    }
+                }
+            }
+        }
+        Ok((is_empty, members))
+    }
+}
+
+enum Name {
+    Governed(usize, &'static str),
+    Disguised(&'static str),
+    Other,
+}
+
+struct NameSeed<const N: usize> {
+    names: &'static [&'static str; N],
+}
+
+impl<const N: usize> NameSeed<N> {
+    fn named(&self, text: &str) -> Option<(usize, &'static str)> {
+        self.names
+            .iter()
+            .enumerate()
+            .find_map(|(at, name)| name.eq_ignore_ascii_case(text).then_some((at, *name)))
+    }
+}
+
+impl<'de, const N: usize> DeserializeSeed<'de> for NameSeed<N> {
+    type Value = Name;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for NameSeed<N> {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    /// A name without escapes.
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name, E> {
+        Ok(match self.named(text) {
+            Some((at, name)) if name == text => Name::Governed(at, name),
+            Some((_, name)) => Name::Disguised(name),
+            None => Name::Other,
+        })
+    }
+
+    /// A name that had escapes, now without.
+    fn visit_str<E>(self, text: &str) -> Result<Name, E> {
+        Ok(self.named(text).map_or(Name::Other, |(_, name)| Name::Disguised(name)))
+    }
+}
+
+/// Changes to a body, gathered while it is read and made in one go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    splices: Vec<(Range<usize>, String)>,
+}
+
+/// The front part of a body as it shall be; what follows stays as it is.
+///
+/// Envoy can replace the front of a buffer without moving the rest, which for an edit near the start of a long body is
+/// nearly free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patch {
+    /// How many bytes of the old body are replaced.
+    pub replaced: usize,
+    /// By these.
+    pub bytes: Vec<u8>,
+}
+
+impl Patch {
+    /// The length of the whole body once patched.
+    #[must_use]
+    pub fn patched_len(&self, body_len: usize) -> usize {
+        body_len.saturating_sub(self.replaced).saturating_add(self.bytes.len())
+    }
+}
+
+impl Edits {
+    /// Puts `json` in place of a member's value.
+    pub fn replace(&mut self, member: &Member<'_>, json: String) {
+        self.splices.push((member.span.clone(), json));
+    }
+
+    /// Puts a member at the front of an object. `name` must need no escapes.
+    pub fn insert<const N: usize>(&mut self, object: &Object<'_, N>, name: &'static str, json: &str) {
+        let at = object.open..object.open;
+        let comma =
+            if object.is_empty && !self.splices.iter().any(|(span, _)| *span == at) { "" } else { "," };
+        // Splices at one place are made in the order of `patch`, the newest first.
+        self.splices.push((at, format!("\"{name}\":{json}{comma}")));
+    }
+
+    /// The edits as one patch; `None` if there are none.
+    #[must_use]
+    pub fn patch(mut self, body: &str) -> Option<Patch> {
+        // Reversed first, and sorted stably: of several insertions at one place the last one, which alone is sure to
+        // be followed by a comma, comes first.
+        self.splices.reverse();
+        self.splices.sort_by_key(|(span, _)| span.start);
+        let replaced = self.splices.last()?.0.end;
+        let added: usize = self.splices.iter().map(|(_, json)| json.len()).sum();
+        let mut bytes = Vec::with_capacity(replaced + added);
+        let mut done = 0;
+        for (span, json) in &self.splices {
+            bytes.extend_from_slice(body.as_bytes().get(done..span.start).unwrap_or_default());
+            bytes.extend_from_slice(json.as_bytes());
+            done = span.end;
+        }
+        Some(Patch { replaced, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    static NAMES: [&str; 2] = ["max_tokens", "model"];
+
+    fn values(body: &str) -> Result<[Option<&str>; 2], Fault> {
+        find(body, body, &NAMES).map(|object| object.members.map(|member| member.map(|member| member.value)))
+    }
+
+    #[track_caller]
+    fn check(body: &str, expected: Result<[Option<&str>; 2], Fault>) {
+        assert_eq!(values(body), expected, "{body}");
+    }
+
+    #[track_caller]
+    fn check_syntax(body: &[u8], expected: &str) {
+        let found = text(body).and_then(values);
+        assert_eq!(found, Err(Fault::Syntax(expected.to_owned())));
+    }
+
+    #[test]
+    fn governed_members_are_found_at_the_top_only() {
+        check("{}", Ok([None, None]));
+        check(r#" {"model": "m" , "x":{"max_tokens":1,"model":2}} "#, Ok([None, Some("\"m\"")]));
+        check(r#"{"x":[{"model":1}],"max_tokens":12}"#, Ok([Some("12"), None]));
+        check(r#"{"model":{"a":[1, 2]}}"#, Ok([None, Some(r#"{"a":[1, 2]}"#)]));
+    }
+
+    #[test]
+    fn what_two_readers_may_read_differently_is_refused() {
+        check(r#"{"model":1,"model":1}"#, Err(Fault::Duplicate("model")));
+        check(r#"{"m\u006fdel":1}"#, Err(Fault::Disguised("model")));
+        check(r#"{"Max_Tokens":1}"#, Err(Fault::Disguised("max_tokens")));
+        check("[]", Err(Fault::NotAnObject));
+        check("12", Err(Fault::NotAnObject));
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_with_the_place() {
+        check_syntax(br#"{"model":"m"} x"#, "trailing characters at line 1 column 15");
+        check_syntax(br#"{"model":"m""#, "EOF while parsing an object at line 1 column 12");
+        check_syntax(b"", "EOF while parsing a value at line 1 column 0");
+        check_syntax(b"{\"x\":\"\xff\"}", "invalid UTF-8 at byte 6");
+        check_syntax(b"nope", "expected ident at line 1 column 2");
+        check_syntax(br#"{"x":01}"#, "invalid number at line 1 column 7");
+    }
+
+    fn edited(body: &str, edit: impl FnOnce(&mut Edits, &Object<'_, 2>)) -> String {
+        let object = find(body, body, &NAMES).unwrap();
+        let mut edits = Edits::default();
+        edit(&mut edits, &object);
+        let Some(patch) = edits.patch(body) else { return body.to_owned() };
+        let mut bytes = patch.bytes.clone();
+        bytes.extend_from_slice(&body.as_bytes()[patch.replaced..]);
+        assert_eq!(bytes.len(), patch.patched_len(body.len()));
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_edit_changes_its_value_and_no_other_byte() {
+        let body = r#"{ "model":"m", "max_tokens" : 12 , "x":"é" }"#;
+        let after = edited(body, |edits, object| {
+            edits.replace(object.members[0].as_ref().unwrap(), "7".to_owned());
+            edits.replace(object.members[1].as_ref().unwrap(), "\"other\"".to_owned());
+        });
+        assert_eq!(after, r#"{ "model":"other", "max_tokens" : 7 , "x":"é" }"#);
+    }
+
+    #[test]
+    fn insertions_leave_valid_json_in_an_empty_object_too() {
+        for body in ["{}", " { } ", r#"{"x":1}"#] {
+            let after = edited(body, |edits, object| {
+                edits.insert(object, "max_tokens", "1");
+                edits.insert(object, "model", "\"m\"");
+            });
+            let value: Value = serde_json::from_str(&after).unwrap();
+            assert_eq!((&value["max_tokens"], &value["model"]), (&json!(1), &json!("m")), "{after}");
+        }
+    }
+
+    #[test]
+    fn no_edit_is_no_patch() {
+        assert_eq!(Edits::default().patch("{}"), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The naive model: parse to a `Value`, set the member, compare.
+        #[test]
+        fn edits_do_what_they_would_do_to_a_value(
+            text in "\\PC*", before in any::<bool>(), number in any::<u32>(), present in any::<bool>(),
+        ) {
+            let other = json!({ "k": [text.clone(), { "max_tokens": 0 }] }).to_string();
+            let member = "\"max_tokens\" : 5";
+            let parts = match (present, before) {
+                (true, true) => format!("{{{member},\"o\":{other}}}"),
+                (true, false) => format!("{{\"o\":{other},{member}}}"),
+                (false, _) => format!("{{\"o\":{other}}}"),
+            };
+            let after = edited(&parts, |edits, object| match object.members[0].as_ref() {
+                Some(member) => edits.replace(member, number.to_string()),
+                None => edits.insert(object, "max_tokens", &number.to_string()),
+            });
+            let mut expected: Value = serde_json::from_str(&parts).unwrap();
+            expected["max_tokens"] = json!(number);
+            prop_assert_eq!(serde_json::from_str::<Value>(&after).unwrap(), expected);
+        }
+    }
+}
