@@ -1,0 +1,149 @@
+//! The configuration as the operator writes it. Shapes only: what it means is checked where it is built.
+
+use serde::Deserialize;
+
+/// Everything.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    /// Who may call: a caller that matches none gets 401.
+    pub(super) clients: Vec<Client>,
+    /// What clients may ask for.
+    #[serde(default)]
+    pub(super) policies: Vec<Policy>,
+    /// What clients call, and where it is served.
+    pub(super) models: Vec<Model>,
+    /// The Envoy clusters, and what they speak.
+    pub(super) backends: Vec<Backend>,
+    /// What happens to requests when the shared store does not answer.
+    #[serde(default)]
+    pub(super) on_store_failure: OnStoreFailure,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Client {
+    pub(super) name: String,
+    pub(super) api_keys: Vec<Key>,
+    pub(super) models: Vec<String>,
+    pub(super) policy: Option<String>,
+    #[serde(default)]
+    pub(super) limits: Vec<Limit>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    /// Never the key itself.
+    pub(super) sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limit {
+    pub(super) tokens: u32,
+    pub(super) per: Period,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Period {
+    Second,
+    Minute,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) name: String,
+    pub(super) max_tokens: Option<Bound>,
+    pub(super) best_of: Option<Bound>,
+    pub(super) n: Option<Bound>,
+    pub(super) request_bytes_max: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bound {
+    pub(super) default: Option<u32>,
+    pub(super) max: Option<u32>,
+    #[serde(default)]
+    pub(super) over: Over,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Over {
+    Clamp,
+    #[default]
+    Reject,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) aliases: Vec<String>,
+    #[serde(default)]
+    pub(super) family: Family,
+    pub(super) backends: Vec<Place>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+pub(super) enum Family {
+    #[default]
+    #[serde(rename = "gpt-4")]
+    Gpt4,
+    #[serde(rename = "gpt-5")]
+    Gpt5,
+    #[serde(rename = "o-series")]
+    OSeries,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    pub(super) backend: String,
+    /// What the model is called there; its own name if absent.
+    pub(super) deployment: Option<String>,
+    /// Lower is tried first; equals in the order they stand in.
+    #[serde(default)]
+    pub(super) priority: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backend {
+    pub(super) name: String,
+    /// Envoy's name for it.
+    pub(super) cluster: String,
+    pub(super) style: Style,
+    pub(super) api_version: Option<String>,
+    pub(super) credential: Option<Credential>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+pub(super) enum Style {
+    #[serde(rename = "azure")]
+    Azure,
+    #[serde(rename = "azure-v1")]
+    AzureV1,
+    #[serde(rename = "openai")]
+    OpenAi,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credential {
+    pub(super) header: String,
+    pub(super) env: String,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnStoreFailure {
+    #[default]
+    Allow,
+    Deny,
+}

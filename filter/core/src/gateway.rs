@@ -1,0 +1,111 @@
+//! What runs: the configuration, checked and resolved. No name is left to be looked up but those that requests bring.
+
+use crate::denial::Denial;
+use crate::identity::Directory;
+use crate::limits::Budget;
+use crate::policy::Policy;
+use crate::request::Family;
+use crate::route::Target;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+/// A caller.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The word in logs and metrics.
+    pub name: Rc<str>,
+    /// What it may call.
+    pub models: Permitted,
+    /// What it may ask for.
+    pub policy: Rc<Policy>,
+    /// What it may spend.
+    pub budget: Rc<Budget>,
+}
+
+/// Which models a client may call.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Permitted {
+    /// Every one there is.
+    All,
+    /// These, by their own names, not their aliases.
+    Named(HashSet<Rc<str>>),
+}
+
+/// A model as clients know it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Its own name.
+    pub name: Rc<str>,
+    /// Where it reads its cap.
+    pub family: Family,
+    /// Where it is served, best first.
+    pub targets: Vec<Rc<Target>>,
+}
+
+impl Model {
+    /// What the body's `model` must say for those backends that read it; all of a model's agree.
+    #[must_use]
+    pub fn name_in_body(&self, operation: crate::endpoint::Operation) -> Option<&str> {
+        let reads = |target: &&Rc<Target>| target.backend.style.names_model_in_body(operation);
+        self.targets.iter().find(reads).map(|target| target.deployment.as_str())
+    }
+
+    /// Whether a stream may be asked for its usage, wherever it goes.
+    #[must_use]
+    pub fn takes_stream_options(&self) -> bool {
+        self.targets.iter().all(|target| target.backend.style.takes_stream_options())
+    }
+}
+
+/// What happens to a request when the shared store does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStoreFailure {
+    /// It is served and not limited.
+    Allow,
+    /// It is refused with 503.
+    Deny,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Who may call.
+    pub clients: Directory<Client>,
+    /// The models, by name and alias.
+    pub by_name: HashMap<Rc<str>, Rc<Model>>,
+    /// The models in the order of the configuration.
+    pub models: Vec<Rc<Model>>,
+    /// What happens when the store fails.
+    pub on_store_failure: OnStoreFailure,
+    /// Every header that some backend's credential goes in: removed before each attempt, for all attempts of a request
+    /// share one set of headers.
+    pub credential_headers: Vec<String>,
+}
+
+impl Gateway {
+    /// The model a client means. One that does not exist and one that it may not use are refused alike.
+    pub fn model(&self, client: &Client, name: &str) -> Result<Rc<Model>, Denial> {
+        self.by_name
+            .get(name)
+            .filter(|model| client.may_use(model))
+            .cloned()
+            .ok_or_else(|| Denial::ModelNotAllowed(shown(name)))
+    }
+}
+
+impl Client {
+    /// Whether the model is one of its own.
+    #[must_use]
+    pub fn may_use(&self, model: &Model) -> bool {
+        match &self.models {
+            Permitted::All => true,
+            Permitted::Named(names) => names.contains(&model.name),
+        }
+    }
+}
+
+/// A caller's word, short enough to be repeated to it.
+fn shown(name: &str) -> String {
+    const CHARS_MAX: usize = 100;
+    name.chars().take(CHARS_MAX).collect()
+}
