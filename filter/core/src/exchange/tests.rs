@@ -1,0 +1,418 @@
+use super::*;
+use crate::config;
+use crate::limits;
+use crate::store::{MemoryStore, Store};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const NOW: Duration = Duration::from_secs(1_795_000_000);
+const BUDGET: u64 = 10_000;
+
+fn gateway(edit: impl FnOnce(&mut Value)) -> Rc<Gateway> {
+    let mut config = json!({
+        "clients": [{
+            "name": "web",
+            "api_keys": [{ "sha256": "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683" }],
+            "models": ["gpt-4o"],
+            "policy": "p",
+            "limits": [{ "tokens": BUDGET, "per": "minute" }],
+        }],
+        "policies": [{ "name": "p", "max_tokens": { "max": 100, "over": "clamp" }, "request_bytes_max": 1000 }],
+        "models": [
+            { "name": "gpt-4o", "backends": [{ "backend": "a", "deployment": "d" }, { "backend": "b", "deployment": "e" }] },
+            { "name": "secret", "backends": [{ "backend": "b" }] },
+        ],
+        "backends": [
+            { "name": "a", "cluster": "ca", "style": "azure", "api_version": "2024-10-21",
+              "credential": { "header": "api-key", "env": "A" } },
+            { "name": "b", "cluster": "cb", "style": "openai" },
+        ],
+    });
+    edit(&mut config);
+    Rc::new(config::from_value(config, &|name| Some(format!("secret-{name}"))).unwrap())
+}
+
+/// One stream, driven as the filter drives it.
+struct Run {
+    exchange: Exchange,
+    store: MemoryStore,
+}
+
+fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+const CHAT: [(&str, &str); 4] = [
+    (":method", "POST"),
+    (":path", "/v1/chat/completions"),
+    ("authorization", "Bearer key"),
+    ("content-length", "1"),
+];
+
+impl Run {
+    fn new() -> Self {
+        Self::with(gateway(|_| {}))
+    }
+
+    fn with(gateway: Rc<Gateway>) -> Self {
+        Self { exchange: Exchange::new(gateway), store: MemoryStore::default() }
+    }
+
+    fn head(&mut self, pairs: &[(&str, &str)]) -> Step {
+        self.exchange.request_head(&headers(pairs), false)
+    }
+
+    /// Goes through to the step after the reservation.
+    fn body(&mut self, body: &str) -> Step {
+        match self.exchange.request_body(body.as_bytes()) {
+            Step::Reserve(claim) => {
+                let grant = limits::reserve(&self.store, claim, NOW);
+                self.exchange.reserved(grant, Cooldowns::load(&self.store), NOW)
+            }
+            step => step,
+        }
+    }
+
+    fn send(&mut self, body: &str) -> Forward {
+        let _ = self.head(&CHAT);
+        match self.body(body) {
+            Step::Forward(forward) => forward,
+            step => panic!("{step:?}"),
+        }
+    }
+
+    fn answer(&mut self, status: &str, content_type: &str) -> ResponseEdits {
+        let pairs = [(":status", status), ("content-type", content_type), ("x-ms-region", "x")];
+        self.exchange.response_head(&headers(&pairs), false, || Origin::Backend)
+    }
+
+    fn finish(&mut self) -> Record {
+        let finished = self.exchange.finish(|| Interruption::Client);
+        if let Some(settlement) = finished.settlement {
+            limits::settle(&self.store, &settlement, NOW).unwrap();
+        }
+        finished.record
+    }
+
+    /// What is left of the budget.
+    fn left(&self) -> u64 {
+        left(&self.store)
+    }
+}
+
+fn left(store: &dyn Store) -> u64 {
+    let one = gateway(|_| {}).clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    match limits::reserve(store, Claim { budget: one.budget.clone(), tokens: 0 }, NOW).unwrap() {
+        Grant::Granted(_, Some(standing)) => standing.remaining,
+        grant => panic!("{grant:?}"),
+    }
+}
+
+#[track_caller]
+fn refused(step: Step) -> String {
+    let Step::Answer(answer) = step else { panic!("{step:?}") };
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    format!("{} {}", answer.status, body["error"]["code"].as_str().unwrap())
+}
+
+const PROMPT: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hello"}]}"#;
+
+#[test]
+fn the_head_is_decided_before_the_body_is_read() {
+    let with = |pairs: &[(&str, &str)]| refused(Run::new().head(pairs));
+    assert_eq!(with(&[(":method", "POST"), (":path", "/v1/nothing")]), "404 unknown_url");
+    assert_eq!(with(&CHAT[..2]), "401 missing_api_key");
+    assert_eq!(with(&[CHAT[0], CHAT[1], ("api-key", "other")]), "401 invalid_api_key");
+    let no_body = Run::new().exchange.request_head(&headers(&CHAT), true);
+    assert_eq!(refused(no_body), "400 missing_required_parameter");
+}
+
+#[test]
+fn a_client_sees_the_models_it_may_use() {
+    let step = Run::new().head(&[(":method", "GET"), (":path", "/v1/models"), ("api-key", "key")]);
+    let Step::Answer(answer) = step else { panic!("{step:?}") };
+    let list: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(list["data"].as_array().unwrap().len(), 1);
+    assert_eq!(list["data"][0]["id"], "gpt-4o");
+}
+
+#[test]
+fn credentials_and_internal_headers_are_stripped_at_once() {
+    let mut pairs = CHAT.to_vec();
+    pairs.extend([("x-tollgate-candidates", "x"), ("accept-encoding", "gzip"), ("x-request-id", "1")]);
+    let Step::AwaitBody { strip } = Run::new().head(&pairs) else { panic!() };
+    assert_eq!(strip, ["authorization", "x-tollgate-candidates", "accept-encoding"]);
+}
+
+#[test]
+fn the_body_is_decided_before_anything_is_sent() {
+    let with = |body: &str| {
+        let mut run = Run::new();
+        let _ = run.head(&CHAT);
+        let code = refused(run.body(body));
+        assert_eq!(run.finish().usage, Usage::default());
+        assert_eq!(run.left(), BUDGET);
+        code
+    };
+    assert_eq!(with("{"), "400 invalid_json");
+    assert_eq!(with("{}"), "400 missing_required_parameter");
+    assert_eq!(with(r#"{"model":"secret"}"#), "403 model_not_allowed");
+    assert_eq!(with(r#"{"model":"no such"}"#), "403 model_not_allowed");
+    assert_eq!(with(r#"{"model":"gpt-4o","n":101}"#), "429 request_exceeds_limit");
+}
+
+#[test]
+fn a_body_is_refused_as_soon_as_it_is_too_long() {
+    let mut run = Run::new();
+    let _ = run.head(&CHAT);
+    assert!(run.exchange.request_body_grows(1000).is_none());
+    assert_eq!(refused(run.exchange.request_body_grows(1001).unwrap()), "413 request_too_large");
+}
+
+#[test]
+fn the_path_names_the_model_in_azures_style() {
+    let mut run = Run::new();
+    let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
+    let _ = run.head(&[CHAT[0], (":path", path), CHAT[2]]);
+    let step = run.body(r#"{"model":"secret","max_tokens":5}"#);
+    let Step::Forward(forward) = step else { panic!("{step:?}") };
+    // A backend of another style reads the model from the body.
+    let patch = forward.patch.unwrap();
+    assert_eq!(String::from_utf8(patch.bytes).unwrap(), r#"{"model":"e""#);
+    assert_eq!(forward.content_length, None);
+}
+
+#[test]
+fn each_attempt_has_its_own_path_and_credential() {
+    let forward = Run::new().send(PROMPT);
+    let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    assert_eq!(departure.path, "/openai/deployments/d/chat/completions?api-version=2024-10-21");
+    assert_eq!(departure.set, Some(("api-key", "secret-A")));
+    let (target, departure) = forward.flight.depart(b"cb").unwrap();
+    assert_eq!((departure.path.as_str(), departure.set), ("/v1/chat/completions", None));
+    assert_eq!(departure.remove, ["api-key"]);
+    assert_eq!(forward.flight.last_tried(), Some(target));
+    assert_eq!(forward.flight.depart(b"cc").unwrap_err(), Denial::Unplanned);
+}
+
+#[test]
+fn a_pausing_backend_is_left_out_and_when_all_pause_nothing_stays_reserved() {
+    let mut run = Run::new();
+    let forward = run.send(PROMPT);
+    let targets = forward.flight.candidates().to_vec();
+    Cooldowns::note(&run.store, &targets[0], Duration::from_secs(5), NOW).unwrap();
+    run.exchange = Exchange::new(gateway(|_| {}));
+    assert_eq!(run.send(PROMPT).flight.candidates(), &targets[1..]);
+    Cooldowns::note(&run.store, &targets[1], Duration::from_secs(5), NOW).unwrap();
+    let before = run.left();
+    run.exchange = Exchange::new(gateway(|_| {}));
+    let _ = run.head(&CHAT);
+    assert_eq!(refused(run.body(PROMPT)), "429 backends_throttled");
+    assert!(run.left() < before);
+    assert_eq!(run.finish().outcome, Outcome::Denied("backends_throttled"));
+    assert_eq!(run.left(), before);
+}
+
+#[test]
+fn a_broken_store_does_what_the_configuration_says() {
+    let with = |on_store_failure: &str| {
+        let mut run = Run::with(gateway(|config| config["on_store_failure"] = json!(on_store_failure)));
+        run.store.break_with(Some(StoreFault::Unavailable));
+        let _ = run.head(&CHAT);
+        let step = run.body(PROMPT);
+        assert_eq!(run.exchange.faults(), Some((Series::StoreFaults, 2)));
+        step
+    };
+    assert!(matches!(with("allow"), Step::Forward(_)));
+    assert_eq!(refused(with("deny")), "503 store_unavailable");
+}
+
+#[test]
+fn the_client_is_charged_what_the_answer_says() {
+    let mut run = Run::new();
+    let _ = run.send(PROMPT);
+    // 35 bytes of prompt are 9 tokens, the cap is 100.
+    assert_eq!(run.left(), BUDGET - 109);
+    let edits = run.answer("200", "application/json");
+    assert_eq!(edits.remove, ["x-ms-region"]);
+    assert_eq!(
+        edits.set[..2],
+        [
+            ("x-ratelimit-limit-tokens", BUDGET.to_string()),
+            ("x-ratelimit-remaining-tokens", (BUDGET - 109).to_string()),
+        ]
+    );
+    let _ = run.exchange.response_chunk(br#"{"usage":{"prompt_tokens":9,"completion"#, false);
+    let _ = run.exchange.response_chunk(br#"_tokens":20}}"#, true);
+    let record = run.finish();
+    assert_eq!((record.outcome, record.source), (Outcome::Served, Source::Reported));
+    assert_eq!((record.usage.prompt, record.usage.completion), (9, 20));
+    assert_eq!(run.left(), BUDGET - 29);
+}
+
+#[test]
+fn an_error_costs_nothing() {
+    let mut run = Run::new();
+    let forward = run.send(PROMPT);
+    let _ = forward.flight.depart(b"ca").unwrap();
+    let _ = run.answer("429", "application/json");
+    let record = run.finish();
+    assert_eq!((record.outcome, record.backend.as_deref()), (Outcome::BackendError, Some("a")));
+    assert_eq!(run.left(), BUDGET);
+}
+
+#[test]
+fn envoys_own_error_gets_openais_shape() {
+    let mut run = Run::new();
+    let _ = run.send(PROMPT);
+    let pairs = [(":status", "503"), ("content-type", "text/plain"), ("content-length", "19")];
+    let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Proxy);
+    let Output::Replaced(body) = run.exchange.response_chunk(b"no healthy upstream", true) else { panic!() };
+    assert!(edits.set.contains(&("content-length", body.len().to_string())));
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["error"]["code"], "backend_unavailable");
+    assert_eq!(run.finish().outcome, Outcome::ProxyError);
+    assert_eq!(run.left(), BUDGET);
+}
+
+const DELTA: &[u8] = b"data: {\"choices\":[{\"delta\":{\"content\":\"12345678\"}}]}\n\n";
+const COUNTED: &[u8] = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":20}}\n\n";
+const STREAM: &str = r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
+
+#[test]
+fn a_stream_is_asked_for_its_usage_and_the_client_does_not_see_it() {
+    let mut run = Run::new();
+    let forward = run.send(STREAM);
+    let patch = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
+    assert!(
+        patch.starts_with(r#"{"stream_options":{"include_usage":true},"max_tokens":100,"model":"e""#),
+        "{patch}"
+    );
+    let edits = run.answer("200", "text/event-stream");
+    assert!(edits.remove.contains(&"content-length".to_owned()));
+    assert_eq!(run.exchange.response_chunk(DELTA, false), Output::Same);
+    assert_eq!(run.exchange.response_chunk(COUNTED, false), Output::Replaced(Vec::new()));
+    assert_eq!(run.exchange.response_chunk(b"data: [DONE]\n\n", true), Output::Same);
+    let record = run.finish();
+    assert_eq!(
+        (record.outcome, record.source, record.usage.total()),
+        (Outcome::Served, Source::Reported, 29)
+    );
+}
+
+#[test]
+fn an_older_api_version_is_not_asked_for_usage() {
+    let mut run = Run::with(gateway(|config| config["backends"][0]["api_version"] = json!("2024-06-01")));
+    let forward = run.send(STREAM);
+    assert!(!String::from_utf8(forward.patch.unwrap().bytes).unwrap().contains("stream_options"));
+}
+
+#[test]
+fn a_client_that_hangs_up_pays_for_what_was_produced() {
+    let mut run = Run::new();
+    let _ = run.send(STREAM);
+    let _ = run.answer("200", "text/event-stream");
+    let _ = run.exchange.response_chunk(&DELTA.repeat(5), false);
+    let record = run.finish();
+    assert_eq!((record.outcome, record.source), (Outcome::ClientGone, Source::Estimated));
+    assert_eq!((record.usage.prompt, record.usage.completion), (9, 10));
+    assert_eq!(run.left(), BUDGET - 19);
+}
+
+#[test]
+fn a_client_that_leaves_before_the_answer_pays_if_a_backend_was_asked() {
+    let mut run = Run::new();
+    let forward = run.send(PROMPT);
+    let _ = forward.flight.depart(b"ca").unwrap();
+    assert_eq!(run.finish().usage.total(), 109);
+    assert_eq!(run.left(), BUDGET - 109);
+    let mut run = Run::new();
+    let _ = run.send(PROMPT);
+    assert_eq!(run.finish().usage.total(), 0);
+    assert_eq!(run.left(), BUDGET);
+}
+
+#[test]
+fn a_compressed_answer_is_charged_in_full_by_estimate() {
+    let mut run = Run::new();
+    let _ = run.send(PROMPT);
+    let pairs = [(":status", "200"), ("content-type", "application/json"), ("content-encoding", "gzip")];
+    let _ = run.exchange.response_head(&headers(&pairs), false, || Origin::Backend);
+    assert_eq!(run.exchange.response_chunk(b"\x1f\x8b", true), Output::Same);
+    let record = run.finish();
+    assert_eq!(
+        (record.outcome, record.source, record.usage.total()),
+        (Outcome::Served, Source::Estimated, 109)
+    );
+}
+
+/// What Envoy may do next to a stream.
+#[derive(Clone, Debug)]
+enum Call {
+    Head(usize),
+    Grows(usize),
+    Body(usize),
+    Attempt(bool),
+    Answer(usize),
+    Chunk(usize, bool),
+    Finish,
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        (0..3usize).prop_map(Call::Head),
+        (0..2000usize).prop_map(Call::Grows),
+        (0..4usize).prop_map(Call::Body),
+        any::<bool>().prop_map(Call::Attempt),
+        (0..4usize).prop_map(Call::Answer),
+        (0..4usize, any::<bool>()).prop_map(|(chunk, end)| Call::Chunk(chunk, end)),
+        Just(Call::Finish),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever order the callbacks come in: once it is finished, what was taken from the budget is what the record
+    /// says was used.
+    #[test]
+    fn settled_exactly_once(calls in prop::collection::vec(call(), 0..12)) {
+        let mut run = Run::new();
+        let mut flight = None;
+        let mut charged = 0;
+        for call in calls.into_iter().chain([Call::Finish]) {
+            match call {
+                Call::Head(which) => {
+                    let path = ["/v1/chat/completions", "/v1/models", "/v1/x"][which];
+                    let _ = run.head(&[CHAT[0], (":path", path), CHAT[2]]);
+                }
+                Call::Grows(bytes) => drop(run.exchange.request_body_grows(bytes)),
+                Call::Body(which) => {
+                    let body = [PROMPT, STREAM, "{}", r#"{"model":"gpt-4o","max_tokens":1}"#][which];
+                    if let Step::Forward(forward) = run.body(body) {
+                        flight = Some(forward.flight);
+                    }
+                }
+                Call::Attempt(first) => {
+                    if let Some(flight) = &flight {
+                        let _ = flight.depart(if first { b"ca" } else { b"cb" });
+                    }
+                }
+                Call::Answer(which) => {
+                    let status = ["200", "200", "429", "503"][which];
+                    let kind = ["application/json", "text/event-stream", "application/json", "text/plain"][which];
+                    let pairs = [(":status", status), ("content-type", kind)];
+                    let _ = run.exchange.response_head(&headers(&pairs), false, || Origin::Proxy);
+                }
+                Call::Chunk(which, end) => {
+                    let chunk: &[u8] = [DELTA, COUNTED, br#"{"usage":{"prompt_tokens":5}}"#, b"data: {\"us"][which];
+                    let _ = run.exchange.response_chunk(chunk, end);
+                }
+                Call::Finish => charged += run.finish().usage.total(),
+            }
+        }
+        prop_assert_eq!(run.left(), BUDGET - charged);
+    }
+}

@@ -1,0 +1,73 @@
+//! The layers hold: a module uses only modules of layers below its own.
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// From the lowest to the highest; within `decisions`, none uses another.
+const WORDS: &[(&str, &str)] = &[
+    ("answer", include_str!("answer.rs")),
+    ("denial", include_str!("denial.rs")),
+    ("endpoint", include_str!("endpoint.rs")),
+    ("headers", include_str!("headers.rs")),
+    ("json", include_str!("json.rs")),
+    ("request", include_str!("request.rs")),
+    ("sse", include_str!("sse.rs")),
+    ("store", include_str!("store.rs")),
+    ("tokens", include_str!("tokens.rs")),
+];
+const DECISIONS: &[(&str, &str)] = &[
+    ("estimate", include_str!("estimate.rs")),
+    ("identity", include_str!("identity.rs")),
+    ("ledger", include_str!("ledger.rs")),
+    ("limits", include_str!("limits.rs")),
+    ("policy", include_str!("policy.rs")),
+    ("route", include_str!("route.rs")),
+    ("usage", include_str!("usage.rs")),
+];
+const ASSEMBLY: &[(&str, &str)] =
+    &[("config", include_str!("config.rs")), ("gateway", include_str!("gateway.rs"))];
+const ORDER: &[(&str, &str)] =
+    &[("attempt", include_str!("attempt.rs")), ("exchange", include_str!("exchange.rs"))];
+
+/// The modules of this crate that a source names, outside its tests.
+fn used(source: &str) -> Vec<&str> {
+    let product = source.split("#[cfg(test)]").next().unwrap();
+    product
+        .split("crate::")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap())
+        .collect()
+}
+
+#[track_caller]
+fn check(layer: &[(&str, &str)], may_use: &[&[(&str, &str)]]) {
+    for (module, source) in layer {
+        for name in used(source) {
+            let known = may_use.iter().flat_map(|layer| layer.iter()).any(|(other, _)| *other == name);
+            assert!(known, "{module} uses {name}, which is not below it");
+        }
+    }
+}
+
+#[test]
+fn each_module_uses_only_what_is_below_it() {
+    check(WORDS, &[WORDS]);
+    check(DECISIONS, &[WORDS]);
+    check(ASSEMBLY, &[WORDS, DECISIONS, ASSEMBLY]);
+    check(ORDER, &[WORDS, DECISIONS, ASSEMBLY, ORDER]);
+}
+
+#[test]
+fn every_module_has_a_layer() {
+    let listed = WORDS.len() + DECISIONS.len() + ASSEMBLY.len() + ORDER.len();
+    let modules = include_str!("lib.rs").lines().filter(|line| line.starts_with("pub mod ")).count();
+    assert_eq!(listed, modules);
+}
+
+#[test]
+fn the_decisions_know_no_serde_but_to_read_answers() {
+    for (module, source) in DECISIONS {
+        let product = source.split("#[cfg(test)]").next().unwrap();
+        assert!(*module == "usage" || !product.contains("serde"), "{module} knows serde");
+    }
+}

@@ -1,0 +1,48 @@
+//! The decisions of Tollgate, an OpenAI gateway that runs inside Envoy.
+//!
+//! Everything here is arithmetic on values: no IO, no clock, no proxy-wasm. Time is an argument, memory is the
+//! [`store::Store`] trait, and what is to be done is returned as a [`exchange::Step`]. `ARCHITECTURE.md` has the map.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::unreachable,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
+// Words: what the decisions are about.
+pub mod answer;
+pub mod denial;
+pub mod endpoint;
+pub mod headers;
+pub mod json;
+pub mod request;
+pub mod sse;
+pub mod store;
+pub mod tokens;
+
+// Decisions: one question each, in words only.
+pub mod estimate;
+pub mod identity;
+pub mod ledger;
+pub mod limits;
+pub mod policy;
+pub mod route;
+pub mod usage;
+
+// Assembly: what the operator writes becomes what runs.
+pub mod config;
+pub mod gateway;
+
+// Order: one request and its tries.
+pub mod attempt;
+pub mod exchange;
+
+#[cfg(test)]
+mod layers;
