@@ -1,0 +1,124 @@
+//! What Envoy offers: shared data, metrics, properties, headers, the clock.
+//!
+//! Byte getters only: the SDK's string getters panic on values that are not UTF-8. A host call that fails is answered
+//! with what a caller can go on with, and logged where it should not happen.
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType, MetricType, Status};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+use tollgate::answer::Answer;
+use tollgate::ledger::Series;
+use tollgate::store::{Loaded, Store, StoreFault, Swap, Version};
+
+/// The time, since the epoch.
+pub(crate) fn now() -> Duration {
+    hostcalls::get_current_time()
+        .ok()
+        .and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok())
+        .unwrap_or_default()
+}
+
+/// Envoy's shared data: one table for all workers of the process.
+pub(crate) struct SharedData;
+
+/// A version that no key ever has: a write with it stands only where there is nothing yet.
+const NO_VERSION: u32 = u32::MAX;
+
+impl Store for SharedData {
+    fn load(&self, key: &str) -> Result<Loaded, StoreFault> {
+        let (value, version) = hostcalls::get_shared_data(key).map_err(|_| StoreFault::Unavailable)?;
+        Ok(Loaded { value: value.unwrap_or_default(), version: Version(version) })
+    }
+
+    fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault> {
+        match hostcalls::set_shared_data(key, Some(value), Some(version.0.unwrap_or(NO_VERSION))) {
+            Ok(()) => Ok(Swap::Done),
+            Err(Status::CasMismatch) => Ok(Swap::Stale),
+            Err(_) => Err(StoreFault::Unavailable),
+        }
+    }
+}
+
+thread_local! {
+    static METRICS: RefCell<HashMap<Series, u32>> = RefCell::default();
+}
+
+/// Adds to a counter, which is defined when it is first met.
+pub(crate) fn count(series: Series, amount: u64) {
+    let known = METRICS.with_borrow(|metrics| metrics.get(&series).copied());
+    let metric = match known {
+        Some(metric) => metric,
+        None => match hostcalls::define_metric(MetricType::Counter, &series.name()) {
+            Ok(metric) => {
+                METRICS.with_borrow_mut(|metrics| metrics.insert(series, metric));
+                metric
+            }
+            Err(status) => {
+                log::error!("tollgate: Envoy refused the metric {}: {status:?}", series.name());
+                return;
+            }
+        },
+    };
+    if let Err(status) = hostcalls::increment_metric(metric, i64::try_from(amount).unwrap_or(i64::MAX)) {
+        log::error!("tollgate: a metric could not be counted: {status:?}");
+    }
+}
+
+/// A property of the stream, if it is there.
+pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
+/// Sets a property of the stream; Envoy's logs and filters read it as filter state `wasm.NAME`.
+pub(crate) fn set_property(name: &str, value: &[u8]) {
+    if let Err(status) = hostcalls::set_property(vec![name], Some(value)) {
+        log::error!("tollgate: the property {name} could not be set: {status:?}");
+    }
+}
+
+/// All headers at once: from the third one on cheaper than one by one, and repeated ones are seen.
+pub(crate) fn headers(map: MapType) -> Vec<(String, Vec<u8>)> {
+    hostcalls::get_map_bytes(map).unwrap_or_default()
+}
+
+/// One header, for where only one is needed.
+pub(crate) fn header(map: MapType, name: &str) -> Option<Vec<u8>> {
+    hostcalls::get_map_value_bytes(map, name).ok().flatten()
+}
+
+/// Sets a header, in place of all of this name.
+pub(crate) fn set_header(map: MapType, name: &str, value: &str) {
+    if let Err(status) = hostcalls::set_map_value(map, name, Some(value)) {
+        log::error!("tollgate: the header {name} could not be set: {status:?}");
+    }
+}
+
+/// Removes a header.
+pub(crate) fn remove_header(map: MapType, name: &str) {
+    if let Err(status) = hostcalls::remove_map_value(map, name) {
+        log::error!("tollgate: the header {name} could not be removed: {status:?}");
+    }
+}
+
+/// The first `bytes` of a body.
+pub(crate) fn body(buffer: BufferType, bytes: usize) -> Vec<u8> {
+    hostcalls::get_buffer(buffer, 0, bytes).ok().flatten().unwrap_or_default()
+}
+
+/// Replaces the first `replaced` bytes of a body.
+pub(crate) fn set_body(buffer: BufferType, replaced: usize, bytes: &[u8]) {
+    if let Err(status) = hostcalls::set_buffer(buffer, 0, replaced, bytes) {
+        log::error!("tollgate: a body could not be changed: {status:?}");
+    }
+}
+
+/// Answers in the backend's place.
+pub(crate) fn answer(answer: &Answer) {
+    let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    if let Err(status) = hostcalls::send_http_response(u32::from(answer.status), headers, Some(&answer.body))
+    {
+        log::error!("tollgate: an answer could not be sent: {status:?}");
+    }
+}

@@ -1,0 +1,34 @@
+//! Tollgate as an Envoy Wasm filter: the plug between Envoy and the core, which decides everything.
+//!
+//! One module, two roles, told apart by `root_id`: `gateway` in the listener's filter chain, `attempt` among the router's
+//! upstream filters. Both run in one VM (same `vm_id`, same code), where a request's attempts find its [`flights`].
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod attempt;
+mod candidates;
+mod configuration;
+mod flights;
+mod host;
+mod http;
+mod root;
+
+use proxy_wasm::types::LogLevel;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    // Where, but not what: a panic's message may quote a body.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        log::error!("tollgate: a fault of ours at {place}; this worker's streams are lost, the VM is reloaded");
+    }));
+    proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
+}}

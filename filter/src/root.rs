@@ -1,0 +1,64 @@
+//! The root contexts: read the configuration once, then make a context for each stream.
+
+use crate::{attempt, configuration, host, http};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+use std::rc::Rc;
+use tollgate::gateway::Gateway;
+
+/// A plugin of this VM, in one of its roles.
+#[derive(Default)]
+pub(crate) enum Root {
+    /// Not configured yet, or in vain.
+    #[default]
+    Idle,
+    /// In the listener's chain.
+    Gateway(Rc<Gateway>),
+    /// Among the router's upstream filters.
+    Attempt,
+}
+
+impl Root {
+    fn configured() -> Result<Self, String> {
+        let role = host::property(&["plugin_root_id"]).unwrap_or_default();
+        match role.as_slice() {
+            b"gateway" => configuration::load().map(|gateway| Self::Gateway(Rc::new(gateway))),
+            b"attempt" => Ok(Self::Attempt),
+            other => Err(format!(
+                "root_id {:?} is no role of Tollgate: expected gateway or attempt",
+                String::from_utf8_lossy(other)
+            )),
+        }
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        match Self::configured() {
+            Ok(root) => {
+                *self = root;
+                true
+            }
+            Err(problem) => {
+                for line in problem.lines() {
+                    log::error!("tollgate: {line}");
+                }
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        match self {
+            Self::Idle => None,
+            Self::Gateway(gateway) => Some(Box::new(http::Downstream::new(id, gateway.clone()))),
+            Self::Attempt => Some(Box::new(attempt::Upstream::default())),
+        }
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
