@@ -1,0 +1,213 @@
+//! What is different in this run from `envoy/envoy.yaml` with a mock behind every backend?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::bootstrap::{Backend, Bootstrap, Upstream, backends};
+use crate::mock::{Mock, Settings};
+
+type Change = Box<dyn FnOnce(&mut Value) + Send>;
+
+/// A description of a run; every method gives it back changed.
+#[derive(Default)]
+pub struct Setup {
+    config: Option<Value>,
+    edits: Vec<Change>,
+    patches: Vec<Change>,
+    servers: BTreeMap<String, Server>,
+    env: BTreeMap<String, String>,
+    workers: Option<u32>,
+    log_level: Option<String>,
+}
+
+enum Server {
+    Mock(Box<Settings>),
+    Real(String),
+}
+
+/// What a run needs besides its directory.
+pub(super) struct Scene {
+    pub(super) bootstrap: Bootstrap,
+    pub(super) mocks: BTreeMap<String, Mock>,
+    /// Where each backend is, mock or real.
+    pub(super) backends: BTreeMap<String, String>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) workers: u32,
+    pub(super) log_level: String,
+}
+
+/// The key that Envoy is given for a backend that is a mock, unless the setup says otherwise.
+#[must_use]
+pub fn credential_of(backend: &str) -> String {
+    format!("{backend}-key")
+}
+
+impl Setup {
+    /// `envoy/envoy.yaml` with a mock of default settings behind every backend, and two workers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another gateway configuration than the one in `envoy.yaml`. Clusters follow from its backends.
+    #[must_use]
+    pub fn config(mut self, gateway: Value) -> Self {
+        self.config = Some(gateway);
+        self
+    }
+
+    /// A change to the gateway configuration.
+    #[must_use]
+    pub fn edit(mut self, change: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        self.edits.push(Box::new(change));
+        self
+    }
+
+    /// A change to the whole Envoy configuration, after everything else has been filled in.
+    #[must_use]
+    pub fn patch(mut self, change: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        self.patches.push(Box::new(change));
+        self
+    }
+
+    /// The settings of a backend's mock.
+    #[must_use]
+    pub fn mock(mut self, backend: &str, settings: Settings) -> Self {
+        self.servers.insert(backend.to_owned(), Server::Mock(Box::new(settings)));
+        self
+    }
+
+    /// A server that is there already instead of a mock: `http://HOST:PORT` or `https://HOST`. Its key has to be in the
+    /// environment, under the name that the configuration gives.
+    #[must_use]
+    pub fn backend(mut self, backend: &str, url: &str) -> Self {
+        self.servers.insert(backend.to_owned(), Server::Real(url.to_owned()));
+        self
+    }
+
+    /// A variable of Envoy's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Envoy's worker threads; 2 when not set.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Envoy's log level; `info` when not set.
+    #[must_use]
+    pub fn log_level(mut self, level: &str) -> Self {
+        self.log_level = Some(level.to_owned());
+        self
+    }
+
+    /// Everything that can be said without starting anything: mistakes show before there is a wait for a build.
+    pub(super) fn plan(self) -> Result<Plan> {
+        let mut bootstrap = Bootstrap::load()?;
+        let gateway = bootstrap.gateway_mut()?;
+        if let Some(config) = self.config {
+            *gateway = config;
+        }
+        for edit in self.edits {
+            edit(gateway);
+        }
+        let declared = backends(gateway);
+        if let Some(name) = self.servers.keys().find(|name| declared.iter().all(|known| known.name != **name))
+        {
+            let known: Vec<_> = declared.iter().map(|backend| backend.name.as_str()).collect();
+            bail!("the configuration has no backend {name:?}: it has {}", known.join(", "));
+        }
+        let mut upstreams = BTreeMap::new();
+        for Backend { name, env, .. } in &declared {
+            let Some(Server::Real(url)) = self.servers.get(name) else { continue };
+            upstreams
+                .insert(name.clone(), Upstream::from_url(url).with_context(|| format!("backend {name:?}"))?);
+            if let Some(env) = env.as_ref().filter(|env| !self.env.contains_key(*env)) {
+                let sentence = || format!("backend {name:?} is a real server: put its key into {env}");
+                std::env::var_os(env).with_context(sentence)?;
+            }
+        }
+        Ok(Plan {
+            bootstrap,
+            declared,
+            upstreams,
+            servers: self.servers,
+            patches: self.patches,
+            env: self.env,
+            workers: self.workers.unwrap_or(2),
+            log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+}
+
+/// A setup whose gateway configuration is settled.
+pub(super) struct Plan {
+    bootstrap: Bootstrap,
+    declared: Vec<Backend>,
+    /// Of the real servers; the mocks' follow when they have started.
+    upstreams: BTreeMap<String, Upstream>,
+    servers: BTreeMap<String, Server>,
+    patches: Vec<Change>,
+    env: BTreeMap<String, String>,
+    workers: u32,
+    log_level: String,
+}
+
+impl Plan {
+    /// Starts the mocks and fills in what was not known before.
+    pub(super) async fn scene(mut self, module: &Path, access_log: &Path) -> Result<Scene> {
+        let mut mocks = BTreeMap::new();
+        let mut urls = BTreeMap::new();
+        for Backend { name, .. } in &self.declared {
+            let settings = match self.servers.remove(name) {
+                Some(Server::Real(url)) => {
+                    urls.insert(name.clone(), url);
+                    continue;
+                }
+                Some(Server::Mock(settings)) => *settings,
+                None => Settings::default(),
+            };
+            let mock = Mock::start(name, settings).await;
+            let mock = mock.with_context(|| format!("the mock of backend {name:?} cannot start"))?;
+            let url = mock.url().to_string();
+            // The host that the mock is asked for is the backend's name, so that a test can see whose it was.
+            let upstream = Upstream { hostname: name.clone(), ..Upstream::from_url(&url)? };
+            self.upstreams.insert(name.clone(), upstream);
+            urls.insert(name.clone(), url);
+            mocks.insert(name.clone(), mock);
+        }
+
+        let mut bootstrap = self.bootstrap;
+        bootstrap.connect(&self.declared, &self.upstreams)?;
+        bootstrap.load_module_from(module);
+        bootstrap.pass_environment(&self.declared.iter().filter_map(|backend| backend.env.clone()).collect());
+        bootstrap.listen_on_free_ports()?;
+        bootstrap.log_access_to(access_log)?;
+        for patch in self.patches {
+            patch(bootstrap.value_mut());
+        }
+
+        let mut env = mock_credentials(&self.declared, &mocks);
+        env.extend(self.env);
+        Ok(Scene { bootstrap, mocks, backends: urls, env, workers: self.workers, log_level: self.log_level })
+    }
+}
+
+/// A key for every mock. A variable that a real server's key is in as well is not ours to set.
+fn mock_credentials(declared: &[Backend], mocks: &BTreeMap<String, Mock>) -> BTreeMap<String, String> {
+    let is_real = |backend: &&Backend| !mocks.contains_key(&backend.name);
+    let taken: BTreeSet<_> = declared.iter().filter(is_real).filter_map(|real| real.env.as_ref()).collect();
+    let of_mocks = declared.iter().filter(|backend| mocks.contains_key(&backend.name));
+    of_mocks
+        .filter_map(|backend| Some((backend.env.clone()?, credential_of(&backend.name))))
+        .filter(|(env, _)| !taken.contains(env))
+        .collect()
+}

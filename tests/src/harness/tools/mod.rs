@@ -1,0 +1,31 @@
+//! Where is what we need, and if it is nowhere, how do we get it?
+//!
+//! Everything is installed under the target directory, once, however many test processes ask at the same time. Every
+//! failure is a sentence that says what to do.
+
+mod install;
+mod programs;
+
+use std::path::{Path, PathBuf};
+
+pub use install::{Report, target_dir, workspace};
+pub use programs::{
+    WASM_UNKNOWN, WASM_WASI, cargo, envoy, node, python, rust_target, wasm, wasm_bindgen_runner,
+};
+
+/// What a binary's `main` does with its result: `error: ...` on standard error and exit code 1, never a backtrace.
+pub fn exit(result: anyhow::Result<()>) -> std::process::ExitCode {
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+/// `path` as it reads from the workspace's root, for messages.
+#[must_use]
+pub fn shown(path: &Path) -> PathBuf {
+    path.strip_prefix(workspace()).unwrap_or(path).to_owned()
+}

