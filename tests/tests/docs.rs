@@ -1,0 +1,224 @@
+//! What the documents say is so: their commands run, their outputs come, the names they give exist.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tollgate_tests::harness::bootstrap::{Bootstrap, gateway_from};
+use tollgate_tests::harness::tools::{self, workspace};
+use tollgate_tests::harness::{Gateway, Setup};
+use tollgate_tests::mock::{Fault, Settings};
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(workspace().join(path)).unwrap()
+}
+
+/// The fenced blocks of one language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
+}
+
+/// Commands after `$ `, each with the output that is shown below it.
+fn commands(block: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut continues = false;
+    for line in block.lines() {
+        match (line.strip_prefix("$ "), found.last_mut()) {
+            (Some(command), _) => found.push((command.to_owned(), String::new())),
+            (None, Some((command, _))) if continues => *command = format!("{command}\n{line}"),
+            (None, Some((_, output))) => *output = format!("{output}{line}\n"),
+            (None, None) => panic!("output before any command: {line}"),
+        }
+        continues = line.ends_with('\\');
+    }
+    found
+}
+
+/// Whether a text is this, where `…` stands for anything.
+fn fits(text: &str, pattern: &str) -> bool {
+    let Some((start, parts)) = pattern.split_once('…') else { return text == pattern };
+    let Some(mut rest) = text.strip_prefix(start) else { return false };
+    let mut parts: Vec<_> = parts.split('…').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(end)
+}
+
+/// Runs a document's commands as a reader would, with the ports that this run has.
+async fn run(document: &str, gateway: &Gateway) {
+    let first_backend = gateway.backends().values().next_back().unwrap();
+    let ptu = gateway.backends().get("ptu").unwrap_or(first_backend).clone();
+    let mut ran = 0;
+    for block in blocks(document, "console") {
+        for (command, expected) in commands(&block) {
+            let script = command
+                .replace("http://localhost:10000", gateway.url())
+                .replace("http://localhost:8081", &ptu);
+            let output =
+                tokio::task::spawn_blocking(move || Command::new("sh").args(["-c", &script]).output());
+            let output = output.await.unwrap().unwrap();
+            assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert!(
+                fits(printed.trim_end(), expected.trim_end()),
+                "{command}\nprinted {printed}\nnot {expected}"
+            );
+            ran += 1;
+        }
+    }
+    assert!(ran > 0, "no command in the document");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_requests_get_the_answers_it_shows() {
+    let full = Settings { faults: [Fault::throttle_ms(10_000)].into(), ..Settings::default() };
+    let gateway = Gateway::start(Setup::new().mock("ptu", full)).await.unwrap();
+    let readme = read("README.md");
+    run(&readme, &gateway).await;
+    for block in blocks(&readme, "json") {
+        let shown: Value = serde_json::from_str(&block).unwrap();
+        let shown = shown.as_object().unwrap();
+        let holds = |line: &Value| shown.iter().all(|(field, value)| line[field] == *value);
+        gateway.wait_for_log_where(|lines| lines.iter().any(holds)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_example_answers_as_its_readme_shows() {
+    let mut ran = 0;
+    for example in examples() {
+        let config = example.join("gateway.yaml");
+        if config.exists() {
+            let gateway = Gateway::start(Setup::new().config(gateway_from(&config).unwrap())).await.unwrap();
+            run(&read(example.join("README.md")), &gateway).await;
+            ran += 1;
+        }
+    }
+    assert!(ran > 0);
+}
+
+fn examples() -> Vec<PathBuf> {
+    let mut found: Vec<_> =
+        fs::read_dir(workspace().join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn envoy_takes_the_cluster_of_the_azure_example() {
+    let fragment: Value =
+        serde_yaml_ng::from_str(&read("examples/azure-tls/clusters.yaml").replace("RESOURCE", "example"))
+            .unwrap();
+    let mut bootstrap = Bootstrap::load().unwrap();
+    bootstrap.load_module_from(&tools::wasm().unwrap());
+    let clusters = bootstrap.value_mut()["static_resources"]["clusters"].as_array_mut().unwrap();
+    for cluster in fragment["clusters"].as_array().unwrap() {
+        let place = clusters.iter_mut().find(|other| other["name"] == cluster["name"]);
+        *place.expect("it replaces a cluster of envoy.yaml") = cluster.clone();
+    }
+    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    fs::write(file.path(), bootstrap.value().to_string()).unwrap();
+    let keys = ["PTU_KEY", "PAYG_A_KEY", "PAYG_B_KEY"].map(|name| (name, "key"));
+    let output = Command::new(tools::envoy().unwrap())
+        .args(["--mode", "validate", "-c"])
+        .arg(file.path())
+        .envs(keys)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_readmes_configuration_loads_and_its_faults_read_as_shown() {
+    let readme = read("README.md");
+    let config: Value = serde_yaml_ng::from_str(&blocks(&readme, "yaml")[0]).unwrap();
+    let load = |config: Value| match tollgate::config::from_value(config, &|_| Some("key".to_owned())) {
+        Ok(_) => String::new(),
+        Err(errors) => format!("tollgate: configuration: {}", errors[0]),
+    };
+    assert_eq!(load(config.clone()), "");
+    let mut unknown_field = config.clone();
+    unknown_field["clients"][0]["limits"][0]["token"] = 1.into();
+    let mut unknown_backend = config;
+    unknown_backend["models"][0]["backends"][1]["backend"] = "azure".into();
+    let shown = blocks(&readme, "text")[0].lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!([load(unknown_field), load(unknown_backend)], shown[..]);
+}
+
+/// The words in backticks, and in code, that begin like this.
+fn words<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found: Vec<_> = text
+        .split(|c| !is_part(c))
+        .filter(|word| word.starts_with(start) && word.len() > start.len())
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+#[test]
+fn the_readme_has_every_metric_and_every_code() {
+    let readme = read("README.md");
+    let source = read("filter/core/src/ledger.rs");
+    let product = source.split("#[cfg(test)]").next().unwrap();
+    let known = words(product, "tollgate_");
+    let shown: Vec<_> = words(&readme, "tollgate_");
+    assert_eq!(known, shown);
+
+    let source = read("filter/core/src/denial.rs");
+    let table = source.split("const fn row").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let codes: Vec<_> = table.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    assert!(codes.len() > 15);
+    for code in codes {
+        assert!(readme.contains(&format!("`{code}`")), "{code} is not in the README");
+    }
+}
+
+#[test]
+fn every_cargo_command_in_the_documents_exists() {
+    let aliases = read(".cargo/config.toml");
+    for document in ["README.md", "ARCHITECTURE.md", "docker-compose.yml", "examples/ptu-first/README.md"] {
+        let text = read(document);
+        for command in text.split("cargo ").skip(1) {
+            let name = command.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap();
+            let known =
+                ["test", "bench", "build"].contains(&name) || aliases.contains(&format!("\n{name} = "));
+            assert!(known, "{document}: cargo {name}");
+        }
+    }
+}
+
+#[test]
+fn every_link_and_every_named_test_is_there() {
+    let mut sources = String::new();
+    for folder in ["filter", "tests"] {
+        gather(&workspace().join(folder), &mut sources);
+    }
+    for document in
+        ["README.md", "ARCHITECTURE.md", "examples/ptu-first/README.md", "examples/azure-tls/README.md"]
+    {
+        let text = read(document);
+        let folder = workspace().join(document).parent().unwrap().to_owned();
+        for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            assert!(target.starts_with("http") || folder.join(target).exists(), "{document}: {target}");
+        }
+        for test in text.split("test `").skip(1).map(|rest| rest.split('`').next().unwrap()) {
+            assert!(sources.contains(&format!("fn {test}(")), "{document}: no test is named {test}");
+        }
+    }
+}
+
+fn gather(folder: &Path, sources: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            gather(&entry, sources);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&fs::read_to_string(entry).unwrap());
+        }
+    }
+}
