@@ -4,7 +4,7 @@ use crate::{flights, host};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 use std::rc::Rc;
-use tollgate::attempt::{self, Departure};
+use tollgate::attempt::{Departure, Flight};
 use tollgate::denial::Denial;
 use tollgate::ledger::Series;
 use tollgate::route::{Cooldowns, Target};
@@ -12,8 +12,8 @@ use tollgate::route::{Cooldowns, Target};
 /// One attempt.
 #[derive(Default)]
 pub(crate) struct Upstream {
-    /// Where it went; `None` if it went nowhere.
-    target: Option<Rc<Target>>,
+    /// Its request, and where it went; `None` if it went nowhere.
+    departed: Option<(Rc<Flight>, Rc<Target>)>,
 }
 
 impl Context for Upstream {}
@@ -21,7 +21,7 @@ impl Context for Upstream {}
 impl HttpContext for Upstream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let Some(flight) = flights::current() else {
-            log::error!("tollgate: an attempt without its request: both filters need the same vm_config");
+            log::error!("an attempt without its request: both filters need the same vm_config");
             host::answer(&Denial::Unplanned.answer());
             return Action::Pause;
         };
@@ -35,12 +35,12 @@ impl HttpContext for Upstream {
                 if let Some((name, value)) = set {
                     host::set_header(MapType::HttpRequestHeaders, name, value);
                 }
-                self.target = Some(target);
+                self.departed = Some((flight.clone(), target));
                 Action::Continue
             }
             Err(denial) => {
                 let cluster = String::from_utf8_lossy(&cluster);
-                log::error!("tollgate: Envoy picked cluster {cluster}, which is not among the candidates");
+                log::error!("Envoy picked cluster {cluster}, which is not among the candidates");
                 host::answer(&denial.answer());
                 Action::Pause
             }
@@ -48,18 +48,18 @@ impl HttpContext for Upstream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        let Some(target) = &self.target else { return Action::Continue };
+        let Some((flight, target)) = &self.departed else { return Action::Continue };
         let header = |name: &str| {
             host::header(MapType::HttpResponseHeaders, name).and_then(|value| String::from_utf8(value).ok())
         };
         let status = header(":status").and_then(|status| status.parse().ok()).unwrap_or_default();
-        let lesson = attempt::learn(target, status, header);
+        let lesson = flight.learn(target, status, header);
         host::count(lesson.series, 1);
         if let Some(pause) = lesson.cooldown {
             let backend = target.backend.name.clone();
             host::count(Series::Cooldowns { backend }, 1);
             if let Err(fault) = Cooldowns::note(&host::SharedData, target, pause, host::now()) {
-                log::error!("tollgate: a cooldown could not be noted: {fault:?}");
+                log::error!("a cooldown could not be noted: {fault:?}");
                 host::count(Series::StoreFaults, 1);
             }
         }

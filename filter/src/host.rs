@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 use tollgate::answer::Answer;
-use tollgate::ledger::Series;
+use tollgate::ledger::{Kind, Series};
 use tollgate::store::{Loaded, Store, StoreFault, Swap, Version};
 
 /// The time, since the epoch.
@@ -39,30 +39,54 @@ impl Store for SharedData {
             Err(_) => Err(StoreFault::Unavailable),
         }
     }
+
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
+        hostcalls::set_shared_data(key, Some(value), None).map_err(|_| StoreFault::Unavailable)
+    }
+}
+
+/// From now on the root context's tick comes this often.
+pub(crate) fn tick_every(period: Duration) {
+    if let Err(status) = hostcalls::set_tick_period(period) {
+        log::error!("no tick can be had: {status:?}");
+    }
 }
 
 thread_local! {
     static METRICS: RefCell<HashMap<Series, u32>> = RefCell::default();
 }
 
-/// Adds to a counter, which is defined when it is first met.
+/// Adds to a counter or a histogram, which is defined when it is first met.
 pub(crate) fn count(series: Series, amount: u64) {
     let known = METRICS.with_borrow(|metrics| metrics.get(&series).copied());
+    let is_counter = series.kind() == Kind::Counter;
     let metric = match known {
         Some(metric) => metric,
-        None => match hostcalls::define_metric(MetricType::Counter, &series.name()) {
+        None => match hostcalls::define_metric(kind(&series), &series.name()) {
             Ok(metric) => {
                 METRICS.with_borrow_mut(|metrics| metrics.insert(series, metric));
                 metric
             }
             Err(status) => {
-                log::error!("tollgate: Envoy refused the metric {}: {status:?}", series.name());
+                log::error!("Envoy refused the metric {}: {status:?}", series.name());
                 return;
             }
         },
     };
-    if let Err(status) = hostcalls::increment_metric(metric, i64::try_from(amount).unwrap_or(i64::MAX)) {
-        log::error!("tollgate: a metric could not be counted: {status:?}");
+    let counted = if is_counter {
+        hostcalls::increment_metric(metric, i64::try_from(amount).unwrap_or(i64::MAX))
+    } else {
+        hostcalls::record_metric(metric, amount)
+    };
+    if let Err(status) = counted {
+        log::error!("a metric could not be counted: {status:?}");
+    }
+}
+
+fn kind(series: &Series) -> MetricType {
+    match series.kind() {
+        Kind::Counter => MetricType::Counter,
+        Kind::Histogram => MetricType::Histogram,
     }
 }
 
@@ -74,7 +98,7 @@ pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
 /// Sets a property of the stream; Envoy's logs and filters read it as filter state `wasm.NAME`.
 pub(crate) fn set_property(name: &str, value: &[u8]) {
     if let Err(status) = hostcalls::set_property(vec![name], Some(value)) {
-        log::error!("tollgate: the property {name} could not be set: {status:?}");
+        log::error!("the property {name} could not be set: {status:?}");
     }
 }
 
@@ -91,14 +115,14 @@ pub(crate) fn header(map: MapType, name: &str) -> Option<Vec<u8>> {
 /// Sets a header, in place of all of this name.
 pub(crate) fn set_header(map: MapType, name: &str, value: &str) {
     if let Err(status) = hostcalls::set_map_value(map, name, Some(value)) {
-        log::error!("tollgate: the header {name} could not be set: {status:?}");
+        log::error!("the header {name} could not be set: {status:?}");
     }
 }
 
 /// Removes a header.
 pub(crate) fn remove_header(map: MapType, name: &str) {
     if let Err(status) = hostcalls::remove_map_value(map, name) {
-        log::error!("tollgate: the header {name} could not be removed: {status:?}");
+        log::error!("the header {name} could not be removed: {status:?}");
     }
 }
 
@@ -110,7 +134,7 @@ pub(crate) fn body(buffer: BufferType, bytes: usize) -> Vec<u8> {
 /// Replaces the first `replaced` bytes of a body.
 pub(crate) fn set_body(buffer: BufferType, replaced: usize, bytes: &[u8]) {
     if let Err(status) = hostcalls::set_buffer(buffer, 0, replaced, bytes) {
-        log::error!("tollgate: a body could not be changed: {status:?}");
+        log::error!("a body could not be changed: {status:?}");
     }
 }
 
@@ -119,6 +143,6 @@ pub(crate) fn answer(answer: &Answer) {
     let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     if let Err(status) = hostcalls::send_http_response(u32::from(answer.status), headers, Some(&answer.body))
     {
-        log::error!("tollgate: an answer could not be sent: {status:?}");
+        log::error!("an answer could not be sent: {status:?}");
     }
 }

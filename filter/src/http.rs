@@ -1,22 +1,22 @@
 //! The listener's side: Envoy's callbacks become calls of the [`Exchange`], and its steps become host calls.
 
-use crate::{candidates, flights, host};
+use crate::{candidates, flights, host, journal, record};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::gateway::Gateway;
-use tollgate::ledger::{Record, Source};
+use tollgate::journal::Slot;
+use tollgate::ledger::Series;
 use tollgate::limits;
-use tollgate::route::Cooldowns;
 use tollgate::sse::Output;
 
 /// How often Envoy may go on to the next candidate. The router reads this, and takes it out.
 const MAX_RETRIES: &str = "x-envoy-max-retries";
 
-/// The bit of `response.flags` for a client that hung up.
-/// <https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage#response-flags>
-const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 0x4;
+/// The bit of `response.flags` for a client that hung up: `DC` in the access log. Its place is that of
+/// `CoreResponseFlag::DownstreamConnectionTermination` in Envoy's `stream_info.h`, observed on 1.40.
+const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
 
 /// One stream of a client.
 pub(crate) struct Downstream {
@@ -24,11 +24,13 @@ pub(crate) struct Downstream {
     exchange: Exchange,
     /// How much of the request's body is here; Envoy counts it up while the headers are held.
     body_bytes: usize,
+    /// Its note in the journal, while it is under way.
+    slot: Option<Slot>,
 }
 
 impl Downstream {
     pub(crate) fn new(id: u32, gateway: Rc<Gateway>) -> Self {
-        Self { id, exchange: Exchange::new(gateway), body_bytes: 0 }
+        Self { id, exchange: Exchange::new(gateway), body_bytes: 0, slot: None }
     }
 
     /// The only place where a request's steps are carried out.
@@ -42,9 +44,7 @@ impl Downstream {
                     return Action::Pause;
                 }
                 Step::Reserve(claim) => {
-                    let now = host::now();
-                    let grant = limits::reserve(&host::SharedData, claim, now);
-                    self.exchange.reserved(grant, Cooldowns::load(&host::SharedData), now)
+                    self.exchange.reserved(limits::reserve(&host::SharedData, claim, host::now()))
                 }
                 Step::Forward(forward) => {
                     self.forward(forward);
@@ -58,8 +58,11 @@ impl Downstream {
         }
     }
 
-    fn forward(&self, forward: Forward) {
-        let Forward { patch, content_length, flight } = forward;
+    fn forward(&mut self, forward: Forward) {
+        let Forward { strip, patch, content_length, flight, note } = forward;
+        for name in strip {
+            host::remove_header(MapType::HttpRequestHeaders, &name);
+        }
         if let Some(patch) = patch {
             host::set_body(BufferType::HttpRequestBody, patch.replaced, &patch.bytes);
         }
@@ -71,6 +74,7 @@ impl Downstream {
         let retries = targets.len().saturating_sub(1);
         host::set_header(MapType::HttpRequestHeaders, MAX_RETRIES, &retries.to_string());
         flights::enter(self.id, flight);
+        self.slot = journal::enter(&note);
     }
 
     fn request_body(&mut self, end: bool) -> Action {
@@ -78,7 +82,8 @@ impl Downstream {
         let step = match refused {
             Some(step) => step,
             None if end => {
-                self.exchange.request_body(&host::body(BufferType::HttpRequestBody, self.body_bytes))
+                let body = host::body(BufferType::HttpRequestBody, self.body_bytes);
+                self.exchange.request_body(&body, &host::SharedData, host::now())
             }
             None => return Action::Pause,
         };
@@ -91,17 +96,28 @@ impl Context for Downstream {}
 impl HttpContext for Downstream {
     fn on_http_request_headers(&mut self, _: usize, end: bool) -> Action {
         let headers = host::headers(MapType::HttpRequestHeaders);
-        let step = self.exchange.request_head(&headers, end);
+        #[cfg(feature = "trap")]
+        if headers.iter().any(|(name, _)| name == "x-trap") {
+            std::process::abort();
+        }
+        let step = self.exchange.request_head(&headers, end, &host::SharedData, host::now());
         self.perform(step)
     }
 
     fn on_http_request_body(&mut self, body_bytes: usize, end: bool) -> Action {
+        // A body that is not read goes on as it comes.
+        if self.exchange.has_decided() {
+            return Action::Continue;
+        }
         self.body_bytes = body_bytes;
         self.request_body(end)
     }
 
     /// Where there are trailers, they end the body.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if self.exchange.has_decided() {
+            return Action::Continue;
+        }
         self.request_body(true)
     }
 
@@ -123,7 +139,7 @@ impl HttpContext for Downstream {
     fn on_http_response_body(&mut self, chunk_bytes: usize, end: bool) -> Action {
         if self.exchange.awaits_answer() {
             let chunk = host::body(BufferType::HttpResponseBody, chunk_bytes);
-            if let Output::Replaced(bytes) = self.exchange.response_chunk(&chunk, end) {
+            if let Output::Replaced(bytes) = self.exchange.response_chunk(&chunk, end, host::now) {
                 host::set_body(BufferType::HttpResponseBody, chunk_bytes, &bytes);
             }
         }
@@ -132,22 +148,27 @@ impl HttpContext for Downstream {
 
     /// Trailers end an answer that has them; its body is out by then.
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        let _ = self.exchange.response_chunk(&[], true);
+        let _ = self.exchange.response_chunk(&[], true, host::now);
         Action::Continue
     }
 
     /// Called once for every stream, however it ended.
     fn on_log(&mut self) {
         flights::leave(self.id);
-        let finished = self.exchange.finish(interruption);
-        if let Some(settlement) = finished.settlement
-            && let Err(fault) = limits::settle(&host::SharedData, &settlement, host::now())
-        {
-            log::error!("tollgate: a budget could not be settled: {fault:?}");
-            host::count(tollgate::ledger::Series::StoreFaults, 1);
+        let now = host::now();
+        let finished = self.exchange.finish(&host::SharedData, now, interruption);
+        record::write_down(&finished.record);
+        // Whoever took this VM for dead has counted it.
+        if !self.slot.take().is_none_or(journal::leave) {
+            return;
         }
-        write_down(&finished.record);
-        for (series, amount) in finished.record.additions().chain(self.exchange.faults()) {
+        if let Some(settlement) = finished.settlement
+            && let Err(fault) = limits::settle(&host::SharedData, &settlement, now)
+        {
+            log::error!("a budget could not be settled: {fault:?}");
+            host::count(Series::StoreFaults, 1);
+        }
+        for (series, amount) in finished.record.additions().into_iter().chain(self.exchange.faults()) {
             host::count(series, amount);
         }
     }
@@ -170,23 +191,4 @@ fn interruption() -> Interruption {
         Some(flags) if flags & DOWNSTREAM_CONNECTION_TERMINATION != 0 => Interruption::Client,
         _ => Interruption::Other,
     }
-}
-
-/// Leaves the record for the access log.
-fn write_down(record: &Record) {
-    let names = [
-        ("tollgate.client", &record.client),
-        ("tollgate.model", &record.model),
-        ("tollgate.backend", &record.backend),
-    ];
-    for (property, name) in names {
-        if let Some(name) = name {
-            host::set_property(property, name.as_bytes());
-        }
-    }
-    host::set_property("tollgate.outcome", record.outcome.word().as_bytes());
-    host::set_property("tollgate.prompt_tokens", record.usage.prompt.to_string().as_bytes());
-    host::set_property("tollgate.completion_tokens", record.usage.completion.to_string().as_bytes());
-    let estimated = if record.source == Source::Estimated { "true" } else { "false" };
-    host::set_property("tollgate.estimated", estimated.as_bytes());
 }

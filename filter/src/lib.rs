@@ -19,6 +19,8 @@ mod configuration;
 mod flights;
 mod host;
 mod http;
+mod journal;
+mod record;
 mod root;
 
 use proxy_wasm::types::LogLevel;
@@ -28,7 +30,7 @@ proxy_wasm::main! {{
     // Where, but not what: a panic's message may quote a body.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        log::error!("tollgate: a fault of ours at {place}; this worker's streams are lost, the VM is reloaded");
+        log::error!("a fault of ours at {place}; this worker's streams are lost, the VM is reloaded");
     }));
     proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
 }}

@@ -1,10 +1,11 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
-use crate::{attempt, configuration, host, http};
+use crate::{attempt, configuration, host, http, journal, record};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
 use tollgate::gateway::Gateway;
+use tollgate::journal::BEAT_EVERY;
 
 /// A plugin of this VM, in one of its roles.
 #[derive(Default)]
@@ -22,7 +23,12 @@ impl Root {
     fn configured() -> Result<Self, String> {
         let role = host::property(&["plugin_root_id"]).unwrap_or_default();
         match role.as_slice() {
-            b"gateway" => configuration::load().map(|gateway| Self::Gateway(Rc::new(gateway))),
+            b"gateway" => {
+                record::declare();
+                host::tick_every(BEAT_EVERY);
+                journal::tick();
+                configuration::load().map(|gateway| Self::Gateway(Rc::new(gateway)))
+            }
             b"attempt" => Ok(Self::Attempt),
             other => Err(format!(
                 "root_id {:?} is no role of Tollgate: expected gateway or attempt",
@@ -43,11 +49,15 @@ impl RootContext for Root {
             }
             Err(problem) => {
                 for line in problem.lines() {
-                    log::error!("tollgate: {line}");
+                    log::error!("{line}");
                 }
                 false
             }
         }
+    }
+
+    fn on_tick(&mut self) {
+        journal::tick();
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

@@ -7,7 +7,7 @@
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::gateway::Gateway;
-use crate::ledger::Series;
+use crate::ledger::{Series, Try};
 use crate::route::{self, Target};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,9 +17,18 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Flight {
     gateway: Rc<Gateway>,
-    operation: Operation,
+    destination: Destination,
     candidates: Vec<Rc<Target>>,
-    tried: RefCell<Option<Rc<Target>>>,
+    tries: RefCell<Vec<(Rc<Target>, Option<u16>)>>,
+}
+
+/// What is asked of whichever backend it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// An operation on the target's deployment.
+    Deployment(Operation),
+    /// A path and query below the style's prefix, passed on as they are.
+    Other(String, String),
 }
 
 /// What is done to the headers of one attempt.
@@ -45,8 +54,8 @@ pub struct Lesson {
 impl Flight {
     /// A request that may go to these targets.
     #[must_use]
-    pub fn new(gateway: Rc<Gateway>, operation: Operation, candidates: Vec<Rc<Target>>) -> Self {
-        Self { gateway, operation, candidates, tried: RefCell::new(None) }
+    pub fn new(gateway: Rc<Gateway>, destination: Destination, candidates: Vec<Rc<Target>>) -> Self {
+        Self { gateway, destination, candidates, tries: RefCell::default() }
     }
 
     /// Where it may go, best first.
@@ -58,7 +67,17 @@ impl Flight {
     /// The target of the last attempt; `None` if none was made.
     #[must_use]
     pub fn last_tried(&self) -> Option<Rc<Target>> {
-        self.tried.borrow().clone()
+        self.tries.borrow().last().map(|(target, _)| target.clone())
+    }
+
+    /// All attempts, for the record.
+    #[must_use]
+    pub fn tries(&self) -> Vec<Try> {
+        let tries = self.tries.borrow();
+        tries
+            .iter()
+            .map(|(target, status)| Try { backend: target.backend.name.clone(), status: *status })
+            .collect()
     }
 
     /// Begins an attempt at the cluster that Envoy picked. One that is not among the candidates gets nothing.
@@ -68,10 +87,14 @@ impl Flight {
             .iter()
             .find(|target| target.backend.cluster.as_bytes() == cluster)
             .ok_or(Denial::Unplanned)?;
-        self.tried.replace(Some(target.clone()));
+        self.tries.borrow_mut().push((target.clone(), None));
+        let style = &target.backend.style;
         let departure = Departure {
             remove: &self.gateway.credential_headers,
-            path: target.backend.style.path(self.operation, &target.deployment),
+            path: match &self.destination {
+                Destination::Deployment(operation) => style.path(*operation, &target.deployment),
+                Destination::Other(rest, query) => style.other_path(rest, query),
+            },
             set: target
                 .backend
                 .credential
@@ -80,14 +103,17 @@ impl Flight {
         };
         Ok((target.clone(), departure))
     }
-}
 
-/// Reads the head of an attempt's answer.
-#[must_use]
-pub fn learn(target: &Target, status: u16, header: impl Fn(&str) -> Option<String>) -> Lesson {
-    let backend = target.backend.name.clone();
-    Lesson {
-        series: Series::UpstreamResponses { backend, status },
-        cooldown: route::cooldown(status, header),
+    /// Reads the head of the answer to the last attempt.
+    #[must_use]
+    pub fn learn(&self, target: &Target, status: u16, header: impl Fn(&str) -> Option<String>) -> Lesson {
+        if let Some((_, answered)) = self.tries.borrow_mut().last_mut() {
+            *answered = Some(status);
+        }
+        let backend = target.backend.name.clone();
+        Lesson {
+            series: Series::UpstreamResponses { backend, status },
+            cooldown: route::cooldown(status, header),
+        }
     }
 }

@@ -8,10 +8,12 @@ mod wire;
 use crate::endpoint::{ApiVersion, Style, is_path_segment};
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure, Permitted};
 use crate::identity::{Directory, KeyHash};
+use crate::ledger::Name;
 use crate::limits::{Budget, Limit, Period};
 use crate::policy::{Bound, Over, Policy, REQUEST_BYTES_MAX};
 use crate::request::Family;
 use crate::route::{Backend, Credential, Target};
+use crate::tokens::Prices;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -112,9 +114,10 @@ impl Build<'_> {
         self.entries("models", wire.models.len());
         self.entries("backends", wire.backends.len());
         let backends = self.backends(wire.backends);
-        let (models, by_name) = self.models(wire.models, &backends);
+        let (models, by_name) = self.models(wire.models, &backends, wire.metrics.models_max);
+        let other = self.other(&wire.other_endpoints, &backends);
         let policies = self.policies(wire.policies);
-        let clients = self.clients(wire.clients, &policies, &by_name);
+        let clients = self.clients(wire.clients, &policies, &by_name, wire.metrics.clients_max);
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()
@@ -127,7 +130,7 @@ impl Build<'_> {
             wire::OnStoreFailure::Allow => OnStoreFailure::Allow,
             wire::OnStoreFailure::Deny => OnStoreFailure::Deny,
         };
-        let gateway = Gateway { clients, by_name, models, on_store_failure, credential_headers };
+        let gateway = Gateway { clients, by_name, models, other, on_store_failure, credential_headers };
         self.errors.is_empty().then_some(gateway)
     }
 
@@ -148,11 +151,12 @@ impl Build<'_> {
                 self.fault(format!("{path}.cluster"), problem);
             }
             let style = self.style(&path, &backend);
+            let region = backend.region.as_ref().map(|region| self.name(format!("{path}.region"), region));
             let credential = match &backend.credential {
                 Some(credential) => self.credential(&format!("{path}.credential"), credential),
                 None => None,
             };
-            let built = style.map(|style| Rc::new(Backend { name, cluster, style, credential }));
+            let built = style.map(|style| Rc::new(Backend { name, cluster, style, region, credential }));
             let built = built.filter(|_| self.errors.len() == faults);
             if backends.insert(backend.name.clone(), built).is_some() {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", backend.name));
@@ -221,6 +225,7 @@ impl Build<'_> {
         &mut self,
         wire: Vec<wire::Model>,
         backends: &HashMap<String, Option<Rc<Backend>>>,
+        labels_max: usize,
     ) -> (Vec<Rc<Model>>, HashMap<Rc<str>, Rc<Model>>) {
         let (mut models, mut by_name) = (Vec::new(), HashMap::new());
         for (at, model) in wire.into_iter().enumerate() {
@@ -232,7 +237,7 @@ impl Build<'_> {
                 wire::Family::Gpt5 => Family::Gpt5,
                 wire::Family::OSeries => Family::OSeries,
             };
-            let built = Rc::new(Model { name: name.clone(), family, targets });
+            let built = Rc::new(Model { name: labelled(name, at, labels_max), family, targets });
             let aliases =
                 model.aliases.iter().enumerate().map(|(at, alias)| (format!("{path}.aliases[{at}]"), alias));
             for (path, name) in std::iter::once((format!("{path}.name"), &model.name)).chain(aliases) {
@@ -259,10 +264,7 @@ impl Build<'_> {
         let mut seen = HashSet::new();
         for (at, place) in model.backends.iter().enumerate() {
             let path = format!("{path}[{at}]");
-            let Some(backend) = backends.get(&place.backend) else {
-                let problem =
-                    format!("no backend is named {:?}: expected {}", place.backend, one_of(backends.keys()));
-                self.fault(format!("{path}.backend"), problem);
+            let Some(backend) = self.named(format!("{path}.backend"), &place.backend, backends) else {
                 continue;
             };
             if !seen.insert(&place.backend) {
@@ -270,7 +272,6 @@ impl Build<'_> {
             }
             let deployment = place.deployment.as_ref().unwrap_or(&model.name);
             let field = format!("{path}.deployment");
-            let Some(backend) = backend else { continue };
             if matches!(backend.style, Style::Azure(_)) && !is_path_segment(deployment) {
                 self.fault(
                     field,
@@ -279,7 +280,9 @@ impl Build<'_> {
             } else {
                 self.name(field, deployment);
             }
-            targets.push((place.priority, Rc::new(Target::new(backend.clone(), deployment.clone()))));
+            let prices = place.prices.or(model.prices);
+            let prices = prices.and_then(|prices| self.prices(&format!("{path}.prices"), prices));
+            targets.push((place.priority, Rc::new(Target::new(backend, deployment.as_str().into(), prices))));
         }
         targets.sort_by_key(|(priority, _)| *priority);
         let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();
@@ -298,6 +301,50 @@ impl Build<'_> {
             self.fault(path.to_owned(), problem);
         }
         targets
+    }
+
+    /// The backend of this name, if it has no fault of its own.
+    fn named(
+        &mut self,
+        path: String,
+        name: &str,
+        backends: &HashMap<String, Option<Rc<Backend>>>,
+    ) -> Option<Rc<Backend>> {
+        let Some(backend) = backends.get(name) else {
+            let problem = format!("no backend is named {name:?}: expected {}", one_of(backends.keys()));
+            self.fault(path, problem);
+            return None;
+        };
+        backend.clone()
+    }
+
+    fn other(&mut self, wire: &[String], backends: &HashMap<String, Option<Rc<Backend>>>) -> Vec<Rc<Target>> {
+        let mut targets = Vec::new();
+        for (at, name) in wire.iter().enumerate() {
+            let path = format!("other_endpoints[{at}]");
+            if wire.iter().take(at).any(|earlier| earlier == name) {
+                self.fault(path, format!("{name:?} stands more than once"));
+            } else if let Some(backend) = self.named(path, name, backends) {
+                targets.push(Rc::new(Target::new(backend, "".into(), None)));
+            }
+        }
+        targets
+    }
+
+    fn prices(&mut self, path: &str, wire: wire::Prices) -> Option<Prices> {
+        let micros = |price: f64| {
+            // Above this a price would be a slip of the pen.
+            const PRICE_MAX: f64 = 1e6;
+            (0.0..=PRICE_MAX).contains(&price).then(|| (price * 1e6).round() as u64)
+        };
+        let cached = wire.cached.unwrap_or(wire.prompt);
+        let (Some(prompt), Some(cached), Some(completion)) =
+            (micros(wire.prompt), micros(cached), micros(wire.completion))
+        else {
+            self.fault(path.to_owned(), "expected prices of a million tokens, from 0 to 1000000");
+            return None;
+        };
+        Some(Prices { prompt, cached, completion })
     }
 
     fn policies(&mut self, wire: Vec<wire::Policy>) -> HashMap<String, Rc<Policy>> {
@@ -350,6 +397,7 @@ impl Build<'_> {
         wire: Vec<wire::Client>,
         policies: &HashMap<String, Rc<Policy>>,
         by_name: &HashMap<Rc<str>, Rc<Model>>,
+        labels_max: usize,
     ) -> Directory<Client> {
         let mut clients = Directory::default();
         let mut names = HashSet::new();
@@ -374,6 +422,7 @@ impl Build<'_> {
             let models = self.permitted(&format!("{path}.models"), &client.models, by_name);
             let limits = self.limits(&format!("{path}.limits"), &client.limits);
             let budget = Rc::new(Budget::new(&client.name, limits));
+            let name = labelled(name, at, labels_max);
             let built = Rc::new(Client { name, models, policy, budget });
             if client.api_keys.is_empty() {
                 self.fault(format!("{path}.api_keys"), "empty: expected at least one key");
@@ -384,7 +433,7 @@ impl Build<'_> {
                     None => self.fault(path, "expected the 64 hexadecimal digits of the key's SHA-256"),
                     Some(hash) => {
                         if let Some(other) = clients.enter(hash, built.clone()) {
-                            self.fault(path, format!("is a key of client {:?} already", other.name));
+                            self.fault(path, format!("is a key of client {:?} already", other.name.text));
                         }
                     }
                 }
@@ -401,7 +450,7 @@ impl Build<'_> {
         for (at, name) in wire.iter().enumerate() {
             match by_name.get(name.as_str()) {
                 Some(model) => {
-                    names.insert(model.name.clone());
+                    names.insert(model.name.text.clone());
                 }
                 None => {
                     let known = one_of(by_name.keys().map(|name| name.as_ref()).chain(["*"]));
@@ -432,6 +481,15 @@ impl Build<'_> {
         }
         limits
     }
+}
+
+/// The label value that all names share for which there is no room.
+const OTHER: &str = "other";
+
+/// A name with its label: its own for the first `labels_max` of a list.
+fn labelled(text: Rc<str>, at: usize, labels_max: usize) -> Name {
+    let label = if at < labels_max { text.clone() } else { OTHER.into() };
+    Name { text, label }
 }
 
 /// Names for a sentence, sorted.

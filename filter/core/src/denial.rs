@@ -30,6 +30,8 @@ pub enum Denial {
     InvalidJson(String),
     /// The body is JSON, but no object.
     NotAnObject,
+    /// The body is no `multipart/form-data`, for this reason.
+    InvalidForm(&'static str),
     /// A field we act on stands twice, or is written so that readers may differ about it.
     AmbiguousField {
         /// The field, as it should be written.
@@ -150,6 +152,7 @@ impl Denial {
             Self::ModelNotAllowed(_) => (403, PERMISSION, "model_not_allowed"),
             Self::BodyTooLarge { .. } => (413, BAD_REQUEST, "request_too_large"),
             Self::InvalidJson(_) | Self::NotAnObject => (400, BAD_REQUEST, "invalid_json"),
+            Self::InvalidForm(_) => (400, BAD_REQUEST, "invalid_form"),
             Self::AmbiguousField { .. } => (400, BAD_REQUEST, "ambiguous_parameter"),
             Self::InvalidField { .. } => (400, BAD_REQUEST, "invalid_type"),
             Self::AboveMax { .. } => (400, BAD_REQUEST, "parameter_above_maximum"),
@@ -212,6 +215,9 @@ impl Denial {
             }
             Self::InvalidJson(problem) => format!("The request body is not valid JSON: {problem}."),
             Self::NotAnObject => "The request body must be a JSON object.".to_owned(),
+            Self::InvalidForm(problem) => {
+                format!("The request body is not valid multipart/form-data: {problem}.")
+            }
             Self::AmbiguousField { field, problem: Ambiguity::Duplicate } => {
                 format!("`{field}` stands more than once in the request.")
             }

@@ -15,15 +15,59 @@ pub enum Operation {
     Embeddings,
     /// `responses`
     Responses,
+    /// `images/generations`
+    ImageGenerations,
+    /// `images/edits`
+    ImageEdits,
+    /// `audio/transcriptions`
+    Transcriptions,
+    /// `audio/translations`
+    Translations,
+    /// `audio/speech`
+    Speech,
     /// `models`: which models may be called
     Models,
+    /// Anything else below a known prefix: files, batches, threads
+    Other,
+}
+
+/// How a request's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// One JSON object.
+    Json,
+    /// `multipart/form-data`.
+    Form,
+    /// It is not read, if there is one.
+    Unread,
+}
+
+/// Who says what an answer costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Billing {
+    /// The answer's usage.
+    Usage,
+    /// Nobody, though it costs something.
+    Estimate,
+    /// The answer's usage, if it has one; else it costs nothing.
+    UsageIfAny,
 }
 
 impl Operation {
-    const ALL: [Self; 5] =
-        [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses, Self::Models];
+    const NAMED: [Self; 10] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Speech,
+        Self::Models,
+    ];
 
-    /// The path after the style's prefix.
+    /// The path after the style's prefix; of [`Self::Other`], nothing.
     #[must_use]
     pub const fn path(self) -> &'static str {
         match self {
@@ -31,14 +75,55 @@ impl Operation {
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
             Self::Responses => "responses",
+            Self::ImageGenerations => "images/generations",
+            Self::ImageEdits => "images/edits",
+            Self::Transcriptions => "audio/transcriptions",
+            Self::Translations => "audio/translations",
+            Self::Speech => "audio/speech",
             Self::Models => "models",
+            Self::Other => "",
         }
+    }
+
+    /// The word in logs and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            _ => self.path(),
+        }
+    }
+
+    /// The operation of this word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::NAMED.into_iter().chain([Self::Other]).find(|operation| operation.word() == word)
     }
 
     const fn method(self) -> &'static [u8] {
         match self {
             Self::Models => b"GET",
             _ => b"POST",
+        }
+    }
+
+    /// How its body is written.
+    #[must_use]
+    pub const fn body(self) -> BodyKind {
+        match self {
+            Self::ImageEdits | Self::Transcriptions | Self::Translations => BodyKind::Form,
+            Self::Models | Self::Other => BodyKind::Unread,
+            _ => BodyKind::Json,
+        }
+    }
+
+    /// Who says what it costs.
+    #[must_use]
+    pub const fn billing(self) -> Billing {
+        match self {
+            Self::Speech => Billing::Estimate,
+            Self::Models | Self::Other => Billing::UsageIfAny,
+            _ => Billing::Usage,
         }
     }
 
@@ -56,13 +141,15 @@ pub struct Endpoint<'a> {
     pub operation: Operation,
     /// The model, where the path names it; the body's `model` is then ignored, as Azure does.
     pub deployment: Option<&'a str>,
+    /// Of [`Operation::Other`], the path after the style's prefix, and the query.
+    pub rest: Option<(&'a str, &'a str)>,
 }
 
-/// Reads method and path (with its query); `None` for what is not an endpoint known here.
+/// Reads method and path (with its query); `None` for what is below no known prefix.
 #[must_use]
 pub fn recognise<'a>(method: &[u8], path: &'a [u8]) -> Option<Endpoint<'a>> {
     let path = std::str::from_utf8(path).ok()?;
-    let path = path.split_once('?').map_or(path, |(path, _query)| path);
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let (deployment, rest) = if let Some(rest) = path.strip_prefix("/v1/") {
         (None, rest)
     } else {
@@ -76,13 +163,26 @@ pub fn recognise<'a>(method: &[u8], path: &'a [u8]) -> Option<Endpoint<'a>> {
             (None, azure)
         }
     };
-    let operation = Operation::ALL.into_iter().find(|operation| operation.path() == rest)?;
-    let named = match deployment {
+    let operation = Operation::NAMED
+        .into_iter()
+        .find(|operation| operation.path() == rest && operation.method() == method);
+    match (operation, deployment) {
         // The operations that Azure keeps under a deployment, and those it does not.
-        Some(name) => !name.is_empty() && !matches!(operation, Operation::Responses | Operation::Models),
-        None => true,
-    };
-    (named && method == operation.method()).then_some(Endpoint { operation, deployment })
+        (Some(operation), Some(name)) => (!name.is_empty()
+            && !matches!(operation, Operation::Responses | Operation::Models))
+        .then_some(Endpoint { operation, deployment, rest: None }),
+        (Some(operation), None) => Some(Endpoint { operation, deployment, rest: None }),
+        // A named operation with another method is none, whatever other endpoints there are.
+        (None, None) if is_plain_path(rest) && Operation::NAMED.iter().all(|known| known.path() != rest) => {
+            Some(Endpoint { operation: Operation::Other, deployment, rest: Some((rest, query)) })
+        }
+        (None, _) => None,
+    }
+}
+
+/// Whether every segment can stand in a path as it is.
+fn is_plain_path(path: &str) -> bool {
+    path.split('/').all(is_path_segment)
 }
 
 /// An Azure `api-version`: a date, perhaps a preview.
@@ -145,6 +245,23 @@ impl Style {
         }
     }
 
+    /// The same for an endpoint that is passed on unread: its path and query after the style's prefix.
+    #[must_use]
+    pub fn other_path(&self, rest: &str, query: &str) -> String {
+        let mut parameters: Vec<&str> =
+            query.split('&').filter(|part| !part.is_empty() && !part.starts_with("api-version=")).collect();
+        let (prefix, version) = match self {
+            Self::Azure(version) => ("/openai/", format!("api-version={version:?}")),
+            Self::AzureV1 => ("/openai/v1/", String::new()),
+            Self::OpenAi => ("/v1/", String::new()),
+        };
+        if !version.is_empty() {
+            parameters.insert(0, &version);
+        }
+        let mark = if parameters.is_empty() { "" } else { "?" };
+        format!("{prefix}{rest}{mark}{}", parameters.join("&"))
+    }
+
     /// Whether the body's `model` says which deployment is meant.
     #[must_use]
     pub fn names_model_in_body(&self, operation: Operation) -> bool {
@@ -198,6 +315,20 @@ mod tests {
         check("POST", "/openai/responses?api-version=2025-03-01-preview", Some((Responses, None)));
         let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
         check("POST", path, Some((ChatCompletions, Some("gpt-4o"))));
+        check("POST", "/v1/images/generations", Some((ImageGenerations, None)));
+        check("POST", "/openai/deployments/w/audio/transcriptions", Some((Transcriptions, Some("w"))));
+    }
+
+    #[test]
+    fn what_is_below_a_known_prefix_but_not_named_is_another() {
+        use Operation::Other;
+        check("GET", "/v1/files/file-1/content", Some((Other, None)));
+        check("DELETE", "/openai/v1/files/file-1", Some((Other, None)));
+        check("POST", "/openai/threads?api-version=2024-10-21", Some((Other, None)));
+        assert_eq!(
+            recognise(b"GET", b"/v1/files?limit=2").and_then(|endpoint| endpoint.rest),
+            Some(("files", "limit=2"))
+        );
     }
 
     #[test]
@@ -211,6 +342,9 @@ mod tests {
         check("POST", "/openai/deployments//chat/completions", None);
         check("POST", "/openai/deployments/gpt-4o/responses", None);
         check("POST", "/openai/deployments/gpt-4o", None);
+        check("GET", "/openai/deployments/gpt-4o/extensions", None);
+        check("GET", "/v1/files/../models", None);
+        check("GET", "/v1/files/%2e%2e", None);
         check("POST", "", None);
         assert_eq!(recognise(b"POST", b"/v1/chat/\xff"), None);
     }
@@ -223,6 +357,10 @@ mod tests {
         assert_eq!(azure.path(Operation::Responses, "d"), "/openai/responses?api-version=2024-10-21");
         assert_eq!(Style::AzureV1.path(chat, "d"), "/openai/v1/chat/completions");
         assert_eq!(Style::OpenAi.path(chat, "d"), "/v1/chat/completions");
+        let query = "limit=2&api-version=2020-01-01";
+        assert_eq!(azure.other_path("files", query), "/openai/files?api-version=2024-10-21&limit=2");
+        assert_eq!(Style::AzureV1.other_path("files", query), "/openai/v1/files?limit=2");
+        assert_eq!(Style::OpenAi.other_path("files/f", ""), "/v1/files/f");
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! How many tokens may this request cost, before anybody has counted?
 //!
-//! Prompt tokens are estimated from bytes; what may be produced is the cap times the candidates. Not decided here:
-//! whether there is budget for it.
+//! A prompt is sketched once: its text by classes of characters, its messages, images and token ids by number. What the
+//! sketch means for a model is [`Learnt`] from the usages that its answers report. What may be produced is the cap times
+//! the candidates. Not decided here: whether there is budget for it.
 
-use crate::request::Ceiling;
+mod learnt;
+mod parts;
+mod sample;
+mod strings;
+mod text;
 
-/// Bytes of text to a token: the usual figure for English.
-/// <https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them>
-const TEXT_BYTES_PER_TOKEN: u64 = 4;
+pub use learnt::{Learnt, Observed, Produced};
+use strings::Found;
 
-/// What an image costs at the least: 85 tokens, the base charge in OpenAI's vision guide.
-const IMAGE_TOKENS: u64 = 85;
+/// What a message costs beside its text: three tokens that frame it, and its role.
+/// <https://github.com/openai/openai-cookbook/blob/main/examples/How_to_count_tokens_with_tiktoken.ipynb>
+const MESSAGE_TOKENS: u64 = 4;
 
-/// Where the base64 of an image or audio part begins.
-const BASE64_MARK: &[u8] = b";base64,";
+/// The beginning of the answer, which the prompt ends with; same source.
+const REPLY_TOKENS: u64 = 3;
 
 /// Tokens a request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,36 +37,30 @@ impl Estimate {
     }
 }
 
-/// Estimates from the parts of a prompt, as JSON, and the ceiling on what may be produced.
-#[must_use]
-pub fn estimate(prompt: &[Option<&str>], ceiling: Ceiling) -> Estimate {
-    Estimate {
-        prompt: prompt.iter().flatten().map(|part| prompt_tokens(part)).sum(),
-        completion: ceiling.tokens(),
-    }
+/// What the parts of a prompt look like, before anything is learnt: computed once for a request, kept until its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sketch {
+    /// What the text costs in o200k_base, about, in [`text::TOKEN`]ths. This is what learning scales.
+    text: u64,
+    /// Tokens that need no estimate: ids, and the frames of messages.
+    exact: u64,
+    /// Images, audio, files: each costs what such a thing costs, however many bytes it has.
+    items: u64,
 }
 
-/// Tokens for so many bytes of produced text.
+/// Sketches a prompt from its parts, as JSON: messages, prompt, input, instructions, tools.
 #[must_use]
-pub fn text_tokens(text_bytes: u64) -> u64 {
-    text_bytes.div_ceil(TEXT_BYTES_PER_TOKEN)
-}
-
-/// The base64 of an image says nothing of its tokens, so it does not count as text.
-fn prompt_tokens(json: &str) -> u64 {
-    let bytes = json.as_bytes();
-    let mut text_bytes = bytes.len();
-    let mut images = 0;
-    let mut at = 0;
-    while let Some(found) = memchr::memmem::find(bytes.get(at..).unwrap_or_default(), BASE64_MARK) {
-        let start = at + found + BASE64_MARK.len();
-        let rest = bytes.get(start..).unwrap_or_default();
-        let image_bytes = memchr::memchr(b'"', rest).unwrap_or(rest.len());
-        text_bytes -= image_bytes;
-        images += 1;
-        at = start + image_bytes;
+pub fn sketch(parts: &[Option<&str>]) -> Sketch {
+    let mut found = Found::default();
+    for part in parts.iter().flatten() {
+        found.add(parts::read(part));
     }
-    text_tokens(text_bytes as u64) + images * IMAGE_TOKENS
+    let reply = if found.messages > 0 { REPLY_TOKENS } else { 0 };
+    Sketch {
+        text: found.text,
+        exact: found.messages.saturating_mul(MESSAGE_TOKENS).saturating_add(reply).saturating_add(found.ids),
+        items: found.items,
+    }
 }
 
 #[cfg(test)]
@@ -70,19 +69,28 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    #[test]
-    fn text_counts_by_bytes_and_candidates_multiply() {
-        let ceiling = Ceiling { completion_tokens: 100, candidates: 3 };
-        let found = estimate(&[Some("12345678"), None, Some("1")], ceiling);
-        assert_eq!(found, Estimate { prompt: 3, completion: 300 });
-        assert_eq!(found.total(), 303);
+    #[track_caller]
+    fn check(parts: &[Option<&str>], tokens: u64) {
+        assert_eq!(Learnt::default().prompt_tokens(&sketch(parts)), tokens, "{parts:?}");
     }
 
     #[test]
-    fn the_base64_of_an_image_is_not_text() {
-        let image = format!(r#""data:image/png;base64,{}""#, "A".repeat(1_000_000));
-        let ceiling = Ceiling { completion_tokens: 0, candidates: 1 };
-        // 22 bytes of text before the base64, a quote after it.
-        assert_eq!(estimate(&[Some(&image)], ceiling).prompt, 6 + 85);
+    fn all_parts_count_and_messages_have_their_frames() {
+        // Each text is less than a token, and their sum is rounded up once.
+        check(&[], 0);
+        check(&[Some(r#""a""#), None], 1);
+        check(&[Some(r#""a""#), None, Some(r#"["a"]"#)], 2);
+        check(&[Some(r#"[{"role":"user","content":"a"}]"#)], 4 + 3 + 1);
+        check(
+            &[Some(r#"[{"role":"system","content":"a"},{"role":"user","content":"a"}]"#), Some(r#""a""#)],
+            4 + 4 + 3 + 3,
+        );
+        check(&[Some("[[1,2],[3]]"), Some("[4, 5]")], 5);
+    }
+
+    #[test]
+    fn both_kinds_of_tokens_make_the_total() {
+        assert_eq!(Estimate { prompt: 3, completion: 300 }.total(), 303);
+        assert_eq!(Estimate { prompt: u64::MAX, completion: 1 }.total(), u64::MAX);
     }
 }

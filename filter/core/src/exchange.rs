@@ -1,27 +1,34 @@
 //! One request and its answer: the decisions in their order.
 //!
 //! The order stands here and nowhere else. Each method takes what has come and answers what is to be done; whoever calls
-//! does it, in one place. Not decided here: anything but the order.
+//! does it, in one place. `local` is the store of this process, which answers at once; the budgets are asked through
+//! [`Step::Reserve`], whose answer may come later. Not decided here: anything but the order.
 
 use crate::answer::{self, Answer};
-use crate::attempt::Flight;
+use crate::attempt::{Destination, Flight};
 use crate::denial::Denial;
-use crate::endpoint::{self, Operation};
-use crate::estimate::{self, Estimate};
+use crate::endpoint::{self, BodyKind, Operation};
+use crate::estimate::{self, Estimate, Learnt, Sketch};
+use crate::form::Form;
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
 use crate::headers::{ends_here, reveals_backend};
+use crate::journal::Note;
 use crate::json::Patch;
-use crate::ledger::{Outcome, Record, Series, Source};
+use crate::ledger::{Name, Outcome, Record, Series, Source};
 use crate::limits::{Claim, Grant, Reservation, Settlement, Standing};
 use crate::policy;
 use crate::request::Request;
-use crate::route::{self, Cooldowns};
+use crate::route::{self, Cooldowns, Target};
 use crate::sse::Output;
-use crate::store::StoreFault;
+use crate::store::{Store, StoreFault};
 use crate::tokens::Usage;
 use crate::usage::{Format, Reader, UsageEvent};
 use std::rc::Rc;
 use std::time::Duration;
+
+mod ending;
+
+use ending::{AnswerKind, Arriving, Sent};
 
 /// Headers as they came, names in lower case.
 pub type Headers = [(String, Vec<u8>)];
@@ -46,12 +53,16 @@ pub enum Step {
 /// A request that may go.
 #[derive(Debug)]
 pub struct Forward {
+    /// Headers that must go no further, if they have not been taken out yet.
+    pub strip: Vec<String>,
     /// How its body is changed.
     pub patch: Option<Patch>,
     /// The new `content-length`, if there was one and the body is changed.
     pub content_length: Option<usize>,
     /// Where to, and what its attempts need.
     pub flight: Rc<Flight>,
+    /// What is to be known of it if this VM dies.
+    pub note: Note,
 }
 
 /// What is changed about the head of an answer.
@@ -91,181 +102,265 @@ pub struct Finished {
     pub record: Record,
 }
 
+/// What is known of a request, for the record, as far as it got.
+#[derive(Clone, Default)]
+struct Known {
+    operation: Option<Operation>,
+    client: Option<Rc<Client>>,
+    model: Option<Rc<Model>>,
+    /// The model in the client's own word.
+    asked: Option<String>,
+    stream: bool,
+}
+
 /// Where an exchange is, with what that phase knows.
 enum Phase {
     /// Nothing has come yet.
     Head,
     /// The headers are held; the body is being read.
-    Body(Caller),
+    Body(Held),
     /// The store was asked.
-    Reserving(Ready),
+    Reserving(Box<Ready>),
     /// The request is on its way, or its answer is.
     Sent(Box<Sent>),
-    /// Tollgate has answered itself.
-    Closed {
-        client: Option<Rc<Client>>,
-        model: Option<Rc<Model>>,
-        reservation: Option<Reservation>,
-        outcome: Outcome,
-    },
+    /// Envoy has answered before the request was sent on; its answer gets this body.
+    Interrupted(Option<Vec<u8>>),
+    /// Tollgate has answered itself, or it is all over.
+    Closed { reservation: Option<Reservation>, outcome: Outcome },
 }
 
-struct Caller {
+struct Held {
     client: Rc<Client>,
     operation: Operation,
     /// The model, where the path names it.
     deployment: Option<String>,
+    content_type: Vec<u8>,
     has_content_length: bool,
 }
 
+/// A request that is understood and may go, once there is budget for it.
 struct Ready {
     client: Rc<Client>,
-    model: Rc<Model>,
-    operation: Operation,
-    estimate: Estimate,
-    usage_event: UsageEvent,
+    /// Where it may go, best first; or why it may go nowhere, which is told once the budget has allowed it.
+    candidates: Result<Vec<Rc<Target>>, Denial>,
+    destination: Destination,
+    strip: Vec<String>,
     patch: Option<Patch>,
     content_length: Option<usize>,
+    expected: Expected,
 }
 
-struct Sent {
-    client: Rc<Client>,
-    model: Rc<Model>,
+/// What an answer is expected to cost, and how it will be read.
+#[derive(Clone, Copy)]
+struct Expected {
     operation: Operation,
+    sketch: Sketch,
+    learnt: Learnt,
     estimate: Estimate,
     usage_event: UsageEvent,
-    reservation: Option<Reservation>,
-    standing: Option<Standing>,
-    flight: Rc<Flight>,
-    answer: Option<Arriving>,
-}
-
-/// An answer that has begun.
-struct Arriving {
-    kind: AnswerKind,
-    is_complete: bool,
-}
-
-enum AnswerKind {
-    /// A backend's, below 400.
-    Good(Box<Reader>),
-    /// A backend's error.
-    Error,
-    /// Envoy's own, which gets a body in OpenAI's shape.
-    Proxy { body: Option<Vec<u8>> },
 }
 
 /// One request and its answer.
 pub struct Exchange {
     gateway: Rc<Gateway>,
     phase: Phase,
+    known: Known,
+    began: Duration,
     store_faults: u64,
+}
+
+impl ResponseEdits {
+    /// Puts an answer of Envoy's own into OpenAI's shape, and answers its body.
+    fn speak(&mut self, status: u16) -> Vec<u8> {
+        let Answer { headers, body, .. } = Denial::Proxy { status }.answer();
+        self.set = headers;
+        self.set.push(("content-length", body.len().to_string()));
+        body
+    }
+}
+
+/// What the body's `model` must say. A body is written once for all attempts, so of the candidates that read it there
+/// only those stay which know the model by the first one's name.
+fn name_in_body(operation: Operation, candidates: &mut Result<Vec<Rc<Target>>, Denial>) -> Option<Rc<str>> {
+    let candidates = candidates.as_mut().ok()?;
+    let reads = |target: &Rc<Target>| target.backend.style.names_model_in_body(operation);
+    let name = candidates.iter().find(|target| reads(target))?.deployment.clone();
+    candidates.retain(|target| !reads(target) || target.deployment == name);
+    Some(name)
+}
+
+fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
+    headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
 }
 
 impl Exchange {
     /// An exchange of which nothing is known yet.
     #[must_use]
     pub fn new(gateway: Rc<Gateway>) -> Self {
-        Self { gateway, phase: Phase::Head, store_faults: 0 }
+        Self { gateway, phase: Phase::Head, known: Known::default(), began: Duration::ZERO, store_faults: 0 }
     }
 
     /// Takes the request's headers. `end` says that no body follows.
-    pub fn request_head(&mut self, headers: &Headers, end: bool) -> Step {
+    pub fn request_head(&mut self, headers: &Headers, end: bool, local: &dyn Store, now: Duration) -> Step {
         if !matches!(self.phase, Phase::Head) {
             return Step::Answer(Denial::OutOfTurn.answer());
         }
-        let header =
-            |name: &str| headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice());
-        let endpoint =
-            endpoint::recognise(header(":method").unwrap_or_default(), header(":path").unwrap_or_default());
-        let Some(endpoint) = endpoint else { return self.deny(Denial::UnknownEndpoint, None, None) };
+        self.began = now;
+        let (method, path) = (find(headers, ":method"), find(headers, ":path"));
+        let endpoint = endpoint::recognise(method.unwrap_or_default(), path.unwrap_or_default())
+            .filter(|endpoint| endpoint.operation != Operation::Other || !self.gateway.other.is_empty());
+        let Some(endpoint) = endpoint else { return self.deny(Denial::UnknownEndpoint) };
+        let operation = endpoint.operation;
+        self.known.operation = Some(operation);
         let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let client = match self.gateway.clients.identify(pairs) {
             Ok(client) => client,
-            Err(denial) => return self.deny(denial, None, None),
+            Err(denial) => return self.deny(denial),
         };
-        if endpoint.operation == Operation::Models {
-            let models = self.gateway.models.iter().filter(|model| client.may_use(model));
-            let answer = answer::models(models.map(|model| &*model.name));
-            self.phase = Phase::Closed {
-                client: Some(client),
-                model: None,
-                reservation: None,
-                outcome: Outcome::Answered,
-            };
-            return Step::Answer(answer);
+        self.known.client = Some(client.clone());
+        let strip: Vec<_> =
+            headers.iter().map(|(name, _)| name).filter(|name| ends_here(name)).cloned().collect();
+        match (operation, endpoint.rest) {
+            (Operation::Models, _) => {
+                let models = self.gateway.models.iter().filter(|model| client.may_use(model));
+                let answer = answer::models(models.map(|model| &*model.name.text));
+                self.phase = Phase::Closed { reservation: None, outcome: Outcome::Answered };
+                Step::Answer(answer)
+            }
+            (_, Some((rest, query))) => {
+                let candidates = self.candidates(&self.gateway.clone().other, local, now);
+                self.reserve(Ready {
+                    client,
+                    candidates,
+                    destination: Destination::Other(rest.to_owned(), query.to_owned()),
+                    strip,
+                    patch: None,
+                    content_length: None,
+                    expected: Expected::nothing(operation),
+                })
+            }
+            _ if end => self.deny(Denial::MissingField("body")),
+            _ => {
+                self.phase = Phase::Body(Held {
+                    client,
+                    operation,
+                    deployment: endpoint.deployment.map(str::to_owned),
+                    content_type: find(headers, "content-type").unwrap_or_default().to_vec(),
+                    has_content_length: find(headers, "content-length").is_some(),
+                });
+                Step::AwaitBody { strip }
+            }
         }
-        if end {
-            return self.deny(Denial::MissingField("body"), Some(client), None);
-        }
-        let strip = headers.iter().map(|(name, _)| name).filter(|name| ends_here(name)).cloned().collect();
-        self.phase = Phase::Body(Caller {
-            client,
-            operation: endpoint.operation,
-            deployment: endpoint.deployment.map(str::to_owned),
-            has_content_length: header("content-length").is_some(),
-        });
-        Step::AwaitBody { strip }
     }
 
     /// Takes the length of the part of the body that is here, and refuses as soon as it is too much.
     pub fn request_body_grows(&mut self, body_bytes: usize) -> Option<Step> {
-        let Phase::Body(caller) = &self.phase else { return None };
-        let bytes_max = caller.client.policy.request_bytes_max;
-        if body_bytes <= bytes_max {
-            return None;
-        }
-        let client = caller.client.clone();
-        Some(self.deny(Denial::BodyTooLarge { bytes_max }, Some(client), None))
+        let Phase::Body(held) = &self.phase else { return None };
+        let bytes_max = held.client.policy.request_bytes_max;
+        (body_bytes > bytes_max).then(|| self.deny(Denial::BodyTooLarge { bytes_max }))
     }
 
     /// Takes the whole body.
-    pub fn request_body(&mut self, body: &[u8]) -> Step {
-        let caller = match std::mem::replace(&mut self.phase, Phase::Head) {
-            Phase::Body(caller) => caller,
+    pub fn request_body(&mut self, body: &[u8], local: &dyn Store, now: Duration) -> Step {
+        let held = match std::mem::replace(&mut self.phase, Phase::Head) {
+            Phase::Body(held) => held,
             phase => {
                 self.phase = phase;
                 return Step::Answer(Denial::OutOfTurn.answer());
             }
         };
-        let client = caller.client.clone();
-        let mut model = None;
-        match self.prepare(caller, body, &mut model) {
-            Ok(ready) => {
-                let claim = Claim { budget: ready.client.budget.clone(), tokens: ready.estimate.total() };
-                self.phase = Phase::Reserving(ready);
-                Step::Reserve(claim)
-            }
-            Err(denial) => self.deny(denial, Some(client), model),
+        let prepared = match held.operation.body() {
+            BodyKind::Form => self.prepare_form(held, body, local, now),
+            _ => self.prepare_json(held, body, local, now),
+        };
+        match prepared {
+            Ok(ready) => self.reserve(ready),
+            Err(denial) => self.deny(denial),
         }
     }
 
-    /// Reads the body and holds it to the policy.
-    fn prepare(&self, caller: Caller, body: &[u8], model: &mut Option<Rc<Model>>) -> Result<Ready, Denial> {
-        let Caller { client, operation, deployment, has_content_length } = caller;
+    /// Finds the model that is meant, and keeps it for the record.
+    fn model(&mut self, held: &Held, in_body: Option<&str>) -> Result<Rc<Model>, Denial> {
+        let name = held.deployment.as_deref().or(in_body).ok_or(Denial::MissingField("model"))?;
+        let model = self.gateway.model(&held.client, name)?;
+        // Only a name that is one is logged: the field is the client's, and might hold anything.
+        self.known.asked = Some(name.to_owned());
+        self.known.model = Some(model.clone());
+        Ok(model)
+    }
+
+    /// Reads a JSON body and holds it to the policy.
+    fn prepare_json(
+        &mut self,
+        held: Held,
+        body: &[u8],
+        local: &dyn Store,
+        now: Duration,
+    ) -> Result<Ready, Denial> {
+        let operation = held.operation;
         let mut request = Request::read(body)?;
-        let name = deployment.as_deref().or(request.model.as_deref()).ok_or(Denial::MissingField("model"))?;
-        let model = &*model.insert(self.gateway.model(&client, name)?);
-        let ceiling = policy::apply(&client.policy, operation, model.family, &mut request)?;
-        let estimate = estimate::estimate(&request.prompt, ceiling);
-        if let Some(name) = model.name_in_body(operation) {
-            request.set_model(name);
+        let model = self.model(&held, request.model.as_deref())?;
+        self.known.stream = request.stream;
+        let ceiling = policy::apply(&held.client.policy, operation, model.family, &mut request)?;
+        let sketch = estimate::sketch(&request.prompt);
+        let learnt = Learnt::load(local, &model.name.text);
+        self.store_faults += u64::from(learnt.is_err());
+        let learnt = learnt.unwrap_or_default();
+        let mut candidates = self.candidates(&model.targets, local, now);
+        if let Some(name) = name_in_body(operation, &mut candidates) {
+            request.set_model(&name);
         }
         let asks = request.stream && operation.takes_stream_options() && model.takes_stream_options();
         let usage_event = if asks && request.ask_for_usage() { UsageEvent::Hide } else { UsageEvent::Show };
         let patch = request.patch();
-        let content_length =
-            patch.as_ref().filter(|_| has_content_length).map(|patch| patch.patched_len(body.len()));
-        Ok(Ready { model: model.clone(), client, operation, estimate, usage_event, patch, content_length })
+        let estimate = Estimate { prompt: learnt.prompt_tokens(&sketch), completion: ceiling.tokens() };
+        let expected = Expected { operation, sketch, learnt, estimate, usage_event };
+        Ok(held.ready(candidates, patch, body.len(), expected))
     }
 
-    /// Takes the store's answer to [`Step::Reserve`], and the pauses that backends have asked for.
-    pub fn reserved(
+    /// Reads a form as far as it names the model.
+    fn prepare_form(
         &mut self,
-        grant: Result<Grant, StoreFault>,
-        cooldowns: Result<Cooldowns, StoreFault>,
+        held: Held,
+        body: &[u8],
+        local: &dyn Store,
         now: Duration,
-    ) -> Step {
+    ) -> Result<Ready, Denial> {
+        let operation = held.operation;
+        let form = Form::read(body, &held.content_type)?;
+        let model = self.model(&held, form.model)?;
+        let mut candidates = self.candidates(&model.targets, local, now);
+        let patch = name_in_body(operation, &mut candidates).and_then(|name| form.name_model(body, &name));
+        let sketch = estimate::sketch(&[form.prompt]);
+        let estimate = Estimate {
+            prompt: Learnt::default().prompt_tokens(&sketch),
+            completion: policy::unread_ceiling(operation).tokens(),
+        };
+        let expected = Expected { sketch, estimate, ..Expected::nothing(operation) };
+        Ok(held.ready(candidates, patch, body.len(), expected))
+    }
+
+    /// The targets that may be tried now. Without the pauses every one is tried in its turn: a throttled one costs an
+    /// attempt, not the request.
+    fn candidates(
+        &mut self,
+        targets: &[Rc<Target>],
+        local: &dyn Store,
+        now: Duration,
+    ) -> Result<Vec<Rc<Target>>, Denial> {
+        let cooldowns = Cooldowns::load(local);
+        self.store_faults += u64::from(cooldowns.is_err());
+        route::candidates(targets, &cooldowns.unwrap_or_default(), now)
+    }
+
+    fn reserve(&mut self, ready: Ready) -> Step {
+        let claim = Claim { budget: ready.client.budget.clone(), tokens: ready.expected.estimate.total() };
+        self.phase = Phase::Reserving(Box::new(ready));
+        Step::Reserve(claim)
+    }
+
+    /// Takes the store's answer to [`Step::Reserve`].
+    pub fn reserved(&mut self, grant: Result<Grant, StoreFault>) -> Step {
         let ready = match std::mem::replace(&mut self.phase, Phase::Head) {
             Phase::Reserving(ready) => ready,
             phase => {
@@ -273,41 +368,44 @@ impl Exchange {
                 return Step::Answer(Denial::OutOfTurn.answer());
             }
         };
-        let Ready { client, model, operation, estimate, usage_event, patch, content_length } = ready;
-        self.store_faults += u64::from(grant.is_err()) + u64::from(cooldowns.is_err());
+        self.store_faults += u64::from(grant.is_err());
         let (reservation, standing) = match grant {
             Ok(Grant::Granted(reservation, standing)) => (Some(reservation), standing),
-            Ok(Grant::Refused(denial)) => return self.deny(denial, Some(client), Some(model)),
+            Ok(Grant::Refused(denial)) => return self.deny(denial),
             Err(_) if self.gateway.on_store_failure == OnStoreFailure::Deny => {
-                return self.deny(Denial::StoreUnavailable, Some(client), Some(model));
+                return self.deny(Denial::StoreUnavailable);
             }
             Err(_) => (None, None),
         };
-        // Without the pauses every target is tried in its turn: a throttled one costs an attempt, not the request.
-        let cooldowns = cooldowns.unwrap_or_default();
-        let candidates = match route::candidates(&model.targets, &cooldowns, now) {
+        let Ready { candidates, destination, strip, patch, content_length, expected, .. } = *ready;
+        let candidates = match candidates {
             Ok(candidates) => candidates,
             Err(denial) => {
-                let step = self.deny(denial, Some(client), Some(model));
-                if let Phase::Closed { reservation: owed, .. } = &mut self.phase {
-                    *owed = reservation;
-                }
-                return step;
+                self.phase = Phase::Closed { reservation, outcome: Outcome::Denied(denial.code()) };
+                return Step::Answer(denial.answer());
             }
         };
-        let flight = Rc::new(Flight::new(self.gateway.clone(), operation, candidates));
+        let flight = Rc::new(Flight::new(self.gateway.clone(), destination, candidates));
+        let note = Note {
+            client: self
+                .known
+                .client
+                .as_ref()
+                .map(|client| client.name.label.to_string())
+                .unwrap_or_default(),
+            model: self.known.model.as_ref().map(|model| model.name.label.to_string()).unwrap_or_default(),
+            operation: expected.operation.word().to_owned(),
+            prompt: expected.estimate.prompt,
+            completion: expected.estimate.completion,
+        };
         self.phase = Phase::Sent(Box::new(Sent {
-            client,
-            model,
-            operation,
-            estimate,
-            usage_event,
+            expected,
             reservation,
             standing,
             flight: flight.clone(),
             answer: None,
         }));
-        Step::Forward(Forward { patch, content_length, flight })
+        Step::Forward(Forward { strip, patch, content_length, flight, note })
     }
 
     /// Takes the head of the answer. `origin` is only asked about errors that are not JSON. `end` says that no body
@@ -318,47 +416,58 @@ impl Exchange {
         end: bool,
         origin: impl FnOnce() -> Origin,
     ) -> ResponseEdits {
-        let Phase::Sent(sent) = &mut self.phase else { return ResponseEdits::default() };
-        let header =
-            |name: &str| headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice());
-        let status = header(":status")
+        let status = find(headers, ":status")
             .and_then(|status| std::str::from_utf8(status).ok())
             .and_then(|status| status.parse::<u16>().ok())
             .unwrap_or_default();
-        let format = Format::of(header("content-type"), header("content-encoding"));
+        let format = Format::of(find(headers, "content-type"), find(headers, "content-encoding"));
         let mut edits = ResponseEdits::default();
+        let sent = match &mut self.phase {
+            Phase::Sent(sent) => sent,
+            Phase::Closed { .. } | Phase::Interrupted(_) => return edits,
+            Phase::Head | Phase::Body(_) | Phase::Reserving(_) => {
+                self.phase = Phase::Interrupted(Some(edits.speak(status)));
+                return edits;
+            }
+        };
+        let Expected { operation, usage_event, .. } = sent.expected;
         let kind = if status < 400 {
-            AnswerKind::Good(Box::new(Reader::new(format, sent.operation, sent.usage_event)))
+            AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
         } else if format != Format::Json && origin() == Origin::Proxy {
-            let Answer { headers, body, .. } = Denial::Proxy { status }.answer();
-            edits.set = headers;
-            edits.set.push(("content-length", body.len().to_string()));
-            AnswerKind::Proxy { body: Some(body) }
+            AnswerKind::Proxy { body: Some(edits.speak(status)) }
         } else {
-            AnswerKind::Error
+            AnswerKind::Error(Box::new(Reader::of_error(status)))
         };
         edits.remove =
             headers.iter().map(|(name, _)| name).filter(|name| reveals_backend(name)).cloned().collect();
-        if matches!(kind, AnswerKind::Good(_))
-            && sent.usage_event == UsageEvent::Hide
-            && format == Format::Events
+        if matches!(kind, AnswerKind::Good(_)) && usage_event == UsageEvent::Hide && format == Format::Events
         {
             edits.remove.push("content-length".to_owned());
         }
         edits.set.extend(sent.standing.iter().flat_map(Standing::headers));
-        sent.answer = Some(Arriving { kind, is_complete: end });
+        sent.answer = Some(Arriving { kind, is_complete: end, first_token: None });
         edits
     }
 
-    /// Takes the next piece of the answer's body.
-    pub fn response_chunk(&mut self, chunk: &[u8], end: bool) -> Output {
-        let Phase::Sent(sent) = &mut self.phase else { return Output::Same };
+    /// Takes the next piece of the answer's body. `now` is only asked when the first text of a stream has come.
+    pub fn response_chunk(&mut self, chunk: &[u8], end: bool, now: impl FnOnce() -> Duration) -> Output {
+        let sent = match &mut self.phase {
+            Phase::Sent(sent) => sent,
+            // The whole body of ours takes the place of the first piece.
+            Phase::Interrupted(body) => return Output::Replaced(body.take().unwrap_or_default()),
+            _ => return Output::Same,
+        };
         let Some(answer) = &mut sent.answer else { return Output::Same };
         answer.is_complete = end;
         match &mut answer.kind {
-            AnswerKind::Good(reader) => reader.push(chunk, end),
-            AnswerKind::Error => Output::Same,
-            // The whole body of ours takes the place of the first piece.
+            AnswerKind::Good(reader) => {
+                let output = reader.push(chunk, end);
+                if answer.first_token.is_none() && reader.streamed_bytes().is_some_and(|bytes| bytes > 0) {
+                    answer.first_token = Some(now().saturating_sub(self.began));
+                }
+                output
+            }
+            AnswerKind::Error(reader) => reader.push(chunk, end),
             AnswerKind::Proxy { body } => Output::Replaced(body.take().unwrap_or_default()),
         }
     }
@@ -366,37 +475,52 @@ impl Exchange {
     /// Whether an answer that comes now is to be read: not one of our own.
     #[must_use]
     pub fn awaits_answer(&self) -> bool {
-        matches!(self.phase, Phase::Sent(_))
+        !matches!(self.phase, Phase::Closed { .. })
+    }
+
+    /// Whether the request's body is none of our concern: it has been decided on, or is passed on unread.
+    #[must_use]
+    pub fn has_decided(&self) -> bool {
+        !matches!(self.phase, Phase::Head | Phase::Body(_) | Phase::Reserving(_))
     }
 
     /// Ends the exchange, whatever became of it. `interruption` is only asked if it did not come to its end.
-    pub fn finish(&mut self, interruption: impl FnOnce() -> Interruption) -> Finished {
-        let ended = std::mem::replace(
-            &mut self.phase,
-            Phase::Closed { client: None, model: None, reservation: None, outcome: Outcome::ClientGone },
-        );
-        let nothing = |client: Option<Rc<Client>>, model: Option<Rc<Model>>, outcome| Record {
-            client: client.map(|client| client.name.clone()),
-            model: model.map(|model| model.name.clone()),
-            backend: None,
-            outcome,
-            usage: Usage::default(),
-            source: Source::Reported,
+    pub fn finish(
+        &mut self,
+        local: &dyn Store,
+        now: Duration,
+        interruption: impl FnOnce() -> Interruption,
+    ) -> Finished {
+        let closed = Phase::Closed { reservation: None, outcome: Outcome::ClientGone };
+        let known = std::mem::take(&mut self.known);
+        let mut finished = match std::mem::replace(&mut self.phase, closed) {
+            Phase::Head | Phase::Body(_) | Phase::Reserving(_) => {
+                Finished { settlement: None, record: Record::new(Outcome::ClientGone) }
+            }
+            Phase::Interrupted(_) => Finished { settlement: None, record: Record::new(Outcome::ProxyError) },
+            Phase::Closed { reservation, outcome } => {
+                let reserved = reservation.as_ref().map_or(0, Reservation::tokens);
+                Finished {
+                    settlement: reservation.map(|reservation| reservation.settle(0)),
+                    record: Record { reserved, ..Record::new(outcome) },
+                }
+            }
+            Phase::Sent(sent) => {
+                let (finished, learnt) = sent.finish(known.model.as_deref(), local, interruption);
+                self.store_faults += u64::from(learnt.is_err());
+                finished
+            }
         };
-        match ended {
-            Phase::Head => Finished { settlement: None, record: nothing(None, None, Outcome::ClientGone) },
-            Phase::Body(Caller { client, .. }) => {
-                Finished { settlement: None, record: nothing(Some(client), None, Outcome::ClientGone) }
-            }
-            Phase::Reserving(Ready { client, model, .. }) => {
-                Finished { settlement: None, record: nothing(Some(client), Some(model), Outcome::ClientGone) }
-            }
-            Phase::Closed { client, model, reservation, outcome } => Finished {
-                settlement: reservation.map(|reservation| reservation.settle(0)),
-                record: nothing(client, model, outcome),
-            },
-            Phase::Sent(sent) => sent.finish(interruption),
+        let record = &mut finished.record;
+        if let Some(operation) = known.operation {
+            record.operation = operation.word();
         }
+        record.client = known.client.map(|client| client.name.clone());
+        record.model = known.model.map(|model| model.name.clone());
+        record.asked = known.asked;
+        record.stream = known.stream;
+        record.duration = now.saturating_sub(self.began);
+        finished
     }
 
     /// What went wrong with the store, for the metrics.
@@ -405,55 +529,58 @@ impl Exchange {
         (faults > 0).then_some((Series::StoreFaults, faults))
     }
 
-    fn deny(&mut self, denial: Denial, client: Option<Rc<Client>>, model: Option<Rc<Model>>) -> Step {
-        let outcome = Outcome::Denied(denial.code());
-        self.phase = Phase::Closed { client, model, reservation: None, outcome };
+    /// What is written down of a request whose VM died: all that was reserved for it stays charged.
+    #[must_use]
+    pub fn lost(note: &Note) -> Record {
+        let name = |label: &str| (!label.is_empty()).then(|| Name::new(label));
+        Record {
+            operation: Operation::of_word(&note.operation).map_or("none", Operation::word),
+            client: name(&note.client),
+            model: name(&note.model),
+            usage: Usage { prompt: note.prompt, completion: note.completion, ..Usage::default() },
+            source: Source::Estimated,
+            reserved: note.prompt.saturating_add(note.completion),
+            ..Record::new(Outcome::Lost)
+        }
+    }
+
+    fn deny(&mut self, denial: Denial) -> Step {
+        self.phase = Phase::Closed { reservation: None, outcome: Outcome::Denied(denial.code()) };
         Step::Answer(denial.answer())
     }
 }
 
-impl Sent {
-    fn finish(self, interruption: impl FnOnce() -> Interruption) -> Finished {
-        let tried = self.flight.last_tried();
-        let is_complete = self.answer.as_ref().is_some_and(|answer| answer.is_complete);
-        let broken = || match interruption() {
-            Interruption::Client => Outcome::ClientGone,
-            Interruption::Other => Outcome::Broken,
-        };
-        let (outcome, usage, source) = match self.answer.as_ref().map(|answer| &answer.kind) {
-            Some(AnswerKind::Proxy { .. }) => (Outcome::ProxyError, Usage::default(), Source::Reported),
-            Some(AnswerKind::Error) => (Outcome::BackendError, Usage::default(), Source::Reported),
-            Some(AnswerKind::Good(reader)) => {
-                let (usage, source) = match reader.usage() {
-                    Some(usage) => (usage, Source::Reported),
-                    None => (self.estimated(reader.produced_bytes()), Source::Estimated),
-                };
-                (if is_complete { Outcome::Served } else { broken() }, usage, source)
-            }
-            // The client left before the answer came. A backend that was asked may bill all that it was asked for.
-            None if tried.is_some() => (broken(), self.estimated(None), Source::Estimated),
-            None => (broken(), Usage::default(), Source::Reported),
-        };
-        Finished {
-            settlement: self.reservation.map(|reservation| reservation.settle(usage.total())),
-            record: Record {
-                client: Some(self.client.name.clone()),
-                model: Some(self.model.name.clone()),
-                backend: tried.map(|target| target.backend.name.clone()),
-                outcome,
-                usage,
-                source,
-            },
+impl Held {
+    fn ready(
+        self,
+        candidates: Result<Vec<Rc<Target>>, Denial>,
+        patch: Option<Patch>,
+        body_len: usize,
+        expected: Expected,
+    ) -> Ready {
+        let content_length =
+            patch.as_ref().filter(|_| self.has_content_length).map(|patch| patch.patched_len(body_len));
+        Ready {
+            client: self.client,
+            candidates,
+            destination: Destination::Deployment(self.operation),
+            strip: Vec::new(),
+            patch,
+            content_length,
+            expected,
         }
     }
+}
 
-    /// What is charged when nobody said: the text that was seen, or all that was reserved.
-    fn estimated(&self, produced_bytes: Option<u64>) -> Usage {
-        let completion = match produced_bytes {
-            Some(bytes) => estimate::text_tokens(bytes).min(self.estimate.completion),
-            None => self.estimate.completion,
-        };
-        Usage { prompt: self.estimate.prompt, completion, ..Usage::default() }
+impl Expected {
+    fn nothing(operation: Operation) -> Self {
+        Self {
+            operation,
+            sketch: Sketch::default(),
+            learnt: Learnt::default(),
+            estimate: Estimate { prompt: 0, completion: 0 },
+            usage_event: UsageEvent::Show,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::denial::Denial;
 use crate::identity::Directory;
+use crate::ledger::Name;
 use crate::limits::Budget;
 use crate::policy::Policy;
 use crate::request::Family;
@@ -13,7 +14,7 @@ use std::rc::Rc;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Client {
     /// The word in logs and metrics.
-    pub name: Rc<str>,
+    pub name: Name,
     /// What it may call.
     pub models: Permitted,
     /// What it may ask for.
@@ -35,7 +36,7 @@ pub enum Permitted {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Model {
     /// Its own name.
-    pub name: Rc<str>,
+    pub name: Name,
     /// Where it reads its cap.
     pub family: Family,
     /// Where it is served, best first.
@@ -43,13 +44,6 @@ pub struct Model {
 }
 
 impl Model {
-    /// What the body's `model` must say for those backends that read it; all of a model's agree.
-    #[must_use]
-    pub fn name_in_body(&self, operation: crate::endpoint::Operation) -> Option<&str> {
-        let reads = |target: &&Rc<Target>| target.backend.style.names_model_in_body(operation);
-        self.targets.iter().find(reads).map(|target| target.deployment.as_str())
-    }
-
     /// Whether a stream may be asked for its usage, wherever it goes.
     #[must_use]
     pub fn takes_stream_options(&self) -> bool {
@@ -75,6 +69,8 @@ pub struct Gateway {
     pub by_name: HashMap<Rc<str>, Rc<Model>>,
     /// The models in the order of the configuration.
     pub models: Vec<Rc<Model>>,
+    /// Where endpoints go that are not named; empty where they are refused.
+    pub other: Vec<Rc<Target>>,
     /// What happens when the store fails.
     pub on_store_failure: OnStoreFailure,
     /// Every header that some backend's credential goes in: removed before each attempt, for all attempts of a request
@@ -99,7 +95,7 @@ impl Client {
     pub fn may_use(&self, model: &Model) -> bool {
         match &self.models {
             Permitted::All => true,
-            Permitted::Named(names) => names.contains(&model.name),
+            Permitted::Named(names) => names.contains(&model.name.text),
         }
     }
 }

@@ -8,6 +8,7 @@ const WORDS: &[(&str, &str)] = &[
     ("answer", include_str!("answer.rs")),
     ("denial", include_str!("denial.rs")),
     ("endpoint", include_str!("endpoint.rs")),
+    ("form", include_str!("form.rs")),
     ("headers", include_str!("headers.rs")),
     ("json", include_str!("json.rs")),
     ("request", include_str!("request.rs")),
@@ -18,6 +19,7 @@ const WORDS: &[(&str, &str)] = &[
 const DECISIONS: &[(&str, &str)] = &[
     ("estimate", include_str!("estimate.rs")),
     ("identity", include_str!("identity.rs")),
+    ("journal", include_str!("journal.rs")),
     ("ledger", include_str!("ledger.rs")),
     ("limits", include_str!("limits.rs")),
     ("policy", include_str!("policy.rs")),

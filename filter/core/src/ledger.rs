@@ -1,9 +1,11 @@
 //! What do we write down?
 //!
-//! One record per exchange, whatever happened, and what it adds to the metrics. Not decided here: where it is written.
+//! One record per exchange, whatever happened; what it adds to the metrics, and the fields it leaves for the access log.
+//! Not decided here: where they are written.
 
 use crate::tokens::Usage;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// How an exchange ended. A closed list: it is a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,12 +16,16 @@ pub enum Outcome {
     Answered,
     /// A backend answered 400 or above, and no other was to be tried.
     BackendError,
+    /// A backend's content filter refused the prompt, which it bills.
+    ContentFilter,
     /// Envoy answered in place of a backend.
     ProxyError,
     /// The client went away.
     ClientGone,
     /// The answer broke off.
     Broken,
+    /// The VM that served it died.
+    Lost,
     /// Tollgate refused; the denial's code.
     Denied(&'static str),
 }
@@ -32,9 +38,11 @@ impl Outcome {
             Self::Served => "served",
             Self::Answered => "answered",
             Self::BackendError => "backend_error",
+            Self::ContentFilter => "content_filter",
             Self::ProxyError => "proxy_error",
             Self::ClientGone => "client_gone",
             Self::Broken => "broken",
+            Self::Lost => "lost",
             Self::Denied(code) => code,
         }
     }
@@ -49,50 +57,181 @@ pub enum Source {
     Estimated,
 }
 
+/// A name of the configuration, and the label value that stands for it.
+///
+/// They differ where there are more names than the configuration allows as label values: the rest share one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// As it stands in the configuration and in logs.
+    pub text: Rc<str>,
+    /// As it stands in metrics.
+    pub label: Rc<str>,
+}
+
+impl Name {
+    /// A name that is its own label.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let text: Rc<str> = text.into();
+        Self { label: text.clone(), text }
+    }
+}
+
+/// One try at one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Try {
+    /// Which.
+    pub backend: Rc<str>,
+    /// What it answered; `None` if it did not.
+    pub status: Option<u16>,
+}
+
+/// Where an exchange was served, or tried last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The backend.
+    pub backend: Rc<str>,
+    /// What the model is called there.
+    pub deployment: Rc<str>,
+    /// Where that is.
+    pub region: Option<Rc<str>>,
+}
+
 /// One exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// What was asked for; `none` if it was no endpoint of ours.
+    pub operation: &'static str,
     /// Who asked; `None` if unknown.
-    pub client: Option<Rc<str>>,
+    pub client: Option<Name>,
     /// For which model, as configured; `None` if not known or not allowed.
-    pub model: Option<Rc<str>>,
-    /// The backend of the last attempt.
-    pub backend: Option<Rc<str>>,
+    pub model: Option<Name>,
+    /// For which model, in the client's own word.
+    pub asked: Option<String>,
+    /// Which model answered, by its own word.
+    pub answered: Option<String>,
+    /// Where.
+    pub served: Option<Served>,
+    /// All tries, in their order.
+    pub tries: Vec<Try>,
+    /// Whether the answer was to come as a stream.
+    pub stream: bool,
     /// How it ended.
     pub outcome: Outcome,
     /// What the client was charged.
     pub usage: Usage,
     /// By whose word.
     pub source: Source,
+    /// What had been reserved.
+    pub reserved: u64,
+    /// What was estimated for the prompt, where the backend then reported it.
+    pub estimated_prompt: Option<u64>,
+    /// What it costs, in millionths of the currency; `None` without configured prices.
+    pub price_micros: Option<u64>,
+    /// Until the first text of a stream came.
+    pub first_token: Option<Duration>,
+    /// From the first header to the end.
+    pub duration: Duration,
+    /// Why the usage could not be read, if it could not.
+    pub unread: Option<&'static str>,
 }
 
-/// A counter and its labels. A label's values are names from the configuration and closed lists, never a client's words.
+impl Record {
+    /// A record of nothing but how it ended.
+    #[must_use]
+    pub fn new(outcome: Outcome) -> Self {
+        Self {
+            operation: NONE,
+            client: None,
+            model: None,
+            asked: None,
+            answered: None,
+            served: None,
+            tries: Vec::new(),
+            stream: false,
+            outcome,
+            usage: Usage::default(),
+            source: Source::Reported,
+            reserved: 0,
+            estimated_prompt: None,
+            price_micros: None,
+            first_token: None,
+            duration: Duration::ZERO,
+            unread: None,
+        }
+    }
+}
+
+/// A metric and its labels. A label's values are names from the configuration and closed lists, never a client's words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Series {
     /// Exchanges.
     Requests {
         /// Who asked.
-        client: Option<Rc<str>>,
+        client: Rc<str>,
         /// For which model.
-        model: Option<Rc<str>>,
+        model: Rc<str>,
+        /// For what.
+        operation: &'static str,
         /// How it ended.
         outcome: &'static str,
     },
     /// Tokens charged.
     Tokens {
         /// To whom.
-        client: Option<Rc<str>>,
+        client: Rc<str>,
         /// For which model.
-        model: Option<Rc<str>>,
-        /// `prompt`, `cached`, `completion`, `reasoning`; the second and fourth are part of the first and third.
+        model: Rc<str>,
+        /// As in [`Usage::kinds`].
         kind: &'static str,
     },
-    /// Exchanges that were charged by estimate.
-    Estimated {
-        /// Who asked.
-        client: Option<Rc<str>>,
+    /// The price of them, in millionths of the currency.
+    Price {
+        /// Who pays.
+        client: Rc<str>,
         /// For which model.
-        model: Option<Rc<str>>,
+        model: Rc<str>,
+    },
+    /// Tokens that were charged by estimate; they are part of `Tokens`.
+    EstimatedTokens {
+        /// To whom.
+        client: Rc<str>,
+        /// For which model.
+        model: Rc<str>,
+    },
+    /// Answers whose usage could not be read.
+    Unread {
+        /// Why.
+        reason: &'static str,
+    },
+    /// Estimated prompt tokens in percent of those that were then reported: 100 is exact.
+    EstimatePercent {
+        /// For which model.
+        model: Rc<str>,
+    },
+    /// Tokens of an exchange, as OpenTelemetry's `gen_ai.client.token.usage`.
+    TokenUsage {
+        /// Who asked.
+        client: Rc<str>,
+        /// For which model.
+        model: Rc<str>,
+        /// `input` or `output`.
+        kind: &'static str,
+    },
+    /// Milliseconds until the first token of a stream, as `gen_ai.server.time_to_first_token`.
+    TimeToFirstToken {
+        /// Of which model.
+        model: Rc<str>,
+    },
+    /// Milliseconds for each further token of a stream, as `gen_ai.server.time_per_output_token`.
+    TimePerOutputToken {
+        /// Of which model.
+        model: Rc<str>,
+    },
+    /// Milliseconds from the first header to the end, as `gen_ai.server.request.duration`.
+    Duration {
+        /// Of which model.
+        model: Rc<str>,
     },
     /// Answers of backends, one for each attempt.
     UpstreamResponses {
@@ -110,25 +249,58 @@ pub enum Series {
     StoreFaults,
 }
 
+/// How a metric counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It adds up.
+    Counter,
+    /// It keeps a distribution.
+    Histogram,
+}
+
 /// The label value where there is none.
 const NONE: &str = "none";
 
 impl Series {
+    /// How it counts.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::EstimatePercent { .. }
+            | Self::TokenUsage { .. }
+            | Self::TimeToFirstToken { .. }
+            | Self::TimePerOutputToken { .. }
+            | Self::Duration { .. } => Kind::Histogram,
+            _ => Kind::Counter,
+        }
+    }
+
     /// The metric's name with its labels. `;` and `=` stand between them; names in a configuration have neither.
     #[must_use]
     pub fn name(&self) -> String {
-        let or_none = |name: &Option<Rc<str>>| name.as_deref().unwrap_or(NONE).to_owned();
         match self {
-            Self::Requests { client, model, outcome } => {
-                let (client, model) = (or_none(client), or_none(model));
-                format!("tollgate_requests;client={client};model={model};outcome={outcome}")
+            Self::Requests { client, model, operation, outcome } => {
+                format!(
+                    "tollgate_requests;client={client};model={model};operation={operation};outcome={outcome}"
+                )
             }
             Self::Tokens { client, model, kind } => {
-                format!("tollgate_tokens;client={};model={};kind={kind}", or_none(client), or_none(model))
+                format!("tollgate_tokens;client={client};model={model};kind={kind}")
             }
-            Self::Estimated { client, model } => {
-                format!("tollgate_estimated_requests;client={};model={}", or_none(client), or_none(model))
+            Self::Price { client, model } => format!("tollgate_price_micros;client={client};model={model}"),
+            Self::EstimatedTokens { client, model } => {
+                format!("tollgate_estimated_tokens;client={client};model={model}")
             }
+            Self::Unread { reason } => format!("tollgate_unread_answers;reason={reason}"),
+            Self::EstimatePercent { model } => format!("tollgate_estimate_percent;model={model}"),
+            Self::TokenUsage { client, model, kind } => {
+                format!("gen_ai.client.token.usage;client={client};model={model};type={kind}")
+            }
+            Self::TimeToFirstToken { model } => format!("gen_ai.server.time_to_first_token_ms;model={model}"),
+            Self::TimePerOutputToken { model } => {
+                format!("gen_ai.server.time_per_output_token_ms;model={model}")
+            }
+            Self::Duration { model } => format!("gen_ai.server.request.duration_ms;model={model}"),
             Self::UpstreamResponses { backend, status } => {
                 format!("tollgate_upstream_responses;backend={backend};status={status}")
             }
@@ -140,23 +312,100 @@ impl Series {
 
 impl Record {
     /// What this exchange adds to the metrics.
-    pub fn additions(&self) -> impl Iterator<Item = (Series, u64)> + '_ {
-        let (client, model) = (&self.client, &self.model);
-        let requests =
-            Series::Requests { client: client.clone(), model: model.clone(), outcome: self.outcome.word() };
-        let tokens = [
-            ("prompt", self.usage.prompt),
-            ("cached", self.usage.cached),
-            ("completion", self.usage.completion),
-            ("reasoning", self.usage.reasoning),
-        ];
-        let tokens = tokens.into_iter().filter(|(_, tokens)| *tokens > 0).map(|(kind, tokens)| {
-            (Series::Tokens { client: client.clone(), model: model.clone(), kind }, tokens)
-        });
-        let estimated = (self.source == Source::Estimated)
-            .then(|| (Series::Estimated { client: client.clone(), model: model.clone() }, 1));
-        std::iter::once((requests, 1)).chain(tokens).chain(estimated)
+    #[must_use]
+    pub fn additions(&self) -> Vec<(Series, u64)> {
+        let label =
+            |name: &Option<Name>| name.as_ref().map_or_else(|| Rc::from(NONE), |name| name.label.clone());
+        let (client, model) = (label(&self.client), label(&self.model));
+        let pair = || (client.clone(), model.clone());
+        let mut found = Vec::with_capacity(12);
+        let (operation, outcome) = (self.operation, self.outcome.word());
+        found
+            .push((Series::Requests { client: client.clone(), model: model.clone(), operation, outcome }, 1));
+        for (kind, tokens) in self.usage.kinds().into_iter().filter(|(_, tokens)| *tokens > 0) {
+            let (client, model) = pair();
+            found.push((Series::Tokens { client, model, kind }, tokens));
+        }
+        for (kind, tokens) in [("input", self.usage.prompt), ("output", self.usage.completion)] {
+            if tokens > 0 {
+                let (client, model) = pair();
+                found.push((Series::TokenUsage { client, model, kind }, tokens));
+            }
+        }
+        if self.source == Source::Estimated {
+            let (client, model) = pair();
+            found.push((Series::EstimatedTokens { client, model }, self.usage.total()));
+        }
+        if let Some(micros) = self.price_micros.filter(|micros| *micros > 0) {
+            let (client, model) = pair();
+            found.push((Series::Price { client, model }, micros));
+        }
+        if let Some(reason) = self.unread {
+            found.push((Series::Unread { reason }, 1));
+        }
+        if let Some(estimated) = self.estimated_prompt.filter(|_| self.usage.prompt > 0) {
+            let percent = estimated.saturating_mul(100) / self.usage.prompt;
+            found.push((Series::EstimatePercent { model: model.clone() }, percent));
+        }
+        if let Some(first) = self.first_token {
+            found.push((Series::TimeToFirstToken { model: model.clone() }, millis(first)));
+            let further = self.usage.completion.saturating_sub(1);
+            if let Some(each) = millis(self.duration.saturating_sub(first)).checked_div(further) {
+                found.push((Series::TimePerOutputToken { model: model.clone() }, each));
+            }
+        }
+        if self.served.is_some() {
+            found.push((Series::Duration { model }, millis(self.duration)));
+        }
+        found
     }
+
+    /// What the access log gets besides client, model, backend, tokens and outcome, which have fields of their own there.
+    /// What is not known is left out.
+    #[must_use]
+    pub fn details(&self) -> Vec<(&'static str, Detail)> {
+        let served = self.served.as_ref();
+        let text = |text: &str| Detail::Text(text.to_owned());
+        let optional = [
+            ("model_asked", self.asked.clone().map(Detail::Text)),
+            ("model_answered", self.answered.clone().map(Detail::Text)),
+            ("deployment", served.map(|served| text(&served.deployment))),
+            ("region", served.and_then(|served| served.region.as_deref()).map(text)),
+            ("price_micros", self.price_micros.map(Detail::Count)),
+            ("first_token_ms", self.first_token.map(|first| Detail::Count(millis(first)))),
+            ("unread", self.unread.map(text)),
+        ];
+        let always = [
+            ("operation", text(self.operation)),
+            ("stream", Detail::Flag(self.stream)),
+            ("tries", Detail::Tries(self.tries.clone())),
+            ("reserved_tokens", Detail::Count(self.reserved)),
+            ("cached_tokens", Detail::Count(self.usage.cached)),
+            ("prompt_audio_tokens", Detail::Count(self.usage.prompt_audio)),
+            ("reasoning_tokens", Detail::Count(self.usage.reasoning)),
+            ("completion_audio_tokens", Detail::Count(self.usage.completion_audio)),
+            ("duration_ms", Detail::Count(millis(self.duration))),
+        ];
+        let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        always.into_iter().chain(optional).collect()
+    }
+}
+
+/// A value in the access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// A word.
+    Text(String),
+    /// A number.
+    Count(u64),
+    /// Yes or no.
+    Flag(bool),
+    /// All tries, in their order.
+    Tries(Vec<Try>),
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -165,30 +414,82 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    fn record() -> Record {
+        Record {
+            operation: "chat/completions",
+            client: Some(Name::new("web-shop")),
+            model: Some(Name { text: "gpt-4.1".into(), label: "other".into() }),
+            usage: Usage { prompt: 30, completion: 11, reasoning: 1, ..Usage::default() },
+            ..Record::new(Outcome::Served)
+        }
+    }
+
+    #[track_caller]
+    fn check(record: &Record, expected: &[(&str, u64)]) {
+        let found: Vec<_> =
+            record.additions().iter().map(|(series, amount)| (series.name(), *amount)).collect();
+        let found: Vec<_> = found.iter().map(|(name, amount)| (name.as_str(), *amount)).collect();
+        assert_eq!(found, expected);
+    }
+
     #[test]
     fn a_record_adds_what_it_says_and_nothing_that_is_zero() {
+        check(
+            &record(),
+            &[
+                (
+                    "tollgate_requests;client=web-shop;model=other;operation=chat/completions;outcome=served",
+                    1,
+                ),
+                ("tollgate_tokens;client=web-shop;model=other;kind=prompt", 30),
+                ("tollgate_tokens;client=web-shop;model=other;kind=completion", 11),
+                ("tollgate_tokens;client=web-shop;model=other;kind=reasoning", 1),
+                ("gen_ai.client.token.usage;client=web-shop;model=other;type=input", 30),
+                ("gen_ai.client.token.usage;client=web-shop;model=other;type=output", 11),
+            ],
+        );
+    }
+
+    #[test]
+    fn times_prices_and_estimates_are_added_where_they_are_known() {
         let record = Record {
-            client: Some("web-shop".into()),
-            model: Some("gpt-4.1".into()),
-            backend: None,
-            outcome: Outcome::Served,
-            usage: Usage { prompt: 3, cached: 0, completion: 4, reasoning: 1 },
+            usage: Usage { prompt: 30, completion: 11, ..Usage::default() },
             source: Source::Estimated,
+            estimated_prompt: Some(36),
+            price_micros: Some(7),
+            first_token: Some(Duration::from_millis(200)),
+            duration: Duration::from_millis(700),
+            served: Some(Served { backend: "a".into(), deployment: "d".into(), region: None }),
+            unread: Some("compressed"),
+            ..record()
         };
-        let found: Vec<_> = record.additions().map(|(series, amount)| (series.name(), amount)).collect();
+        let found: Vec<_> =
+            record.additions().iter().map(|(series, amount)| (series.name(), *amount)).collect();
         let expected = [
-            ("tollgate_requests;client=web-shop;model=gpt-4.1;outcome=served", 1),
-            ("tollgate_tokens;client=web-shop;model=gpt-4.1;kind=prompt", 3),
-            ("tollgate_tokens;client=web-shop;model=gpt-4.1;kind=completion", 4),
-            ("tollgate_tokens;client=web-shop;model=gpt-4.1;kind=reasoning", 1),
-            ("tollgate_estimated_requests;client=web-shop;model=gpt-4.1", 1),
+            ("tollgate_estimated_tokens;client=web-shop;model=other", 41),
+            ("tollgate_price_micros;client=web-shop;model=other", 7),
+            ("tollgate_unread_answers;reason=compressed", 1),
+            ("tollgate_estimate_percent;model=other", 120),
+            ("gen_ai.server.time_to_first_token_ms;model=other", 200),
+            ("gen_ai.server.time_per_output_token_ms;model=other", 50),
+            ("gen_ai.server.request.duration_ms;model=other", 700),
         ];
-        assert_eq!(found, expected.map(|(name, amount)| (name.to_owned(), amount)));
+        assert_eq!(found[5..], expected.map(|(name, amount)| (name.to_owned(), amount)));
     }
 
     #[test]
     fn an_unknown_client_has_a_label_of_its_own() {
-        let series = Series::Requests { client: None, model: None, outcome: "invalid_api_key" };
-        assert_eq!(series.name(), "tollgate_requests;client=none;model=none;outcome=invalid_api_key");
+        check(
+            &Record::new(Outcome::Denied("invalid_api_key")),
+            &[("tollgate_requests;client=none;model=none;operation=none;outcome=invalid_api_key", 1)],
+        );
+    }
+
+    #[test]
+    fn the_log_leaves_out_what_is_not_known() {
+        let names = |record: &Record| record.details().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(&record()).len(), 9);
+        let more = Record { asked: Some("x".to_owned()), price_micros: Some(1), ..record() };
+        assert_eq!(names(&more)[9..], ["model_asked", "price_micros"]);
     }
 }

@@ -20,6 +20,7 @@
 pub mod answer;
 pub mod denial;
 pub mod endpoint;
+pub mod form;
 pub mod headers;
 pub mod json;
 pub mod request;
@@ -30,6 +31,7 @@ pub mod tokens;
 // Decisions: one question each, in words only.
 pub mod estimate;
 pub mod identity;
+pub mod journal;
 pub mod ledger;
 pub mod limits;
 pub mod policy;

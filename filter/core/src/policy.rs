@@ -15,6 +15,10 @@ pub const COMPLETION_TOKENS_ASSUMED: u32 = 1024;
 /// <https://platform.openai.com/docs/api-reference/completions/create#completions-create-max_tokens>
 pub const LEGACY_COMPLETION_TOKENS: u32 = 16;
 
+/// What an image is taken to produce: that of gpt-image-1 in high quality, square.
+/// <https://platform.openai.com/docs/guides/image-generation#cost-and-latency>
+pub const IMAGE_TOKENS: u32 = 4160;
+
 /// The longest body a client may send if its policy does not say.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -64,8 +68,10 @@ pub fn apply(
     family: Family,
     request: &mut Request<'_>,
 ) -> Result<Ceiling, Denial> {
-    if operation == Operation::Embeddings {
-        return Ok(Ceiling { completion_tokens: 0, candidates: 1 });
+    let (n, best_of) = (request.n.clone(), request.best_of.clone());
+    let n = bound(policy.n, request, &n)?.unwrap_or(1);
+    if !CapField::ALL.iter().any(|field| field.is_read_by(operation)) {
+        return Ok(Ceiling { candidates: n.max(1), ..unread_ceiling(operation) });
     }
     if request.cap(CapField::MaxTokens).value.is_some()
         && request.cap(CapField::MaxCompletionTokens).value.is_some()
@@ -88,8 +94,6 @@ pub fn apply(
         let count = request.cap(family.cap_field(operation)).clone();
         cap = bound(policy.max_tokens, request, &count)?;
     }
-    let (n, best_of) = (request.n.clone(), request.best_of.clone());
-    let n = bound(policy.n, request, &n)?.unwrap_or(1);
     let best_of = if operation == Operation::Completions || best_of.value.is_some() {
         bound(policy.best_of, request, &best_of)?.unwrap_or(1)
     } else {
@@ -103,6 +107,17 @@ pub fn apply(
         completion_tokens: cap.unwrap_or(assumed),
         candidates: n.max(best_of).max(1).saturating_mul(prompts),
     })
+}
+
+/// The ceiling of an operation that reads no cap.
+#[must_use]
+pub fn unread_ceiling(operation: Operation) -> Ceiling {
+    let completion_tokens = match operation {
+        Operation::ImageGenerations | Operation::ImageEdits => IMAGE_TOKENS,
+        Operation::Transcriptions | Operation::Translations => COMPLETION_TOKENS_ASSUMED,
+        _ => 0,
+    };
+    Ceiling { completion_tokens, candidates: 1 }
 }
 
 /// The value that goes upstream, if one is known.
@@ -206,6 +221,8 @@ mod tests {
         check(Completions, Family::Gpt5, "{}", Ok((r#"{"max_tokens":100}"#, 100, 1)));
         check(Responses, Family::Gpt4, "{}", Ok((r#"{"max_output_tokens":100}"#, 100, 1)));
         check(Embeddings, Family::Gpt4, "{}", Ok(("{}", 0, 1)));
+        check(ImageGenerations, Family::Gpt4, r#"{"n":2}"#, Ok((r#"{"n":2}"#, IMAGE_TOKENS, 2)));
+        check(Speech, Family::Gpt4, "{}", Ok(("{}", 0, 1)));
         check(ChatCompletions, Family::Gpt4, r#"{"max_tokens":null}"#, Ok((r#"{"max_tokens":100}"#, 100, 1)));
     }
 

@@ -6,6 +6,7 @@
 use crate::denial::Denial;
 use crate::endpoint::Style;
 use crate::store::{self, Store, StoreFault};
+use crate::tokens::Prices;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Backend {
     pub cluster: Rc<str>,
     /// How it wants to be asked.
     pub style: Style,
+    /// Where it is, in the operator's word.
+    pub region: Option<Rc<str>>,
     /// The header that lets us in; `None` where Envoy adds it.
     pub credential: Option<Credential>,
 }
@@ -52,16 +55,18 @@ pub struct Target {
     /// Where.
     pub backend: Rc<Backend>,
     /// What it is called there.
-    pub deployment: String,
+    pub deployment: Rc<str>,
+    /// What it costs there, if anybody said.
+    pub prices: Option<Prices>,
     id: u64,
 }
 
 impl Target {
     /// A deployment at a backend.
     #[must_use]
-    pub fn new(backend: Rc<Backend>, deployment: String) -> Self {
+    pub fn new(backend: Rc<Backend>, deployment: Rc<str>, prices: Option<Prices>) -> Self {
         let id = fnv1a([backend.name.as_bytes(), &[0], deployment.as_bytes()].concat().as_slice());
-        Self { backend, deployment, id }
+        Self { backend, deployment, prices, id }
     }
 }
 
@@ -189,9 +194,10 @@ mod tests {
                 name: (*name).into(),
                 cluster: (*name).into(),
                 style: Style::OpenAi,
+                region: None,
                 credential: None,
             };
-            Rc::new(Target::new(Rc::new(backend), "d".to_owned()))
+            Rc::new(Target::new(Rc::new(backend), "d".into(), None))
         };
         names.iter().map(target).collect()
     }

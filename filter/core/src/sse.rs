@@ -12,12 +12,14 @@ use memchr::memchr2;
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 /// What is to become of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is passed on as it came.
     Pass,
     /// The client does not see it.
     Hide,
+    /// The client sees this in its place.
+    Replace(Vec<u8>),
 }
 
 /// What is to become of a chunk.
@@ -103,11 +105,17 @@ impl Stream {
             match on_event(piece) {
                 Verdict::Pass => output.pass(piece),
                 Verdict::Hide => output.hold(before),
+                Verdict::Replace(event) => {
+                    output.hold(before);
+                    output.pass(&event);
+                }
             }
         } else {
             self.partial.extend_from_slice(piece);
-            if on_event(&self.partial) == Verdict::Pass {
-                output.pass(&self.partial);
+            match on_event(&self.partial) {
+                Verdict::Pass => output.pass(&self.partial),
+                Verdict::Hide => {}
+                Verdict::Replace(event) => output.pass(&event),
             }
             self.partial.clear();
         }

@@ -49,6 +49,9 @@ pub trait Store {
 
     /// Writes a key if nobody else did since `version` was read; with `Version(None)`, if it does not exist yet.
     fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault>;
+
+    /// Writes a key, whoever wrote it before.
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault>;
 }
 
 /// Reads, changes and writes one key until the write stands. `change` is given the bytes and returns what to write,
@@ -107,6 +110,11 @@ impl Store for MemoryStore {
         cells.insert(key.to_owned(), (value.to_vec(), current.unwrap_or(0).wrapping_add(1)));
         Ok(Swap::Done)
     }
+
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
+        let version = self.load(key)?.version;
+        self.swap(key, value, version).map(|_| ())
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +141,9 @@ mod tests {
             }
             fn swap(&self, _: &str, _: &[u8], _: Version) -> Result<Swap, StoreFault> {
                 Ok(Swap::Stale)
+            }
+            fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
+                self.0.put(key, value)
             }
         }
         let mut tries = 0;

@@ -4,15 +4,25 @@
 //! in the one event that has it. Events are searched, not parsed; only one that has a usage object is. Not decided here:
 //! who pays.
 
+mod events;
 mod scan;
 mod wire;
 
 use crate::endpoint::Operation;
-use crate::sse::{self, Mode, Output, Verdict};
+use crate::sse::Output;
 use crate::tokens::Usage;
-use memchr::memmem::Finder;
+use events::Events;
 use scan::JsonScanner;
-use wire::WireEvent;
+use wire::WireError;
+
+/// The longest usage object that is read.
+const USAGE_BYTES_MAX: usize = 8 * 1024;
+
+/// The longest model name that is read.
+const MODEL_BYTES_MAX: usize = 128;
+
+/// How much of an error's body is looked at.
+const ERROR_BYTES_MAX: usize = 16 * 1024;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +31,9 @@ pub enum Format {
     Json,
     /// Server-sent events.
     Events,
-    /// Something we do not read: compressed, audio.
+    /// Compressed, though it was not asked to be.
+    Compressed,
+    /// Something else: audio, a file.
     Opaque,
 }
 
@@ -32,7 +44,7 @@ impl Format {
         let essence = content_type.unwrap_or_default().split(|byte| *byte == b';').next().unwrap_or_default();
         match essence.trim_ascii().to_ascii_lowercase().as_slice() {
             _ if content_encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) => {
-                Self::Opaque
+                Self::Compressed
             }
             b"application/json" => Self::Json,
             b"text/event-stream" => Self::Events,
@@ -54,130 +66,117 @@ pub enum UsageEvent {
 #[derive(Debug)]
 pub struct Reader {
     kind: Kind,
-    found: Option<Usage>,
-    produced_bytes: u64,
 }
 
 #[derive(Debug)]
 enum Kind {
-    Json(JsonScanner),
+    Json {
+        scanner: JsonScanner,
+        found: Option<Usage>,
+        bytes: u64,
+    },
     Events(Box<Events>),
-    Opaque,
-}
-
-#[derive(Debug)]
-struct Events {
-    stream: sse::Stream,
-    usage: Finder<'static>,
-    deltas: Vec<Finder<'static>>,
+    /// A 400, which may be a content filter's, as far as it has come.
+    BadRequest(Vec<u8>),
+    Error,
+    Unread(Format),
 }
 
 impl Reader {
-    /// For an answer to `operation` in `format`.
+    /// For a good answer to `operation`.
     #[must_use]
     pub fn new(format: Format, operation: Operation, usage_event: UsageEvent) -> Self {
-        let kind = match format {
-            Format::Json => Kind::Json(JsonScanner::default()),
-            Format::Events => Kind::Events(Box::new(Events {
-                stream: sse::Stream::new(match usage_event {
-                    UsageEvent::Show => Mode::Watch,
-                    UsageEvent::Hide => Mode::Edit,
-                }),
-                usage: Finder::new(b"\"usage\""),
-                deltas: delta_names(operation).iter().map(Finder::new).collect(),
-            })),
-            Format::Opaque => Kind::Opaque,
-        };
-        Self { kind, found: None, produced_bytes: 0 }
+        Self {
+            kind: match format {
+                Format::Json => Kind::Json { scanner: JsonScanner::default(), found: None, bytes: 0 },
+                Format::Events => Kind::Events(Box::new(Events::new(operation, usage_event))),
+                Format::Compressed | Format::Opaque => Kind::Unread(format),
+            },
+        }
+    }
+
+    /// For an error.
+    #[must_use]
+    pub fn of_error(status: u16) -> Self {
+        Self { kind: if status == 400 { Kind::BadRequest(Vec::new()) } else { Kind::Error } }
     }
 
     /// Takes the next chunk and answers what the client gets for it.
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Output {
-        let (found, produced_bytes) = (&mut self.found, &mut self.produced_bytes);
         match &mut self.kind {
-            Kind::Opaque => Output::Same,
-            Kind::Json(scanner) => {
-                *produced_bytes = produced_bytes.saturating_add(chunk.len() as u64);
-                if let Some(usage) = scanner.push(chunk) {
-                    *found = Some(usage);
-                }
-                Output::Same
+            Kind::Unread(_) | Kind::Error => {}
+            Kind::Json { scanner, found, bytes } => {
+                *bytes = bytes.saturating_add(chunk.len() as u64);
+                *found = scanner.push(chunk).or(*found);
             }
-            Kind::Events(events) => {
-                let Events { stream, usage, deltas } = &mut **events;
-                stream.push(chunk, end, |event| {
-                    for delta in deltas.iter() {
-                        *produced_bytes = produced_bytes.saturating_add(delta_bytes(event, delta));
-                    }
-                    let Some((usage, verdict)) = usage_of_event(event, usage) else { return Verdict::Pass };
-                    *found = Some(usage);
-                    verdict
-                })
+            Kind::BadRequest(body) => {
+                let room = ERROR_BYTES_MAX.saturating_sub(body.len()).min(chunk.len());
+                body.extend_from_slice(chunk.get(..room).unwrap_or_default());
             }
+            Kind::Events(events) => return events.push(chunk, end),
         }
+        Output::Same
     }
 
     /// What the answer said so far.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.found
+        match &self.kind {
+            Kind::Json { found, .. } => *found,
+            Kind::Events(events) => events.seen().usage,
+            Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
+        }
     }
 
-    /// Bytes of text that were produced so far; of a JSON answer, all its bytes. `None` if they cannot be told.
+    /// The model that answered, by its own word.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Json { scanner, .. } => scanner.model(),
+            Kind::Events(events) => events.seen().model.as_deref(),
+            Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
+        }
+    }
+
+    /// Bytes of text that a stream has produced so far, escapes as they stand.
+    #[must_use]
+    pub fn streamed_bytes(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Events(events) => Some(events.seen().produced_bytes),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the answer that hold what was produced, and more: all of a JSON body. `None` if they cannot be told.
     #[must_use]
     pub fn produced_bytes(&self) -> Option<u64> {
-        match self.kind {
-            Kind::Opaque => None,
-            Kind::Json(_) | Kind::Events(_) => Some(self.produced_bytes),
+        match &self.kind {
+            Kind::Json { bytes, .. } => Some(*bytes),
+            _ => self.streamed_bytes(),
         }
     }
-}
 
-/// The members whose strings are the produced text.
-const fn delta_names(operation: Operation) -> &'static [&'static str] {
-    match operation {
-        Operation::ChatCompletions => &["\"content\"", "\"arguments\""],
-        Operation::Completions => &["\"text\""],
-        Operation::Responses => &["\"delta\""],
-        Operation::Embeddings | Operation::Models => &[],
-    }
-}
-
-/// What follows a member's name and colon.
-fn value_of<'a>(event: &'a [u8], name: &Finder<'_>, from: usize) -> Option<(usize, &'a [u8])> {
-    let at = from + name.find(event.get(from..)?)? + name.needle().len();
-    let rest = event.get(at..)?.trim_ascii_start();
-    Some((at, rest.strip_prefix(b":").map_or(&b""[..], <[u8]>::trim_ascii_start)))
-}
-
-/// The length of the first string under this name, escapes as they stand.
-fn delta_bytes(event: &[u8], name: &Finder<'_>) -> u64 {
-    let Some(text) = value_of(event, name, 0).and_then(|(_, value)| value.strip_prefix(b"\"")) else {
-        return 0;
-    };
-    let mut at = 0;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
-        at += found;
-        if text.get(at) == Some(&b'"') {
-            return at as u64;
+    /// Why the usage could not be read, as a word for the metrics.
+    #[must_use]
+    pub fn unread(&self) -> Option<&'static str> {
+        match &self.kind {
+            Kind::Unread(Format::Compressed) => Some("compressed"),
+            Kind::Unread(_) => Some("not_json"),
+            Kind::Events(events) if events.unread() > 0 => Some("event_too_long"),
+            _ => None,
         }
-        at += 2;
     }
-    text.len() as u64
-}
 
-fn usage_of_event(event: &[u8], name: &Finder<'_>) -> Option<(Usage, Verdict)> {
-    let mut from = 0;
-    // `"usage":null` stands on every event of a stream that was asked for its usage.
-    while let Some((at, value)) = value_of(event, name, from) {
-        if value.first() == Some(&b'{') {
-            let event: WireEvent = serde_json::from_slice(&sse::data(event)?).ok()?;
-            let (usage, alone) = event.usage()?;
-            return Some((usage, if alone { Verdict::Hide } else { Verdict::Pass }));
+    /// Whether this error is a content filter's, which is billed.
+    #[must_use]
+    pub fn is_content_filter(&self) -> bool {
+        match &self.kind {
+            Kind::BadRequest(body) => {
+                serde_json::from_slice::<WireError>(body).is_ok_and(|error| error.is_content_filter())
+            }
+            _ => false,
         }
-        from = at;
     }
-    None
 }
 
 #[cfg(test)]
@@ -206,7 +205,7 @@ mod tests {
     }
 
     fn usage(prompt: u64, cached: u64, completion: u64, reasoning: u64) -> Option<Usage> {
-        Some(Usage { prompt, cached, completion, reasoning })
+        Some(Usage { prompt, cached, completion, reasoning, ..Usage::default() })
     }
 
     #[track_caller]
@@ -295,13 +294,99 @@ mod tests {
     }
 
     #[test]
+    fn a_usage_that_comes_with_choices_is_cut_out_of_its_event() {
+        let counted = "\"usage\" : {\"prompt_tokens\":1,\"completion_tokens\":2}";
+        let cases = [
+            (format!("data: {{\"choices\":[{{}}],{counted}}}\n\n"), "data: {\"choices\":[{}]}\n\n"),
+            (format!("data: {{{counted} , \"choices\":[{{}}]}}\n\n"), "data: { \"choices\":[{}]}\n\n"),
+            (
+                format!("data: {{\"a\":1, {counted}, \"choices\":[{{}}]}}\r\n\r\n"),
+                "data: {\"a\":1, \"choices\":[{}]}\r\n\r\n",
+            ),
+        ];
+        for (event, expected) in cases {
+            let hidden = read(Format::Events, UsageEvent::Hide, &[event.as_bytes()]);
+            assert_eq!(hidden.usage, usage(1, 0, 2, 0));
+            assert_eq!(String::from_utf8(hidden.out).unwrap(), expected);
+            let shown = read(Format::Events, UsageEvent::Show, &[event.as_bytes()]);
+            assert_eq!(String::from_utf8(shown.out).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn the_model_that_answered_is_read() {
+        let model = |format, body: &str| {
+            let mut reader = Reader::new(format, Operation::ChatCompletions, UsageEvent::Show);
+            for byte in body.as_bytes() {
+                let _ = reader.push(&[*byte], false);
+            }
+            reader.model().map(str::to_owned)
+        };
+        let json = r#"{"x":{"model":"no"},"model":"gpt-4o-2024-08-06","usage":{"prompt_tokens":1}}"#;
+        assert_eq!(model(Format::Json, json).as_deref(), Some("gpt-4o-2024-08-06"));
+        assert_eq!(model(Format::Json, r#"{"model":7}"#), None);
+        let events = "data: {\"model\":\"\"}\n\ndata: {\"model\": \"gpt-4o\"}\n\ndata: {\"model\":\"x\"}\n\n";
+        assert_eq!(model(Format::Events, events).as_deref(), Some("gpt-4o"));
+    }
+
+    #[test]
+    fn the_deltas_of_every_choice_and_every_kind_are_counted() {
+        let bytes = |event: &str| read(Format::Events, UsageEvent::Show, &[event.as_bytes()]).produced_bytes;
+        assert_eq!(
+            bytes(
+                "data: {\"choices\":[{\"delta\":{\"content\":\"ab\"}},{\"delta\":{\"content\":\"c\"}}]}\n\n"
+            ),
+            Some(3)
+        );
+        assert_eq!(bytes("data: {\"function\":{\"arguments\":\"{\\\"a\\\"\"}}\n\n"), Some(6));
+        assert_eq!(bytes("data: {\"delta\":{\"content\":null,\"reasoning_content\":\"xyz\"}}\n\n"), Some(3));
+    }
+
+    #[test]
+    fn audio_tokens_and_those_of_images_and_transcriptions_are_read() {
+        let json = |usage: &str| {
+            read(Format::Json, UsageEvent::Show, &[format!("{{\"usage\":{usage}}}").as_bytes()])
+                .usage
+                .unwrap()
+        };
+        let chat = r#"{"prompt_tokens":9,"completion_tokens":8,"prompt_tokens_details":{"audio_tokens":7},"completion_tokens_details":{"audio_tokens":6}}"#;
+        let expected =
+            Usage { prompt: 9, completion: 8, prompt_audio: 7, completion_audio: 6, ..Usage::default() };
+        assert_eq!(json(chat), expected);
+        let transcript = r#"{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":5,"total_tokens":19}"#;
+        let expected = Usage { prompt: 14, completion: 5, prompt_audio: 14, ..Usage::default() };
+        assert_eq!(json(transcript), expected);
+    }
+
+    #[test]
+    fn a_content_filters_refusal_is_told_from_other_errors() {
+        let is_filter = |body: &str| {
+            let mut reader = Reader::of_error(400);
+            for byte in body.as_bytes() {
+                assert_eq!(reader.push(&[*byte], false), Output::Same);
+            }
+            reader.is_content_filter()
+        };
+        assert!(is_filter(
+            r#"{"error":{"message":"x","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#
+        ));
+        assert!(!is_filter(r#"{"error":{"message":"content_filter","code":"429"}}"#));
+        assert!(!is_filter(r#"{"error":{"code":429}}"#));
+        assert!(!is_filter(r#"{"error":"content_filter"}"#));
+        assert!(!is_filter(&format!(
+            r#"{{"x":"{}","error":{{"code":"content_filter"}}}}"#,
+            "a".repeat(20_000)
+        )));
+    }
+
+    #[test]
     fn the_format_is_told_by_the_headers() {
         let of = |kind: &str, encoding: Option<&str>| {
             Format::of(Some(kind.as_bytes()), encoding.map(str::as_bytes))
         };
         assert_eq!(of("application/json; charset=utf-8", None), Format::Json);
         assert_eq!(of("Text/Event-Stream", Some("identity")), Format::Events);
-        assert_eq!(of("application/json", Some("gzip")), Format::Opaque);
+        assert_eq!(of("application/json", Some("gzip")), Format::Compressed);
         assert_eq!(of("audio/mpeg", None), Format::Opaque);
         assert_eq!(Format::of(None, None), Format::Opaque);
     }

@@ -39,12 +39,12 @@ fn load(value: Value) -> Result<Gateway, Vec<String>> {
 fn a_whole_configuration_is_resolved() {
     let gateway = load(whole()).unwrap();
     let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
-    assert_eq!(&*client.name, "web");
+    assert_eq!(client.name, Name::new("web"));
     assert_eq!(client.policy.max_tokens, Some(Bound { default: Some(10), max: Some(10), over: Over::Clamp }));
     let model = gateway.model(&client, "gpt-4o").unwrap();
     assert_eq!(gateway.model(&client, "gpt-4o-2024-08-06"), Ok(model.clone()));
     let order: Vec<_> =
-        model.targets.iter().map(|target| (&*target.backend.cluster, target.deployment.as_str())).collect();
+        model.targets.iter().map(|target| (&*target.backend.cluster, &*target.deployment)).collect();
     assert_eq!(order, [("ca", "x"), ("cb", "d")]);
     let values: Vec<_> = model
         .targets
@@ -230,6 +230,42 @@ fn backends_that_read_the_model_from_the_body_must_agree() {
          and openai, which read it from the body",
         ],
     );
+}
+
+#[test]
+fn prices_are_of_a_million_tokens_and_a_backend_may_have_its_own() {
+    let mut config = whole();
+    config["models"][0]["prices"] = json!({ "prompt": 2.5, "completion": 10 });
+    config["models"][0]["backends"][1]["prices"] = json!({ "prompt": 0.075, "cached": 0, "completion": 0.3 });
+    let gateway = load(config).unwrap();
+    let prices: Vec<_> = gateway.models[0].targets.iter().map(|target| target.prices.unwrap()).collect();
+    assert_eq!(prices[0], Prices { prompt: 75_000, cached: 0, completion: 300_000 });
+    assert_eq!(prices[1], Prices { prompt: 2_500_000, cached: 2_500_000, completion: 10_000_000 });
+    let problem = "models[0].backends[0].prices: expected prices of a million tokens, from 0 to 1000000";
+    check("/models/0/backends/0/prices", json!({ "prompt": -1 }), &[problem]);
+}
+
+#[test]
+fn names_beyond_the_bound_share_a_label() {
+    let mut config = whole();
+    config["metrics"] = json!({ "clients_max": 0, "models_max": 1 });
+    let gateway = load(config).unwrap();
+    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    assert_eq!((&*client.name.text, &*client.name.label), ("web", "other"));
+    assert_eq!(&*gateway.models[0].name.label, "gpt-4o");
+}
+
+#[test]
+fn other_endpoints_go_to_named_backends() {
+    let mut config = whole();
+    config["other_endpoints"] = json!(["b"]);
+    assert_eq!(&*load(config).unwrap().other[0].backend.name, "b");
+    check(
+        "/other_endpoints",
+        json!(["x"]),
+        &["other_endpoints[0]: no backend is named \"x\": expected one of \"a\", \"b\""],
+    );
+    check("/other_endpoints", json!(["a", "a"]), &["other_endpoints[1]: \"a\" stands more than once"]);
 }
 
 #[test]

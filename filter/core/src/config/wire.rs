@@ -15,9 +15,28 @@ pub(super) struct Gateway {
     pub(super) models: Vec<Model>,
     /// The Envoy clusters, and what they speak.
     pub(super) backends: Vec<Backend>,
+    /// Where endpoints go that have no policy: files, batches. Absent: they are refused with 404.
+    #[serde(default)]
+    pub(super) other_endpoints: Vec<String>,
+    #[serde(default)]
+    pub(super) metrics: Metrics,
     /// What happens to requests when the shared store does not answer.
     #[serde(default)]
     pub(super) on_store_failure: OnStoreFailure,
+}
+
+/// How many names may be label values; those beyond share the value `other`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub(super) clients_max: usize,
+    pub(super) models_max: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { clients_max: 200, models_max: 50 }
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,7 +106,20 @@ pub(super) struct Model {
     pub(super) aliases: Vec<String>,
     #[serde(default)]
     pub(super) family: Family,
+    pub(super) prices: Option<Prices>,
     pub(super) backends: Vec<Place>,
+}
+
+/// The price of a million tokens, in any currency.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prices {
+    pub(super) prompt: f64,
+    /// That of `prompt` if absent.
+    pub(super) cached: Option<f64>,
+    /// Nothing if absent, as for embeddings.
+    #[serde(default)]
+    pub(super) completion: f64,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -110,6 +142,8 @@ pub(super) struct Place {
     /// Lower is tried first; equals in the order they stand in.
     #[serde(default)]
     pub(super) priority: u32,
+    /// In place of the model's.
+    pub(super) prices: Option<Prices>,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +154,7 @@ pub(super) struct Backend {
     pub(super) cluster: String,
     pub(super) style: Style,
     pub(super) api_version: Option<String>,
+    pub(super) region: Option<String>,
     pub(super) credential: Option<Credential>,
 }
 

@@ -61,15 +61,19 @@ impl Run {
     }
 
     fn head(&mut self, pairs: &[(&str, &str)]) -> Step {
-        self.exchange.request_head(&headers(pairs), false)
+        self.exchange.request_head(&headers(pairs), false, &self.store, NOW)
+    }
+
+    fn end_of_head(&mut self) -> Step {
+        self.exchange.request_head(&headers(&CHAT), true, &self.store, NOW)
     }
 
     /// Goes through to the step after the reservation.
     fn body(&mut self, body: &str) -> Step {
-        match self.exchange.request_body(body.as_bytes()) {
+        match self.exchange.request_body(body.as_bytes(), &self.store, NOW) {
             Step::Reserve(claim) => {
                 let grant = limits::reserve(&self.store, claim, NOW);
-                self.exchange.reserved(grant, Cooldowns::load(&self.store), NOW)
+                self.exchange.reserved(grant)
             }
             step => step,
         }
@@ -89,7 +93,8 @@ impl Run {
     }
 
     fn finish(&mut self) -> Record {
-        let finished = self.exchange.finish(|| Interruption::Client);
+        let finished =
+            self.exchange.finish(&self.store, NOW + Duration::from_secs(1), || Interruption::Client);
         if let Some(settlement) = finished.settlement {
             limits::settle(&self.store, &settlement, NOW).unwrap();
         }
@@ -125,7 +130,7 @@ fn the_head_is_decided_before_the_body_is_read() {
     assert_eq!(with(&[(":method", "POST"), (":path", "/v1/nothing")]), "404 unknown_url");
     assert_eq!(with(&CHAT[..2]), "401 missing_api_key");
     assert_eq!(with(&[CHAT[0], CHAT[1], ("api-key", "other")]), "401 invalid_api_key");
-    let no_body = Run::new().exchange.request_head(&headers(&CHAT), true);
+    let no_body = Run::new().end_of_head();
     assert_eq!(refused(no_body), "400 missing_required_parameter");
 }
 
@@ -222,7 +227,7 @@ fn a_broken_store_does_what_the_configuration_says() {
         run.store.break_with(Some(StoreFault::Unavailable));
         let _ = run.head(&CHAT);
         let step = run.body(PROMPT);
-        assert_eq!(run.exchange.faults(), Some((Series::StoreFaults, 2)));
+        assert_eq!(run.exchange.faults(), Some((Series::StoreFaults, 3)));
         step
     };
     assert!(matches!(with("allow"), Step::Forward(_)));
@@ -233,19 +238,19 @@ fn a_broken_store_does_what_the_configuration_says() {
 fn the_client_is_charged_what_the_answer_says() {
     let mut run = Run::new();
     let _ = run.send(PROMPT);
-    // 35 bytes of prompt are 9 tokens, the cap is 100.
-    assert_eq!(run.left(), BUDGET - 109);
+    // The prompt is sketched at 8 tokens, the cap is 100.
+    assert_eq!(run.left(), BUDGET - 108);
     let edits = run.answer("200", "application/json");
     assert_eq!(edits.remove, ["x-ms-region"]);
     assert_eq!(
         edits.set[..2],
         [
             ("x-ratelimit-limit-tokens", BUDGET.to_string()),
-            ("x-ratelimit-remaining-tokens", (BUDGET - 109).to_string()),
+            ("x-ratelimit-remaining-tokens", (BUDGET - 108).to_string()),
         ]
     );
-    let _ = run.exchange.response_chunk(br#"{"usage":{"prompt_tokens":9,"completion"#, false);
-    let _ = run.exchange.response_chunk(br#"_tokens":20}}"#, true);
+    let _ = run.exchange.response_chunk(br#"{"usage":{"prompt_tokens":9,"completion"#, false, || NOW);
+    let _ = run.exchange.response_chunk(br#"_tokens":20}}"#, true, || NOW);
     let record = run.finish();
     assert_eq!((record.outcome, record.source), (Outcome::Served, Source::Reported));
     assert_eq!((record.usage.prompt, record.usage.completion), (9, 20));
@@ -259,7 +264,10 @@ fn an_error_costs_nothing() {
     let _ = forward.flight.depart(b"ca").unwrap();
     let _ = run.answer("429", "application/json");
     let record = run.finish();
-    assert_eq!((record.outcome, record.backend.as_deref()), (Outcome::BackendError, Some("a")));
+    assert_eq!(
+        (record.outcome, record.served.map(|served| served.backend.to_string())),
+        (Outcome::BackendError, Some("a".to_owned()))
+    );
     assert_eq!(run.left(), BUDGET);
 }
 
@@ -269,12 +277,49 @@ fn envoys_own_error_gets_openais_shape() {
     let _ = run.send(PROMPT);
     let pairs = [(":status", "503"), ("content-type", "text/plain"), ("content-length", "19")];
     let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Proxy);
-    let Output::Replaced(body) = run.exchange.response_chunk(b"no healthy upstream", true) else { panic!() };
+    let Output::Replaced(body) = run.exchange.response_chunk(b"no healthy upstream", true, || NOW) else {
+        panic!()
+    };
     assert!(edits.set.contains(&("content-length", body.len().to_string())));
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(body["error"]["code"], "backend_unavailable");
     assert_eq!(run.finish().outcome, Outcome::ProxyError);
     assert_eq!(run.left(), BUDGET);
+}
+
+#[test]
+fn envoys_own_error_before_the_request_is_sent_gets_it_too() {
+    let mut run = Run::new();
+    let _ = run.head(&CHAT);
+    let pairs = [(":status", "413"), ("content-type", "text/plain")];
+    let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Proxy);
+    assert!(edits.set.contains(&("content-type", "application/json".to_owned())));
+    let Output::Replaced(body) = run.exchange.response_chunk(b"Payload Too Large", true, || NOW) else {
+        panic!()
+    };
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["error"]["code"], "request_too_large");
+    assert_eq!(run.finish().outcome, Outcome::ProxyError);
+}
+
+#[test]
+fn an_answer_of_our_own_is_not_touched() {
+    let mut run = Run::new();
+    let _ = run.head(&CHAT[..2]);
+    assert!(!run.exchange.awaits_answer());
+    assert_eq!(run.answer("401", "text/plain"), ResponseEdits::default());
+    assert_eq!(run.exchange.response_chunk(b"{}", true, || NOW), Output::Same);
+}
+
+#[test]
+fn responses_go_only_to_backends_that_know_the_model_by_one_name() {
+    let mut run = Run::new();
+    let _ = run.head(&[CHAT[0], (":path", "/v1/responses"), CHAT[2]]);
+    let Step::Forward(forward) = run.body(r#"{"model":"gpt-4o","input":"x"}"#) else { panic!() };
+    // In its Responses API Azure reads the deployment from the body.
+    let patch = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
+    assert!(patch.contains(r#""model":"d""#), "{patch}");
+    assert_eq!(forward.flight.candidates().len(), 1);
 }
 
 const DELTA: &[u8] = b"data: {\"choices\":[{\"delta\":{\"content\":\"12345678\"}}]}\n\n";
@@ -292,9 +337,9 @@ fn a_stream_is_asked_for_its_usage_and_the_client_does_not_see_it() {
     );
     let edits = run.answer("200", "text/event-stream");
     assert!(edits.remove.contains(&"content-length".to_owned()));
-    assert_eq!(run.exchange.response_chunk(DELTA, false), Output::Same);
-    assert_eq!(run.exchange.response_chunk(COUNTED, false), Output::Replaced(Vec::new()));
-    assert_eq!(run.exchange.response_chunk(b"data: [DONE]\n\n", true), Output::Same);
+    assert_eq!(run.exchange.response_chunk(DELTA, false, || NOW), Output::Same);
+    assert_eq!(run.exchange.response_chunk(COUNTED, false, || NOW), Output::Replaced(Vec::new()));
+    assert_eq!(run.exchange.response_chunk(b"data: [DONE]\n\n", true, || NOW), Output::Same);
     let record = run.finish();
     assert_eq!(
         (record.outcome, record.source, record.usage.total()),
@@ -314,11 +359,11 @@ fn a_client_that_hangs_up_pays_for_what_was_produced() {
     let mut run = Run::new();
     let _ = run.send(STREAM);
     let _ = run.answer("200", "text/event-stream");
-    let _ = run.exchange.response_chunk(&DELTA.repeat(5), false);
+    let _ = run.exchange.response_chunk(&DELTA.repeat(5), false, || NOW);
     let record = run.finish();
     assert_eq!((record.outcome, record.source), (Outcome::ClientGone, Source::Estimated));
-    assert_eq!((record.usage.prompt, record.usage.completion), (9, 10));
-    assert_eq!(run.left(), BUDGET - 19);
+    assert_eq!((record.usage.prompt, record.usage.completion), (8, 10));
+    assert_eq!(run.left(), BUDGET - 18);
 }
 
 #[test]
@@ -326,8 +371,8 @@ fn a_client_that_leaves_before_the_answer_pays_if_a_backend_was_asked() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
     let _ = forward.flight.depart(b"ca").unwrap();
-    assert_eq!(run.finish().usage.total(), 109);
-    assert_eq!(run.left(), BUDGET - 109);
+    assert_eq!(run.finish().usage.total(), 108);
+    assert_eq!(run.left(), BUDGET - 108);
     let mut run = Run::new();
     let _ = run.send(PROMPT);
     assert_eq!(run.finish().usage.total(), 0);
@@ -340,12 +385,161 @@ fn a_compressed_answer_is_charged_in_full_by_estimate() {
     let _ = run.send(PROMPT);
     let pairs = [(":status", "200"), ("content-type", "application/json"), ("content-encoding", "gzip")];
     let _ = run.exchange.response_head(&headers(&pairs), false, || Origin::Backend);
-    assert_eq!(run.exchange.response_chunk(b"\x1f\x8b", true), Output::Same);
+    assert_eq!(run.exchange.response_chunk(b"\x1f\x8b", true, || NOW), Output::Same);
     let record = run.finish();
     assert_eq!(
         (record.outcome, record.source, record.usage.total()),
-        (Outcome::Served, Source::Estimated, 109)
+        (Outcome::Served, Source::Estimated, 108)
     );
+}
+
+#[test]
+fn a_prompt_that_the_content_filter_refused_is_charged_by_estimate() {
+    let mut run = Run::new();
+    let forward = run.send(PROMPT);
+    let _ = forward.flight.depart(b"ca").unwrap();
+    let _ = run.answer("400", "application/json");
+    let _ = run.exchange.response_chunk(br#"{"error":{"code":"content_filter"}}"#, true, || NOW);
+    let record = run.finish();
+    assert_eq!((record.outcome, record.source), (Outcome::ContentFilter, Source::Estimated));
+    assert_eq!(record.usage, Usage { prompt: record.usage.prompt, ..Usage::default() });
+    assert!(record.usage.prompt > 0);
+    assert_eq!(run.left(), BUDGET - record.usage.prompt);
+}
+
+#[test]
+fn the_record_says_how_it_went() {
+    let mut run = Run::with(gateway(|config| {
+        config["models"][0]["aliases"] = json!(["alias"]);
+        config["models"][0]["prices"] = json!({ "prompt": 2, "completion": 10 });
+        config["backends"][1]["region"] = json!("eu");
+    }));
+    let forward = run.send(&STREAM.replace("gpt-4o", "alias"));
+    let (target, _) = forward.flight.depart(b"ca").unwrap();
+    let _ = forward.flight.learn(&target, 429, |_| None);
+    let (target, _) = forward.flight.depart(b"cb").unwrap();
+    let _ = forward.flight.learn(&target, 200, |_| None);
+    let _ = run.answer("200", "text/event-stream");
+    let later = || NOW + Duration::from_millis(250);
+    let _ = run.exchange.response_chunk(
+        b"data: {\"model\":\"m\",\"delta\":{\"content\":\"\"}}\n\n",
+        false,
+        || NOW,
+    );
+    let _ = run.exchange.response_chunk(DELTA, false, later);
+    let _ = run.exchange.response_chunk(COUNTED, true, || NOW);
+    let record = run.finish();
+    let tries: Vec<_> = record.tries.iter().map(|one| (&*one.backend, one.status)).collect();
+    assert_eq!(tries, [("a", Some(429)), ("b", Some(200))]);
+    let served = record.served.unwrap();
+    assert_eq!((&*served.backend, &*served.deployment, served.region.as_deref()), ("b", "e", Some("eu")));
+    assert_eq!((record.asked.as_deref(), record.answered.as_deref()), (Some("alias"), Some("m")));
+    assert_eq!(record.model.map(|name| name.text), Some("gpt-4o".into()));
+    // 9 prompt tokens at 2, 20 produced at 10 a million.
+    assert_eq!(record.price_micros, Some(218));
+    assert_eq!(
+        (record.first_token, record.duration),
+        (Some(Duration::from_millis(250)), Duration::from_secs(1))
+    );
+    assert!(record.stream && record.reserved > 0 && record.estimated_prompt.is_some());
+}
+
+#[test]
+fn other_endpoints_pass_unread_to_the_configured_backends_or_are_refused() {
+    let files = [(":method", "GET"), (":path", "/v1/files?limit=1"), ("api-key", "key"), ("cookie", "x")];
+    assert_eq!(refused(Run::new().head(&files)), "404 unknown_url");
+    let mut run = Run::with(gateway(|config| config["other_endpoints"] = json!(["a"])));
+    let Step::Reserve(claim) = run.exchange.request_head(&headers(&files), true, &run.store, NOW) else {
+        panic!()
+    };
+    assert_eq!(claim.tokens, 0);
+    let grant = limits::reserve(&run.store, claim, NOW);
+    let Step::Forward(forward) = run.exchange.reserved(grant) else { panic!() };
+    assert_eq!(forward.strip, ["api-key", "cookie"]);
+    let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    assert_eq!(departure.path, "/openai/files?api-version=2024-10-21&limit=1");
+    let _ = run.answer("200", "application/json");
+    let _ = run.exchange.response_chunk(b"{\"data\":[]}", true, || NOW);
+    let record = run.finish();
+    assert_eq!(
+        (record.operation, record.outcome, record.source),
+        ("other", Outcome::Served, Source::Reported)
+    );
+    assert_eq!(run.left(), BUDGET);
+}
+
+#[test]
+fn a_form_names_its_model_in_a_part() {
+    let head = [
+        CHAT[0],
+        (":path", "/v1/audio/transcriptions"),
+        CHAT[2],
+        ("content-type", "multipart/form-data; boundary=b"),
+        CHAT[3],
+    ];
+    let body = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4o\r\n--b--\r\n";
+    let mut run = Run::new();
+    let _ = run.head(&head);
+    let Step::Forward(forward) = run.body(body) else { panic!() };
+    let patch = forward.patch.unwrap();
+    assert!(patch.bytes.ends_with(b"\r\n\r\ne"));
+    assert_eq!(forward.content_length, Some(body.len() - "gpt-4o".len() + 1));
+    let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    assert_eq!(departure.path, "/openai/deployments/d/audio/transcriptions?api-version=2024-10-21");
+    let mut run = Run::new();
+    let _ = run.head(&head);
+    assert_eq!(refused(run.body("{}")), "400 invalid_form");
+}
+
+#[test]
+fn speech_reports_nothing_and_is_charged_for_its_input() {
+    let mut run = Run::new();
+    let _ = run.head(&[CHAT[0], (":path", "/v1/audio/speech"), CHAT[2]]);
+    let Step::Forward(_) = run.body(r#"{"model":"gpt-4o","input":"Say it aloud."}"#) else { panic!() };
+    let _ = run.answer("200", "audio/mpeg");
+    let _ = run.exchange.response_chunk(b"\xff\xfb", true, || NOW);
+    let record = run.finish();
+    assert_eq!(
+        (record.outcome, record.source, record.usage.completion),
+        (Outcome::Served, Source::Estimated, 0)
+    );
+    assert!(record.usage.prompt > 0);
+}
+
+#[test]
+fn a_request_whose_vm_died_is_written_down_with_all_that_was_reserved() {
+    let mut run = Run::new();
+    let forward = run.send(PROMPT);
+    let record = Exchange::lost(&forward.note);
+    assert_eq!(record.reserved, BUDGET - run.left());
+    assert_eq!((record.usage.total(), record.source), (record.reserved, Source::Estimated));
+    let series = record.additions().first().map(|(series, _)| series.name()).unwrap();
+    assert_eq!(series, "tollgate_requests;client=web;model=gpt-4o;operation=chat/completions;outcome=lost");
+}
+
+#[test]
+fn what_an_answer_reports_is_learnt_for_the_next_estimate() {
+    let mut run = Run::new();
+    let prompt = PROMPT.replace("hello", &"word ".repeat(100));
+    let mut reserve = || {
+        run.exchange = Exchange::new(gateway(|_| {}));
+        let before = run.left();
+        let _ = run.send(&prompt);
+        let reserved = before - run.left();
+        let _ = run.answer("200", "application/json");
+        let usage = br#"{"usage":{"prompt_tokens":160,"completion_tokens":0}}"#;
+        let _ = run.exchange.response_chunk(usage, true, || NOW);
+        let _ = run.finish();
+        // The cap is 100 of it.
+        reserved - 100
+    };
+    let cold = reserve();
+    assert!(cold.abs_diff(160) > 40, "{cold}");
+    for _ in 0..20 {
+        reserve();
+    }
+    let learnt = reserve();
+    assert!(learnt.abs_diff(160) <= 3, "{learnt}");
 }
 
 /// What Envoy may do next to a stream.
@@ -408,7 +602,7 @@ proptest! {
                 }
                 Call::Chunk(which, end) => {
                     let chunk: &[u8] = [DELTA, COUNTED, br#"{"usage":{"prompt_tokens":5}}"#, b"data: {\"us"][which];
-                    let _ = run.exchange.response_chunk(chunk, end);
+                    let _ = run.exchange.response_chunk(chunk, end, || NOW);
                 }
                 Call::Finish => charged += run.finish().usage.total(),
             }

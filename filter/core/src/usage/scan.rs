@@ -1,22 +1,21 @@
-//! The top-level `usage` of a JSON answer, found as it streams by.
+//! The top-level `usage` and `model` of a JSON answer, found as it streams by.
 
 use super::wire::WireUsage;
+use super::{MODEL_BYTES_MAX, USAGE_BYTES_MAX};
 use crate::tokens::Usage;
 
-/// The longest usage object that is read.
-const USAGE_BYTES_MAX: usize = 8 * 1024;
-
-/// Finds the top-level `usage` of a JSON object that comes in pieces.
+/// Reads a JSON object that comes in pieces.
 #[derive(Debug, Default)]
 pub(super) struct JsonScanner {
     depth: u32,
     text: Text,
-    /// The string at depth one that was just read, as far as it could still be the name.
+    /// The string at depth one that was just read, as far as it could still be a name we look for.
     name: Vec<u8>,
-    /// Whether that name's value is what comes next.
-    after_name: bool,
-    /// The value, once it has begun.
-    value: Option<Vec<u8>>,
+    /// The member whose value comes next.
+    next: Option<Member>,
+    /// The value that is being read.
+    value: Option<(Member, Vec<u8>)>,
+    model: Option<String>,
 }
 
 /// Whether we are inside a string.
@@ -29,7 +28,32 @@ enum Text {
     Escape,
 }
 
-const USAGE: &[u8] = b"usage";
+/// A member that is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    Usage,
+    Model,
+}
+
+impl Member {
+    fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"usage" => Some(Self::Usage),
+            b"model" => Some(Self::Model),
+            _ => None,
+        }
+    }
+
+    const fn bytes_max(self) -> usize {
+        match self {
+            Self::Usage => USAGE_BYTES_MAX,
+            Self::Model => MODEL_BYTES_MAX,
+        }
+    }
+}
+
+/// The length of the names that are looked for.
+const NAME_BYTES: usize = 5;
 
 impl JsonScanner {
     /// Answers the usage once its last byte has come.
@@ -54,15 +78,20 @@ impl JsonScanner {
         found
     }
 
+    /// The model, if it has come.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
-        if let Some(value) = &mut self.value {
-            if value.len().saturating_add(bytes.len()) > USAGE_BYTES_MAX {
+        if let Some((member, value)) = &mut self.value {
+            if value.len().saturating_add(bytes.len()) > member.bytes_max() {
                 self.value = None;
             } else {
                 value.extend_from_slice(bytes);
             }
-        } else if self.depth == 1 && self.text != Text::Outside && self.name.len() <= USAGE.len() {
-            self.name.extend(bytes.iter().take(USAGE.len() + 1));
+        } else if self.depth == 1 && self.text != Text::Outside && self.name.len() <= NAME_BYTES {
+            self.name.extend(bytes.iter().take(NAME_BYTES + 1));
         }
     }
 
@@ -78,52 +107,57 @@ impl JsonScanner {
             }
             (Text::Inside, b'"') => {
                 self.text = Text::Outside;
-                if self.value.is_some() {
-                    self.keep(b"\"");
+                if let Some((Member::Model, value)) =
+                    self.value.take_if(|(member, _)| *member == Member::Model)
+                {
+                    self.model = String::from_utf8(value).ok();
+                } else {
+                    self.keep_value(byte);
                 }
             }
+            (Text::Inside, _) => self.keep(&[byte]),
             (Text::Outside, b'"') => {
+                self.keep_value(byte);
                 if self.value.is_none() && self.depth == 1 {
                     self.name.clear();
-                    self.after_name = false;
-                }
-                if self.value.is_some() {
-                    self.keep(b"\"");
+                    if self.next.take() == Some(Member::Model) {
+                        self.value = Some((Member::Model, Vec::new()));
+                    }
                 }
                 self.text = Text::Inside;
             }
             (Text::Outside, b':') if self.depth == 1 && self.value.is_none() => {
-                self.after_name = self.name == USAGE;
+                self.next = Member::named(&self.name);
             }
             (Text::Outside, b'{' | b'[') => {
-                if self.depth == 1 && std::mem::take(&mut self.after_name) && byte == b'{' {
-                    self.value = Some(Vec::new());
+                if self.depth == 1 && self.next.take() == Some(Member::Usage) && byte == b'{' {
+                    self.value = Some((Member::Usage, Vec::new()));
                 }
                 self.depth = self.depth.saturating_add(1);
-                if self.value.is_some() {
-                    self.keep(&[byte]);
-                }
+                self.keep_value(byte);
             }
             (Text::Outside, b'}' | b']') => {
                 self.depth = self.depth.saturating_sub(1);
-                if self.value.is_some() {
-                    self.keep(&[byte]);
-                    if self.depth == 1 {
-                        let value = self.value.take()?;
-                        return serde_json::from_slice::<WireUsage>(&value).ok()?.usage();
-                    }
+                self.keep_value(byte);
+                if self.depth == 1
+                    && let Some((_, value)) = self.value.take()
+                {
+                    return serde_json::from_slice::<WireUsage>(&value).ok()?.usage();
                 }
             }
             (Text::Outside, _) => {
                 if byte == b',' && self.depth == 1 {
-                    self.after_name = false;
+                    self.next = None;
                 }
-                if self.value.is_some() {
-                    self.keep(&[byte]);
-                }
+                self.keep_value(byte);
             }
-            (Text::Inside, _) => self.keep(&[byte]),
         }
         None
+    }
+
+    fn keep_value(&mut self, byte: u8) {
+        if self.value.is_some() {
+            self.keep(&[byte]);
+        }
     }
 }

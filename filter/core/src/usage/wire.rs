@@ -3,65 +3,79 @@
 use crate::tokens::Usage;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use std::fmt;
 
-/// Chat, completions and embeddings use one set of names, Responses another.
+/// Chat, completions and embeddings use one set of names; Responses, images and transcriptions another.
 #[derive(Deserialize)]
 pub(super) struct WireUsage {
-    #[serde(alias = "input_tokens")]
     prompt_tokens: Option<u64>,
-    #[serde(alias = "output_tokens")]
     completion_tokens: Option<u64>,
-    #[serde(alias = "input_tokens_details")]
-    prompt_tokens_details: Option<PromptDetails>,
-    #[serde(alias = "output_tokens_details")]
-    completion_tokens_details: Option<CompletionDetails>,
+    prompt_tokens_details: Option<Details>,
+    completion_tokens_details: Option<Details>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    #[serde(alias = "input_token_details")]
+    input_tokens_details: Option<Details>,
+    #[serde(alias = "output_token_details")]
+    output_tokens_details: Option<Details>,
 }
 
-#[derive(Deserialize)]
-struct PromptDetails {
+#[derive(Clone, Copy, Default, Deserialize)]
+struct Details {
     cached_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct CompletionDetails {
+    audio_tokens: Option<u64>,
     reasoning_tokens: Option<u64>,
 }
 
 impl WireUsage {
     /// A usage object without a prompt count is no count at all.
     pub(super) fn usage(&self) -> Option<Usage> {
+        let prompt = self.prompt_tokens_details.or(self.input_tokens_details).unwrap_or_default();
+        let completion = self.completion_tokens_details.or(self.output_tokens_details).unwrap_or_default();
         Some(Usage {
-            prompt: self.prompt_tokens?,
-            cached: self
-                .prompt_tokens_details
-                .as_ref()
-                .and_then(|details| details.cached_tokens)
-                .unwrap_or(0),
-            completion: self.completion_tokens.unwrap_or(0),
-            reasoning: self
-                .completion_tokens_details
-                .as_ref()
-                .and_then(|details| details.reasoning_tokens)
-                .unwrap_or(0),
+            prompt: self.prompt_tokens.or(self.input_tokens)?,
+            cached: prompt.cached_tokens.unwrap_or(0),
+            prompt_audio: prompt.audio_tokens.unwrap_or(0),
+            completion: self.completion_tokens.or(self.output_tokens).unwrap_or(0),
+            reasoning: completion.reasoning_tokens.unwrap_or(0),
+            completion_audio: completion.audio_tokens.unwrap_or(0),
         })
     }
 }
 
 /// An event that has a usage object somewhere.
 #[derive(Deserialize)]
-pub(super) struct WireEvent {
-    usage: Option<WireUsage>,
+pub(super) struct WireEvent<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
     choices: Option<Emptiness>,
     response: Option<WireResponse>,
 }
 
-impl WireEvent {
-    /// The usage, and whether it is all that the event is for: it came without a choice.
-    pub(super) fn usage(self) -> Option<(Usage, bool)> {
-        let alone = self.usage.is_some() && matches!(self.choices, Some(Emptiness(true)));
-        let usage = self.usage.or_else(|| self.response.and_then(|response| response.usage))?;
-        Some((usage.usage()?, alone))
+/// Where the usage of an event stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place<'a> {
+    /// It is all that the event is for: no choice came with it.
+    Alone,
+    /// It came with choices; this is its text.
+    WithChoices(&'a str),
+    /// Inside a response, or on an event of another kind.
+    Elsewhere,
+}
+
+impl<'a> WireEvent<'a> {
+    pub(super) fn usage(self) -> Option<(Usage, Place<'a>)> {
+        let Some(raw) = self.usage.filter(|usage| usage.get() != "null") else {
+            return Some((self.response?.usage?.usage()?, Place::Elsewhere));
+        };
+        let usage = serde_json::from_str::<WireUsage>(raw.get()).ok()?.usage()?;
+        let place = match self.choices {
+            Some(Emptiness(true)) => Place::Alone,
+            Some(Emptiness(false)) => Place::WithChoices(raw.get()),
+            None => Place::Elsewhere,
+        };
+        Some((usage, place))
     }
 }
 
@@ -90,5 +104,22 @@ impl<'de> Deserialize<'de> for Emptiness {
             }
         }
         deserializer.deserialize_seq(Array)
+    }
+}
+
+/// An error's body, as far as it says why. Azure bills a prompt that its content filter refused.
+#[derive(Deserialize)]
+pub(super) struct WireError {
+    error: Option<ErrorCode>,
+}
+
+#[derive(Deserialize)]
+struct ErrorCode {
+    code: Option<serde_json::Value>,
+}
+
+impl WireError {
+    pub(super) fn is_content_filter(&self) -> bool {
+        self.error.as_ref().and_then(|error| error.code.as_ref()).is_some_and(|code| code == "content_filter")
     }
 }

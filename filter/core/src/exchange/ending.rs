@@ -1,0 +1,167 @@
+//! What did it come to, however it ended?
+
+use super::{Expected, Finished, Interruption};
+use crate::attempt::Flight;
+use crate::endpoint::{Billing, Operation};
+use crate::estimate::{Learnt, Observed, Produced};
+use crate::gateway::Model;
+use crate::ledger::{Outcome, Record, Served, Source};
+use crate::limits::{Reservation, Standing};
+use crate::store::{Store, StoreFault};
+use crate::tokens::Usage;
+use crate::usage::Reader;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A request on its way, or its answer.
+pub(super) struct Sent {
+    pub(super) expected: Expected,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) standing: Option<Standing>,
+    pub(super) flight: Rc<Flight>,
+    pub(super) answer: Option<Arriving>,
+}
+
+/// An answer that has begun.
+pub(super) struct Arriving {
+    pub(super) kind: AnswerKind,
+    pub(super) is_complete: bool,
+    pub(super) first_token: Option<Duration>,
+}
+
+pub(super) enum AnswerKind {
+    /// A backend's, below 400.
+    Good(Box<Reader>),
+    /// A backend's error.
+    Error(Box<Reader>),
+    /// Envoy's own, which gets a body in OpenAI's shape.
+    Proxy { body: Option<Vec<u8>> },
+}
+
+/// The cost of an exchange.
+struct Cost {
+    usage: Usage,
+    source: Source,
+    unread: Option<&'static str>,
+}
+
+impl Cost {
+    const NOTHING: Self = Self {
+        usage: Usage {
+            prompt: 0,
+            cached: 0,
+            prompt_audio: 0,
+            completion: 0,
+            reasoning: 0,
+            completion_audio: 0,
+        },
+        source: Source::Reported,
+        unread: None,
+    };
+
+    fn estimated(usage: Usage, unread: Option<&'static str>) -> Self {
+        Self { usage, source: Source::Estimated, unread }
+    }
+}
+
+impl Sent {
+    /// Closes the books; the second value is how it went to learn from a reported usage.
+    pub(super) fn finish(
+        self,
+        model: Option<&Model>,
+        local: &dyn Store,
+        interruption: impl FnOnce() -> Interruption,
+    ) -> (Finished, Result<(), StoreFault>) {
+        let broken = || match interruption() {
+            Interruption::Client => Outcome::ClientGone,
+            Interruption::Other => Outcome::Broken,
+        };
+        let tried = self.flight.last_tried();
+        let reader = self.answer.as_ref().and_then(|answer| match &answer.kind {
+            AnswerKind::Good(reader) => Some(&**reader),
+            _ => None,
+        });
+        let is_complete = self.answer.as_ref().is_some_and(|answer| answer.is_complete);
+        let (outcome, cost) = match self.answer.as_ref().map(|answer| &answer.kind) {
+            Some(AnswerKind::Proxy { .. }) => (Outcome::ProxyError, Cost::NOTHING),
+            // Billed, by Azure's documentation, though the error says nothing of tokens.
+            Some(AnswerKind::Error(reader)) if reader.is_content_filter() => {
+                let usage = Usage { prompt: self.expected.estimate.prompt, ..Usage::default() };
+                (Outcome::ContentFilter, Cost::estimated(usage, None))
+            }
+            Some(AnswerKind::Error(_)) => (Outcome::BackendError, Cost::NOTHING),
+            Some(AnswerKind::Good(reader)) => {
+                (if is_complete { Outcome::Served } else { broken() }, self.expected.cost(Some(reader)))
+            }
+            // The client left before the answer came. A backend that was asked may bill all that it was asked for.
+            None if tried.is_some() => (broken(), self.expected.cost(None)),
+            None => (broken(), Cost::NOTHING),
+        };
+        let Cost { usage, source, unread } = cost;
+        let reported = (source == Source::Reported && outcome == Outcome::Served && usage.prompt > 0)
+            .then_some(model)
+            .flatten()
+            .filter(|_| self.expected.teaches());
+        let learnt = match reported {
+            Some(model) => {
+                let produced = reader.and_then(Reader::streamed_bytes).filter(|bytes| *bytes > 0);
+                // Hidden reasoning is no text that was seen.
+                let completion_tokens = usage.completion.saturating_sub(usage.reasoning);
+                let produced = produced.map(|text_bytes| Produced { text_bytes, completion_tokens });
+                let observed = Observed { prompt_tokens: usage.prompt, produced };
+                Learnt::learn(local, &model.name.text, &self.expected.sketch, observed)
+            }
+            None => Ok(()),
+        };
+        let prices = tried.as_ref().and_then(|target| target.prices);
+        let record = Record {
+            answered: reader.and_then(Reader::model).map(str::to_owned),
+            served: tried.map(|target| Served {
+                backend: target.backend.name.clone(),
+                deployment: target.deployment.clone(),
+                region: target.backend.region.clone(),
+            }),
+            tries: self.flight.tries(),
+            usage,
+            source,
+            unread,
+            reserved: self.reservation.as_ref().map_or(0, Reservation::tokens),
+            estimated_prompt: reported.map(|_| self.expected.estimate.prompt),
+            price_micros: prices.map(|prices| prices.micros(usage)),
+            first_token: self.answer.as_ref().and_then(|answer| answer.first_token),
+            ..Record::new(outcome)
+        };
+        let settlement = self.reservation.map(|reservation| reservation.settle(usage.total()));
+        (Finished { settlement, record }, learnt)
+    }
+}
+
+impl Expected {
+    /// Whether its prompt is text, so that the reported tokens teach how it is counted.
+    fn teaches(&self) -> bool {
+        use Operation::{ChatCompletions, Completions, Embeddings, Responses};
+        matches!(self.operation, ChatCompletions | Completions | Embeddings | Responses)
+    }
+
+    /// What a good answer costs, or one that never came.
+    fn cost(&self, reader: Option<&Reader>) -> Cost {
+        if let Some(usage) = reader.and_then(Reader::usage) {
+            return Cost { usage, ..Cost::NOTHING };
+        }
+        match self.operation.billing() {
+            Billing::UsageIfAny => Cost::NOTHING,
+            Billing::Estimate => {
+                Cost::estimated(Usage { prompt: self.estimate.prompt, ..Usage::default() }, None)
+            }
+            Billing::Usage => {
+                // The text that was seen, or all that was reserved.
+                let completion = match reader.and_then(Reader::produced_bytes) {
+                    Some(bytes) => self.learnt.produced_tokens(bytes).min(self.estimate.completion),
+                    None => self.estimate.completion,
+                };
+                let usage = Usage { prompt: self.estimate.prompt, completion, ..Usage::default() };
+                Cost::estimated(usage, reader.map(|reader| reader.unread().unwrap_or("no_usage")))
+            }
+        }
+    }
+}

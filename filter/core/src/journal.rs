@@ -1,0 +1,318 @@
+//! Which requests are under way, so that none is forgotten when the VM that serves it dies?
+//!
+//! A trap takes a worker's VM with all that it knew; Envoy starts another, but nobody would ever write those exchanges
+//! down. So each VM keeps a note of every request it has sent on, in the shared store, and a sign of life. Whoever finds
+//! a VM without one for [`DEAD_AFTER`] takes over its notes, each exactly once: a note is taken by compare-and-set, and a
+//! VM that was only slow finds its own note gone. Not decided here: what is done with a note that is left behind.
+
+use crate::store::{self, Store, StoreFault, Swap};
+use std::time::Duration;
+
+/// A VM that has given no sign of life for so long is dead.
+pub const DEAD_AFTER: Duration = Duration::from_secs(10);
+
+/// How often a VM gives a sign of life, and looks for those that do not.
+pub const BEAT_EVERY: Duration = Duration::from_secs(2);
+
+/// The most requests one VM notes at a time; those beyond go unnoted.
+const NOTES_MAX: u32 = 65_536;
+
+/// Where the VMs are listed.
+const VMS: &str = "tollgate/vms";
+
+/// What is to be known of a request when its VM is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The client's label.
+    pub client: String,
+    /// The model's label.
+    pub model: String,
+    /// The word for what was asked.
+    pub operation: String,
+    /// Tokens that were reserved for the prompt.
+    pub prompt: u64,
+    /// Tokens that were reserved for what may be produced.
+    pub completion: u64,
+}
+
+impl Note {
+    fn write(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(96);
+        bytes.extend_from_slice(&self.prompt.to_le_bytes());
+        bytes.extend_from_slice(&self.completion.to_le_bytes());
+        for text in [&self.client, &self.model, &self.operation] {
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (prompt, rest) = bytes.split_at_checked(8)?;
+        let (completion, rest) = rest.split_at_checked(8)?;
+        let mut texts = std::str::from_utf8(rest).ok()?.split_terminator('\0').map(str::to_owned);
+        Some(Self {
+            client: texts.next()?,
+            model: texts.next()?,
+            operation: texts.next()?,
+            prompt: u64::from_le_bytes(prompt.try_into().ok()?),
+            completion: u64::from_le_bytes(completion.try_into().ok()?),
+        })
+    }
+}
+
+/// Where a note stands. To be given back once, by [`Journal::leave`].
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Slot(u32);
+
+/// The notes of one VM.
+#[derive(Debug)]
+pub struct Journal {
+    vm: u64,
+    /// Slots below this have been used.
+    used: u32,
+    /// Of those, the ones that are free again.
+    free: Vec<u32>,
+}
+
+/// A VM in the list: its number, how many slots it has used, and its last sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Vm {
+    vm: u64,
+    used: u32,
+    seen: u64,
+}
+
+impl Vm {
+    const BYTES: usize = 20;
+
+    fn all(record: &[u8]) -> Vec<Self> {
+        let read = |bytes: &[u8]| {
+            let (vm, rest) = bytes.split_at_checked(8)?;
+            let (used, seen) = rest.split_at_checked(4)?;
+            Some(Self {
+                vm: u64::from_le_bytes(vm.try_into().ok()?),
+                used: u32::from_le_bytes(used.try_into().ok()?),
+                seen: u64::from_le_bytes(seen.try_into().ok()?),
+            })
+        };
+        record.chunks_exact(Self::BYTES).filter_map(read).collect()
+    }
+
+    fn write_all(vms: &[Self]) -> Vec<u8> {
+        let write =
+            |vm: &Self| [&vm.vm.to_le_bytes()[..], &vm.used.to_le_bytes(), &vm.seen.to_le_bytes()].concat();
+        vms.iter().flat_map(write).collect()
+    }
+
+    fn is_dead(&self, now: Duration) -> bool {
+        nanos(now).saturating_sub(self.seen) > nanos(DEAD_AFTER)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn key(vm: u64, slot: u32) -> String {
+    format!("tollgate/vm/{vm:x}/{slot}")
+}
+
+impl Journal {
+    /// The journal of the VM with this number, which no other has.
+    #[must_use]
+    pub fn new(vm: u64) -> Self {
+        Self { vm, used: 0, free: Vec::new() }
+    }
+
+    /// Notes a request. `None` if there is no room, or the store failed: it then goes unnoted.
+    pub fn enter(
+        &mut self,
+        store: &dyn Store,
+        note: &Note,
+        now: Duration,
+    ) -> Result<Option<Slot>, StoreFault> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.used < NOTES_MAX => {
+                // The list says how far to look, so it grows before a note is written there.
+                let slot = self.used;
+                self.used += 1;
+                self.beat(store, now)?;
+                slot
+            }
+            None => return Ok(None),
+        };
+        store.put(&key(self.vm, slot), &note.write())?;
+        Ok(Some(Slot(slot)))
+    }
+
+    /// Takes a note back. False if somebody took it before: then the request has been written down already.
+    pub fn leave(&mut self, store: &dyn Store, slot: Slot) -> Result<bool, StoreFault> {
+        let taken = take(store, &key(self.vm, slot.0));
+        self.free.push(slot.0);
+        taken.map(|note| note.is_some())
+    }
+
+    /// Gives a sign of life.
+    pub fn beat(&self, store: &dyn Store, now: Duration) -> Result<(), StoreFault> {
+        let own = Vm { vm: self.vm, used: self.used, seen: nanos(now) };
+        store::update(store, VMS, |record| {
+            let mut vms = Vm::all(record);
+            match vms.iter_mut().find(|vm| vm.vm == own.vm) {
+                Some(vm) => *vm = own,
+                None => vms.push(own),
+            }
+            (Some(Vm::write_all(&vms)), ())
+        })
+    }
+
+    /// The notes that dead VMs left behind; each is answered to one caller only.
+    pub fn adopt(&self, store: &dyn Store, now: Duration) -> Result<Vec<Note>, StoreFault> {
+        let listed = Vm::all(&store.load(VMS)?.value);
+        let dead: Vec<_> = listed.into_iter().filter(|vm| vm.vm != self.vm && vm.is_dead(now)).collect();
+        let mut notes = Vec::new();
+        for vm in &dead {
+            for slot in 0..vm.used {
+                notes.extend(take(store, &key(vm.vm, slot))?);
+            }
+        }
+        if !dead.is_empty() {
+            store::update(store, VMS, |record| {
+                let mut vms = Vm::all(record);
+                // One that came back to life meanwhile stays.
+                vms.retain(|vm| !dead.contains(vm));
+                (Some(Vm::write_all(&vms)), ())
+            })?;
+        }
+        Ok(notes)
+    }
+}
+
+/// Takes a note, if it is there and nobody else takes it now.
+fn take(store: &dyn Store, key: &str) -> Result<Option<Note>, StoreFault> {
+    let loaded = store.load(key)?;
+    let Some(note) = Note::read(&loaded.value) else { return Ok(None) };
+    Ok(match store.swap(key, &[], loaded.version)? {
+        Swap::Done => Some(note),
+        Swap::Stale => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+    use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const NOW: Duration = Duration::from_secs(1_795_000_000);
+
+    fn note(prompt: u64) -> Note {
+        Note {
+            client: "web".to_owned(),
+            model: "gpt-4o".to_owned(),
+            operation: "other".to_owned(),
+            prompt,
+            completion: 7,
+        }
+    }
+
+    fn prompts(notes: Vec<Note>) -> Vec<u64> {
+        notes.into_iter().map(|note| note.prompt).collect()
+    }
+
+    #[test]
+    fn what_a_dead_vm_left_is_adopted_once() {
+        let store = MemoryStore::default();
+        let (mut dead, heir, other) = (Journal::new(1), Journal::new(2), Journal::new(3));
+        let _ = dead.enter(&store, &note(10), NOW).unwrap();
+        let left = dead.enter(&store, &note(20), NOW).unwrap().unwrap();
+        let _ = dead.enter(&store, &note(30), NOW).unwrap();
+        assert_eq!(dead.leave(&store, left), Ok(true));
+        heir.beat(&store, NOW).unwrap();
+        assert_eq!(heir.adopt(&store, NOW + DEAD_AFTER), Ok(vec![]));
+        let later = NOW + DEAD_AFTER + Duration::from_nanos(1);
+        heir.beat(&store, later).unwrap();
+        let found = heir.adopt(&store, later).unwrap();
+        assert_eq!(found[0], note(10));
+        assert_eq!(prompts(found), [10, 30]);
+        assert_eq!(other.adopt(&store, later), Ok(vec![]));
+        assert_eq!(Vm::all(&store.load(VMS).unwrap().value).len(), 1);
+    }
+
+    #[test]
+    fn a_vm_that_was_only_slow_finds_its_note_gone() {
+        let store = MemoryStore::default();
+        let (mut slow, heir) = (Journal::new(1), Journal::new(2));
+        let slot = slow.enter(&store, &note(10), NOW).unwrap().unwrap();
+        assert_eq!(heir.adopt(&store, NOW + 2 * DEAD_AFTER).unwrap().len(), 1);
+        assert_eq!(slow.leave(&store, slot), Ok(false));
+        // And goes on: the next note is its own again.
+        let slot = slow.enter(&store, &note(11), NOW + 2 * DEAD_AFTER).unwrap().unwrap();
+        assert_eq!(slow.leave(&store, slot), Ok(true));
+    }
+
+    #[test]
+    fn slots_are_used_again() {
+        let store = MemoryStore::default();
+        let mut journal = Journal::new(1);
+        for prompt in 0..100 {
+            let slot = journal.enter(&store, &note(prompt), NOW).unwrap().unwrap();
+            assert_eq!(journal.leave(&store, slot), Ok(true));
+        }
+        assert_eq!(journal.used, 1);
+    }
+
+    #[test]
+    fn garbage_in_the_store_is_no_note() {
+        let store = MemoryStore::default();
+        store.put(VMS, b"garbage of some length, more than twenty bytes").unwrap();
+        assert_eq!(Journal::new(1).adopt(&store, NOW), Ok(vec![]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is entered is either left by its VM or adopted, never both, never neither.
+        #[test]
+        fn every_note_is_written_down_once(
+            steps in prop::collection::vec((0..3u8, any::<bool>(), 0..6u64), 1..60),
+        ) {
+            let store = MemoryStore::default();
+            let mut journals = [Journal::new(1), Journal::new(2)];
+            let mut open: [Vec<(Slot, u64)>; 2] = [Vec::new(), Vec::new()];
+            let (mut now, mut next, mut written) = (NOW, 0, Vec::new());
+            for (step, which, seconds) in steps {
+                now += Duration::from_secs(seconds);
+                let at = usize::from(which);
+                match step {
+                    0 => {
+                        let slot = journals[at].enter(&store, &note(next), now).unwrap().unwrap();
+                        open[at].push((slot, next));
+                        next += 1;
+                    }
+                    1 => {
+                        if let Some((slot, prompt)) = open[at].pop()
+                            && journals[at].leave(&store, slot).unwrap()
+                        {
+                            written.push(prompt);
+                        }
+                    }
+                    _ => written.extend(prompts(journals[at].adopt(&store, now).unwrap())),
+                }
+            }
+            for at in 0..2 {
+                while let Some((slot, prompt)) = open[at].pop() {
+                    if journals[at].leave(&store, slot).unwrap() {
+                        written.push(prompt);
+                    }
+                }
+            }
+            written.sort_unstable();
+            prop_assert_eq!(written, (0..next).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! This VM's journal: its notes of requests under way, its sign of life, and what it takes over from dead ones.
+
+use crate::host::{self, SharedData};
+use std::cell::RefCell;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use tollgate::exchange::Exchange;
+use tollgate::journal::{Journal, Note, Slot};
+use tollgate::ledger::Series;
+use tollgate::store::StoreFault;
+
+thread_local! {
+    static JOURNAL: RefCell<Journal> = RefCell::new(Journal::new(RandomState::new().build_hasher().finish()));
+}
+
+/// Notes a request that is sent on.
+pub(crate) fn enter(note: &Note) -> Option<Slot> {
+    JOURNAL.with_borrow_mut(|journal| known(journal.enter(&SharedData, note, host::now()))).flatten()
+}
+
+/// Takes the note back. False if another VM has written the request down already.
+pub(crate) fn leave(slot: Slot) -> bool {
+    JOURNAL.with_borrow_mut(|journal| known(journal.leave(&SharedData, slot))).unwrap_or(true)
+}
+
+/// Gives a sign of life, and writes down what dead VMs left behind.
+pub(crate) fn tick() {
+    let now = host::now();
+    let left_behind = JOURNAL.with_borrow(|journal| {
+        known(journal.beat(&SharedData, now));
+        known(journal.adopt(&SharedData, now))
+    });
+    for note in left_behind.unwrap_or_default() {
+        log::warn!(
+            "a request of client {} for model {} was lost with its VM; {} tokens stay charged",
+            note.client,
+            note.model,
+            note.prompt.saturating_add(note.completion),
+        );
+        for (series, amount) in Exchange::lost(&note).additions() {
+            host::count(series, amount);
+        }
+    }
+}
+
+fn known<T>(result: Result<T, StoreFault>) -> Option<T> {
+    if let Err(fault) = &result {
+        log::error!("the journal could not be kept: {fault:?}");
+        host::count(Series::StoreFaults, 1);
+    }
+    result.ok()
+}

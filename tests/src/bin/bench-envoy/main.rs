@@ -1,0 +1,94 @@
+//! `cargo bench-envoy`: what does Tollgate cost an Envoy? Bare Envoy, twice, an Envoy with an empty Wasm filter and one
+//! with Tollgate, side by side on this machine, loaded in turns through the same mock.
+
+mod backend;
+mod measure;
+mod oha;
+mod process;
+mod report;
+mod scenario;
+mod variant;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tollgate_tests::harness::tools;
+
+use crate::measure::{Bench, Plan};
+use crate::scenario::Scenario;
+
+/// Tollgate against bare Envoy, on this machine, in one run.
+#[derive(Parser)]
+#[command(name = "cargo bench-envoy", bin_name = "cargo bench-envoy")]
+struct Options {
+    /// A few seconds in all: shows that everything works, and says nothing about speed.
+    #[arg(long)]
+    quick: bool,
+    /// Seconds of load for each Envoy in each round [default: 1]
+    #[arg(long, value_name = "N")]
+    seconds: Option<f64>,
+    /// How often each Envoy has its turn [default: 15]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Connections, each with one request at a time [default: 16, and 64 for streams]
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
+    /// Only this kind of request; may be given more than once.
+    #[arg(long = "scenario", value_name = "NAME")]
+    scenarios: Vec<Scenario>,
+    /// Where to write the numbers [default: bench-envoy.json in the target directory]
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+    /// Be the mock, and write its address there.
+    #[arg(long, value_name = "PATH", hide = true)]
+    serve_mock: Option<PathBuf>,
+}
+
+impl Options {
+    fn plan(&self) -> Result<Plan> {
+        let (seconds, rounds) = if self.quick { (0.3, 2) } else { (1.0, 15) };
+        let seconds = self.seconds.unwrap_or(seconds);
+        Ok(Plan {
+            lasts: Duration::try_from_secs_f64(seconds).context("--seconds: expected a time")?,
+            rounds: self.rounds.unwrap_or(rounds),
+            connections: self.connections,
+            scenarios: match self.scenarios.as_slice() {
+                [] => Scenario::ALL.to_vec(),
+                some => some.to_vec(),
+            },
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    tools::exit(match &options.serve_mock {
+        Some(address) => backend::serve(address).await,
+        None => run(&options).await,
+    })
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let plan = options.plan()?;
+    if !process::is_accounted() {
+        eprintln!("tollgate: there is no /proc/PID/task/*/schedstat here: CPU and memory are left out");
+    }
+    let mut bench = Bench::start(&plan).await?;
+    let mut results = Vec::new();
+    for scenario in &plan.scenarios {
+        let result = bench.run(*scenario, &plan).await?;
+        print!("{}", report::table(&result));
+        results.push(result);
+    }
+    let memory = bench.memory().await?;
+    print!("{}", report::memory_table(&memory));
+    let path = options.json.clone().unwrap_or_else(|| tools::target_dir().join("bench-envoy.json"));
+    let json = report::json(&bench.about().await?, &plan, &results, &memory)?;
+    std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("\nAll numbers, each round's too: {}", tools::shown(&path).display());
+    Ok(())
+}

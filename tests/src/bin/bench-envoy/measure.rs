@@ -1,0 +1,223 @@
+//! The run: every Envoy up at once, loaded one after another, the order turned round by round, so that whatever else
+//! happens on this machine happens to all of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+use tollgate_tests::harness::{Gateway, credential_of};
+
+use crate::backend::Backend;
+use crate::oha::{Answers, Latency, Load, Oha};
+use crate::process;
+use crate::scenario::{PATH, Scenario};
+use crate::variant::{KEY, Variant, empty_module};
+
+/// What is to be run.
+pub(crate) struct Plan {
+    pub(crate) lasts: Duration,
+    pub(crate) rounds: u32,
+    /// Instead of the scenario's own number.
+    pub(crate) connections: Option<usize>,
+    pub(crate) scenarios: Vec<Scenario>,
+}
+
+/// One worker, so that what a request costs is not spread over several.
+const WORKERS: u32 = 1;
+
+/// So many more, to see what each of them takes.
+const MORE_WORKERS: u32 = 8;
+
+/// All that runs.
+pub(crate) struct Bench {
+    envoys: Vec<Envoy>,
+    empty: PathBuf,
+    backend: Backend,
+    oha: Oha,
+}
+
+struct Envoy {
+    variant: Variant,
+    gateway: Gateway,
+    idle_kib: Option<u64>,
+}
+
+/// One Envoy under load for a while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    pub(crate) requests: u64,
+    pub(crate) per_second: f64,
+    pub(crate) latency: Latency,
+    pub(crate) cpu: Option<Spent>,
+}
+
+/// CPU time, by the kernel's account.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spent {
+    /// Of the whole Envoy process, for each request.
+    pub(crate) per_request_us: f64,
+    /// The share of the time that the worker was on a CPU.
+    pub(crate) worker_share: f64,
+    /// Of the mock, for each request.
+    pub(crate) backend_per_request_us: f64,
+}
+
+/// A scenario's turns: for each variant, one in each round.
+pub(crate) struct Outcome {
+    pub(crate) scenario: Scenario,
+    pub(crate) connections: usize,
+    pub(crate) lasts: Duration,
+    pub(crate) turns: Vec<(Variant, Vec<Turn>)>,
+}
+
+/// Resident memory of an Envoy.
+#[derive(Serialize)]
+pub(crate) struct Memory {
+    pub(crate) variant: &'static str,
+    /// When it was ready.
+    pub(crate) idle_kib: Option<u64>,
+    /// When all loads were over.
+    pub(crate) after_load_kib: Option<u64>,
+    /// What each further worker adds to an idle one.
+    pub(crate) worker_kib: Option<i64>,
+}
+
+/// Where the numbers come from.
+#[derive(Serialize)]
+pub(crate) struct About {
+    envoy: String,
+    os: &'static str,
+    architecture: &'static str,
+    cpus: usize,
+    cpu_time_from: Option<&'static str>,
+}
+
+impl Bench {
+    pub(crate) async fn start(plan: &Plan) -> Result<Self> {
+        let prepare = || Ok::<_, anyhow::Error>((Oha::install()?, empty_module()?));
+        let (oha, empty) = tokio::task::spawn_blocking(prepare).await??;
+        let backend = Backend::start().await?;
+        let mut envoys = Vec::new();
+        for variant in Variant::ALL {
+            let setup = variant.setup(WORKERS, backend.url(), &empty)?;
+            let gateway = Gateway::start(setup).await.with_context(|| variant.name())?;
+            let idle_kib = process::resident_kib(gateway.pid());
+            envoys.push(Envoy { variant, gateway, idle_kib });
+        }
+        let seconds = plan.lasts * plan.rounds * u32::try_from(envoys.len() * plan.scenarios.len())?;
+        eprintln!("tollgate: measuring, {} s of load and some more", seconds.as_secs());
+        Ok(Self { envoys, empty, backend, oha })
+    }
+
+    pub(crate) async fn run(&mut self, scenario: Scenario, plan: &Plan) -> Result<Outcome> {
+        self.backend.set(&scenario.mock()).await?;
+        let body = NamedTempFile::new()?;
+        fs::write(body.path(), scenario.body())?;
+        let connections = plan.connections.unwrap_or(scenario.connections());
+        let mut turns: Vec<_> = Variant::ALL.into_iter().map(|variant| (variant, Vec::new())).collect();
+        for at in 0..self.envoys.len() {
+            self.check(at, scenario).await?;
+            // Connections, V8's compiled code, allocators: what the first requests build up.
+            self.turn(at, scenario, body.path(), connections, plan.lasts / 4).await?;
+        }
+        for round in 0..plan.rounds as usize {
+            for place in 0..self.envoys.len() {
+                let at = (round + place) % self.envoys.len();
+                let turn = self.turn(at, scenario, body.path(), connections, plan.lasts).await?;
+                turns[at].1.push(turn);
+            }
+        }
+        Ok(Outcome { scenario, connections, lasts: plan.lasts, turns })
+    }
+
+    /// One request, looked at closely: that each Envoy does what it is here to be measured for.
+    async fn check(&mut self, at: usize, scenario: Scenario) -> Result<()> {
+        let Envoy { variant, gateway, .. } = &self.envoys[at];
+        let name = variant.name();
+        let request = gateway.http().post(format!("{}{PATH}", gateway.url())).header("api-key", KEY);
+        let request = request.header("content-type", "application/json").body(scenario.body());
+        let answer = request.send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{name}: {status}: {text}");
+        let events = text.matches("data: ").count();
+        let expected = scenario.events().unwrap_or_default();
+        ensure!(events == expected, "{name}: {events} events came, not {expected}: {text}");
+
+        let received = self.backend.last_received().await?;
+        let headers = received["headers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let key = headers.iter().find(|header| header[0] == "api-key").map(|header| &header[1]);
+        let key = key.and_then(Value::as_str).unwrap_or_default();
+        let is_own = gateway.backends().keys().any(|backend| credential_of(backend) == key);
+        ensure!(
+            is_own == (*variant == Variant::Tollgate),
+            "{name}: Tollgate replaces the client's key and nobody else does, but the backend got {key:?}"
+        );
+        self.backend.settle(1, scenario.completion_tokens()).await
+    }
+
+    async fn turn(
+        &mut self,
+        at: usize,
+        scenario: Scenario,
+        body: &Path,
+        connections: usize,
+        lasts: Duration,
+    ) -> Result<Turn> {
+        let Envoy { variant, gateway, .. } = &mut self.envoys[at];
+        let url = format!("{}{PATH}", gateway.url());
+        let load = Load { url: &url, headers: &[("api-key", KEY)], body, connections, lasts };
+        let pids = [gateway.pid(), self.backend.pid()];
+        let before = pids.map(process::cpu);
+        let Answers { requests, per_second, latency } =
+            tokio::task::block_in_place(|| self.oha.run(&load)).with_context(|| variant.name())?;
+        let after = pids.map(process::cpu);
+        gateway.check_alive()?;
+        self.backend.settle(requests, scenario.completion_tokens()).await.with_context(|| variant.name())?;
+
+        let [envoy, backend] = [0, 1].map(|which| Some((before[which]?, after[which]?)));
+        let per_request_us = |spent: Duration| spent.as_secs_f64() * 1e6 / requests as f64;
+        let cpu = envoy.zip(backend).map(|((envoy, envoy_after), (backend, backend_after))| Spent {
+            per_request_us: per_request_us(envoy_after.all - envoy.all),
+            worker_share: (envoy_after.workers - envoy.workers).as_secs_f64()
+                / (requests as f64 / per_second),
+            backend_per_request_us: per_request_us(backend_after.all - backend.all),
+        });
+        Ok(Turn { requests, per_second, latency, cpu })
+    }
+
+    /// What each Envoy takes.
+    pub(crate) async fn memory(&self) -> Result<Vec<Memory>> {
+        let mut memory = Vec::new();
+        for Envoy { variant, gateway, idle_kib } in &self.envoys {
+            let after_load_kib = process::resident_kib(gateway.pid());
+            let setup = variant.setup(WORKERS + MORE_WORKERS, self.backend.url(), &self.empty)?;
+            let larger = Gateway::start(setup).await.with_context(|| variant.name())?;
+            let larger_kib = process::resident_kib(larger.pid());
+            let more_kib =
+                larger_kib.zip(*idle_kib).map(|(larger, one)| larger.cast_signed() - one.cast_signed());
+            memory.push(Memory {
+                variant: variant.name(),
+                idle_kib: *idle_kib,
+                after_load_kib,
+                worker_kib: more_kib.map(|kib| kib / i64::from(MORE_WORKERS)),
+            });
+        }
+        Ok(memory)
+    }
+
+    pub(crate) async fn about(&self) -> Result<About> {
+        let envoy = self.envoys.first().context("there is no Envoy")?;
+        let page: Value = serde_json::from_str(&envoy.gateway.admin("/server_info").await?)?;
+        Ok(About {
+            envoy: page["version"].as_str().unwrap_or_default().to_owned(),
+            os: std::env::consts::OS,
+            architecture: std::env::consts::ARCH,
+            cpus: std::thread::available_parallelism()?.get(),
+            cpu_time_from: process::is_accounted().then_some(process::CPU_SOURCE),
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! Which Envoys are compared, and in what do they differ? In nothing but the filters.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tollgate_tests::harness::bootstrap::{self, Bootstrap};
+use tollgate_tests::harness::leash::Leashed;
+use tollgate_tests::harness::{Setup, credential_of, tools};
+
+/// What is in an Envoy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// The listener and the clusters of `envoy.yaml`, and a plain route to the first cluster.
+    Bare,
+    /// The same in a second process: what differs from the first is noise.
+    BareAgain,
+    /// A Wasm filter that does nothing.
+    Empty,
+    /// All of `envoy.yaml`.
+    Tollgate,
+}
+
+/// The client's key.
+pub(crate) const KEY: &str = "bench-envoy";
+
+impl Variant {
+    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::BareAgain, Self::Empty, Self::Tollgate];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare Envoy",
+            Self::BareAgain => "bare Envoy again",
+            Self::Empty => "empty Wasm filter",
+            Self::Tollgate => "Tollgate",
+        }
+    }
+
+    /// An Envoy that has every backend at one place, and does not talk to the disk.
+    pub(crate) fn setup(self, workers: u32, backend_url: &str, empty: &Path) -> Result<Setup> {
+        let gateway = Bootstrap::load()?.gateway_mut()?.clone();
+        let mut setup = Setup::new().workers(workers).edit(never_refused);
+        for backend in bootstrap::backends(&gateway) {
+            setup = setup.backend(&backend.name, backend_url);
+            if let Some(env) = &backend.env {
+                setup = setup.env(env, &credential_of(&backend.name));
+            }
+        }
+        let empty = empty.to_owned();
+        Ok(setup.patch(move |envoy| {
+            let connections =
+                &mut envoy["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
+            let connections = &mut connections["typed_config"];
+            // Every line is written, but no disk is measured.
+            connections["access_log"][0]["typed_config"]["path"] = json!("/dev/null");
+            match self {
+                Self::Tollgate => {}
+                Self::Bare | Self::BareAgain => drop(take_filters(connections)),
+                Self::Empty => {
+                    if let Some(filter) = take_filters(connections) {
+                        put_empty_filter(connections, filter, &empty);
+                    }
+                }
+            }
+        }))
+    }
+}
+
+/// Two limits that are there and never reached, and a key that is ours.
+fn never_refused(gateway: &mut Value) {
+    let client = &mut gateway["clients"][0];
+    client["api_keys"] = json!([{ "sha256": hex::encode(Sha256::digest(KEY)) }]);
+    client["limits"] =
+        json!([{ "tokens": u32::MAX, "per": "second" }, { "tokens": u32::MAX, "per": "minute" }]);
+}
+
+/// Leaves the router alone in the chain, with a route that needs nobody's help; answers the first filter there was.
+fn take_filters(connections: &mut Value) -> Option<Value> {
+    let filters = connections["http_filters"].as_array_mut()?;
+    let mut router = filters.pop()?;
+    if let Some(router) = router["typed_config"].as_object_mut() {
+        router.remove("upstream_http_filters");
+    }
+    let first = std::mem::replace(filters, vec![router]).into_iter().next();
+    let route = &mut connections["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
+    let route = route.as_object_mut()?;
+    let groups = route.remove("inline_cluster_specifier_plugin")?;
+    let clusters = &groups["extension"]["typed_config"]["priority_groups"][0]["clusters"];
+    route.insert("cluster".to_owned(), clusters[0]["cluster_name"].clone());
+    if let Some(retries) = route["retry_policy"].as_object_mut() {
+        retries.remove("refresh_cluster_on_retry");
+    }
+    first
+}
+
+/// Puts a filter back in its place, with another module and without a configuration.
+fn put_empty_filter(connections: &mut Value, mut filter: Value, module: &Path) {
+    let config = &mut filter["typed_config"]["config"];
+    if let Some(config) = config.as_object_mut() {
+        config.remove("configuration");
+    }
+    config["vm_config"]["code"] = json!({ "local": { "filename": module } });
+    if let Some(filters) = connections["http_filters"].as_array_mut() {
+        filters.insert(0, filter);
+    }
+}
+
+/// Builds the filter that does nothing.
+pub(crate) fn empty_module() -> Result<PathBuf> {
+    tools::rust_target(tools::WASM_WASI)?;
+    let _report = tools::Report::if_slow("building the empty Wasm filter".to_owned());
+    let mut cargo = tools::cargo();
+    cargo.args(["build", "--quiet", "--release", "--package", "tollgate-filter", "--example", "empty"]);
+    cargo.args(["--target", tools::WASM_WASI]).arg("--target-dir").arg(tools::target_dir());
+    let status = Leashed::spawn(&mut cargo).and_then(Leashed::wait).context("cargo cannot be run")?;
+    ensure!(status.success(), "the empty Wasm filter does not build: what cargo says of it stands above");
+    Ok(tools::target_dir().join(tools::WASM_WASI).join("release/examples/empty.wasm"))
+}
