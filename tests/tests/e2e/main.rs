@@ -1,0 +1,18 @@
+//! Does the gateway keep its promises, all the way through a real Envoy?
+//!
+//! Every test starts an Envoy and its backends of its own. What is expected is worked out from what was asked, by the
+//! mock's rules and by [`requests`], not read back from the gateway.
+
+mod accounting;
+mod bodies;
+mod configuration;
+mod failover;
+mod identity;
+mod limits;
+mod metering;
+mod policy;
+mod requests;
+mod sdk;
+mod secrecy;
+mod soak;
+mod streams;

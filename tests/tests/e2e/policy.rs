@@ -1,0 +1,153 @@
+//! Is a request held to its client's policy, and nothing else about it changed?
+
+use serde_json::{Value, json};
+use tollgate_tests::harness::{Answer, Gateway, Setup};
+use tollgate_tests::mock::tokens;
+
+use crate::requests::{
+    BATCH, CHAT, COMPLETIONS, GPT_4O, INSTRUCT, WEB_SHOP, chat, nobody_is_limited, refusal, with,
+};
+
+async fn post_bytes(gateway: &Gateway, path: &str, key: &str, body: &str) -> Answer {
+    let request = gateway.http().post(format!("{}{path}", gateway.url())).bearer_auth(key);
+    let request = request.header("content-type", "application/json").body(body.to_owned());
+    Answer::read(request.send().await.unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_over_the_bound_is_lowered_and_what_is_absent_gets_the_default() {
+    let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
+    let cases = [
+        // What web-shop asks beside the message, and what the backend gets.
+        (json!({}), json!({ "max_tokens": 256 })),
+        (json!({ "max_tokens": 9000 }), json!({ "max_tokens": 512 })),
+        (json!({ "max_tokens": 512 }), json!({ "max_tokens": 512 })),
+        (json!({ "max_tokens": null }), json!({ "max_tokens": 256 })),
+        (json!({ "max_completion_tokens": 513 }), json!({ "max_completion_tokens": 512 })),
+        (json!({ "max_tokens": 5, "n": 100 }), json!({ "max_tokens": 5, "n": 2 })),
+    ];
+    for (at, (asked, expected)) in cases.into_iter().enumerate() {
+        let answer = gateway.post(CHAT, WEB_SHOP, &with(chat("one two"), asked.clone())).await.unwrap();
+        assert_eq!(answer.status, 200, "{asked}: {}", answer.text());
+        assert_eq!(gateway.mock("ptu").received()[at].json(), with(chat("one two"), expected.clone()));
+        // It is the lowered request that is answered.
+        let choices = expected["n"].as_u64().unwrap_or(1) as usize;
+        let tokens = expected["max_tokens"].as_u64().unwrap_or(24).min(24);
+        let said: Vec<_> = answer.json()["choices"].as_array().unwrap().clone();
+        assert_eq!(said.len(), choices);
+        for choice in said {
+            assert_eq!(choice["message"]["content"], tokens::echo("one two", tokens).concat());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_the_bound_is_refused_where_the_policy_says_so() {
+    let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
+    let complete = json!({ "model": INSTRUCT, "prompt": "hello" });
+    let cases = [
+        (CHAT, chat("hello"), "max_tokens", 129, 128),
+        (CHAT, chat("hello"), "max_completion_tokens", u32::MAX, 128),
+        (CHAT, chat("hello"), "n", 2, 1),
+        (COMPLETIONS, complete.clone(), "best_of", 20, 1),
+        (COMPLETIONS, complete.clone(), "max_tokens", 4096, 128),
+        (COMPLETIONS, complete.clone(), "n", 3, 1),
+    ];
+    for (path, body, field, asked, max) in cases {
+        let answer = gateway.post(path, BATCH, &with(body, json!({ field: asked }))).await.unwrap();
+        assert_eq!(answer.status, 400, "{field}");
+        let message = format!("`{field}` is {asked}, but this client's policy allows at most {max}.");
+        let expected = refusal(&message, "invalid_request_error", Some(field), "parameter_above_maximum");
+        assert_eq!(answer.json(), expected);
+        assert_eq!(answer.header("x-should-retry"), "false");
+    }
+    assert_eq!(gateway.mock("ptu").received(), []);
+    assert_eq!(gateway.mock("payg-a").received(), []);
+
+    // At the bound it passes.
+    let body = with(complete, json!({ "max_tokens": 128, "best_of": 1, "n": 1 }));
+    assert_eq!(gateway.post(COMPLETIONS, BATCH, &body).await.unwrap().status, 200);
+    assert_eq!(gateway.mock("payg-a").received()[0].json(), body);
+}
+
+#[tokio::test]
+async fn a_body_that_two_readers_may_read_differently_is_refused() {
+    let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
+    let invalid = "invalid_request_error";
+    let twice = "`max_tokens` stands more than once in the request.";
+    let disguised = "`max_tokens` must be written plainly: lower case, without escapes.";
+    let digits = "`max_tokens` must be a whole number, written with digits only.";
+    let cases = [
+        (
+            r#"{"model":"gpt-4o","max_tokens":1,"max_tokens":9999}"#,
+            twice,
+            Some("max_tokens"),
+            "ambiguous_parameter",
+        ),
+        (
+            r#"{"model":"gpt-4o","max\u005ftokens":9999}"#,
+            disguised,
+            Some("max_tokens"),
+            "ambiguous_parameter",
+        ),
+        (r#"{"model":"gpt-4o","Max_Tokens":9999}"#, disguised, Some("max_tokens"), "ambiguous_parameter"),
+        (r#"{"model":"gpt-4o","max_tokens":"9999"}"#, digits, Some("max_tokens"), "invalid_type"),
+        (r#"{"model":"gpt-4o","max_tokens":1e3}"#, digits, Some("max_tokens"), "invalid_type"),
+        (r#"["model"]"#, "The request body must be a JSON object.", None, "invalid_json"),
+        (
+            r#"{"model":"gpt-4o"} {"max_tokens":9999}"#,
+            "The request body is not valid JSON: trailing characters at line 1 column 20.",
+            None,
+            "invalid_json",
+        ),
+        (r#"{"messages":[]}"#, "The request has no `model`.", Some("model"), "missing_required_parameter"),
+    ];
+    for (body, message, param, code) in cases {
+        let answer = post_bytes(&gateway, CHAT, WEB_SHOP, body).await;
+        assert_eq!(answer.status, 400, "{body}");
+        assert_eq!(answer.json(), refusal(message, invalid, param, code), "{body}");
+    }
+    assert_eq!(gateway.mock("ptu").received(), []);
+}
+
+#[tokio::test]
+async fn every_byte_that_is_not_governed_reaches_the_backend() {
+    let gateway = Gateway::start(Setup::new().workers(1).edit(nobody_is_limited)).await.unwrap();
+    // Order, spaces, escapes and numbers that a reader and writer of JSON would change.
+    let rest = r#""temperature": 1.0e0 ,"seed":12345678901234567890123,
+ "messages" :[ {"role":"user" , "content":"\u00e9\/ \ud83d\ude00 \"max_tokens\": 1"} ],"user":"","z":{"max_tokens":7}"#;
+    let cases = [
+        (format!("{{\"max_tokens\" : 100000,{rest}}}"), format!("{{\"max_tokens\" : 512,{rest}}}")),
+        (format!("\n{{ {rest}\r\n}}\n"), format!("\n{{\"max_tokens\":256, {rest}\r\n}}\n")),
+        (format!("{{{rest}, \"max_tokens\":9 }}"), format!("{{{rest}, \"max_tokens\":9 }}")),
+    ];
+    let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
+    for (at, (asked, expected)) in cases.iter().enumerate() {
+        // The path names the deployment, but payg-a, which may have to serve this, reads it in the body.
+        let answer = post_bytes(&gateway, path, WEB_SHOP, asked).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let received = &gateway.mock("ptu").received()[at];
+        let model_added = expected.replacen('{', "{\"model\":\"gpt-4o\",", 1);
+        assert_eq!(String::from_utf8_lossy(&received.body), model_added);
+        assert_eq!(received.header("content-length"), Some(received.body.len().to_string().as_str()));
+    }
+}
+
+#[tokio::test]
+async fn the_answer_reaches_the_client_byte_for_byte() {
+    let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("né \"quoted\" \u{1f600}")).await.unwrap();
+    let received = &gateway.mock("ptu").received()[0];
+    assert_eq!(answer.body, received.response);
+    assert_eq!(answer.json()["model"], "gpt-4o-ptu");
+    assert_eq!(received.json()["model"], GPT_4O);
+    let usage =
+        json!({ "prompt_tokens": tokens::chat(&messages(&received.json())), "completion_tokens": 24 });
+    for (name, tokens) in usage.as_object().unwrap() {
+        assert_eq!(&answer.json()["usage"][name], tokens);
+    }
+}
+
+fn messages(body: &Value) -> Vec<Value> {
+    body["messages"].as_array().unwrap().clone()
+}
