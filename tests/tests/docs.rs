@@ -108,18 +108,36 @@ fn examples() -> Vec<PathBuf> {
     found
 }
 
+fn fragment(path: &str) -> Value {
+    serde_yaml_ng::from_str(&read(path).replace("RESOURCE", "example")).unwrap()
+}
+
 #[test]
 fn envoy_takes_the_cluster_of_the_azure_example() {
-    let fragment: Value =
-        serde_yaml_ng::from_str(&read("examples/azure-tls/clusters.yaml").replace("RESOURCE", "example"))
-            .unwrap();
     let mut bootstrap = Bootstrap::load().unwrap();
-    bootstrap.load_module_from(&tools::wasm().unwrap());
     let clusters = bootstrap.value_mut()["static_resources"]["clusters"].as_array_mut().unwrap();
-    for cluster in fragment["clusters"].as_array().unwrap() {
+    for cluster in fragment("examples/azure-tls/clusters.yaml")["clusters"].as_array().unwrap() {
         let place = clusters.iter_mut().find(|other| other["name"] == cluster["name"]);
         *place.expect("it replaces a cluster of envoy.yaml") = cluster.clone();
     }
+    validate(bootstrap);
+}
+
+#[test]
+fn envoy_takes_the_access_log_of_the_opentelemetry_example() {
+    let mut bootstrap = Bootstrap::load().unwrap();
+    let clusters = bootstrap.value_mut()["static_resources"]["clusters"].as_array_mut().unwrap();
+    clusters
+        .extend(fragment("examples/otel-logs/clusters.yaml")["clusters"].as_array().unwrap().iter().cloned());
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    let manager = bootstrap.value_mut().pointer_mut(manager).unwrap();
+    manager["access_log"] = fragment("examples/otel-logs/access_log.yaml")["access_log"].clone();
+    validate(bootstrap);
+}
+
+#[track_caller]
+fn validate(mut bootstrap: Bootstrap) {
+    bootstrap.load_module_from(&tools::wasm().unwrap());
     let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
     fs::write(file.path(), bootstrap.value().to_string()).unwrap();
     let keys = ["PTU_KEY", "PAYG_A_KEY", "PAYG_B_KEY"].map(|name| (name, "key"));
@@ -169,6 +187,13 @@ fn the_readme_has_every_metric_and_every_code() {
     let known = words(product, "tollgate_");
     let shown: Vec<_> = words(&readme, "tollgate_");
     assert_eq!(known, shown);
+    let dotted = product
+        .split('"')
+        .filter(|text| text.starts_with("gen_ai."))
+        .map(|text| text.split(';').next().unwrap());
+    for name in dotted.map(|name| name.replace('.', "_")) {
+        assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
+    }
 
     let source = read("filter/core/src/denial.rs");
     let table = source.split("const fn row").nth(1).unwrap().split("\n    }\n").next().unwrap();
@@ -199,9 +224,14 @@ fn every_link_and_every_named_test_is_there() {
     for folder in ["filter", "tests"] {
         gather(&workspace().join(folder), &mut sources);
     }
-    for document in
-        ["README.md", "ARCHITECTURE.md", "examples/ptu-first/README.md", "examples/azure-tls/README.md"]
-    {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/estimates.md",
+        "examples/ptu-first/README.md",
+        "examples/azure-tls/README.md",
+        "examples/otel-logs/README.md",
+    ] {
         let text = read(document);
         let folder = workspace().join(document).parent().unwrap().to_owned();
         for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {

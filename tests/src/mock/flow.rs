@@ -132,3 +132,41 @@ impl Flow {
         self.exchange.end(outcome);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    use futures_util::StreamExt as _;
+    use hyper::HeaderMap;
+
+    use super::*;
+    use crate::mock::answer::{Content, answer};
+    use crate::mock::exchange::Shared;
+    use crate::mock::record::Arrival;
+    use crate::mock::settings::Settings;
+
+    /// A client may stop at the last event, and not wait for the end of the body behind it.
+    #[tokio::test]
+    async fn who_has_the_last_piece_may_ask_for_the_bill() {
+        let body = br#"{"model": "m", "prompt": "a", "stream": true, "max_tokens": 1}"#;
+        let answer = answer("POST", "/v1/completions", body, &Settings::default()).expect("an answer");
+        let Content::Stream(events) = answer.content.clone() else { panic!("no stream") };
+        for cut_bytes in [None, NonZeroUsize::new(7)] {
+            let shared = Arc::new(Shared::new("", Settings::default()));
+            let arrival = Arrival { method: "POST", path: "/", headers: &HeaderMap::new(), body };
+            let (mut exchange, _) = Exchange::arrive(&shared, arrival);
+            exchange.answering(200, Some(&answer));
+            let length: usize = events.iter().map(|event| event.bytes.len()).sum();
+            let mut pieces = pin!(pieces(exchange, events.clone(), Way { cut_bytes, ..Way::default() }));
+            let mut got = 0;
+            while got < length {
+                assert_eq!(shared.billed(), []);
+                got += pieces.next().await.expect("a piece").expect("unbroken").len();
+            }
+            assert_eq!(shared.billed().len(), 1);
+            assert!(pieces.next().await.is_none());
+        }
+    }
+}

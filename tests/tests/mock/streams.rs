@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tollgate_tests::mock::{Gzip, Mock, Outcome, Settings, Usage, stream_events};
 
 use crate::{AZURE_CHAT, CHAT, COMPLETIONS, RESPONSES, chat, post, read_events, send, start, tempt, with};
@@ -190,32 +189,14 @@ fn only_a_stream_has_events() {
     assert_eq!(refusal.expect_err("no stream").status, 400);
 }
 
-#[tokio::test]
-async fn who_has_the_last_event_may_ask_for_the_bill() {
-    let mock = start(Settings::default()).await;
-    let (path, body) = streams().remove(1);
-    let mut connection = connect(&mock, path, &body).await;
-    let mut raw = Vec::new();
-    while !raw.windows(6).any(|window| window == b"[DONE]") {
-        assert_ne!(connection.read_buf(&mut raw).await.expect("bytes"), 0);
-    }
-    assert_eq!(mock.billed().len(), 1);
-}
-
-/// A request over a connection of its own, with no client in between that might read ahead.
-async fn connect(mock: &Mock, path: &str, body: &Value) -> TcpStream {
-    let mut connection = TcpStream::connect(mock.addr()).await.expect("a connection");
+/// The chunks of a chunked body, or the only piece of one with a length, as they are on the wire.
+async fn wire(mock: &Mock, path: &str, body: &Value) -> Vec<Vec<u8>> {
+    let mut connection = tokio::net::TcpStream::connect(mock.addr()).await.expect("a connection");
     let body = body.to_string();
     let length = body.len();
     let head =
         format!("POST {path} HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     connection.write_all((head + &body).as_bytes()).await.expect("sent");
-    connection
-}
-
-/// The chunks of a chunked body, or the only piece of one with a length, as they are on the wire.
-async fn wire(mock: &Mock, path: &str, body: &Value) -> Vec<Vec<u8>> {
-    let mut connection = connect(mock, path, body).await;
     let mut raw = Vec::new();
     connection.read_to_end(&mut raw).await.expect("an answer");
     let split = |bytes: &[u8], at: &[u8]| {
