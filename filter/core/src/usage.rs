@@ -408,6 +408,45 @@ mod tests {
             prop_assert_eq!(read(Format::Json, UsageEvent::Show, &[head, tail]).usage, expected);
         }
 
+        /// Whatever the line ends, the comments, the cuts: the client's bytes are the backend's less the one event.
+        #[test]
+        fn the_client_gets_every_byte_but_the_usage_event(
+            kinds in prop::collection::vec(0..6usize, 0..12), at in any::<prop::sample::Index>(),
+            line_end in prop::sample::select(vec!["\n", "\r\n", "\r"]), bom in any::<bool>(), split in any::<bool>(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+        ) {
+            let event = |lines: &[&str]| lines.iter().map(|line| format!("{line}{line_end}")).collect::<String>() + line_end;
+            let others = [
+                event(&["data: {\"choices\":[],\"prompt_filter_results\":[{}],\"usage\":null}"]),
+                event(&["data: {\"choices\":[{\"delta\":{\"content\":\"é🦀\"}}],\"usage\":null}"]),
+                event(&[": a comment", "data: {\"choices\":[{}],", "data: \"usage\":null}"]),
+                event(&["event: ping"]),
+                event(&["data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\":{\"}}]}"]),
+                event(&["id: 7", "data:[DONE]"]),
+            ];
+            let counted = if split {
+                event(&["data: {\"choices\":[],", "data: \"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}"])
+            } else {
+                event(&["data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}"])
+            };
+            let mut events: Vec<_> = kinds.iter().map(|kind| others[*kind].clone()).collect();
+            let start = if bom { "\u{feff}" } else { "" };
+            let without = if events.is_empty() { String::new() } else { start.to_owned() + &events.concat() };
+            // A byte order mark belongs to the first event, and the usage event is never first in a stream that has others.
+            let place = if events.is_empty() { 0 } else { 1 + at.index(events.len()) };
+            events.insert(place, counted);
+            let stream = start.to_owned() + &events.concat();
+            let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            places.extend([0, stream.len()]);
+            places.sort_unstable();
+            let chunks: Vec<&[u8]> = places.windows(2).map(|pair| &stream.as_bytes()[pair[0]..pair[1]]).collect();
+            let hidden = read(Format::Events, UsageEvent::Hide, &chunks);
+            prop_assert_eq!(hidden.usage, usage(5, 0, 6, 0));
+            prop_assert_eq!(String::from_utf8(hidden.out).unwrap(), without);
+            let shown = read(Format::Events, UsageEvent::Show, &chunks);
+            prop_assert_eq!(String::from_utf8(shown.out).unwrap(), stream);
+        }
+
         #[test]
         fn no_bytes_whatever_trouble_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let found = read(Format::Json, UsageEvent::Show, &[&bytes]);
