@@ -8,17 +8,12 @@ use crate::answer::{self, Answer};
 use crate::attempt::{Destination, Flight};
 use crate::denial::Denial;
 use crate::endpoint::{self, BodyKind, Operation};
-use crate::estimate::{self, Estimate, Learnt, Sketch};
-use crate::form::Form;
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
 use crate::headers::{ends_here, reveals_backend};
 use crate::journal::Note;
 use crate::json::Patch;
 use crate::ledger::{Name, Outcome, Record, Series, Source};
 use crate::limits::{Claim, Grant, Reservation, Settlement, Standing};
-use crate::policy;
-use crate::request::Request;
-use crate::route::{self, Cooldowns, Target};
 use crate::sse::Output;
 use crate::store::{Store, StoreFault};
 use crate::tokens::Usage;
@@ -27,8 +22,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 mod ending;
+mod preparing;
 
 use ending::{AnswerKind, Arriving, Sent};
+use preparing::{Expected, Held, Ready};
 
 /// Headers as they came, names in lower case.
 pub type Headers = [(String, Vec<u8>)];
@@ -129,37 +126,6 @@ enum Phase {
     Closed { reservation: Option<Reservation>, outcome: Outcome },
 }
 
-struct Held {
-    client: Rc<Client>,
-    operation: Operation,
-    /// The model, where the path names it.
-    deployment: Option<String>,
-    content_type: Vec<u8>,
-    has_content_length: bool,
-}
-
-/// A request that is understood and may go, once there is budget for it.
-struct Ready {
-    client: Rc<Client>,
-    /// Where it may go, best first; or why it may go nowhere, which is told once the budget has allowed it.
-    candidates: Result<Vec<Rc<Target>>, Denial>,
-    destination: Destination,
-    strip: Vec<String>,
-    patch: Option<Patch>,
-    content_length: Option<usize>,
-    expected: Expected,
-}
-
-/// What an answer is expected to cost, and how it will be read.
-#[derive(Clone, Copy)]
-struct Expected {
-    operation: Operation,
-    sketch: Sketch,
-    learnt: Learnt,
-    estimate: Estimate,
-    usage_event: UsageEvent,
-}
-
 /// One request and its answer.
 pub struct Exchange {
     gateway: Rc<Gateway>,
@@ -177,16 +143,6 @@ impl ResponseEdits {
         self.set.push(("content-length", body.len().to_string()));
         body
     }
-}
-
-/// What the body's `model` must say. A body is written once for all attempts, so of the candidates that read it there
-/// only those stay which know the model by the first one's name.
-fn name_in_body(operation: Operation, candidates: &mut Result<Vec<Rc<Target>>, Denial>) -> Option<Rc<str>> {
-    let candidates = candidates.as_mut().ok()?;
-    let reads = |target: &Rc<Target>| target.backend.style.names_model_in_body(operation);
-    let name = candidates.iter().find(|target| reads(target))?.deployment.clone();
-    candidates.retain(|target| !reads(target) || target.deployment == name);
-    Some(name)
 }
 
 fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
@@ -277,80 +233,6 @@ impl Exchange {
             Ok(ready) => self.reserve(ready),
             Err(denial) => self.deny(denial),
         }
-    }
-
-    /// Finds the model that is meant, and keeps it for the record.
-    fn model(&mut self, held: &Held, in_body: Option<&str>) -> Result<Rc<Model>, Denial> {
-        let name = held.deployment.as_deref().or(in_body).ok_or(Denial::MissingField("model"))?;
-        let model = self.gateway.model(&held.client, name)?;
-        // Only a name that is one is logged: the field is the client's, and might hold anything.
-        self.known.asked = Some(name.to_owned());
-        self.known.model = Some(model.clone());
-        Ok(model)
-    }
-
-    /// Reads a JSON body and holds it to the policy.
-    fn prepare_json(
-        &mut self,
-        held: Held,
-        body: &[u8],
-        local: &dyn Store,
-        now: Duration,
-    ) -> Result<Ready, Denial> {
-        let operation = held.operation;
-        let mut request = Request::read(body)?;
-        let model = self.model(&held, request.model.as_deref())?;
-        self.known.stream = request.stream;
-        let ceiling = policy::apply(&held.client.policy, operation, model.family, &mut request)?;
-        let sketch = estimate::sketch(&request.prompt);
-        let learnt = Learnt::load(local, &model.name.text);
-        self.store_faults += u64::from(learnt.is_err());
-        let learnt = learnt.unwrap_or_default();
-        let mut candidates = self.candidates(&model.targets, local, now);
-        if let Some(name) = name_in_body(operation, &mut candidates) {
-            request.set_model(&name);
-        }
-        let asks = request.stream && operation.takes_stream_options() && model.takes_stream_options();
-        let usage_event = if asks && request.ask_for_usage() { UsageEvent::Hide } else { UsageEvent::Show };
-        let patch = request.patch();
-        let estimate = Estimate { prompt: learnt.prompt_tokens(&sketch), completion: ceiling.tokens() };
-        let expected = Expected { operation, sketch, learnt, estimate, usage_event };
-        Ok(held.ready(candidates, patch, body.len(), expected))
-    }
-
-    /// Reads a form as far as it names the model.
-    fn prepare_form(
-        &mut self,
-        held: Held,
-        body: &[u8],
-        local: &dyn Store,
-        now: Duration,
-    ) -> Result<Ready, Denial> {
-        let operation = held.operation;
-        let form = Form::read(body, &held.content_type)?;
-        let model = self.model(&held, form.model)?;
-        let mut candidates = self.candidates(&model.targets, local, now);
-        let patch = name_in_body(operation, &mut candidates).and_then(|name| form.name_model(body, &name));
-        let sketch = estimate::sketch(&[form.prompt]);
-        let estimate = Estimate {
-            prompt: Learnt::default().prompt_tokens(&sketch),
-            completion: policy::unread_ceiling(operation).tokens(),
-        };
-        let expected = Expected { sketch, estimate, ..Expected::nothing(operation) };
-        Ok(held.ready(candidates, patch, body.len(), expected))
-    }
-
-    /// The targets that may be tried now. Without the pauses every one is tried in its turn: a throttled one costs an
-    /// attempt, not the request.
-    fn candidates(
-        &mut self,
-        targets: &[Rc<Target>],
-        local: &dyn Store,
-        now: Duration,
-    ) -> Result<Vec<Rc<Target>>, Denial> {
-        let cooldowns = Cooldowns::load(local);
-        self.store_faults += u64::from(cooldowns.is_err());
-        route::candidates(targets, &cooldowns.unwrap_or_default(), now)
     }
 
     fn reserve(&mut self, ready: Ready) -> Step {
@@ -547,40 +429,6 @@ impl Exchange {
     fn deny(&mut self, denial: Denial) -> Step {
         self.phase = Phase::Closed { reservation: None, outcome: Outcome::Denied(denial.code()) };
         Step::Answer(denial.answer())
-    }
-}
-
-impl Held {
-    fn ready(
-        self,
-        candidates: Result<Vec<Rc<Target>>, Denial>,
-        patch: Option<Patch>,
-        body_len: usize,
-        expected: Expected,
-    ) -> Ready {
-        let content_length =
-            patch.as_ref().filter(|_| self.has_content_length).map(|patch| patch.patched_len(body_len));
-        Ready {
-            client: self.client,
-            candidates,
-            destination: Destination::Deployment(self.operation),
-            strip: Vec::new(),
-            patch,
-            content_length,
-            expected,
-        }
-    }
-}
-
-impl Expected {
-    fn nothing(operation: Operation) -> Self {
-        Self {
-            operation,
-            sketch: Sketch::default(),
-            learnt: Learnt::default(),
-            estimate: Estimate { prompt: 0, completion: 0 },
-            usage_event: UsageEvent::Show,
-        }
     }
 }
 

@@ -288,8 +288,9 @@ pub fn settle(store: &dyn Store, settlement: &Settlement, now: Duration) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::MemoryStore;
+    use crate::store::{Loaded, MemoryStore, Swap, Version};
     use proptest::prelude::*;
+    use std::cell::RefCell;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -391,6 +392,48 @@ mod tests {
         // Smaller: what is there is cut to the new size. Another period: begins full.
         assert_eq!(take(&store, &budget(&[limit(50, Period::Minute)]), 10, ms(0)).unwrap().1, 0);
         assert_eq!(take(&store, &budget(&[limit(50, Period::Second)]), 50, ms(0)).unwrap().1, 0);
+    }
+
+    /// A store in which somebody else takes from the same budget just before the first write.
+    struct Raced {
+        store: MemoryStore,
+        other: RefCell<Option<Claim>>,
+    }
+
+    impl Store for Raced {
+        fn load(&self, key: &str) -> Result<Loaded, StoreFault> {
+            self.store.load(key)
+        }
+        fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault> {
+            if let Some(claim) = self.other.take() {
+                let grant = reserve(&self.store, claim, START).unwrap();
+                assert!(matches!(grant, Grant::Granted(..)));
+            }
+            self.store.swap(key, value, version)
+        }
+        fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
+            self.store.put(key, value)
+        }
+    }
+
+    #[test]
+    fn who_is_overtaken_sees_what_was_taken() {
+        let budget = budget(&[limit(100, Period::Minute)]);
+        let claim = |tokens| Claim { budget: budget.clone(), tokens };
+        for (tokens, admitted) in [(40, true), (41, false)] {
+            let store = Raced { store: MemoryStore::default(), other: RefCell::new(Some(claim(60))) };
+            let grant = reserve(&store, claim(tokens), START).unwrap();
+            assert_eq!(matches!(grant, Grant::Granted(..)), admitted, "{grant:?}");
+        }
+        // Put back at the same moment as somebody takes: neither is lost.
+        let store = Raced { store: MemoryStore::default(), other: RefCell::new(None) };
+        let Grant::Granted(reservation, _) = reserve(&store, claim(100), START).unwrap() else { panic!() };
+        settle(&store, &reservation.settle(30), START).unwrap();
+        let Grant::Granted(reservation, _) = reserve(&store, claim(10), START).unwrap() else { panic!() };
+        store.other.replace(Some(claim(50)));
+        settle(&store, &reservation.settle(0), START).unwrap();
+        assert!(take(&store.store, &budget, 21, START).is_err());
+        assert!(take(&store.store, &budget, 20, START).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What did it come to, however it ended?
 
-use super::{Expected, Finished, Interruption};
+use super::preparing::Expected;
+use super::{Finished, Interruption};
 use crate::attempt::Flight;
 use crate::endpoint::{Billing, Operation};
 use crate::estimate::{Learnt, Observed, Produced};

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config;
 use crate::limits;
+use crate::route::Cooldowns;
 use crate::store::{MemoryStore, Store};
 use proptest::prelude::*;
 use serde_json::{Value, json};
