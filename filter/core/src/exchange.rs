@@ -344,7 +344,7 @@ impl Exchange {
         match &mut answer.kind {
             AnswerKind::Good(reader) => {
                 let output = reader.push(chunk, end);
-                if answer.first_token.is_none() && reader.streamed_bytes().is_some_and(|bytes| bytes > 0) {
+                if answer.first_token.is_none() && reader.has_streamed_text() {
                     answer.first_token = Some(now().saturating_sub(self.began));
                 }
                 output

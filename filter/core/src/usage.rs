@@ -53,6 +53,18 @@ impl Format {
     }
 }
 
+/// The members whose strings are the produced text.
+const fn text_names(operation: Operation, format: Format) -> &'static [&'static str] {
+    match (operation, format) {
+        (Operation::ChatCompletions, _) => &["content", "arguments", "reasoning_content"],
+        (Operation::Completions, _) => &["text"],
+        (Operation::Responses, Format::Json) => &["text", "arguments"],
+        (Operation::Transcriptions | Operation::Translations, Format::Json) => &["text"],
+        (Operation::Responses | Operation::Transcriptions | Operation::Translations, _) => &["delta"],
+        _ => &[],
+    }
+}
+
 /// Whether the client is to see the usage event of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageEvent {
@@ -73,7 +85,6 @@ enum Kind {
     Json {
         scanner: JsonScanner,
         found: Option<Usage>,
-        bytes: u64,
     },
     Events(Box<Events>),
     /// A 400, which may be a content filter's, as far as it has come.
@@ -88,7 +99,9 @@ impl Reader {
     pub fn new(format: Format, operation: Operation, usage_event: UsageEvent) -> Self {
         Self {
             kind: match format {
-                Format::Json => Kind::Json { scanner: JsonScanner::default(), found: None, bytes: 0 },
+                Format::Json => {
+                    Kind::Json { scanner: JsonScanner::new(text_names(operation, format)), found: None }
+                }
                 Format::Events => Kind::Events(Box::new(Events::new(operation, usage_event))),
                 Format::Compressed | Format::Opaque => Kind::Unread(format),
             },
@@ -105,10 +118,7 @@ impl Reader {
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Output {
         match &mut self.kind {
             Kind::Unread(_) | Kind::Error => {}
-            Kind::Json { scanner, found, bytes } => {
-                *bytes = bytes.saturating_add(chunk.len() as u64);
-                *found = scanner.push(chunk).or(*found);
-            }
+            Kind::Json { scanner, found } => *found = scanner.push(chunk).or(*found),
             Kind::BadRequest(body) => {
                 let room = ERROR_BYTES_MAX.saturating_sub(body.len()).min(chunk.len());
                 body.extend_from_slice(chunk.get(..room).unwrap_or_default());
@@ -138,21 +148,19 @@ impl Reader {
         }
     }
 
-    /// Bytes of text that a stream has produced so far, escapes as they stand.
+    /// Whether a stream has produced any text yet.
     #[must_use]
-    pub fn streamed_bytes(&self) -> Option<u64> {
-        match &self.kind {
-            Kind::Events(events) => Some(events.seen().produced_bytes),
-            _ => None,
-        }
+    pub fn has_streamed_text(&self) -> bool {
+        matches!(&self.kind, Kind::Events(events) if events.seen().produced_bytes > 0)
     }
 
-    /// Bytes of the answer that hold what was produced, and more: all of a JSON body. `None` if they cannot be told.
+    /// Bytes of text that were produced so far, escapes as they stand. `None` if they cannot be told.
     #[must_use]
     pub fn produced_bytes(&self) -> Option<u64> {
         match &self.kind {
-            Kind::Json { bytes, .. } => Some(*bytes),
-            _ => self.streamed_bytes(),
+            Kind::Json { scanner, .. } => Some(scanner.produced_bytes()),
+            Kind::Events(events) => Some(events.seen().produced_bytes),
+            _ => None,
         }
     }
 
@@ -327,6 +335,24 @@ mod tests {
         assert_eq!(model(Format::Json, r#"{"model":7}"#), None);
         let events = "data: {\"model\":\"\"}\n\ndata: {\"model\": \"gpt-4o\"}\n\ndata: {\"model\":\"x\"}\n\n";
         assert_eq!(model(Format::Events, events).as_deref(), Some("gpt-4o"));
+    }
+
+    #[test]
+    fn the_text_of_a_json_answer_is_measured_wherever_it_stands() {
+        let bytes = |operation, body: &str| {
+            let mut reader = Reader::new(Format::Json, operation, UsageEvent::Show);
+            for byte in body.as_bytes() {
+                let _ = reader.push(&[*byte], false);
+            }
+            reader.produced_bytes()
+        };
+        use Operation::*;
+        let chat = r#"{"choices":[{"message":{"role":"assistant","content":"ab\"c","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}},{"message":{"content":null}},{"message":{"content":"d"}}],"model":"content","usage":{"prompt_tokens":1,"content":"no"}}"#;
+        assert_eq!(bytes(ChatCompletions, chat), Some(8));
+        assert_eq!(bytes(Completions, r#"{"choices":[{"text":"abc"},{"text": "d"}],"x":"text"}"#), Some(4));
+        let response = r#"{"output":[{"content":[{"type":"output_text","text":"abc"}]}],"text":{"format":{"type":"text"}}}"#;
+        assert_eq!(bytes(Responses, response), Some(3));
+        assert_eq!(bytes(Embeddings, r#"{"content":"abc"}"#), Some(0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tollgate_tests::harness::tools::{self, target_dir, workspace};
 use tollgate_tests::harness::{Answer, Gateway, Setup, credential_of};
-use tollgate_tests::mock::{Gzip, Settings};
+use tollgate_tests::mock::{Gzip, Settings, Usage};
 
 use crate::requests::{
     CHAT, GPT_4O, WEB_SHOP, chat, check_record, nobody_is_limited, prompt_estimate, record_of, record_where,
@@ -89,11 +89,38 @@ async fn a_client_that_hangs_up_is_charged_within_a_tenth_of_what_was_produced()
     drop(pieces);
     gateway.mock("ptu").wait_for_disconnects(1).await;
     let record = record_where(&gateway, |line| line["outcome"] == "client_gone").await;
-    let billed = gateway.mock("ptu").billed()[0].usage;
+    check_within_a_tenth(&record, gateway.mock("ptu").billed()[0].usage);
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_asked_is_charged_by_what_other_answers_taught() {
+    let long = Settings { completion_tokens: 200, ..Settings::default() };
+    // This version refuses `stream_options`.
+    let old = |config: &mut Value| config["backends"][0]["api_version"] = json!("2024-06-01");
+    let setup = Setup::new().workers(1).edit(nobody_is_limited).edit(old).mock("ptu", long);
+    let gateway = Gateway::start(setup).await.unwrap();
+    let body = with(chat("the quick brown fox jumps over the lazy dog"), json!({ "max_tokens": 300 }));
+    for _ in 0..12 {
+        assert_eq!(gateway.post(CHAT, WEB_SHOP, &body).await.unwrap().status, 200);
+    }
+    gateway.mock("ptu").forget();
+    let body = with(body, json!({ "stream": true }));
+    let answer = gateway.post(CHAT, WEB_SHOP, &body).await.unwrap();
+    let received = &gateway.mock("ptu").received()[0];
+    assert_eq!((answer.status, received.json()["stream_options"].clone()), (200, Value::Null));
+    assert_eq!(answer.body, received.response);
+    let record = record_of(&gateway, &answer).await;
+    check_record(&record, &json!({ "outcome": "served", "estimated": "true" }));
+    assert_eq!(detail(&record, "unread"), "no_usage");
+    check_within_a_tenth(&record, gateway.mock("ptu").billed()[0].usage);
+}
+
+#[track_caller]
+fn check_within_a_tenth(record: &Value, billed: Usage) {
     assert!(billed.completion > 100, "{billed:?}");
     for (field, billed) in [("prompt_tokens", billed.prompt), ("completion_tokens", billed.completion)] {
-        let error = (number(&record, field) - billed as f64).abs() / billed as f64;
-        assert!(error < 0.1, "{field}: {} for {billed}", number(&record, field));
+        let error = (number(record, field) - billed as f64).abs() / billed as f64;
+        assert!(error < 0.1, "{field}: {} for {billed}", number(record, field));
     }
 }
 

@@ -105,7 +105,7 @@ impl Sent {
             .filter(|_| self.expected.teaches());
         let learnt = match reported {
             Some(model) => {
-                let produced = reader.and_then(Reader::streamed_bytes).filter(|bytes| *bytes > 0);
+                let produced = reader.and_then(Reader::produced_bytes).filter(|bytes| *bytes > 0);
                 // Hidden reasoning is no text that was seen.
                 let completion_tokens = usage.completion.saturating_sub(usage.reasoning);
                 let produced = produced.map(|text_bytes| Produced { text_bytes, completion_tokens });

@@ -1,7 +1,7 @@
 //! The usage of a stream of events: searched for, and parsed only where it is.
 
-use super::UsageEvent;
 use super::wire::{Place, WireEvent};
+use super::{Format, UsageEvent, text_names};
 use crate::endpoint::Operation;
 use crate::sse::{self, Mode, Output, Verdict};
 use crate::tokens::Usage;
@@ -35,7 +35,9 @@ impl Events {
             }),
             usage: Finder::new(b"\"usage\""),
             model_name: Finder::new(b"\"model\""),
-            deltas: delta_names(operation).iter().map(Finder::new).collect(),
+            deltas: quoted(text_names(operation, Format::Events))
+                .map(|name| Finder::new(&name).into_owned())
+                .collect(),
             seen: Seen::default(),
         }
     }
@@ -65,14 +67,9 @@ impl Events {
     }
 }
 
-/// The members whose strings are the produced text.
-const fn delta_names(operation: Operation) -> &'static [&'static str] {
-    match operation {
-        Operation::ChatCompletions => &["\"content\"", "\"arguments\"", "\"reasoning_content\""],
-        Operation::Completions => &["\"text\""],
-        Operation::Responses | Operation::Transcriptions | Operation::Translations => &["\"delta\""],
-        _ => &[],
-    }
+/// Names as they stand in JSON.
+fn quoted(names: &'static [&'static str]) -> impl Iterator<Item = Vec<u8>> {
+    names.iter().map(|name| format!("\"{name}\"").into_bytes())
 }
 
 /// What follows a member's name and colon.

@@ -1,4 +1,4 @@
-//! The top-level `usage` and `model` of a JSON answer, found as it streams by.
+//! The top-level `usage` and `model` of a JSON answer, found as it streams by, and how much text it produced.
 
 use super::wire::WireUsage;
 use super::{MODEL_BYTES_MAX, USAGE_BYTES_MAX};
@@ -7,14 +7,19 @@ use crate::tokens::Usage;
 /// Reads a JSON object that comes in pieces.
 #[derive(Debug, Default)]
 pub(super) struct JsonScanner {
+    /// The names of produced text, wherever they stand.
+    texts: &'static [&'static str],
     depth: u32,
     text: Text,
-    /// The string at depth one that was just read, as far as it could still be a name we look for.
+    /// The string that was just read, as far as it could still be a name we look for.
     name: Vec<u8>,
     /// The member whose value comes next.
     next: Option<Member>,
     /// The value that is being read.
     value: Option<(Member, Vec<u8>)>,
+    /// The string that is being read is produced text.
+    counts: bool,
+    produced_bytes: u64,
     model: Option<String>,
 }
 
@@ -33,13 +38,16 @@ enum Text {
 enum Member {
     Usage,
     Model,
+    /// Its string is not kept, only measured.
+    ProducedText,
 }
 
 impl Member {
-    fn named(name: &[u8]) -> Option<Self> {
-        match name {
-            b"usage" => Some(Self::Usage),
-            b"model" => Some(Self::Model),
+    fn named(name: &[u8], depth: u32, texts: &[&str]) -> Option<Self> {
+        match (name, depth) {
+            (b"usage", 1) => Some(Self::Usage),
+            (b"model", 1) => Some(Self::Model),
+            _ if texts.iter().any(|text| text.as_bytes() == name) => Some(Self::ProducedText),
             _ => None,
         }
     }
@@ -48,14 +56,20 @@ impl Member {
         match self {
             Self::Usage => USAGE_BYTES_MAX,
             Self::Model => MODEL_BYTES_MAX,
+            Self::ProducedText => 0,
         }
     }
 }
 
-/// The length of the names that are looked for.
-const NAME_BYTES: usize = 5;
+/// The length of the longest name that is looked for.
+const NAME_BYTES: usize = 17;
 
 impl JsonScanner {
+    /// A scanner for answers whose text stands under these names.
+    pub(super) fn new(texts: &'static [&'static str]) -> Self {
+        Self { texts, ..Self::default() }
+    }
+
     /// Answers the usage once its last byte has come.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Usage> {
         let mut found = None;
@@ -83,14 +97,21 @@ impl JsonScanner {
         self.model.as_deref()
     }
 
+    /// Bytes of text that was produced, escapes as they stand.
+    pub(super) fn produced_bytes(&self) -> u64 {
+        self.produced_bytes
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
-        if let Some((member, value)) = &mut self.value {
+        if self.counts {
+            self.produced_bytes = self.produced_bytes.saturating_add(bytes.len() as u64);
+        } else if let Some((member, value)) = &mut self.value {
             if value.len().saturating_add(bytes.len()) > member.bytes_max() {
                 self.value = None;
             } else {
                 value.extend_from_slice(bytes);
             }
-        } else if self.depth == 1 && self.text != Text::Outside && self.name.len() <= NAME_BYTES {
+        } else if self.text != Text::Outside && self.name.len() <= NAME_BYTES {
             self.name.extend(bytes.iter().take(NAME_BYTES + 1));
         }
     }
@@ -107,6 +128,9 @@ impl JsonScanner {
             }
             (Text::Inside, b'"') => {
                 self.text = Text::Outside;
+                if std::mem::take(&mut self.counts) {
+                    return None;
+                }
                 if let Some((Member::Model, value)) =
                     self.value.take_if(|(member, _)| *member == Member::Model)
                 {
@@ -118,19 +142,21 @@ impl JsonScanner {
             (Text::Inside, _) => self.keep(&[byte]),
             (Text::Outside, b'"') => {
                 self.keep_value(byte);
-                if self.value.is_none() && self.depth == 1 {
+                if self.value.is_none() {
                     self.name.clear();
-                    if self.next.take() == Some(Member::Model) {
-                        self.value = Some((Member::Model, Vec::new()));
+                    match self.next.take() {
+                        Some(Member::Model) => self.value = Some((Member::Model, Vec::new())),
+                        Some(Member::ProducedText) => self.counts = true,
+                        _ => {}
                     }
                 }
                 self.text = Text::Inside;
             }
-            (Text::Outside, b':') if self.depth == 1 && self.value.is_none() => {
-                self.next = Member::named(&self.name);
+            (Text::Outside, b':') if self.value.is_none() => {
+                self.next = Member::named(&self.name, self.depth, self.texts);
             }
             (Text::Outside, b'{' | b'[') => {
-                if self.depth == 1 && self.next.take() == Some(Member::Usage) && byte == b'{' {
+                if self.next.take() == Some(Member::Usage) && byte == b'{' {
                     self.value = Some((Member::Usage, Vec::new()));
                 }
                 self.depth = self.depth.saturating_add(1);
@@ -146,7 +172,7 @@ impl JsonScanner {
                 }
             }
             (Text::Outside, _) => {
-                if byte == b',' && self.depth == 1 {
+                if byte == b',' {
                     self.next = None;
                 }
                 self.keep_value(byte);
