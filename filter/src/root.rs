@@ -1,6 +1,6 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
-use crate::{attempt, configuration, host, http, journal, record};
+use crate::{attempt, configuration, host, http, journal};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
@@ -24,7 +24,6 @@ impl Root {
         let role = host::property(&["plugin_root_id"]).unwrap_or_default();
         match role.as_slice() {
             b"gateway" => {
-                record::declare();
                 host::tick_every(BEAT_EVERY);
                 journal::tick();
                 configuration::load().map(|gateway| Self::Gateway(Rc::new(gateway)))

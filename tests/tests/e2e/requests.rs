@@ -75,3 +75,8 @@ pub fn check_record(record: &Value, expected: &Value) {
     let found: Value = fields.map(|field| (field.clone(), record[field].clone())).collect();
     assert_eq!(&found, expected, "{record:#}");
 }
+
+/// The part of a record that is a JSON object as text.
+pub fn details(record: &Value) -> Value {
+    serde_json::from_str(record["details"].as_str().unwrap()).unwrap()
+}

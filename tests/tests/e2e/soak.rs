@@ -11,8 +11,8 @@ use tollgate_tests::harness::{Gateway, Setup};
 use tollgate_tests::mock::{Fault, Gzip, Settings};
 
 use crate::requests::{
-    BATCH, CHAT, COMPLETIONS, EMBEDDING, EMBEDDINGS, INSTRUCT, RESPONSES, WEB_SHOP, chat, nobody_is_limited,
-    with,
+    BATCH, CHAT, COMPLETIONS, EMBEDDING, EMBEDDINGS, INSTRUCT, RESPONSES, WEB_SHOP, chat, details,
+    nobody_is_limited, with,
 };
 
 const REQUESTS: u64 = 2500;
@@ -166,7 +166,8 @@ async fn the_books_balance_after_a_soak_with_faults() {
     let mut sums: BTreeMap<(String, String, &str), u64> = BTreeMap::new();
     for line in &log {
         let count = |field: &str| line[field].as_str().unwrap().parse::<u64>().unwrap();
-        let detail = |field: &str| line["details"]["value"][field].as_u64().unwrap();
+        let details = details(line);
+        let detail = |field: &str| details[field].as_u64().unwrap();
         let record = [
             count("prompt_tokens"),
             detail("cached_tokens"),
