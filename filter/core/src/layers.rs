@@ -31,6 +31,21 @@ const ASSEMBLY: &[(&str, &str)] =
 const ORDER: &[(&str, &str)] =
     &[("attempt", include_str!("attempt.rs")), ("exchange", include_str!("exchange.rs"))];
 
+/// The files inside a module belong to its layer.
+const INSIDE_DECISIONS: &[(&str, &str)] = &[
+    ("estimate", include_str!("estimate/learnt.rs")),
+    ("estimate", include_str!("estimate/parts.rs")),
+    ("estimate", include_str!("estimate/sample.rs")),
+    ("estimate", include_str!("estimate/strings.rs")),
+    ("estimate", include_str!("estimate/text.rs")),
+    ("usage", include_str!("usage/events.rs")),
+    ("usage", include_str!("usage/scan.rs")),
+    ("usage", include_str!("usage/wire.rs")),
+];
+const INSIDE_ASSEMBLY: &[(&str, &str)] = &[("config", include_str!("config/wire.rs"))];
+const INSIDE_ORDER: &[(&str, &str)] =
+    &[("exchange", include_str!("exchange/ending.rs")), ("exchange", include_str!("exchange/preparing.rs"))];
+
 /// The modules of this crate that a source names, outside its tests.
 fn used(source: &str) -> Vec<&str> {
     let product = source.split("#[cfg(test)]").next().unwrap();
@@ -55,6 +70,9 @@ fn check(layer: &[(&str, &str)], may_use: &[&[(&str, &str)]]) {
 fn each_module_uses_only_what_is_below_it() {
     check(WORDS, &[WORDS]);
     check(DECISIONS, &[WORDS]);
+    check(INSIDE_DECISIONS, &[WORDS]);
+    check(INSIDE_ASSEMBLY, &[WORDS, DECISIONS, ASSEMBLY]);
+    check(INSIDE_ORDER, &[WORDS, DECISIONS, ASSEMBLY, ORDER]);
     check(ASSEMBLY, &[WORDS, DECISIONS, ASSEMBLY]);
     check(ORDER, &[WORDS, DECISIONS, ASSEMBLY, ORDER]);
 }
