@@ -78,6 +78,8 @@ pub enum UsageEvent {
 #[derive(Debug)]
 pub struct Reader {
     kind: Kind,
+    /// Whether what the answer produces is text, which can be measured; images are not.
+    is_text: bool,
 }
 
 #[derive(Debug)]
@@ -105,13 +107,15 @@ impl Reader {
                 Format::Events => Kind::Events(Box::new(Events::new(operation, usage_event))),
                 Format::Compressed | Format::Opaque => Kind::Unread(format),
             },
+            is_text: !text_names(operation, format).is_empty(),
         }
     }
 
     /// For an error.
     #[must_use]
     pub fn of_error(status: u16) -> Self {
-        Self { kind: if status == 400 { Kind::BadRequest(Vec::new()) } else { Kind::Error } }
+        let kind = if status == 400 { Kind::BadRequest(Vec::new()) } else { Kind::Error };
+        Self { kind, is_text: false }
     }
 
     /// Takes the next chunk and answers what the client gets for it.
@@ -158,8 +162,8 @@ impl Reader {
     #[must_use]
     pub fn produced_bytes(&self) -> Option<u64> {
         match &self.kind {
-            Kind::Json { scanner, .. } => Some(scanner.produced_bytes()),
-            Kind::Events(events) => Some(events.seen().produced_bytes),
+            Kind::Json { scanner, .. } if self.is_text => Some(scanner.produced_bytes()),
+            Kind::Events(events) if self.is_text => Some(events.seen().produced_bytes),
             _ => None,
         }
     }
@@ -352,7 +356,9 @@ mod tests {
         assert_eq!(bytes(Completions, r#"{"choices":[{"text":"abc"},{"text": "d"}],"x":"text"}"#), Some(4));
         let response = r#"{"output":[{"content":[{"type":"output_text","text":"abc"}]}],"text":{"format":{"type":"text"}}}"#;
         assert_eq!(bytes(Responses, response), Some(3));
-        assert_eq!(bytes(Embeddings, r#"{"content":"abc"}"#), Some(0));
+        // What is no text cannot be measured, which is not the same as none.
+        assert_eq!(bytes(ImageGenerations, r#"{"data":[{"b64_json":"abc"}]}"#), None);
+        assert_eq!(bytes(Embeddings, r#"{"content":"abc"}"#), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ const WINDOW_BYTES: usize = 256;
 /// A shorter text gives fewer windows: one for so many bytes.
 const BYTES_PER_WINDOW: usize = 512;
 
-/// `\uXXXX`.
+/// `\u4e2d`.
 const ESCAPE_BYTES_MAX: usize = 6;
 
 /// Evenly spaced, with where they begin.

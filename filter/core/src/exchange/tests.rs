@@ -493,6 +493,19 @@ fn a_form_names_its_model_in_a_part() {
 }
 
 #[test]
+fn an_image_whose_answer_says_nothing_of_tokens_is_charged_what_was_reserved() {
+    let mut run = Run::new();
+    let _ = run.head(&[CHAT[0], (":path", "/v1/images/generations"), CHAT[2]]);
+    let Step::Forward(_) = run.body(r#"{"model":"gpt-4o","prompt":"a crab","n":2}"#) else { panic!() };
+    let reserved = BUDGET - run.left();
+    let _ = run.answer("200", "application/json");
+    let _ = run.exchange.response_chunk(br#"{"data":[{"b64_json":"AAAA"}]}"#, true, || NOW);
+    let record = run.finish();
+    assert_eq!((record.source, record.usage.total()), (Source::Estimated, reserved));
+    assert!(record.usage.completion >= 2 * 4160);
+}
+
+#[test]
 fn speech_reports_nothing_and_is_charged_for_its_input() {
     let mut run = Run::new();
     let _ = run.head(&[CHAT[0], (":path", "/v1/audio/speech"), CHAT[2]]);
