@@ -42,7 +42,14 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("usage", include_str!("usage/scan.rs")),
     ("usage", include_str!("usage/wire.rs")),
 ];
-const INSIDE_ASSEMBLY: &[(&str, &str)] = &[("config", include_str!("config/wire.rs"))];
+const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
+    ("config", include_str!("config/backends.rs")),
+    ("config", include_str!("config/clients.rs")),
+    ("config", include_str!("config/limits.rs")),
+    ("config", include_str!("config/models.rs")),
+    ("config", include_str!("config/policies.rs")),
+    ("config", include_str!("config/wire.rs")),
+];
 const INSIDE_ORDER: &[(&str, &str)] =
     &[("exchange", include_str!("exchange/ending.rs")), ("exchange", include_str!("exchange/preparing.rs"))];
 

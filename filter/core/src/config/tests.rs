@@ -1,4 +1,6 @@
 use super::*;
+use crate::policy::{Bound, Over};
+use crate::tokens::Prices;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

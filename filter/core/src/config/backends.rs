@@ -1,0 +1,94 @@
+//! The Envoy clusters, and what they speak.
+
+use super::{Backends, Build, wire};
+use crate::endpoint::{ApiVersion, Style};
+use crate::route::{Backend, Credential};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+impl Build<'_> {
+    pub(super) fn backends(&mut self, wire: Vec<wire::Backend>) -> Backends {
+        let mut backends = HashMap::new();
+        let mut clusters: HashMap<String, usize> = HashMap::new();
+        for (at, backend) in wire.into_iter().enumerate() {
+            let path = format!("backends[{at}]");
+            let faults = self.errors.len();
+            let name = self.name(format!("{path}.name"), &backend.name);
+            let cluster = self.name(format!("{path}.cluster"), &backend.cluster);
+            if let Some(earlier) = clusters.insert(backend.cluster.clone(), at) {
+                let problem = format!(
+                    "backends[{earlier}] has cluster {:?} too: expected one cluster for each backend",
+                    backend.cluster
+                );
+                self.fault(format!("{path}.cluster"), problem);
+            }
+            let style = self.style(&path, &backend);
+            let region = backend.region.as_ref().map(|region| self.name(format!("{path}.region"), region));
+            let credential = match &backend.credential {
+                Some(credential) => self.credential(&format!("{path}.credential"), credential),
+                None => None,
+            };
+            let built = style.map(|style| Rc::new(Backend { name, cluster, style, region, credential }));
+            let built = built.filter(|_| self.errors.len() == faults);
+            if backends.insert(backend.name.clone(), built).is_some() {
+                self.fault(format!("{path}.name"), format!("{:?} stands more than once", backend.name));
+            }
+        }
+        backends
+    }
+
+    fn style(&mut self, path: &str, backend: &wire::Backend) -> Option<Style> {
+        let path = format!("{path}.api_version");
+        match (backend.style, backend.api_version.as_deref()) {
+            (wire::Style::Azure, Some(text)) => {
+                let version = ApiVersion::parse(text);
+                if version.is_none() {
+                    self.fault(path, format!("{text:?}: expected YYYY-MM-DD or YYYY-MM-DD-preview"));
+                }
+                version.map(Style::Azure)
+            }
+            (wire::Style::Azure, None) => {
+                self.fault(path, "missing: style azure needs one, for example \"2024-10-21\"");
+                None
+            }
+            (wire::Style::AzureV1 | wire::Style::OpenAi, Some(_)) => {
+                self.fault(path, "only style azure has one");
+                None
+            }
+            (wire::Style::AzureV1, None) => Some(Style::AzureV1),
+            (wire::Style::OpenAi, None) => Some(Style::OpenAi),
+        }
+    }
+
+    fn credential(&mut self, path: &str, wire: &wire::Credential) -> Option<Credential> {
+        let header = wire.header.to_ascii_lowercase();
+        if !matches!(header.as_str(), "api-key" | "authorization") {
+            self.fault(
+                format!("{path}.header"),
+                format!("{:?}: expected api-key or authorization", wire.header),
+            );
+            return None;
+        }
+        let env_path = format!("{path}.env");
+        let Some(secret) =
+            (self.env)(&wire.env).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        else {
+            let problem = format!(
+                "environment variable {:?} is not set: expected it in Envoy's environment and in \
+                 vm_config.environment_variables.host_env_keys of both Tollgate filters",
+                wire.env
+            );
+            self.fault(env_path, problem);
+            return None;
+        };
+        if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.fault(
+                env_path,
+                format!("environment variable {:?} has characters that no header may have", wire.env),
+            );
+            return None;
+        }
+        let value = if header == "authorization" { format!("Bearer {secret}") } else { secret };
+        Some(Credential { header, value })
+    }
+}

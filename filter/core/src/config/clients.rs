@@ -1,0 +1,85 @@
+//! Who may call, and what is theirs.
+
+use super::{Build, ModelsByName, Policies, labelled, one_of, wire};
+use crate::gateway::{Client, Permitted};
+use crate::identity::{Directory, KeyHash};
+use crate::limits::Budget;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+impl Build<'_> {
+    pub(super) fn clients(
+        &mut self,
+        wire: Vec<wire::Client>,
+        policies: &Policies,
+        by_name: &ModelsByName,
+        labels_max: usize,
+    ) -> Directory<Client> {
+        let mut clients = Directory::default();
+        let mut names = HashSet::new();
+        if wire.is_empty() {
+            self.fault("clients".to_owned(), "empty: expected at least one client, or nobody can call");
+        }
+        for (at, client) in wire.into_iter().enumerate() {
+            let path = format!("clients[{at}]");
+            let name = self.name(format!("{path}.name"), &client.name);
+            if !names.insert(client.name.clone()) {
+                self.fault(format!("{path}.name"), format!("{:?} stands more than once", client.name));
+            }
+            let policy = match &client.policy {
+                None => Rc::default(),
+                Some(policy) => policies.get(policy).cloned().unwrap_or_else(|| {
+                    let problem =
+                        format!("no policy is named {policy:?}: expected {}", one_of(policies.keys()));
+                    self.fault(format!("{path}.policy"), problem);
+                    Rc::default()
+                }),
+            };
+            let models = self.permitted(&format!("{path}.models"), &client.models, by_name);
+            let limits = self.limits(&format!("{path}.limits"), &client.limits);
+            let budget = Rc::new(Budget::new(&client.name, limits));
+            let name = labelled(name, at, labels_max);
+            let built = Rc::new(Client { name, models, policy, budget });
+            if client.api_keys.is_empty() {
+                self.fault(format!("{path}.api_keys"), "empty: expected at least one key");
+            }
+            for (at, key) in client.api_keys.iter().enumerate() {
+                let path = format!("{path}.api_keys[{at}].sha256");
+                match KeyHash::parse(&key.sha256) {
+                    None => self.fault(path, "expected the 64 hexadecimal digits of the key's SHA-256"),
+                    Some(hash) => {
+                        if let Some(other) = clients.enter(hash, built.clone()) {
+                            self.fault(path, format!("is a key of client {:?} already", other.name.text));
+                        }
+                    }
+                }
+            }
+        }
+        clients
+    }
+
+    fn permitted(&mut self, path: &str, wire: &[String], by_name: &ModelsByName) -> Permitted {
+        if wire.iter().any(|name| name == "*") {
+            return Permitted::All;
+        }
+        let mut names = HashSet::new();
+        for (at, name) in wire.iter().enumerate() {
+            match by_name.get(name.as_str()) {
+                Some(model) => {
+                    names.insert(model.name.text.clone());
+                }
+                None => {
+                    let known = one_of(by_name.keys().map(|name| name.as_ref()).chain(["*"]));
+                    self.fault(
+                        format!("{path}[{at}]"),
+                        format!("no model is named {name:?}: expected {known}"),
+                    );
+                }
+            }
+        }
+        if wire.is_empty() {
+            self.fault(path.to_owned(), "empty: expected at least one model, or \"*\" for all");
+        }
+        Permitted::Named(names)
+    }
+}

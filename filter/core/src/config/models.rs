@@ -1,0 +1,128 @@
+//! What clients call, and where it is served.
+
+use super::{Backends, Build, ModelsByName, labelled, one_of, wire};
+use crate::endpoint::{Style, is_path_segment};
+use crate::gateway::Model;
+use crate::request::Family;
+use crate::route::{Backend, Target};
+use crate::tokens::Prices;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+impl Build<'_> {
+    pub(super) fn models(
+        &mut self,
+        wire: Vec<wire::Model>,
+        backends: &Backends,
+        labels_max: usize,
+    ) -> (Vec<Rc<Model>>, ModelsByName) {
+        let (mut models, mut by_name) = (Vec::new(), HashMap::new());
+        for (at, model) in wire.into_iter().enumerate() {
+            let path = format!("models[{at}]");
+            let name = self.name(format!("{path}.name"), &model.name);
+            let targets = self.targets(&format!("{path}.backends"), &model, backends);
+            let family = match model.family {
+                wire::Family::Gpt4 => Family::Gpt4,
+                wire::Family::Gpt5 => Family::Gpt5,
+                wire::Family::OSeries => Family::OSeries,
+            };
+            let built = Rc::new(Model { name: labelled(name, at, labels_max), family, targets });
+            let aliases =
+                model.aliases.iter().enumerate().map(|(at, alias)| (format!("{path}.aliases[{at}]"), alias));
+            for (path, name) in std::iter::once((format!("{path}.name"), &model.name)).chain(aliases) {
+                let key = self.name(path.clone(), name);
+                if by_name.insert(key, built.clone()).is_some() {
+                    self.fault(path, format!("{name:?} names a model already"));
+                }
+            }
+            models.push(built);
+        }
+        (models, by_name)
+    }
+
+    fn targets(&mut self, path: &str, model: &wire::Model, backends: &Backends) -> Vec<Rc<Target>> {
+        let mut targets: Vec<(u32, Rc<Target>)> = Vec::new();
+        if model.backends.is_empty() {
+            self.fault(path.to_owned(), "empty: expected at least one backend");
+        }
+        let mut seen = HashSet::new();
+        for (at, place) in model.backends.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            let Some(backend) = self.named(format!("{path}.backend"), &place.backend, backends) else {
+                continue;
+            };
+            if !seen.insert(&place.backend) {
+                self.fault(format!("{path}.backend"), format!("{:?} stands more than once", place.backend));
+            }
+            let deployment = place.deployment.as_ref().unwrap_or(&model.name);
+            let field = format!("{path}.deployment");
+            if matches!(backend.style, Style::Azure(_)) && !is_path_segment(deployment) {
+                self.fault(
+                    field,
+                    format!("{deployment:?}: expected letters, digits and . _ - ~, for it stands in a path"),
+                );
+            } else {
+                self.name(field, deployment);
+            }
+            let prices = place.prices.or(model.prices);
+            let prices = prices.and_then(|prices| self.prices(&format!("{path}.prices"), prices));
+            targets.push((place.priority, Rc::new(Target::new(backend, deployment.as_str().into(), prices))));
+        }
+        targets.sort_by_key(|(priority, _)| *priority);
+        let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();
+        // The body is written once for all attempts, so those backends that read the model there must agree.
+        let mut in_body = targets
+            .iter()
+            .filter(|target| !matches!(target.backend.style, Style::Azure(_)))
+            .map(|target| &target.deployment);
+        if let Some(first) = in_body.next()
+            && let Some(other) = in_body.find(|other| *other != first)
+        {
+            let problem = format!(
+                "deployments {first:?} and {other:?} differ: expected one name at all backends of style azure-v1 and \
+                 openai, which read it from the body"
+            );
+            self.fault(path.to_owned(), problem);
+        }
+        targets
+    }
+
+    /// The backend of this name, if it has no fault of its own.
+    fn named(&mut self, path: String, name: &str, backends: &Backends) -> Option<Rc<Backend>> {
+        let Some(backend) = backends.get(name) else {
+            let problem = format!("no backend is named {name:?}: expected {}", one_of(backends.keys()));
+            self.fault(path, problem);
+            return None;
+        };
+        backend.clone()
+    }
+
+    pub(super) fn other(&mut self, wire: &[String], backends: &Backends) -> Vec<Rc<Target>> {
+        let mut targets = Vec::new();
+        for (at, name) in wire.iter().enumerate() {
+            let path = format!("other_endpoints[{at}]");
+            if wire.iter().take(at).any(|earlier| earlier == name) {
+                self.fault(path, format!("{name:?} stands more than once"));
+            } else if let Some(backend) = self.named(path, name, backends) {
+                targets.push(Rc::new(Target::new(backend, "".into(), None)));
+            }
+        }
+        targets
+    }
+
+    fn prices(&mut self, path: &str, wire: wire::Prices) -> Option<Prices> {
+        let micros = |price: f64| {
+            // Above this a price would be a slip of the pen.
+            const PRICE_MAX: f64 = 1e6;
+            (0.0..=PRICE_MAX).contains(&price).then(|| (price * 1e6).round() as u64)
+        };
+        let cached = wire.cached.unwrap_or(wire.prompt);
+        let (Some(prompt), Some(cached), Some(completion)) =
+            (micros(wire.prompt), micros(cached), micros(wire.completion))
+        else {
+            self.fault(path.to_owned(), "expected prices of a million tokens, from 0 to 1000000");
+            return None;
+        };
+        Some(Prices { prompt, cached, completion })
+    }
+}
