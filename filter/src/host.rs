@@ -52,6 +52,18 @@ pub(crate) fn tick_every(period: Duration) {
     }
 }
 
+/// Makes the host calls that follow be about this stream. False if it is gone.
+pub(crate) fn act_for(id: u32) -> bool {
+    hostcalls::set_effective_context(id).is_ok()
+}
+
+/// Lets a request go on that was held.
+pub(crate) fn resume_request() {
+    if let Err(status) = hostcalls::resume_http_request() {
+        log::error!("a request that waited could not go on: {status:?}");
+    }
+}
+
 thread_local! {
     static METRICS: RefCell<HashMap<Series, u32>> = RefCell::default();
 }

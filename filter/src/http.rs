@@ -1,8 +1,9 @@
 //! The listener's side: Envoy's callbacks become calls of the [`Exchange`], and its steps become host calls.
 
-use crate::{candidates, flights, host, journal, record};
+use crate::{candidates, flights, host, journal, record, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
+use std::cell::RefCell;
 use std::rc::Rc;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::gateway::Gateway;
@@ -18,21 +19,45 @@ const MAX_RETRIES: &str = "x-envoy-max-retries";
 /// `CoreResponseFlag::DownstreamConnectionTermination` in Envoy's `stream_info.h`, observed on 1.40.
 const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
 
+/// One stream of a client, as Envoy calls it.
+///
+/// The stream itself is shared with [`waiting`], from where the tick goes on with it.
+pub(crate) struct Downstream(Rc<RefCell<Stream>>);
+
+impl Downstream {
+    pub(crate) fn new(id: u32, gateway: Rc<Gateway>) -> Self {
+        let exchange = Exchange::new(gateway);
+        Self(Rc::new(RefCell::new(Stream { id, exchange, body: Body::default(), slot: None })))
+    }
+
+    /// Decides on the request as far as it has come.
+    fn act(&self, act: impl FnOnce(&mut Stream) -> Action) -> Action {
+        let mut stream = self.0.borrow_mut();
+        let action = act(&mut stream);
+        if stream.is_waiting() {
+            waiting::enter(stream.id, &self.0);
+        }
+        action
+    }
+}
+
 /// One stream of a client.
-pub(crate) struct Downstream {
+pub(crate) struct Stream {
     id: u32,
     exchange: Exchange,
-    /// How much of the request's body is here; Envoy counts it up while the headers are held.
-    body_bytes: usize,
+    body: Body,
     /// Its note in the journal, while it is under way.
     slot: Option<Slot>,
 }
 
-impl Downstream {
-    pub(crate) fn new(id: u32, gateway: Rc<Gateway>) -> Self {
-        Self { id, exchange: Exchange::new(gateway), body_bytes: 0, slot: None }
-    }
+/// How much of the request's body is here; Envoy counts it up while the headers are held.
+#[derive(Clone, Copy, Default)]
+struct Body {
+    bytes: usize,
+    is_whole: bool,
+}
 
+impl Stream {
     /// The only place where a request's steps are carried out.
     fn perform(&mut self, mut step: Step) -> Action {
         loop {
@@ -41,8 +66,13 @@ impl Downstream {
                     for name in strip {
                         host::remove_header(MapType::HttpRequestHeaders, &name);
                     }
-                    return Action::Pause;
+                    // It may have come while the stream waited.
+                    match self.read_body() {
+                        Some(step) => step,
+                        None => return Action::Pause,
+                    }
                 }
+                Step::Wait => return Action::Pause,
                 Step::Reserve(claim) => {
                     self.exchange.reserved(limits::reserve(&host::SharedData, claim, host::now()))
                 }
@@ -77,24 +107,7 @@ impl Downstream {
         self.slot = journal::enter(&note);
     }
 
-    fn request_body(&mut self, end: bool) -> Action {
-        let refused = self.exchange.request_body_grows(self.body_bytes);
-        let step = match refused {
-            Some(step) => step,
-            None if end => {
-                let body = host::body(BufferType::HttpRequestBody, self.body_bytes);
-                self.exchange.request_body(&body, &host::SharedData, host::now())
-            }
-            None => return Action::Pause,
-        };
-        self.perform(step)
-    }
-}
-
-impl Context for Downstream {}
-
-impl HttpContext for Downstream {
-    fn on_http_request_headers(&mut self, _: usize, end: bool) -> Action {
+    fn request_head(&mut self, end: bool) -> Action {
         let headers = host::headers(MapType::HttpRequestHeaders);
         #[cfg(feature = "trap")]
         if headers.iter().any(|(name, _)| name == "x-trap") {
@@ -104,26 +117,31 @@ impl HttpContext for Downstream {
         self.perform(step)
     }
 
-    fn on_http_request_body(&mut self, body_bytes: usize, end: bool) -> Action {
+    /// Takes what there is of the request's body, and decides once it is whole.
+    fn request_body(&mut self, body: Body) -> Action {
         // A body that is not read goes on as it comes.
         if self.exchange.has_decided() {
             return Action::Continue;
         }
-        self.body_bytes = body_bytes;
-        self.request_body(end)
-    }
-
-    /// Where there are trailers, they end the body.
-    fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        if self.exchange.has_decided() {
-            return Action::Continue;
+        self.body = body;
+        match self.read_body() {
+            Some(step) => self.perform(step),
+            None => Action::Pause,
         }
-        self.request_body(true)
     }
 
-    fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
+    fn read_body(&mut self) -> Option<Step> {
+        let refused = self.exchange.request_body_grows(self.body.bytes);
+        if refused.is_some() || !self.body.is_whole || !self.exchange.awaits_body() {
+            return refused;
+        }
+        let body = host::body(BufferType::HttpRequestBody, self.body.bytes);
+        Some(self.exchange.request_body(&body, &host::SharedData, host::now()))
+    }
+
+    fn response_head(&mut self, end: bool) {
         if !self.exchange.awaits_answer() {
-            return Action::Continue;
+            return;
         }
         let headers = host::headers(MapType::HttpResponseHeaders);
         let edits = self.exchange.response_head(&headers, end, origin);
@@ -133,28 +151,20 @@ impl HttpContext for Downstream {
         for (name, value) in &edits.set {
             host::set_header(MapType::HttpResponseHeaders, name, value);
         }
-        Action::Continue
     }
 
-    fn on_http_response_body(&mut self, chunk_bytes: usize, end: bool) -> Action {
+    fn response_chunk(&mut self, bytes: usize, end: bool) {
         if self.exchange.awaits_answer() {
-            let chunk = host::body(BufferType::HttpResponseBody, chunk_bytes);
-            if let Output::Replaced(bytes) = self.exchange.response_chunk(&chunk, end, host::now) {
-                host::set_body(BufferType::HttpResponseBody, chunk_bytes, &bytes);
+            let chunk = host::body(BufferType::HttpResponseBody, bytes);
+            if let Output::Replaced(replacement) = self.exchange.response_chunk(&chunk, end, host::now) {
+                host::set_body(BufferType::HttpResponseBody, bytes, &replacement);
             }
         }
-        Action::Continue
     }
 
-    /// Trailers end an answer that has them; its body is out by then.
-    fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        let _ = self.exchange.response_chunk(&[], true, host::now);
-        Action::Continue
-    }
-
-    /// Called once for every stream, however it ended.
-    fn on_log(&mut self) {
+    fn finish(&mut self) {
         flights::leave(self.id);
+        waiting::leave(self.id);
         let now = host::now();
         let finished = self.exchange.finish(&host::SharedData, now, interruption);
         record::write_down(&finished.record);
@@ -171,6 +181,58 @@ impl HttpContext for Downstream {
         for (series, amount) in finished.record.additions().into_iter().chain(self.exchange.faults()) {
             host::count(series, amount);
         }
+    }
+
+    /// Whether the tick is to look at it.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.exchange.is_waiting()
+    }
+
+    /// Goes on with a stream that waits, if what it waits for has come. Called outside its callbacks.
+    pub(crate) fn wake(&mut self) {
+        if let Some(step) = self.exchange.wake(&host::SharedData, host::now())
+            && self.perform(step) == Action::Continue
+        {
+            host::resume_request();
+        }
+    }
+}
+
+impl Context for Downstream {}
+
+impl HttpContext for Downstream {
+    fn on_http_request_headers(&mut self, _: usize, end: bool) -> Action {
+        self.act(|stream| stream.request_head(end))
+    }
+
+    fn on_http_request_body(&mut self, bytes: usize, is_whole: bool) -> Action {
+        self.act(|stream| stream.request_body(Body { bytes, is_whole }))
+    }
+
+    /// Where there are trailers, they end the body.
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.act(|stream| stream.request_body(Body { is_whole: true, ..stream.body }))
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
+        self.0.borrow_mut().response_head(end);
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, bytes: usize, end: bool) -> Action {
+        self.0.borrow_mut().response_chunk(bytes, end);
+        Action::Continue
+    }
+
+    /// Trailers end an answer that has them; its body is out by then.
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        let _ = self.0.borrow_mut().exchange.response_chunk(&[], true, host::now);
+        Action::Continue
+    }
+
+    /// Called once for every stream, however it ended.
+    fn on_log(&mut self) {
+        self.0.borrow_mut().finish();
     }
 }
 

@@ -22,6 +22,7 @@ mod http;
 mod journal;
 mod record;
 mod root;
+mod waiting;
 
 use proxy_wasm::types::LogLevel;
 

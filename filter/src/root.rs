@@ -1,6 +1,6 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
-use crate::{attempt, configuration, host, http, journal};
+use crate::{attempt, configuration, host, http, journal, waiting};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
@@ -57,6 +57,7 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         journal::tick();
+        waiting::tick();
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

@@ -45,6 +45,8 @@ pub enum Step {
     Forward(Forward),
     /// Answer in the backend's place.
     Answer(Answer),
+    /// Hold everything, and ask [`Exchange::wake`] from time to time.
+    Wait,
 }
 
 /// A request that may go.
@@ -288,6 +290,23 @@ impl Exchange {
             answer: None,
         }));
         Step::Forward(Forward { strip, patch, content_length, flight, note })
+    }
+
+    /// Whether the exchange waits for something that no callback brings.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        false
+    }
+
+    /// Goes on, if what it waits for has come or will not come any more; `None` while it still waits.
+    pub fn wake(&mut self, _local: &dyn Store, _now: Duration) -> Option<Step> {
+        None
+    }
+
+    /// Whether the body is what is awaited next.
+    #[must_use]
+    pub fn awaits_body(&self) -> bool {
+        matches!(self.phase, Phase::Body(_))
     }
 
     /// Takes the head of the answer. `origin` is only asked about errors that are not JSON. `end` says that no body
