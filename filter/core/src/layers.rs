@@ -9,6 +9,7 @@ const WORDS: &[(&str, &str)] = &[
     ("denial", include_str!("denial.rs")),
     ("endpoint", include_str!("endpoint.rs")),
     ("form", include_str!("form.rs")),
+    ("gauge", include_str!("gauge.rs")),
     ("headers", include_str!("headers.rs")),
     ("json", include_str!("json.rs")),
     ("request", include_str!("request.rs")),
@@ -17,6 +18,7 @@ const WORDS: &[(&str, &str)] = &[
     ("tokens", include_str!("tokens.rs")),
 ];
 const DECISIONS: &[(&str, &str)] = &[
+    ("capacity", include_str!("capacity.rs")),
     ("estimate", include_str!("estimate.rs")),
     ("identity", include_str!("identity.rs")),
     ("journal", include_str!("journal.rs")),
@@ -33,6 +35,8 @@ const ORDER: &[(&str, &str)] =
 
 /// The files inside a module belong to its layer.
 const INSIDE_DECISIONS: &[(&str, &str)] = &[
+    ("capacity", include_str!("capacity/queue.rs")),
+    ("capacity", include_str!("capacity/window.rs")),
     ("estimate", include_str!("estimate/learnt.rs")),
     ("estimate", include_str!("estimate/parts.rs")),
     ("estimate", include_str!("estimate/sample.rs")),

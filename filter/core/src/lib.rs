@@ -21,6 +21,7 @@ pub mod answer;
 pub mod denial;
 pub mod endpoint;
 pub mod form;
+pub mod gauge;
 pub mod headers;
 pub mod json;
 pub mod request;
@@ -29,6 +30,7 @@ pub mod store;
 pub mod tokens;
 
 // Decisions: one question each, in words only.
+pub mod capacity;
 pub mod estimate;
 pub mod identity;
 pub mod journal;

@@ -1,0 +1,214 @@
+//! Who goes first when there is no room?
+//!
+//! One queue for each worker. The more important go first, among equals whoever must give up soonest. Nobody overtakes
+//! somebody of the same or a higher rank who waits for the same backend. Between workers it is the free share which each
+//! priority has to leave that keeps the order.
+
+use super::{Precedence, Priority, Seat, take, wait};
+use crate::gauge::Gauge;
+use crate::store::{Store, StoreFault};
+use std::time::Duration;
+
+/// A request for room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Where it may go, best first.
+    pub places: Vec<Place>,
+    /// What it may cost.
+    pub tokens: u64,
+    /// How important it is.
+    pub priority: Priority,
+    /// What that means.
+    pub precedence: Precedence,
+}
+
+/// One place where a request may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The target's number, by which its pauses are known.
+    pub target: u64,
+    /// Its capacity; `None` where it was not declared: there is always room.
+    pub gauge: Option<Gauge>,
+}
+
+/// What becomes of a request.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It goes to the place with this number first; to all places in their order if there is none.
+    Goes {
+        /// The number in [`Ask::places`].
+        place: usize,
+        /// What was taken there, if its capacity was declared.
+        seat: Option<Seat>,
+    },
+    /// It is called when it is its turn.
+    Waits,
+    /// It is refused.
+    Leaves {
+        /// How long it takes until there is room, if nobody else comes.
+        wait: Duration,
+    },
+}
+
+/// Those who wait in this worker.
+#[derive(Debug)]
+pub struct Queue {
+    /// In the order in which they go.
+    waiting: Vec<Waiting>,
+    waiting_max: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: u32,
+    ask: Ask,
+    deadline: Duration,
+}
+
+impl Waiting {
+    fn rank(&self) -> (Priority, Duration) {
+        (self.ask.priority, self.deadline)
+    }
+
+    /// What it is going to take of this capacity, if it takes it there.
+    fn tokens_of(&self, gauge: u64) -> u64 {
+        if self.ask.gauges().any(|other| other == gauge) { self.ask.tokens } else { 0 }
+    }
+}
+
+impl Ask {
+    fn gauges(&self) -> impl Iterator<Item = u64> + '_ {
+        self.places.iter().filter_map(|place| place.gauge.map(|gauge| gauge.id))
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { waiting: Vec::new(), waiting_max: Self::WAITING_MAX }
+    }
+}
+
+impl Queue {
+    /// How many wait at the most where the configuration does not say.
+    pub const WAITING_MAX: usize = 1000;
+
+    /// From now on so many wait at the most. Those who wait already stay.
+    pub fn set_waiting_max(&mut self, waiting_max: usize) {
+        self.waiting_max = waiting_max;
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// A request has come. `pause` tells for how long a target is not to be asked.
+    pub fn enter(
+        &mut self,
+        id: u32,
+        ask: Ask,
+        pause: &dyn Fn(u64) -> Duration,
+        store: &dyn Store,
+        now: Duration,
+    ) -> Result<Turn, StoreFault> {
+        let deadline = now.saturating_add(ask.precedence.wait_max);
+        let rank = (ask.priority, deadline);
+        let place = self.waiting.partition_point(|other| other.rank() <= rank);
+        let (ahead, _) = self.waiting.split_at_checked(place).unwrap_or_default();
+        let full: Vec<u64> = ahead.iter().flat_map(|other| other.ask.gauges()).collect();
+        if let Some(turn) = admit(&ask, &full, pause, store, now)? {
+            return Ok(turn);
+        }
+        let wait = promise(&ask, ahead, pause, store, now)?;
+        if self.waiting.len() >= self.waiting_max || wait > ask.precedence.wait_max {
+            return Ok(Turn::Leaves { wait });
+        }
+        self.waiting.insert(place, Waiting { id, ask, deadline });
+        Ok(Turn::Waits)
+    }
+
+    /// Those whose waiting is over, with what becomes of them.
+    pub fn round(
+        &mut self,
+        pause: &dyn Fn(u64) -> Duration,
+        store: &dyn Store,
+        now: Duration,
+    ) -> Vec<(u32, Turn)> {
+        let (mut called, mut full) = (Vec::new(), Vec::new());
+        let mut stay: Vec<Waiting> = Vec::with_capacity(self.waiting.len());
+        for waiting in self.waiting.drain(..) {
+            let turn = match admit(&waiting.ask, &full, pause, store, now) {
+                Ok(Some(turn)) => turn,
+                Ok(None) if now >= waiting.deadline => {
+                    let wait = promise(&waiting.ask, &stay, pause, store, now).unwrap_or_default();
+                    Turn::Leaves { wait }
+                }
+                Ok(None) => {
+                    // Whoever comes behind does not go there either, even if it is small enough: else the large
+                    // ones would wait for ever.
+                    full.extend(waiting.ask.gauges());
+                    stay.push(waiting);
+                    continue;
+                }
+                // Nobody can say whether there is room. The backend will.
+                Err(_) => Turn::Goes { place: 0, seat: None },
+            };
+            called.push((waiting.id, turn));
+        }
+        self.waiting = stay;
+        called
+    }
+
+    /// A request that is not wanted any more.
+    pub fn leave(&mut self, id: u32) {
+        self.waiting.retain(|waiting| waiting.id != id);
+    }
+}
+
+/// Looks for the first place with room.
+fn admit(
+    ask: &Ask,
+    full: &[u64],
+    pause: &dyn Fn(u64) -> Duration,
+    store: &dyn Store,
+    now: Duration,
+) -> Result<Option<Turn>, StoreFault> {
+    for (at, place) in ask.places.iter().enumerate() {
+        if !pause(place.target).is_zero() {
+            continue;
+        }
+        let Some(gauge) = place.gauge else { return Ok(Some(Turn::Goes { place: at, seat: None })) };
+        if !full.contains(&gauge.id)
+            && let Ok(seat) = take(store, gauge, ask.tokens, ask.precedence.headroom_min, now)?
+        {
+            return Ok(Some(Turn::Goes { place: at, seat: Some(seat) }));
+        }
+    }
+    Ok(None)
+}
+
+/// How long it takes until there is room for a request and for those ahead of it, if nobody else comes.
+fn promise(
+    ask: &Ask,
+    ahead: &[Waiting],
+    pause: &dyn Fn(u64) -> Duration,
+    store: &dyn Store,
+    now: Duration,
+) -> Result<Duration, StoreFault> {
+    let mut shortest: Option<Duration> = None;
+    for place in &ask.places {
+        let room = match place.gauge {
+            Some(gauge) => {
+                let ahead: u64 = ahead.iter().map(|other| other.tokens_of(gauge.id)).sum();
+                let tokens = ask.tokens.saturating_add(ahead);
+                wait(store, gauge, tokens, ask.precedence.headroom_min, now)?
+            }
+            None => Duration::ZERO,
+        };
+        let wait = room.max(pause(place.target));
+        shortest = Some(shortest.map_or(wait, |shortest| shortest.min(wait)));
+    }
+    Ok(shortest.unwrap_or_default())
+}

@@ -1,0 +1,249 @@
+use super::*;
+use crate::store::MemoryStore;
+use proptest::prelude::*;
+use std::num::NonZeroU32;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const START: Duration = Duration::from_secs(1_795_000_000);
+const MINUTE: Duration = Duration::from_secs(60);
+const PRECEDENCE: Precedence = Precedence { headroom_min: 0, wait_max: Duration::from_secs(5) };
+
+fn gauge(id: u64, tokens: u32) -> Gauge {
+    Gauge { id, tokens: NonZeroU32::new(tokens).unwrap(), window: MINUTE, is_provisioned: true }
+}
+
+fn s(seconds: u64) -> Duration {
+    START + Duration::from_secs(seconds)
+}
+
+fn ask(priority: Priority, tokens: u64) -> Ask {
+    let places = vec![Place { target: 1, gauge: Some(gauge(1, 100)) }];
+    Ask { places, tokens, priority, precedence: PRECEDENCE }
+}
+
+fn no_pause(_: u64) -> Duration {
+    Duration::ZERO
+}
+
+/// The numbers of those who went, and of those who left.
+fn round(queue: &mut Queue, store: &MemoryStore, now: Duration) -> (Vec<u32>, Vec<u32>) {
+    let turns = queue.round(&no_pause, store, now);
+    let (goes, leaves): (Vec<_>, Vec<_>) =
+        turns.into_iter().partition(|(_, turn)| matches!(turn, Turn::Goes { .. }));
+    let ids = |turns: Vec<(u32, Turn)>| turns.into_iter().map(|(id, _)| id).collect();
+    (ids(goes), ids(leaves))
+}
+
+#[test]
+fn a_window_is_filled_and_forgets() {
+    let store = MemoryStore::default();
+    let taken = |tokens, now| take(&store, gauge(1, 100), tokens, 0, now).unwrap().map(|seat| seat.tokens());
+    assert_eq!(taken(60, s(0)), Ok(60));
+    assert_eq!(taken(40, s(30)), Ok(40));
+    // The slot of the first has left the window whole after 61 seconds, that of the second after 91.
+    assert_eq!(taken(1, s(30)), Err(Duration::from_secs(31)));
+    assert_eq!(taken(61, s(30)), Err(Duration::from_secs(61)));
+    assert_eq!(taken(60, s(61)), Ok(60));
+    // Whoever asks for more than there ever is gets all there is.
+    assert_eq!(taken(1000, s(61)), Err(Duration::from_secs(61)));
+    assert_eq!(taken(1000, s(122)), Ok(1000));
+}
+
+#[test]
+fn the_less_important_leave_a_share_free() {
+    let store = MemoryStore::default();
+    let taken = |tokens, headroom| take(&store, gauge(1, 100), tokens, headroom, s(0)).unwrap().is_ok();
+    assert!(taken(80, 200_000));
+    assert!(!taken(1, 200_000));
+    assert!(taken(20, 0));
+    assert!(!taken(1, 0));
+}
+
+#[test]
+fn a_seat_is_given_back_but_for_what_was_used() {
+    let store = MemoryStore::default();
+    let seat = take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().unwrap();
+    give_back(&store, &seat, 30, s(10)).unwrap();
+    let seat = take(&store, gauge(1, 100), 70, 0, s(10)).unwrap().unwrap();
+    assert!(take(&store, gauge(1, 100), 1, 0, s(10)).unwrap().is_err());
+    // What has left the window cannot be given back to it.
+    let whole = take(&store, gauge(1, 100), 100, 0, s(100)).unwrap().unwrap();
+    give_back(&store, &seat, 0, s(100)).unwrap();
+    assert!(take(&store, gauge(1, 100), 1, 0, s(100)).unwrap().is_err());
+    drop(whole);
+}
+
+#[test]
+fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
+    let store = MemoryStore::default();
+    let has_room = |tokens, now| take(&store, gauge(1, 100), tokens, 0, now).unwrap().is_ok();
+    assert!(has_room(20, s(0)));
+    // 80 should be left; others have taken 50 of them.
+    learn(&store, gauge(1, 100), Told::Remaining(30), s(1)).unwrap();
+    assert!(!has_room(31, s(1)));
+    assert!(has_room(10, s(1)));
+    learn(&store, gauge(1, 100), Told::Utilization(950_000), s(2)).unwrap();
+    assert!(!has_room(6, s(2)));
+    // More room than was reckoned is no news, and what was told is forgotten after a window.
+    learn(&store, gauge(1, 100), Told::Remaining(100), s(3)).unwrap();
+    assert!(!has_room(71, s(3)));
+    assert!(has_room(70, s(3)));
+    learn(&store, gauge(1, 100), Told::Remaining(0), s(200)).unwrap();
+    assert!(!has_room(1, s(259)));
+    assert!(has_room(100, s(260)));
+}
+
+#[test]
+fn a_request_goes_to_the_first_place_with_room() {
+    let (store, mut queue) = (MemoryStore::default(), Queue::default());
+    let places = vec![
+        Place { target: 1, gauge: Some(gauge(1, 100)) },
+        Place { target: 2, gauge: Some(gauge(2, 100)) },
+        Place { target: 3, gauge: None },
+    ];
+    let ask = Ask { places, ..ask(Priority::Normal, 60) };
+    let mut place =
+        |pause: &dyn Fn(u64) -> Duration| match queue.enter(1, ask.clone(), pause, &store, s(0)).unwrap() {
+            Turn::Goes { place, seat } => (place, seat.map(|seat| seat.gauge().id)),
+            turn => panic!("{turn:?}"),
+        };
+    assert_eq!(place(&|target| if target == 1 { MINUTE } else { Duration::ZERO }), (1, Some(2)));
+    assert_eq!(place(&no_pause), (0, Some(1)));
+    assert_eq!(place(&no_pause), (2, None));
+}
+
+#[test]
+fn the_more_important_go_first_and_among_equals_whoever_gives_up_soonest() {
+    let (store, mut queue) = (MemoryStore::default(), Queue::default());
+    let full = take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().unwrap();
+    let mut enter = |id, priority, wait_s| {
+        let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
+        let turn = queue.enter(id, Ask { precedence, ..ask(priority, 10) }, &no_pause, &store, s(0)).unwrap();
+        assert_eq!(turn, Turn::Waits, "{id}");
+    };
+    enter(1, Priority::Low, 70);
+    enter(2, Priority::Normal, 80);
+    enter(3, Priority::Normal, 70);
+    enter(4, Priority::High, 80);
+    assert_eq!(round(&mut queue, &store, s(1)), (vec![], vec![]));
+    give_back(&store, &full, 70, s(1)).unwrap();
+    assert_eq!(round(&mut queue, &store, s(1)), (vec![4, 3, 2], vec![]));
+    assert!(!queue.is_empty());
+    // The last one's time is up before there is room again.
+    assert_eq!(round(&mut queue, &store, s(70)), (vec![1], vec![]));
+}
+
+#[test]
+fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
+    let (store, mut queue) = (MemoryStore::default(), Queue::default());
+    let _full = take(&store, gauge(1, 100), 95, 0, s(0)).unwrap().unwrap();
+    let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
+    let mut enter = |id, priority, tokens, now| {
+        let ask = Ask { precedence: long, ..ask(priority, tokens) };
+        queue.enter(id, ask, &no_pause, &store, now).unwrap()
+    };
+    assert_eq!(enter(1, Priority::Normal, 50, s(0)), Turn::Waits);
+    assert_eq!(enter(2, Priority::Normal, 1, s(1)), Turn::Waits);
+    assert_eq!(enter(3, Priority::Low, 1, s(1)), Turn::Waits);
+    assert!(matches!(enter(4, Priority::High, 1, s(1)), Turn::Goes { .. }));
+    assert_eq!(round(&mut queue, &store, s(2)), (vec![], vec![]));
+    assert_eq!(round(&mut queue, &store, s(61)), (vec![1, 2, 3], vec![]));
+}
+
+#[test]
+fn a_queue_is_bounded_in_length_and_in_time() {
+    let (store, mut queue) = (MemoryStore::default(), Queue::default());
+    let _full = take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().unwrap();
+    // What cannot come in time is refused at once.
+    let enter = |queue: &mut Queue, id, wait_s, now| {
+        let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
+        queue.enter(id, Ask { precedence, ..ask(Priority::Low, 60) }, &no_pause, &store, now).unwrap()
+    };
+    assert_eq!(enter(&mut queue, 1, 5, s(0)), Turn::Leaves { wait: Duration::from_secs(61) });
+    queue.set_waiting_max(1);
+    assert_eq!(enter(&mut queue, 2, 61, s(0)), Turn::Waits);
+    // The one ahead is counted.
+    assert_eq!(enter(&mut queue, 3, 100, s(0)), Turn::Leaves { wait: Duration::from_secs(61) });
+    let _others = take_anyhow(&store, gauge(1, 100), 100, s(30)).unwrap();
+    assert_eq!(round(&mut queue, &store, s(60)), (vec![], vec![]));
+    assert_eq!(round(&mut queue, &store, s(61)), (vec![], vec![2]));
+    // Whoever leaves by itself is not called any more.
+    assert_eq!(enter(&mut queue, 4, 61, s(61)), Turn::Waits);
+    queue.leave(4);
+    assert_eq!(round(&mut queue, &store, s(200)), (vec![], vec![]));
+}
+
+#[test]
+fn without_the_store_everybody_goes() {
+    let (store, mut queue) = (MemoryStore::default(), Queue::default());
+    let _full = take(&store, gauge(1, 100), 100, 0, s(59)).unwrap().unwrap();
+    let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
+    let turn = queue.enter(1, Ask { precedence: long, ..ask(Priority::Low, 60) }, &no_pause, &store, s(59));
+    assert_eq!(turn, Ok(Turn::Waits));
+    store.break_with(Some(StoreFault::Unavailable));
+    assert_eq!(queue.round(&no_pause, &store, s(60)), [(1, Turn::Goes { place: 0, seat: None })]);
+}
+
+#[test]
+fn garbage_in_the_store_is_an_empty_window() {
+    let store = MemoryStore::default();
+    store.put(&key(gauge(1, 100)), b"garbage").unwrap();
+    assert!(take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The naive model: a backend that remembers every request, and counts what lies less than a window back.
+    #[test]
+    fn a_backend_that_counts_exactly_never_sees_more_than_fits(
+        steps in prop::collection::vec((0..40_000u64, 1..120u64), 1..80),
+    ) {
+        let (store, gauge) = (MemoryStore::default(), gauge(1, 100));
+        let (mut now, mut sent) = (START, Vec::<(Duration, u64)>::new());
+        for (passed_ms, tokens) in steps {
+            now += Duration::from_millis(passed_ms);
+            let tokens = tokens.min(100);
+            match take(&store, gauge, tokens, 0, now).unwrap() {
+                Ok(_) => sent.push((now, tokens)),
+                // The promise is kept, if nobody else comes.
+                Err(wait) => {
+                    let before = store.load(&key(gauge)).unwrap();
+                    prop_assert!(take(&store, gauge, tokens, 0, now + wait).unwrap().is_ok());
+                    store.put(&key(gauge), &before.value).unwrap();
+                    let early = now + wait - Duration::from_nanos(1);
+                    prop_assert!(take(&store, gauge, tokens, 0, early).unwrap().is_err());
+                }
+            }
+            let counted: u64 =
+                sent.iter().filter(|(at, _)| now - *at < MINUTE).map(|(_, tokens)| tokens).sum();
+            prop_assert!(counted <= 100, "{}", counted);
+        }
+    }
+
+    /// Whoever enters goes or leaves, once, within its time.
+    #[test]
+    fn everybody_is_called_once_and_in_time(
+        steps in prop::collection::vec((0..3000u64, 0..3usize, 1..60u64, 0..20u64), 1..60),
+    ) {
+        let (store, mut queue) = (MemoryStore::default(), Queue::default());
+        let (mut now, mut open) = (START, std::collections::HashMap::new());
+        for (id, (passed_ms, priority, tokens, wait_s)) in steps.into_iter().enumerate() {
+            now += Duration::from_millis(passed_ms);
+            for (id, _) in queue.round(&no_pause, &store, now) {
+                prop_assert!(open.remove(&id).is_some());
+            }
+            prop_assert!(open.values().all(|deadline| *deadline > now));
+            let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
+            let ask = Ask { precedence, ..ask(Priority::ALL[priority], tokens) };
+            if queue.enter(id as u32, ask, &no_pause, &store, now).unwrap() == Turn::Waits {
+                open.insert(id as u32, now + precedence.wait_max);
+            }
+        }
+        for (id, _) in queue.round(&no_pause, &store, now + MINUTE * 2) {
+            prop_assert!(open.remove(&id).is_some());
+        }
+        prop_assert!(open.is_empty() && queue.is_empty());
+    }
+}

@@ -1,0 +1,18 @@
+//! How much does a backend take, and how does it count?
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The declared capacity of a backend, or of one deployment at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauge {
+    /// Whose capacity this is; the name of its record.
+    pub id: u64,
+    /// The tokens that fit in a window.
+    pub tokens: NonZeroU32,
+    /// The window over which the backend counts.
+    pub window: Duration,
+    /// Whether a request is counted by what it asked for only until it is known what it cost, as provisioned throughput
+    /// is.
+    pub is_provisioned: bool,
+}
