@@ -8,6 +8,7 @@ use tollgate::attempt::{Departure, Flight};
 use tollgate::denial::Denial;
 use tollgate::ledger::Series;
 use tollgate::route::{Cooldowns, Target};
+use tollgate::store::StoreFault;
 
 /// One attempt.
 #[derive(Default)]
@@ -35,6 +36,7 @@ impl HttpContext for Upstream {
                 if let Some((name, value)) = set {
                     host::set_header(MapType::HttpRequestHeaders, name, value);
                 }
+                known(flight.take_seat(&target, &host::SharedData, host::now));
                 self.departed = Some((flight.clone(), target));
                 Action::Continue
             }
@@ -54,15 +56,21 @@ impl HttpContext for Upstream {
         };
         let status = header(":status").and_then(|status| status.parse().ok()).unwrap_or_default();
         let lesson = flight.learn(target, status, header);
+        known(flight.learn_room(target, status, header, &host::SharedData, host::now));
         host::count(lesson.series, 1);
         if let Some(pause) = lesson.cooldown {
             let backend = target.backend.name.clone();
             host::count(Series::Cooldowns { backend }, 1);
-            if let Err(fault) = Cooldowns::note(&host::SharedData, target, pause, host::now()) {
-                log::error!("a cooldown could not be noted: {fault:?}");
-                host::count(Series::StoreFaults, 1);
-            }
+            known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
         }
         Action::Continue
+    }
+}
+
+/// What an attempt teaches is for others: it goes on whether the store takes it or not.
+fn known(noted: Result<(), StoreFault>) {
+    if let Err(fault) = noted {
+        log::error!("what an attempt teaches could not be noted: {fault:?}");
+        host::count(Series::StoreFaults, 1);
     }
 }

@@ -5,6 +5,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
 use std::rc::Rc;
+use tollgate::capacity::Turn;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::gateway::Gateway;
 use tollgate::journal::Slot;
@@ -75,6 +76,10 @@ impl Stream {
                 Step::Wait => return Action::Pause,
                 Step::Reserve(claim) => {
                     self.exchange.reserved(limits::reserve(&host::SharedData, claim, host::now()))
+                }
+                Step::Admit(ask) => {
+                    let turn = waiting::admit(self.id, ask);
+                    self.exchange.admitted(turn, &host::SharedData, host::now())
                 }
                 Step::Forward(forward) => {
                     self.forward(forward);
@@ -190,9 +195,19 @@ impl Stream {
 
     /// Goes on with a stream that waits, if what it waits for has come. Called outside its callbacks.
     pub(crate) fn wake(&mut self) {
-        if let Some(step) = self.exchange.wake(&host::SharedData, host::now())
-            && self.perform(step) == Action::Continue
-        {
+        if let Some(step) = self.exchange.wake(&host::SharedData, host::now()) {
+            self.go_on(step);
+        }
+    }
+
+    /// Goes on with a stream whose turn it is. Called outside its callbacks.
+    pub(crate) fn take_turn(&mut self, turn: Turn) {
+        let step = self.exchange.admitted(Ok(turn), &host::SharedData, host::now());
+        self.go_on(step);
+    }
+
+    fn go_on(&mut self, step: Step) {
+        if self.perform(step) == Action::Continue {
             host::resume_request();
         }
     }

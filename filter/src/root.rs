@@ -26,7 +26,9 @@ impl Root {
             b"gateway" => {
                 host::tick_every(BEAT_EVERY);
                 journal::tick();
-                configuration::load().map(|gateway| Self::Gateway(Rc::new(gateway)))
+                let gateway = configuration::load()?;
+                waiting::set_waiting_max(gateway.waiting_max);
+                Ok(Self::Gateway(Rc::new(gateway)))
             }
             b"attempt" => Ok(Self::Attempt),
             other => Err(format!(

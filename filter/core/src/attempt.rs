@@ -4,11 +4,13 @@
 //! be and then sets its own, and it sets its path whole. Not decided here: which backend is tried next; Envoy goes down
 //! the candidates.
 
+use crate::capacity::{self, Seat, Told};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::gateway::Gateway;
 use crate::ledger::{Series, Try};
 use crate::route::{self, Target};
+use crate::store::{Store, StoreFault};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +22,10 @@ pub struct Flight {
     destination: Destination,
     candidates: Vec<Rc<Target>>,
     tries: RefCell<Vec<(Rc<Target>, Option<u16>)>>,
+    /// What it has taken of a backend's capacity.
+    seat: RefCell<Option<Seat>>,
+    /// What it may cost.
+    tokens: u64,
 }
 
 /// What is asked of whichever backend it is.
@@ -54,8 +60,15 @@ pub struct Lesson {
 impl Flight {
     /// A request that may go to these targets.
     #[must_use]
-    pub fn new(gateway: Rc<Gateway>, destination: Destination, candidates: Vec<Rc<Target>>) -> Self {
-        Self { gateway, destination, candidates, tries: RefCell::default() }
+    pub fn new(
+        gateway: Rc<Gateway>,
+        destination: Destination,
+        candidates: Vec<Rc<Target>>,
+        seat: Option<Seat>,
+        tokens: u64,
+    ) -> Self {
+        let (tries, seat) = (RefCell::default(), RefCell::new(seat));
+        Self { gateway, destination, candidates, tries, seat, tokens }
     }
 
     /// Where it may go, best first.
@@ -102,6 +115,65 @@ impl Flight {
                 .map(|credential| (&*credential.header, &*credential.value)),
         };
         Ok((target.clone(), departure))
+    }
+
+    /// Takes its tokens at the target that it goes to now, if it has not yet, and gives back those it took elsewhere.
+    /// `now` is only asked where a capacity was declared.
+    pub fn take_seat(
+        &self,
+        target: &Target,
+        local: &dyn Store,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<(), StoreFault> {
+        let mut seat = self.seat.borrow_mut();
+        if seat.as_ref().map(Seat::gauge) == target.gauge {
+            return Ok(());
+        }
+        let now = now();
+        let left = seat.take();
+        if let Some(gauge) = target.gauge {
+            *seat = Some(capacity::take_anyhow(local, gauge, self.tokens, now)?);
+        }
+        left.map_or(Ok(()), |left| capacity::give_back(local, &left, 0, now))
+    }
+
+    /// Learns from an answer's head how much room there is at the backend. Whoever was throttled took none.
+    pub fn learn_room(
+        &self,
+        target: &Target,
+        status: u16,
+        header: impl Fn(&str) -> Option<String>,
+        local: &dyn Store,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<(), StoreFault> {
+        let Some(gauge) = target.gauge else { return Ok(()) };
+        if status == 429 {
+            return match self.seat.take() {
+                Some(seat) => capacity::give_back(local, &seat, 0, now()),
+                None => Ok(()),
+            };
+        }
+        match route::room(header) {
+            Some(route::Room::Remaining(tokens)) => {
+                capacity::learn(local, gauge, Told::Remaining(tokens), now())
+            }
+            Some(route::Room::Utilization(share)) => {
+                capacity::learn(local, gauge, Told::Utilization(share), now())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Gives back what it took and did not use, where the backend does. `took` is `None` if nobody knows.
+    pub fn land(&self, took: Option<u64>, local: &dyn Store, now: Duration) -> Result<(), StoreFault> {
+        let Some(seat) = self.seat.take() else { return Ok(()) };
+        let was_sent = !self.tries.borrow().is_empty();
+        match took {
+            Some(took) if seat.gauge().is_provisioned || !was_sent => {
+                capacity::give_back(local, &seat, took, now)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the head of the answer to the last attempt.

@@ -8,6 +8,7 @@ mod clients;
 mod limits;
 mod models;
 mod policies;
+mod priorities;
 mod wire;
 
 use crate::gateway::{Gateway, Model, OnStoreFailure};
@@ -138,7 +139,18 @@ impl Build<'_> {
             wire::OnStoreFailure::Allow => OnStoreFailure::Allow,
             wire::OnStoreFailure::Deny => OnStoreFailure::Deny,
         };
-        let gateway = Gateway { clients, by_name, models, other, on_store_failure, credential_headers };
+        let precedences = self.precedences(&wire.priorities);
+        let waiting_max = self.waiting_max(&wire.priorities);
+        let gateway = Gateway {
+            precedences,
+            waiting_max,
+            clients,
+            by_name,
+            models,
+            other,
+            on_store_failure,
+            credential_headers,
+        };
         self.errors.is_empty().then_some(gateway)
     }
 }

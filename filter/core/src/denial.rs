@@ -80,6 +80,11 @@ pub enum Denial {
         /// Until the first of them is back.
         wait: Duration,
     },
+    /// The backends have no room for it, and it has waited as long as it may.
+    NoCapacity {
+        /// Until there is, if nobody else comes.
+        wait: Duration,
+    },
     /// The store that holds the budgets did not answer, and the configuration says to refuse then.
     StoreUnavailable,
     /// An attempt went to a cluster that was not among the candidates.
@@ -160,6 +165,7 @@ impl Denial {
             Self::TokensExhausted { .. } => (429, RATE_LIMIT, "rate_limit_exceeded"),
             Self::NeverFits { .. } => (429, RATE_LIMIT, "request_exceeds_limit"),
             Self::BackendsThrottled { .. } => (429, RATE_LIMIT, "backends_throttled"),
+            Self::NoCapacity { .. } => (429, RATE_LIMIT, "capacity_exceeded"),
             Self::StoreUnavailable => (503, SERVER, "store_unavailable"),
             Self::Unplanned => (503, SERVER, "backend_not_permitted"),
             Self::OutOfTurn => (500, SERVER, "internal_error"),
@@ -192,7 +198,9 @@ impl Denial {
 
     const fn retry(&self) -> Retry {
         match self {
-            Self::TokensExhausted { wait, .. } | Self::BackendsThrottled { wait } => Retry::After(*wait),
+            Self::TokensExhausted { wait, .. }
+            | Self::BackendsThrottled { wait }
+            | Self::NoCapacity { wait } => Retry::After(*wait),
             Self::StoreUnavailable | Self::Proxy { .. } => Retry::Open,
             _ => Retry::Never,
         }
@@ -244,6 +252,10 @@ impl Denial {
             Self::BackendsThrottled { wait } => {
                 format!("Every backend for this model is at its limit. Try again in {}.", seconds(*wait))
             }
+            Self::NoCapacity { wait } => format!(
+                "The backends for this model have no room for a request of this client's priority. Try again in {}.",
+                seconds(*wait),
+            ),
             Self::StoreUnavailable => "The gateway cannot check this client's budget right now.".to_owned(),
             Self::Unplanned => "The gateway chose no backend for this attempt.".to_owned(),
             Self::OutOfTurn => "The gateway lost track of this request.".to_owned(),

@@ -6,14 +6,16 @@
 
 use crate::answer::{self, Answer};
 use crate::attempt::{Destination, Flight};
+use crate::capacity::{Ask, Seat};
 use crate::denial::Denial;
 use crate::endpoint::{self, BodyKind, Operation};
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
 use crate::headers::{ends_here, reveals_backend};
 use crate::journal::Note;
 use crate::json::Patch;
-use crate::ledger::{Name, Outcome, Record, Series, Source};
+use crate::ledger::{Name, Outcome, Queued, Record, Series, Source};
 use crate::limits::{Claim, Grant, Reservation, Settlement, Standing};
+use crate::route::Target;
 use crate::sse::Output;
 use crate::store::{Store, StoreFault};
 use crate::tokens::Usage;
@@ -21,9 +23,11 @@ use crate::usage::{Format, Reader, UsageEvent};
 use std::rc::Rc;
 use std::time::Duration;
 
+mod admitting;
 mod ending;
 mod preparing;
 
+use admitting::Admitting;
 use ending::{AnswerKind, Arriving, Sent};
 use preparing::{Expected, Held, Ready};
 
@@ -41,11 +45,13 @@ pub enum Step {
     },
     /// Ask the store, and bring its answer to [`Exchange::reserved`].
     Reserve(Claim),
+    /// Ask for room at a backend, and bring the answer to [`Exchange::admitted`].
+    Admit(Ask),
     /// Let the request go.
     Forward(Forward),
     /// Answer in the backend's place.
     Answer(Answer),
-    /// Hold everything, and ask [`Exchange::wake`] from time to time.
+    /// Hold everything, until its turn comes or [`Exchange::wake`] has something to do.
     Wait,
 }
 
@@ -110,6 +116,8 @@ struct Known {
     /// The model in the client's own word.
     asked: Option<String>,
     stream: bool,
+    /// How it waited for room at a backend, if it did.
+    queued: Option<Queued>,
 }
 
 /// Where an exchange is, with what that phase knows.
@@ -120,6 +128,8 @@ enum Phase {
     Body(Held),
     /// The store was asked.
     Reserving(Box<Ready>),
+    /// There is budget; room at a backend is asked for, or waited for.
+    Admitting(Box<Admitting>),
     /// The request is on its way, or its answer is.
     Sent(Box<Sent>),
     /// Envoy has answered before the request was sent on; its answer gets this body.
@@ -261,15 +271,21 @@ impl Exchange {
             }
             Err(_) => (None, None),
         };
-        let Ready { candidates, destination, strip, patch, content_length, expected, .. } = *ready;
-        let candidates = match candidates {
-            Ok(candidates) => candidates,
-            Err(denial) => {
-                self.phase = Phase::Closed { reservation, outcome: Outcome::Denied(denial.code()) };
-                return Step::Answer(denial.answer());
-            }
-        };
-        let flight = Rc::new(Flight::new(self.gateway.clone(), destination, candidates));
+        self.admit(*ready, reservation, standing)
+    }
+
+    /// Lets it go to these targets, holding a seat at the first of them if its capacity was declared.
+    fn forward(
+        &mut self,
+        ready: Ready,
+        candidates: Vec<Rc<Target>>,
+        reservation: Option<Reservation>,
+        standing: Option<Standing>,
+        seat: Option<Seat>,
+    ) -> Step {
+        let Ready { destination, strip, patch, content_length, expected, .. } = ready;
+        let tokens = expected.estimate.total();
+        let flight = Rc::new(Flight::new(self.gateway.clone(), destination, candidates, seat, tokens));
         let note = Note {
             client: self
                 .known
@@ -295,7 +311,7 @@ impl Exchange {
     /// Whether the exchange waits for something that no callback brings.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        false
+        matches!(&self.phase, Phase::Admitting(admitting) if admitting.waits())
     }
 
     /// Goes on, if what it waits for has come or will not come any more; `None` while it still waits.
@@ -326,7 +342,7 @@ impl Exchange {
         let sent = match &mut self.phase {
             Phase::Sent(sent) => sent,
             Phase::Closed { .. } | Phase::Interrupted(_) => return edits,
-            Phase::Head | Phase::Body(_) | Phase::Reserving(_) => {
+            Phase::Head | Phase::Body(_) | Phase::Reserving(_) | Phase::Admitting(_) => {
                 self.phase = Phase::Interrupted(Some(edits.speak(status)));
                 return edits;
             }
@@ -382,7 +398,7 @@ impl Exchange {
     /// Whether the request's body is none of our concern: it has been decided on, or is passed on unread.
     #[must_use]
     pub fn has_decided(&self) -> bool {
-        !matches!(self.phase, Phase::Head | Phase::Body(_) | Phase::Reserving(_))
+        !matches!(self.phase, Phase::Head | Phase::Body(_) | Phase::Reserving(_) | Phase::Admitting(_))
     }
 
     /// Ends the exchange, whatever became of it. `interruption` is only asked if it did not come to its end.
@@ -393,10 +409,18 @@ impl Exchange {
         interruption: impl FnOnce() -> Interruption,
     ) -> Finished {
         let closed = Phase::Closed { reservation: None, outcome: Outcome::ClientGone };
-        let known = std::mem::take(&mut self.known);
+        let mut known = std::mem::take(&mut self.known);
         let mut finished = match std::mem::replace(&mut self.phase, closed) {
             Phase::Head | Phase::Body(_) | Phase::Reserving(_) => {
                 Finished { settlement: None, record: Record::new(Outcome::ClientGone) }
+            }
+            Phase::Admitting(admitting) => {
+                let (reservation, queued) = admitting.given_up(now);
+                known.queued = queued;
+                Finished {
+                    settlement: reservation.map(|reservation| reservation.settle(0)),
+                    record: Record::new(Outcome::ClientGone),
+                }
             }
             Phase::Interrupted(_) => Finished { settlement: None, record: Record::new(Outcome::ProxyError) },
             Phase::Closed { reservation, outcome } => {
@@ -407,8 +431,8 @@ impl Exchange {
                 }
             }
             Phase::Sent(sent) => {
-                let (finished, learnt) = sent.finish(known.model.as_deref(), local, interruption);
-                self.store_faults += u64::from(learnt.is_err());
+                let (finished, faults) = sent.finish(known.model.as_deref(), local, now, interruption);
+                self.store_faults += faults;
                 finished
             }
         };
@@ -420,6 +444,7 @@ impl Exchange {
         record.model = known.model.map(|model| model.name.clone());
         record.asked = known.asked;
         record.stream = known.stream;
+        record.queued = known.queued;
         record.duration = now.saturating_sub(self.began);
         finished
     }

@@ -1,5 +1,6 @@
 //! What runs: the configuration, checked and resolved. No name is left to be looked up but those that requests bring.
 
+use crate::capacity::{Precedence, Priority};
 use crate::denial::Denial;
 use crate::identity::Directory;
 use crate::ledger::Name;
@@ -21,6 +22,8 @@ pub struct Client {
     pub policy: Rc<Policy>,
     /// What it may spend.
     pub budget: Rc<Budget>,
+    /// Who goes first where there is not room for all.
+    pub priority: Priority,
 }
 
 /// Which models a client may call.
@@ -60,6 +63,29 @@ pub enum OnStoreFailure {
     Deny,
 }
 
+/// What each priority means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precedences {
+    /// Of those who go first.
+    pub high: Precedence,
+    /// Of those who go next.
+    pub normal: Precedence,
+    /// Of those who get what is left.
+    pub low: Precedence,
+}
+
+impl Precedences {
+    /// What this one means.
+    #[must_use]
+    pub fn of(&self, priority: Priority) -> Precedence {
+        match priority {
+            Priority::High => self.high,
+            Priority::Normal => self.normal,
+            Priority::Low => self.low,
+        }
+    }
+}
+
 /// Everything.
 #[derive(Debug)]
 pub struct Gateway {
@@ -73,6 +99,10 @@ pub struct Gateway {
     pub other: Vec<Rc<Target>>,
     /// What happens when the store fails.
     pub on_store_failure: OnStoreFailure,
+    /// What each priority means.
+    pub precedences: Precedences,
+    /// How many requests may wait in each worker for room at a backend.
+    pub waiting_max: usize,
     /// Every header that some backend's credential goes in: removed before each attempt, for all attempts of a request
     /// share one set of headers.
     pub credential_headers: Vec<String>,

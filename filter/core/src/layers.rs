@@ -52,10 +52,14 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/limits.rs")),
     ("config", include_str!("config/models.rs")),
     ("config", include_str!("config/policies.rs")),
+    ("config", include_str!("config/priorities.rs")),
     ("config", include_str!("config/wire.rs")),
 ];
-const INSIDE_ORDER: &[(&str, &str)] =
-    &[("exchange", include_str!("exchange/ending.rs")), ("exchange", include_str!("exchange/preparing.rs"))];
+const INSIDE_ORDER: &[(&str, &str)] = &[
+    ("exchange", include_str!("exchange/admitting.rs")),
+    ("exchange", include_str!("exchange/ending.rs")),
+    ("exchange", include_str!("exchange/preparing.rs")),
+];
 
 /// The modules of this crate that a source names, outside its tests.
 fn used(source: &str) -> Vec<&str> {

@@ -86,6 +86,38 @@ pub struct Try {
     pub status: Option<u16>,
 }
 
+/// How the waiting for room at a backend ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// There was room.
+    Went,
+    /// There was none in time.
+    Refused,
+    /// The client did not wait for it.
+    Left,
+}
+
+impl Wait {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Went => "went",
+            Self::Refused => "refused",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// How an exchange waited for room at a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// How important it was.
+    pub priority: &'static str,
+    /// How that ended.
+    pub wait: Wait,
+    /// How long it took.
+    pub time: Duration,
+}
+
 /// Where an exchange was served, or tried last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
@@ -134,6 +166,8 @@ pub struct Record {
     pub duration: Duration,
     /// Why the usage could not be read, if it could not.
     pub unread: Option<&'static str>,
+    /// How it waited for room at a backend, if it did.
+    pub queued: Option<Queued>,
 }
 
 impl Record {
@@ -158,6 +192,7 @@ impl Record {
             first_token: None,
             duration: Duration::ZERO,
             unread: None,
+            queued: None,
         }
     }
 }
@@ -245,6 +280,18 @@ pub enum Series {
         /// Which.
         backend: Rc<str>,
     },
+    /// Requests that had to wait for room at a backend.
+    Queued {
+        /// How important they were.
+        priority: &'static str,
+        /// How that ended.
+        result: &'static str,
+    },
+    /// Milliseconds that they waited.
+    QueueTime {
+        /// How important they were.
+        priority: &'static str,
+    },
     /// Times that the shared store did not answer.
     StoreFaults,
 }
@@ -270,7 +317,8 @@ impl Series {
             | Self::TokenUsage { .. }
             | Self::TimeToFirstToken { .. }
             | Self::TimePerOutputToken { .. }
-            | Self::Duration { .. } => Kind::Histogram,
+            | Self::Duration { .. }
+            | Self::QueueTime { .. } => Kind::Histogram,
             _ => Kind::Counter,
         }
     }
@@ -305,6 +353,10 @@ impl Series {
                 format!("tollgate_upstream_responses;backend={backend};status={status}")
             }
             Self::Cooldowns { backend } => format!("tollgate_cooldowns;backend={backend}"),
+            Self::Queued { priority, result } => {
+                format!("tollgate_queued_requests;priority={priority};result={result}")
+            }
+            Self::QueueTime { priority } => format!("tollgate_queue_ms;priority={priority}"),
             Self::StoreFaults => "tollgate_store_faults".to_owned(),
         }
     }
@@ -354,6 +406,10 @@ impl Record {
                 found.push((Series::TimePerOutputToken { model: model.clone() }, each));
             }
         }
+        if let Some(Queued { priority, wait, time }) = self.queued {
+            found.push((Series::Queued { priority, result: wait.word() }, 1));
+            found.push((Series::QueueTime { priority }, millis(time)));
+        }
         if self.served.is_some() {
             found.push((Series::Duration { model }, millis(self.duration)));
         }
@@ -374,6 +430,8 @@ impl Record {
             ("price_micros", self.price_micros.map(Detail::Count)),
             ("first_token_ms", self.first_token.map(|first| Detail::Count(millis(first)))),
             ("unread", self.unread.map(text)),
+            ("priority", self.queued.map(|queued| text(queued.priority))),
+            ("queued_ms", self.queued.map(|queued| Detail::Count(millis(queued.time)))),
         ];
         let always = [
             ("operation", text(self.operation)),

@@ -5,6 +5,7 @@
 
 use crate::denial::Denial;
 use crate::endpoint::Style;
+use crate::gauge::Gauge;
 use crate::store::{self, Store, StoreFault};
 use crate::tokens::Prices;
 use std::rc::Rc;
@@ -32,6 +33,19 @@ pub struct Backend {
     pub region: Option<Rc<str>>,
     /// The header that lets us in; `None` where Envoy adds it.
     pub credential: Option<Credential>,
+    /// How much all its deployments take together, if anybody said.
+    pub gauge: Option<Gauge>,
+    /// How that is counted, and what a deployment of its own takes.
+    pub counts: Counts,
+}
+
+/// How a backend counts what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Over so long.
+    pub window: Duration,
+    /// Whether what was asked for and not used is given back.
+    pub is_provisioned: bool,
 }
 
 /// A header with a secret in it, which does not print.
@@ -58,6 +72,8 @@ pub struct Target {
     pub deployment: Rc<str>,
     /// What it costs there, if anybody said.
     pub prices: Option<Prices>,
+    /// How much it takes, if anybody said.
+    pub gauge: Option<Gauge>,
     id: u64,
 }
 
@@ -65,16 +81,25 @@ impl Target {
     /// A deployment at a backend.
     #[must_use]
     pub fn new(backend: Rc<Backend>, deployment: Rc<str>, prices: Option<Prices>) -> Self {
-        let id = fnv1a([backend.name.as_bytes(), &[0], deployment.as_bytes()].concat().as_slice());
-        Self { backend, deployment, prices, id }
+        let id = number_of(&[&backend.name, &deployment]);
+        Self { gauge: backend.gauge, backend, deployment, prices, id }
+    }
+
+    /// The number by which its pauses are known.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.id
     }
 }
 
-/// A name for a record that outlives a configuration; of some hundred targets no two share one by chance.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+/// A number for these names, for a record that outlives a configuration; of some hundred no two share one by chance.
+#[must_use]
+pub fn number_of(names: &[&str]) -> u64 {
+    // FNV-1a. <http://www.isthe.com/chongo/tech/comp/fnv/>
+    names
+        .join("\0")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Which targets have asked for a pause, as read at one moment.
@@ -137,10 +162,11 @@ impl Cooldowns {
             .collect()
     }
 
-    /// How long the target is still to be left alone.
-    fn remaining(&self, target: &Target, now: Duration) -> Duration {
+    /// How long the target with this number is still to be left alone.
+    #[must_use]
+    pub fn remaining(&self, target: u64, now: Duration) -> Duration {
         let now = nanos(now);
-        let pause = self.pauses.iter().find(|pause| pause.target == target.id);
+        let pause = self.pauses.iter().find(|pause| pause.target == target);
         pause.map_or(Duration::ZERO, |pause| Duration::from_nanos(pause.until.saturating_sub(now)))
     }
 }
@@ -149,18 +175,23 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The targets to try, best first. When all are pausing there is none, and the refusal carries the shortest wait.
+/// The targets to try, best first; those that pause are behind the others if their capacity was declared, and left out
+/// if not. When none is left, the refusal carries the shortest wait.
 pub fn candidates(
     targets: &[Rc<Target>],
     cooldowns: &Cooldowns,
     now: Duration,
 ) -> Result<Vec<Rc<Target>>, Denial> {
-    let ready: Vec<_> =
-        targets.iter().filter(|target| cooldowns.remaining(target, now).is_zero()).cloned().collect();
+    let (mut ready, pausing): (Vec<_>, Vec<_>) =
+        targets.iter().cloned().partition(|target| cooldowns.remaining(target.id, now).is_zero());
+    // Where there is a queue for its capacity, a pause may be waited for.
+    if ready.is_empty() || ready.iter().any(|target| target.gauge.is_some()) {
+        ready.extend(pausing.into_iter().filter(|target| target.gauge.is_some()));
+    }
     if !ready.is_empty() {
         return Ok(ready);
     }
-    let wait = targets.iter().map(|target| cooldowns.remaining(target, now)).min();
+    let wait = targets.iter().map(|target| cooldowns.remaining(target.id, now)).min();
     Err(Denial::BackendsThrottled { wait: wait.unwrap_or(COOLDOWN_DEFAULT) })
 }
 
@@ -181,6 +212,30 @@ pub fn cooldown(status: u16, header: impl Fn(&str) -> Option<String>) -> Option<
     }
 }
 
+/// What an answer says of the room that is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// So many tokens.
+    Remaining(u64),
+    /// All but so many millionths of the capacity.
+    Utilization(u32),
+}
+
+/// Reads what an answer says of the room at its backend. Negative numbers mean that nothing is said.
+#[must_use]
+pub fn room(header: impl Fn(&str) -> Option<String>) -> Option<Room> {
+    let utilization = || {
+        let percent = header("azure-openai-deployment-utilization")?;
+        let percent = percent.trim().strip_suffix('%')?.trim_end().parse::<f64>().ok()?;
+        // More than all is as good as all.
+        (percent >= 0.0).then(|| Room::Utilization((percent * 10_000.0).round().min(1e6) as u32))
+    };
+    let remaining = |name: &str| header(name)?.trim().parse().ok().map(Room::Remaining);
+    utilization()
+        .or_else(|| remaining("x-ratelimit-remaining-tokens"))
+        .or_else(|| remaining("x-rate-limit-remaining-tokens"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +251,8 @@ mod tests {
                 style: Style::OpenAi,
                 region: None,
                 credential: None,
+                gauge: None,
+                counts: Counts { window: Duration::from_secs(60), is_provisioned: false },
             };
             Rc::new(Target::new(Rc::new(backend), "d".into(), None))
         };
@@ -233,7 +290,7 @@ mod tests {
         Cooldowns::note(&store, &targets[0], Duration::from_secs(3), NOW).unwrap();
         Cooldowns::note(&store, &targets[0], Duration::from_secs(1), NOW).unwrap();
         let loaded = Cooldowns::load(&store).unwrap();
-        assert_eq!(loaded.remaining(&targets[0], NOW), Duration::from_secs(3));
+        assert_eq!(loaded.remaining(targets[0].id, NOW), Duration::from_secs(3));
         Cooldowns::note(&store, &targets[1], Duration::from_secs(9), NOW + Duration::from_secs(5)).unwrap();
         assert_eq!(Cooldowns::load(&store).unwrap().pauses.len(), 1);
     }
@@ -263,5 +320,48 @@ mod tests {
         check(503, &[], None);
         check(500, &[("retry-after", "4")], None);
         check(200, &[("retry-after", "4")], None);
+    }
+
+    #[test]
+    fn the_room_is_what_the_answer_says() {
+        #[track_caller]
+        fn check(headers: &[(&str, &str)], expected: Option<Room>) {
+            let header = |name: &str| {
+                headers.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(room(header), expected, "{headers:?}");
+        }
+        let utilization = "azure-openai-deployment-utilization";
+        check(
+            &[(utilization, "89.3%"), ("x-ratelimit-remaining-tokens", "5")],
+            Some(Room::Utilization(893_000)),
+        );
+        check(&[(utilization, "120 %")], Some(Room::Utilization(1_000_000)));
+        check(&[(utilization, "a lot"), ("x-ratelimit-remaining-tokens", "5")], Some(Room::Remaining(5)));
+        check(&[(utilization, "NaN%")], None);
+        check(&[("x-rate-limit-remaining-tokens", " 7 ")], Some(Room::Remaining(7)));
+        check(&[("x-ratelimit-remaining-tokens", "-1")], None);
+        check(&[], None);
+    }
+
+    #[test]
+    fn a_pause_may_be_waited_for_where_the_capacity_was_declared() {
+        let store = MemoryStore::default();
+        let gauge = Gauge {
+            id: 1,
+            tokens: std::num::NonZeroU32::MIN,
+            window: Duration::from_secs(60),
+            is_provisioned: false,
+        };
+        let mut targets = targets(&["a", "b"]);
+        Cooldowns::note(&store, &targets[0], Duration::from_secs(3), NOW).unwrap();
+        let order = |targets: &[Rc<Target>]| {
+            names(candidates(targets, &Cooldowns::load(&store).unwrap(), NOW)).unwrap()
+        };
+        Rc::get_mut(&mut targets[1]).unwrap().gauge = Some(gauge);
+        assert_eq!(order(&targets), ["b"]);
+        Rc::get_mut(&mut targets[0]).unwrap().gauge = Some(gauge);
+        assert_eq!(order(&targets), ["b", "a"]);
+        assert_eq!(order(&targets[..1]), ["a"]);
     }
 }

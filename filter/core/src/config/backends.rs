@@ -2,9 +2,12 @@
 
 use super::{Backends, Build, wire};
 use crate::endpoint::{ApiVersion, Style};
-use crate::route::{Backend, Credential};
+use crate::gauge::Gauge;
+use crate::route::{Backend, Counts, Credential, number_of};
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::time::Duration;
 
 impl Build<'_> {
     pub(super) fn backends(&mut self, wire: Vec<wire::Backend>) -> Backends {
@@ -28,13 +31,46 @@ impl Build<'_> {
                 Some(credential) => self.credential(&format!("{path}.credential"), credential),
                 None => None,
             };
-            let built = style.map(|style| Rc::new(Backend { name, cluster, style, region, credential }));
+            let counts = self.counts(&path, &backend);
+            let gauge = backend.tokens_per_minute.and_then(|tokens| {
+                let path = format!("{path}.tokens_per_minute");
+                self.gauge(path, tokens, counts, number_of(&[&backend.name]))
+            });
+            let built = style
+                .map(|style| Rc::new(Backend { name, cluster, style, region, credential, gauge, counts }));
             let built = built.filter(|_| self.errors.len() == faults);
             if backends.insert(backend.name.clone(), built).is_some() {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", backend.name));
             }
         }
         backends
+    }
+
+    fn counts(&mut self, path: &str, backend: &wire::Backend) -> Counts {
+        let window_s = backend.window_s.unwrap_or(60);
+        if !(1..=60).contains(&window_s) {
+            self.fault(format!("{path}.window_s"), format!("{window_s}: expected 1 to 60"));
+        }
+        Counts { window: Duration::from_secs(window_s.into()), is_provisioned: backend.provisioned }
+    }
+
+    /// A capacity of so many tokens a minute, counted over a window of so long.
+    pub(super) fn gauge(
+        &mut self,
+        path: String,
+        tokens_per_minute: u32,
+        counts: Counts,
+        id: u64,
+    ) -> Option<Gauge> {
+        let Counts { window, is_provisioned } = counts;
+        let tokens = u64::from(tokens_per_minute) * window.as_secs() / 60;
+        let tokens = u32::try_from(tokens).ok().and_then(NonZeroU32::new);
+        if tokens.is_none() {
+            let window_s = window.as_secs();
+            let problem = format!("{tokens_per_minute}: expected at least one token in {window_s} s");
+            self.fault(path, problem);
+        }
+        tokens.map(|tokens| Gauge { id, tokens, window, is_provisioned })
     }
 
     fn style(&mut self, path: &str, backend: &wire::Backend) -> Option<Style> {

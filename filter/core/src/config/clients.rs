@@ -1,6 +1,7 @@
 //! Who may call, and what is theirs.
 
 use super::{Build, ModelsByName, Policies, labelled, one_of, wire};
+use crate::capacity::Priority;
 use crate::gateway::{Client, Permitted};
 use crate::identity::{Directory, KeyHash};
 use crate::limits::Budget;
@@ -39,7 +40,12 @@ impl Build<'_> {
             let limits = self.limits(&format!("{path}.limits"), &client.limits);
             let budget = Rc::new(Budget::new(&client.name, limits));
             let name = labelled(name, at, labels_max);
-            let built = Rc::new(Client { name, models, policy, budget });
+            let priority = match client.priority {
+                wire::Priority::High => Priority::High,
+                wire::Priority::Normal => Priority::Normal,
+                wire::Priority::Low => Priority::Low,
+            };
+            let built = Rc::new(Client { name, models, policy, budget, priority });
             if client.api_keys.is_empty() {
                 self.fault(format!("{path}.api_keys"), "empty: expected at least one key");
             }

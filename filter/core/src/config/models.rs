@@ -66,7 +66,12 @@ impl Build<'_> {
             }
             let prices = place.prices.or(model.prices);
             let prices = prices.and_then(|prices| self.prices(&format!("{path}.prices"), prices));
-            targets.push((place.priority, Rc::new(Target::new(backend, deployment.as_str().into(), prices))));
+            let mut target = Target::new(backend, deployment.as_str().into(), prices);
+            if let Some(tokens) = place.tokens_per_minute {
+                let path = format!("{path}.tokens_per_minute");
+                target.gauge = self.gauge(path, tokens, target.backend.counts, target.number());
+            }
+            targets.push((place.priority, Rc::new(target)));
         }
         targets.sort_by_key(|(priority, _)| *priority);
         let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();

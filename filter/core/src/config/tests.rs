@@ -88,7 +88,7 @@ fn a_fault_in_the_shape_names_its_path() {
         "/clients/0/token_per_minute",
         json!(1),
         &[
-            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, models, policy, limits",
+            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, models, policy, limits, priority",
         ],
     );
     check("/clients/0/name", Value::Null, &["clients[0]: missing field \"name\""]);
@@ -282,4 +282,63 @@ fn all_faults_are_told_at_once() {
 fn what_is_no_json_is_refused() {
     let errors = from_json(b"clients: []", &|_| None).unwrap_err();
     assert_eq!(errors[0].to_string(), "configuration: expected value at line 1 column 1");
+}
+
+#[test]
+fn capacity_is_a_backends_or_one_deployments_own() {
+    let mut config = whole();
+    config["backends"][0]["tokens_per_minute"] = json!(6000);
+    config["backends"][0]["window_s"] = json!(10);
+    config["backends"][0]["provisioned"] = json!(true);
+    config["models"][0]["backends"][0]["tokens_per_minute"] = json!(500);
+    config["clients"][0]["priority"] = json!("low");
+    config["priorities"] = json!({ "low": { "headroom_min": 0.25, "wait_ms": 1500 }, "waiting_max": 7 });
+    let gateway = load(config).unwrap();
+    let gauges: Vec<_> = gateway.models[0]
+        .targets
+        .iter()
+        .map(|target| {
+            target.gauge.map(|gauge| (gauge.tokens.get(), gauge.window.as_secs(), gauge.is_provisioned))
+        })
+        .collect();
+    assert_eq!(gauges, [Some((1000, 10, true)), Some((500, 60, false))]);
+    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let precedence = gateway.precedences.of(client.priority);
+    assert_eq!((precedence.headroom_min, precedence.wait_max.as_millis()), (250_000, 1500));
+    assert_eq!((gateway.precedences.high.headroom_min, gateway.waiting_max), (0, 7));
+}
+
+#[test]
+fn capacity_and_priority_have_bounds() {
+    check(
+        "/backends/0/tokens_per_minute",
+        json!(0),
+        &["backends[0].tokens_per_minute: 0: expected at least one token in 60 s"],
+    );
+    check("/backends/0/window_s", json!(61), &["backends[0].window_s: 61: expected 1 to 60"]);
+    check(
+        "/models/0/backends/0/tokens_per_minute",
+        json!(0),
+        &["models[0].backends[0].tokens_per_minute: 0: expected at least one token in 60 s"],
+    );
+    check(
+        "/priorities",
+        json!({ "high": { "headroom_min": 1.0 } }),
+        &["priorities.high.headroom_min: 1: expected a share from 0 to less than 1"],
+    );
+    check(
+        "/priorities",
+        json!({ "low": { "wait_ms": 60_001 } }),
+        &["priorities.low.wait_ms: 60001: expected at most 60000"],
+    );
+    check(
+        "/priorities",
+        json!({ "waiting_max": 100_001 }),
+        &["priorities.waiting_max: 100001: expected at most 100000"],
+    );
+    check(
+        "/clients/0/priority",
+        json!("urgent"),
+        &["clients[0].priority: unknown variant \"urgent\", expected one of \"high\", \"normal\", \"low\""],
+    );
 }

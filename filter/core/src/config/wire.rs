@@ -20,6 +20,9 @@ pub(super) struct Gateway {
     pub(super) other_endpoints: Vec<String>,
     #[serde(default)]
     pub(super) metrics: Metrics,
+    /// What it means to be important.
+    #[serde(default)]
+    pub(super) priorities: Priorities,
     /// What happens to requests when the shared store does not answer.
     #[serde(default)]
     pub(super) on_store_failure: OnStoreFailure,
@@ -48,6 +51,8 @@ pub(super) struct Client {
     pub(super) policy: Option<String>,
     #[serde(default)]
     pub(super) limits: Vec<Limit>,
+    #[serde(default)]
+    pub(super) priority: Priority,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +149,8 @@ pub(super) struct Place {
     pub(super) priority: u32,
     /// In place of the model's.
     pub(super) prices: Option<Prices>,
+    /// In place of the backend's, for this deployment alone.
+    pub(super) tokens_per_minute: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +163,41 @@ pub(super) struct Backend {
     pub(super) api_version: Option<String>,
     pub(super) region: Option<String>,
     pub(super) credential: Option<Credential>,
+    /// What it takes, all its deployments together. Absent: nobody is held back.
+    pub(super) tokens_per_minute: Option<u32>,
+    /// Over so many seconds it counts that.
+    pub(super) window_s: Option<u32>,
+    /// Whether what was asked for and not used is given back, as with provisioned throughput.
+    #[serde(default)]
+    pub(super) provisioned: bool,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+/// What each priority means; and how many requests wait in each worker.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Priorities {
+    pub(super) high: Precedence,
+    pub(super) normal: Precedence,
+    pub(super) low: Precedence,
+    pub(super) waiting_max: Option<u32>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Precedence {
+    /// The share of a backend's capacity that must stay free.
+    pub(super) headroom_min: Option<f64>,
+    /// How long a request waits for that.
+    pub(super) wait_ms: Option<u32>,
 }
 
 #[derive(Clone, Copy, Deserialize)]

@@ -8,7 +8,7 @@ use crate::estimate::{Learnt, Observed, Produced};
 use crate::gateway::Model;
 use crate::ledger::{Outcome, Record, Served, Source};
 use crate::limits::{Reservation, Standing};
-use crate::store::{Store, StoreFault};
+use crate::store::Store;
 use crate::tokens::Usage;
 use crate::usage::Reader;
 use std::rc::Rc;
@@ -66,13 +66,14 @@ impl Cost {
 }
 
 impl Sent {
-    /// Closes the books; the second value is how it went to learn from a reported usage.
+    /// Closes the books; the second value is how often the store failed.
     pub(super) fn finish(
         self,
         model: Option<&Model>,
         local: &dyn Store,
+        now: Duration,
         interruption: impl FnOnce() -> Interruption,
-    ) -> (Finished, Result<(), StoreFault>) {
+    ) -> (Finished, u64) {
         let broken = || match interruption() {
             Interruption::Client => Outcome::ClientGone,
             Interruption::Other => Outcome::Broken,
@@ -114,6 +115,10 @@ impl Sent {
             }
             None => Ok(()),
         };
+        // A backend bills a cached prompt too, but it takes no room.
+        let took = (source == Source::Reported || tried.is_none())
+            .then(|| usage.total().saturating_sub(usage.cached));
+        let seat = self.flight.land(took, local, now);
         let prices = tried.as_ref().and_then(|target| target.prices);
         let record = Record {
             answered: reader.and_then(Reader::model).map(str::to_owned),
@@ -133,7 +138,7 @@ impl Sent {
             ..Record::new(outcome)
         };
         let settlement = self.reservation.map(|reservation| reservation.settle(usage.total()));
-        (Finished { settlement, record }, learnt)
+        (Finished { settlement, record }, u64::from(learnt.is_err()) + u64::from(seat.is_err()))
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::capacity;
 use crate::config;
 use crate::limits;
 use crate::route::Cooldowns;
@@ -7,6 +8,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
+
+mod admitting;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 const BUDGET: u64 = 10_000;

@@ -1,0 +1,53 @@
+//! What it means to be important.
+
+use super::{Build, wire};
+use crate::capacity::{Precedence, Queue, WHOLE};
+use crate::gateway::Precedences;
+use std::time::Duration;
+
+/// The longest that a request may be held: Envoy's idle timeouts are to be above it.
+const WAIT_MS_MAX: u32 = 60_000;
+
+/// The most requests that may wait in a worker: each holds its body in memory.
+const WAITING_MAX: u32 = 100_000;
+
+/// The share that stays free, and the wait, where the configuration does not say.
+const HIGH: Precedence = Precedence { headroom_min: 0, wait_max: Duration::from_secs(5) };
+const NORMAL: Precedence = Precedence { headroom_min: 50_000, wait_max: Duration::from_secs(5) };
+const LOW: Precedence = Precedence { headroom_min: 200_000, wait_max: Duration::from_secs(15) };
+
+impl Build<'_> {
+    pub(super) fn precedences(&mut self, wire: &wire::Priorities) -> Precedences {
+        Precedences {
+            high: self.precedence("priorities.high", wire.high, HIGH),
+            normal: self.precedence("priorities.normal", wire.normal, NORMAL),
+            low: self.precedence("priorities.low", wire.low, LOW),
+        }
+    }
+
+    fn precedence(&mut self, path: &str, wire: wire::Precedence, default: Precedence) -> Precedence {
+        let headroom_min = wire.headroom_min.map_or(default.headroom_min, |share| {
+            if !(0.0..1.0).contains(&share) {
+                let problem = format!("{share}: expected a share from 0 to less than 1");
+                self.fault(format!("{path}.headroom_min"), problem);
+            }
+            (share * f64::from(WHOLE)) as u32
+        });
+        let wait_max = wire.wait_ms.map_or(default.wait_max, |wait_ms| {
+            if wait_ms > WAIT_MS_MAX {
+                self.fault(format!("{path}.wait_ms"), format!("{wait_ms}: expected at most {WAIT_MS_MAX}"));
+            }
+            Duration::from_millis(wait_ms.into())
+        });
+        Precedence { headroom_min, wait_max }
+    }
+
+    pub(super) fn waiting_max(&mut self, wire: &wire::Priorities) -> usize {
+        let Some(waiting_max) = wire.waiting_max else { return Queue::WAITING_MAX };
+        if waiting_max > WAITING_MAX {
+            let problem = format!("{waiting_max}: expected at most {WAITING_MAX}");
+            self.fault("priorities.waiting_max".to_owned(), problem);
+        }
+        waiting_max as usize
+    }
+}

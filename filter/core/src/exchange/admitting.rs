@@ -1,0 +1,122 @@
+//! Is there room for it at a backend, and what if not?
+
+use super::preparing::Ready;
+use super::{Exchange, Phase, Step};
+use crate::capacity::{Ask, Place, Priority, Turn};
+use crate::denial::Denial;
+use crate::ledger::{Outcome, Queued, Wait};
+use crate::limits::{Reservation, Standing};
+use crate::route::{Cooldowns, Target};
+use crate::store::{Store, StoreFault};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A request for which there is budget, and perhaps no room yet.
+pub(super) struct Admitting {
+    ready: Ready,
+    candidates: Vec<Rc<Target>>,
+    reservation: Option<Reservation>,
+    standing: Option<Standing>,
+    priority: Priority,
+    /// Since when it waits; `None` if it has not been told to.
+    waits_since: Option<Duration>,
+}
+
+impl Admitting {
+    pub(super) fn waits(&self) -> bool {
+        self.waits_since.is_some()
+    }
+
+    /// For the record of a request that is not wanted any more.
+    pub(super) fn given_up(self, now: Duration) -> (Option<Reservation>, Option<Queued>) {
+        let queued = self.queued(Wait::Left, now);
+        (self.reservation, queued)
+    }
+
+    fn queued(&self, wait: Wait, now: Duration) -> Option<Queued> {
+        let since = self.waits_since?;
+        Some(Queued { priority: self.priority.word(), wait, time: now.saturating_sub(since) })
+    }
+}
+
+impl Exchange {
+    /// Asks for room, if any of the backends has declared how much it has.
+    pub(super) fn admit(
+        &mut self,
+        mut ready: Ready,
+        reservation: Option<Reservation>,
+        standing: Option<Standing>,
+    ) -> Step {
+        let candidates = match std::mem::replace(&mut ready.candidates, Ok(Vec::new())) {
+            Ok(candidates) => candidates,
+            Err(denial) => {
+                self.phase = Phase::Closed { reservation, outcome: Outcome::Denied(denial.code()) };
+                return Step::Answer(denial.answer());
+            }
+        };
+        if candidates.iter().all(|target| target.gauge.is_none()) {
+            return self.forward(ready, candidates, reservation, standing, None);
+        }
+        let priority = ready.client.priority;
+        let ask = Ask {
+            places: candidates
+                .iter()
+                .map(|target| Place { target: target.number(), gauge: target.gauge })
+                .collect(),
+            tokens: ready.expected.estimate.total(),
+            priority,
+            precedence: self.gateway.precedences.of(priority),
+        };
+        self.phase = Phase::Admitting(Box::new(Admitting {
+            ready,
+            candidates,
+            reservation,
+            standing,
+            priority,
+            waits_since: None,
+        }));
+        Step::Admit(ask)
+    }
+
+    /// Takes the answer to [`Step::Admit`], and after [`Turn::Waits`] the one that ends the waiting. Without the store
+    /// nobody knows whether there is room, and the request goes.
+    pub fn admitted(&mut self, turn: Result<Turn, StoreFault>, local: &dyn Store, now: Duration) -> Step {
+        let mut admitting = match std::mem::replace(&mut self.phase, Phase::Head) {
+            Phase::Admitting(admitting) => admitting,
+            phase => {
+                self.phase = phase;
+                return Step::Answer(Denial::OutOfTurn.answer());
+            }
+        };
+        self.store_faults += u64::from(turn.is_err());
+        let (place, seat) = match turn {
+            Ok(Turn::Waits) => {
+                admitting.waits_since.get_or_insert(now);
+                self.phase = Phase::Admitting(admitting);
+                return Step::Wait;
+            }
+            Ok(Turn::Leaves { wait }) => {
+                self.known.queued = admitting.queued(Wait::Refused, now);
+                let denial = Denial::NoCapacity { wait };
+                self.phase = Phase::Closed {
+                    reservation: admitting.reservation,
+                    outcome: Outcome::Denied(denial.code()),
+                };
+                return Step::Answer(denial.answer());
+            }
+            Ok(Turn::Goes { place, seat }) => (place, seat),
+            Err(_) => (0, None),
+        };
+        self.known.queued = admitting.queued(Wait::Went, now);
+        let Admitting { ready, mut candidates, reservation, standing, .. } = *admitting;
+        // Those before the one with room have none.
+        let at = place.min(candidates.len());
+        candidates.rotate_left(at);
+        let cooldowns = Cooldowns::load(local).unwrap_or_default();
+        let mut is_first = true;
+        candidates.retain(|target| {
+            std::mem::take(&mut is_first) || cooldowns.remaining(target.number(), now).is_zero()
+        });
+        self.forward(ready, candidates, reservation, standing, seat)
+    }
+}

@@ -1,0 +1,224 @@
+//! Room at the backends: who goes where, who waits, what is given back.
+
+use super::*;
+use crate::capacity::{Queue, Turn};
+
+/// Backend `a` is provisioned and takes 1000 tokens a minute, `b` takes 500 and counts what was asked for.
+fn declared(config: &mut Value) {
+    config["backends"][0]["tokens_per_minute"] = json!(1000);
+    config["backends"][0]["provisioned"] = json!(true);
+    config["backends"][1]["tokens_per_minute"] = json!(500);
+}
+
+/// A prompt that costs 108 tokens at the most.
+const COST: u64 = 108;
+
+/// One worker.
+struct Worker {
+    gateway: Rc<Gateway>,
+    store: MemoryStore,
+    queue: Queue,
+}
+
+impl Worker {
+    fn new(edit: impl FnOnce(&mut Value)) -> Self {
+        let gateway = gateway(|config| {
+            declared(config);
+            config["clients"][0]["limits"] = json!([]);
+            edit(config);
+        });
+        Self { gateway, store: MemoryStore::default(), queue: Queue::default() }
+    }
+
+    /// An exchange up to the answer whether there is room.
+    fn ask(&mut self, id: u32) -> (Exchange, Step) {
+        let mut exchange = Exchange::new(self.gateway.clone());
+        let _ = exchange.request_head(&headers(&CHAT), false, &self.store, NOW);
+        let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), &self.store, NOW) else {
+            panic!()
+        };
+        let grant = limits::reserve(&self.store, claim, NOW);
+        let step = match exchange.reserved(grant) {
+            Step::Admit(ask) => {
+                let cooldowns = Cooldowns::load(&self.store).unwrap();
+                let pause = |target| cooldowns.remaining(target, NOW);
+                let turn = self.queue.enter(id, ask, &pause, &self.store, NOW);
+                exchange.admitted(turn, &self.store, NOW)
+            }
+            step => step,
+        };
+        (exchange, step)
+    }
+
+    fn goes(&mut self) -> (Exchange, Forward) {
+        match self.ask(0) {
+            (exchange, Step::Forward(forward)) => (exchange, forward),
+            (_, step) => panic!("{step:?}"),
+        }
+    }
+
+    /// What a backend has left, found by taking it.
+    fn left(&self, backend: usize) -> u64 {
+        let gauge = self.gateway.models[0].targets[backend].gauge.unwrap();
+        (0..=1000)
+            .rev()
+            .find(|tokens| capacity::wait(&self.store, gauge, *tokens, 0, NOW).unwrap().is_zero())
+            .unwrap()
+    }
+
+    fn end(&self, mut exchange: Exchange) -> Record {
+        let finished = exchange.finish(&self.store, NOW, || Interruption::Client);
+        if let Some(settlement) = finished.settlement {
+            limits::settle(&self.store, &settlement, NOW).unwrap();
+        }
+        finished.record
+    }
+}
+
+fn names(forward: &Forward) -> Vec<&str> {
+    forward.flight.candidates().iter().map(|target| &*target.backend.name).collect()
+}
+
+#[test]
+fn a_request_goes_first_where_there_is_room() {
+    let mut worker = Worker::new(|_| {});
+    // Normal requests leave a twentieth free: eight fit at the first, four at the second.
+    let firsts: Vec<_> = (0..12).map(|_| names(&worker.goes().1)[0].to_owned()).collect();
+    assert_eq!(firsts, [["a"; 8].as_slice(), &["b"; 4]].concat());
+    assert_eq!((worker.left(0), worker.left(1)), (1000 - 8 * COST, 500 - 4 * COST));
+    // The others are still to be tried, behind.
+    let mut worker = Worker::new(|config| config["backends"][0]["tokens_per_minute"] = json!(1));
+    let (_first, _) = worker.goes();
+    assert_eq!(names(&worker.goes().1), ["b", "a"]);
+}
+
+#[test]
+fn what_was_taken_and_not_used_is_given_back_where_the_backend_does() {
+    let mut worker = Worker::new(|_| {});
+    let (mut exchange, forward) = worker.goes();
+    let _ = forward.flight.depart(b"ca").unwrap();
+    let pairs = [(":status", "200"), ("content-type", "application/json")];
+    let _ = exchange.response_head(&headers(&pairs), false, || Origin::Backend);
+    let usage = br#"{"usage":{"prompt_tokens":9,"completion_tokens":20,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+    let _ = exchange.response_chunk(usage, true, || NOW);
+    worker.end(exchange);
+    assert_eq!(worker.left(0), 1000 - 25);
+
+    // Never sent: all of it, wherever.
+    let (exchange, _) = worker.goes();
+    worker.end(exchange);
+    assert_eq!(worker.left(0), 1000 - 25);
+}
+
+#[test]
+fn whoever_goes_elsewhere_takes_the_room_there() {
+    let mut worker = Worker::new(|_| {});
+    let (exchange, forward) = worker.goes();
+    let flight = &forward.flight;
+    let (first, _) = flight.depart(b"ca").unwrap();
+    flight.take_seat(&first, &worker.store, || NOW).unwrap();
+    assert_eq!(worker.left(0), 1000 - COST);
+    // Throttled, it took nothing.
+    flight.learn_room(&first, 429, |_| None, &worker.store, || NOW).unwrap();
+    assert_eq!(worker.left(0), 1000);
+    let (second, _) = flight.depart(b"cb").unwrap();
+    flight.take_seat(&second, &worker.store, || NOW).unwrap();
+    assert_eq!((worker.left(0), worker.left(1)), (1000, 500 - COST));
+    // This one counts what was asked for.
+    worker.end(exchange);
+    assert_eq!(worker.left(1), 500 - COST);
+}
+
+#[test]
+fn an_answer_tells_how_much_room_others_have_left() {
+    let mut worker = Worker::new(|_| {});
+    let (_, forward) = worker.goes();
+    let (target, _) = forward.flight.depart(b"ca").unwrap();
+    let header = |name: &str| (name == "x-ratelimit-remaining-tokens").then(|| "300".to_owned());
+    forward.flight.learn_room(&target, 200, header, &worker.store, || NOW).unwrap();
+    assert_eq!(worker.left(0), 300);
+}
+
+#[test]
+fn without_room_a_request_waits_goes_when_it_is_called_and_is_written_down_so() {
+    let mut worker = Worker::new(|config| {
+        config["models"][0]["backends"] = json!([{ "backend": "a", "deployment": "d" }]);
+        config["priorities"] = json!({ "normal": { "headroom_min": 0, "wait_ms": 60_000 } });
+        config["backends"][0]["window_s"] = json!(10);
+        config["backends"][0]["tokens_per_minute"] = json!(120 * 6);
+    });
+    let (first, _) = worker.goes();
+    let (mut second, step) = worker.ask(2);
+    assert!(matches!(step, Step::Wait), "{step:?}");
+    assert!(second.is_waiting());
+    assert!(!second.has_decided());
+    worker.end(first);
+    let later = NOW + Duration::from_millis(250);
+    let mut turns = worker.queue.round(&|_| Duration::ZERO, &worker.store, later);
+    let (id, turn) = turns.pop().unwrap();
+    assert_eq!(id, 2);
+    let Step::Forward(forward) = second.admitted(Ok(turn), &worker.store, later) else { panic!() };
+    assert!(!second.is_waiting());
+    assert_eq!(names(&forward), ["a"]);
+    let record = second.finish(&worker.store, later, || Interruption::Client).record;
+    let queued = record.queued.unwrap();
+    assert_eq!((queued.priority, queued.time), ("normal", Duration::from_millis(250)));
+    let series: Vec<_> = record.additions().iter().map(|(series, _)| series.name()).collect();
+    assert!(
+        series.contains(&"tollgate_queued_requests;priority=normal;result=went".to_owned()),
+        "{series:?}"
+    );
+}
+
+#[test]
+fn whoever_leaves_the_queue_or_is_refused_costs_nothing() {
+    // The window forgets after ten seconds and a little.
+    let full = |wait_ms: u64| {
+        let mut worker = Worker::new(|config| {
+            config["models"][0]["backends"] = json!([{ "backend": "a", "deployment": "d" }]);
+            config["backends"][0]["tokens_per_minute"] = json!(COST * 6);
+            config["backends"][0]["window_s"] = json!(10);
+            config["priorities"] = json!({ "high": { "wait_ms": wait_ms } });
+            config["clients"][0]["priority"] = json!("high");
+            config["clients"][0]["limits"] = json!([{ "tokens": BUDGET, "per": "minute" }]);
+        });
+        let first = worker.goes();
+        let before = left(&worker.store);
+        (worker, first, before)
+    };
+    let (mut worker, _first, before) = full(10_000);
+    let (exchange, step) = worker.ask(2);
+    assert_eq!(refused(step), "429 capacity_exceeded");
+    assert_eq!(worker.end(exchange).queued, None);
+    assert_eq!(left(&worker.store), before);
+
+    let (mut worker, _first, before) = full(11_000);
+    let (exchange, step) = worker.ask(3);
+    assert!(matches!(step, Step::Wait));
+    assert_eq!(left(&worker.store), before - COST);
+    let record = worker.end(exchange);
+    assert_eq!(
+        (record.outcome, record.queued.unwrap().wait),
+        (Outcome::ClientGone, crate::ledger::Wait::Left)
+    );
+    assert_eq!(left(&worker.store), before);
+}
+
+#[test]
+fn without_the_store_there_is_room() {
+    let mut worker = Worker::new(|_| {});
+    let mut exchange = Exchange::new(worker.gateway.clone());
+    let _ = exchange.request_head(&headers(&CHAT), false, &worker.store, NOW);
+    let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), &worker.store, NOW) else { panic!() };
+    let Step::Admit(ask) = exchange.reserved(limits::reserve(&worker.store, claim, NOW)) else { panic!() };
+    worker.store.break_with(Some(StoreFault::Unavailable));
+    let turn = worker.queue.enter(1, ask, &|_| Duration::ZERO, &worker.store, NOW);
+    assert!(matches!(exchange.admitted(turn, &worker.store, NOW), Step::Forward(_)));
+    assert_eq!(exchange.faults(), Some((Series::StoreFaults, 1)));
+}
+
+#[test]
+fn a_turn_that_nobody_waits_for_is_a_fault_of_ours() {
+    let mut run = Run::new();
+    assert_eq!(refused(run.exchange.admitted(Ok(Turn::Waits), &run.store, NOW)), "500 internal_error");
+}
