@@ -1,6 +1,7 @@
 """Makes the calls it is told to with the official OpenAI SDK, and tells what its user gets.
 
-A call is a line of JSON on standard input, what came of it a line on standard output; tests/tests/e2e/sdk.rs has both.
+A call is a line of JSON on standard input, what came of it a line on standard output; tests/tests/e2e/drivers.rs has both.
+../node/sdk.mjs does the same.
 """
 
 import json
@@ -36,6 +37,7 @@ def outcome_of(call):
             "param": error.param,
             "type": error.type,
             "message": error.body["message"],
+            "retries": int(error.request.headers["x-stainless-retry-count"]),
         }
 
 

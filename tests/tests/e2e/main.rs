@@ -6,6 +6,7 @@
 mod accounting;
 mod bodies;
 mod configuration;
+mod drivers;
 mod failover;
 mod identity;
 mod limits;

@@ -1,0 +1,137 @@
+//! What do the official SDKs make of a call, in each of their languages?
+//!
+//! A driver is a small program that makes the calls it reads; tests/python/sdk.py and tests/node/sdk.mjs say the same of
+//! the same answer, so that a test need not know whom it asks.
+
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::process::Stdio;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tollgate_tests::harness::{Gateway, tools};
+
+use crate::requests::{GPT_4O, with};
+
+/// A language in which there is an official SDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Language {
+    Python,
+    Node,
+}
+
+/// A class of a language's package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sdk {
+    pub language: Language,
+    pub class: &'static str,
+}
+
+/// Both classes of both packages.
+pub const SDKS: [Sdk; 4] = [
+    Sdk { language: Language::Python, class: "OpenAI" },
+    Sdk { language: Language::Python, class: "AzureOpenAI" },
+    Sdk { language: Language::Node, class: "OpenAI" },
+    Sdk { language: Language::Node, class: "AzureOpenAI" },
+];
+
+/// A call of one of the SDK's methods.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub sdk: Sdk,
+    pub key: String,
+    pub method: &'static str,
+    pub arguments: Value,
+    pub max_retries: u32,
+}
+
+impl Call {
+    /// The SDK does not try again by itself.
+    pub fn new(sdk: Sdk, key: &str, method: &'static str, arguments: Value) -> Self {
+        Self { sdk, key: key.to_owned(), method, arguments, max_retries: 0 }
+    }
+
+    /// A chat, with these arguments as well.
+    pub fn chat(sdk: Sdk, key: &str, more: Value) -> Self {
+        let message = json!({ "role": "user", "content": "tell me something" });
+        let arguments = json!({ "model": GPT_4O, "messages": [message] });
+        Self::new(sdk, key, "chat.completions.create", with(arguments, more))
+    }
+
+    fn line(&self, url: &str) -> String {
+        let Self { sdk, key, method, arguments, max_retries } = self;
+        let call = json!({
+            "url": url, "sdk": sdk.class, "key": key, "method": method, "arguments": arguments,
+            "max_retries": max_retries,
+        });
+        format!("{call}\n")
+    }
+}
+
+/// What becomes of these calls, made one after the other: `answer` and `retries`, or `exception` and what it says.
+pub async fn outcomes(gateway: &Gateway, calls: &[Call]) -> Vec<Value> {
+    let mut drivers = BTreeMap::new();
+    let mut outcomes = Vec::new();
+    for call in calls {
+        let driver = match drivers.entry(call.sdk.language) {
+            Entry::Occupied(started) => started.into_mut(),
+            Entry::Vacant(slot) => slot.insert(Driver::start(call.sdk.language).await),
+        };
+        outcomes.push(driver.outcome(&call.line(gateway.url())).await);
+    }
+    outcomes
+}
+
+/// A driver that runs.
+struct Driver {
+    process: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Driver {
+    async fn start(language: Language) -> Self {
+        let command = tokio::task::spawn_blocking(move || command(language)).await.unwrap().unwrap();
+        let mut process = Command::from(command)
+            .env("NO_PROXY", "*")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let input = process.stdin.take().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, input, output }
+    }
+
+    async fn outcome(&mut self, line: &str) -> Value {
+        self.input.write_all(line.as_bytes()).await.unwrap();
+        match self.output.next_line().await.unwrap() {
+            Some(outcome) => serde_json::from_str(&outcome).unwrap(),
+            None => {
+                let mut said = String::new();
+                self.process.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
+                panic!("the driver has ended: {said}");
+            }
+        }
+    }
+}
+
+/// How a language's driver is run. The first time, this installs what it needs.
+fn command(language: Language) -> Result<std::process::Command> {
+    let script = |path: &str| tools::workspace().join("tests").join(path);
+    Ok(match language {
+        Language::Python => {
+            let mut command = std::process::Command::new(tools::python()?);
+            command.arg(script("python/sdk.py"));
+            command
+        }
+        Language::Node => {
+            let mut command = std::process::Command::new(tools::node()?);
+            command.arg(script("node/sdk.mjs")).env("NODE_PATH", tools::node_packages()?);
+            command
+        }
+    })
+}
