@@ -13,6 +13,7 @@ mod limits;
 mod metering;
 mod policy;
 mod requests;
+mod retries;
 mod sdk;
 mod secrecy;
 mod soak;
