@@ -9,8 +9,8 @@ use super::reply::{self, Body};
 /// Where they are; no API of OpenAI's is here.
 pub(super) const PREFIX: &str = "/_mock/";
 
-const PATHS: &str = "GET or PUT /_mock/settings, GET /_mock/received, GET /_mock/billed, GET /_mock/health, \
-                     POST /_mock/reset, POST /_mock/release";
+const PATHS: &str = "GET or PUT /_mock/settings, GET /_mock/received, GET /_mock/billed, GET /_mock/load, \
+                     GET /_mock/health, POST /_mock/reset, POST /_mock/release";
 
 /// `path` is what follows the prefix.
 pub(super) fn answer(shared: &Shared, method: &str, path: &str, body: &[u8]) -> Response<Body> {
@@ -26,6 +26,7 @@ pub(super) fn answer(shared: &Shared, method: &str, path: &str, body: &[u8]) -> 
         }
         ("GET", "received") => reply::json(200, &shared.received()),
         ("GET", "billed") => reply::json(200, &shared.billed()),
+        ("GET", "load") => reply::json(200, &shared.load()),
         ("GET", "health") => reply::json(200, &json!({"name": shared.name, "status": "ok"})),
         ("POST", "reset") => {
             shared.forget();

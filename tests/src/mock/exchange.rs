@@ -9,7 +9,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::answer::{Answer, Produced};
-use super::limiter::{Exceeded, Limiter, Limits, Remaining};
+use super::limiter::{Admission, Exceeded, Limiter, Limits};
+use super::load::Load;
 use super::record::{Arrival, Billed, Outcome, Received, Records};
 use super::settings::{Effect, Settings};
 
@@ -53,14 +54,24 @@ impl Shared {
         let mut settings = Settings::clone(&slot);
         change(&mut settings)?;
         if Limits::of(&settings) != Limits::of(&slot) {
-            *lock(&self.limiter) = Limiter::default();
+            lock(&self.limiter).reset();
         }
         *slot = Arc::new(settings);
         Ok(())
     }
 
-    pub(super) fn admit(&self, settings: &Settings, cost: u64) -> Result<Remaining, Exceeded> {
+    pub(super) fn admit(&self, settings: &Settings, cost: u64) -> Result<Admission, Exceeded> {
         lock(&self.limiter).admit(Limits::of(settings), cost, Instant::now())
+    }
+
+    /// A 429 goes out.
+    pub(super) fn refused(&self) {
+        lock(&self.limiter).refused();
+    }
+
+    pub(super) fn load(&self) -> Load {
+        let limits = Limits::of(&self.settings());
+        lock(&self.limiter).load(limits, Instant::now())
     }
 
     pub(super) fn release(&self) {
@@ -77,6 +88,7 @@ impl Shared {
 
     pub(super) fn forget(&self) {
         lock(&self.records).forget();
+        lock(&self.limiter).forget();
         self.counts.send_modify(|counts| *counts = Counts::default());
     }
 
@@ -113,6 +125,8 @@ pub(super) struct Exchange {
     shared: Arc<Shared>,
     pub(super) settings: Arc<Settings>,
     pub(super) serial: u64,
+    /// What the limiter takes it to cost, if it was admitted.
+    pub(super) admission: Option<Admission>,
     /// The releases there had been when it arrived, and those it has used up since.
     releases_seen: u64,
     status: Option<u16>,
@@ -140,6 +154,7 @@ impl Exchange {
             shared: Arc::clone(shared),
             settings,
             serial,
+            admission: None,
             releases_seen,
             status: None,
             bill: None,
@@ -202,6 +217,13 @@ impl Exchange {
             return;
         }
         self.ended = true;
+        if self.settings.provisioned
+            && let Some(admission) = self.admission
+        {
+            // Who went away before anything was done for him has used nothing.
+            let used = self.bill.as_ref().map_or(0, |bill| bill.usage.total() - bill.usage.cached);
+            lock(&self.shared.limiter).settle(admission, used);
+        }
         let sent = std::mem::take(&mut self.sent).concat();
         let mut records = lock(&self.shared.records);
         records.end(self.serial, self.status, sent.into());

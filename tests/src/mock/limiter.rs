@@ -1,18 +1,19 @@
-//! Tokens and requests per minute, as Microsoft's simulator of Azure counts them: a sliding window of sixty seconds,
-//! and a request's cost taken when it comes rather than when it is known.
+//! Tokens and requests per minute, as Microsoft's simulator of Azure counts them: a sliding window, of sixty seconds if
+//! nothing else is said, and a request's cost taken when it comes rather than when it is known. Provisioned throughput
+//! is counted in the same window, but there the cost is corrected when it is known.
 //!
 //! There is one window for the whole mock: a mock stands for one deployment. It reads no clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::load::{Load, Tally};
 use super::refusal::Refusal;
-use super::settings::Settings;
+use super::settings::{MINUTE_MS, Settings};
 
 /// What a request costs that doesn't say how much it may produce.
 pub const TOKENS_UNSAID: u64 = 16;
 
-const WINDOW: Duration = Duration::from_secs(60);
 /// What is said to be left where there is no limit.
 const TOKENS_UNLIMITED: u64 = 1_000_000;
 const REQUESTS_UNLIMITED: u64 = 10_000;
@@ -23,18 +24,33 @@ pub fn cost(prompt: u64, cap: Option<u64>) -> u64 {
     prompt.saturating_add(cap.unwrap_or(TOKENS_UNSAID))
 }
 
-/// The two limits.
+/// The two limits, of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
-    pub(super) tokens: Option<u32>,
-    pub(super) requests: Option<u32>,
+    pub(super) tokens: Option<u64>,
+    pub(super) requests: Option<u64>,
+    pub(super) window: Duration,
+    pub(super) provisioned: bool,
 }
 
-/// What is left of them, for the `x-ratelimit-remaining-...` headers.
+/// A request that may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Remaining {
-    pub(super) tokens: u64,
-    pub(super) requests: u64,
+pub(super) struct Admission {
+    /// The how-manieth it was.
+    serial: u64,
+    cost: u64,
+    at: Instant,
+    /// What its answer says is left.
+    pub(super) left: Left,
+}
+
+/// What an answer says of the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// So much is, for the `x-ratelimit-remaining-...` headers.
+    Remaining { tokens: u64, requests: u64 },
+    /// So many thousandths of provisioned throughput are not.
+    Utilization { permille: u64 },
 }
 
 /// Not now.
@@ -42,7 +58,7 @@ pub(super) struct Remaining {
 pub(super) struct Exceeded {
     pub(super) scarce: Scarce,
     pub(super) wait: Duration,
-    pub(super) remaining: Remaining,
+    pub(super) left: Left,
 }
 
 /// What there was too little of.
@@ -52,12 +68,15 @@ pub(super) enum Scarce {
     Requests,
 }
 
-/// The requests of the last minute.
+/// The requests in the window.
 #[derive(Debug, Default)]
 pub(super) struct Limiter {
+    /// Their serials are consecutive, and end before `serial_next`.
     admitted: VecDeque<Admitted>,
+    serial_next: u64,
     tokens: u64,
     throttled_until: Option<Instant>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -68,35 +87,82 @@ struct Admitted {
 
 impl Limits {
     pub(super) fn of(settings: &Settings) -> Self {
-        Self { tokens: settings.tpm, requests: settings.rpm }
+        let of_window = |per_minute: u32| {
+            let limit = u128::from(per_minute) * u128::from(settings.window_ms.get());
+            u64::try_from(limit / u128::from(MINUTE_MS.get())).unwrap_or(u64::MAX)
+        };
+        Self {
+            tokens: settings.tpm.map(of_window),
+            requests: settings.rpm.map(of_window),
+            window: Duration::from_millis(settings.window_ms.get()),
+            provisioned: settings.provisioned,
+        }
     }
 }
 
 impl Limiter {
     /// Admits a request, and remembers it if it matters to anybody.
-    pub(super) fn admit(&mut self, limits: Limits, cost: u64, now: Instant) -> Result<Remaining, Exceeded> {
-        if limits.tokens.is_none() && limits.requests.is_none() {
-            return Ok(self.remaining(limits));
-        }
+    pub(super) fn admit(&mut self, limits: Limits, cost: u64, now: Instant) -> Result<Admission, Exceeded> {
         while let Some(oldest) = self.admitted.front()
-            && now.saturating_duration_since(oldest.at) >= WINDOW
+            && now.saturating_duration_since(oldest.at) >= limits.window
         {
-            self.tokens -= oldest.cost;
+            self.tokens = self.tokens.saturating_sub(oldest.cost);
             self.admitted.pop_front();
         }
-        let tokens = limits.tokens.and_then(|limit| self.token_wait(limit.into(), cost, now));
-        let requests = limits.requests.and_then(|limit| self.request_wait(limit, now));
+        let tokens = limits.tokens.and_then(|limit| self.token_wait(limit, cost, limits.window, now));
+        let requests = limits.requests.and_then(|limit| self.request_wait(limit, limits.window, now));
         // For either, the oldest request must leave, and for tokens maybe more: theirs is never the shorter wait.
         let (scarce, wait) = match (tokens, requests) {
-            (None, None) => {
-                self.tokens = self.tokens.saturating_add(cost);
-                self.admitted.push_back(Admitted { at: now, cost });
-                return Ok(self.remaining(limits));
-            }
+            (None, None) => return Ok(self.enter(limits, cost, now)),
             (Some(wait), _) => (Scarce::Tokens, wait),
             (None, Some(wait)) => (Scarce::Requests, wait),
         };
-        Err(Exceeded { scarce, wait, remaining: self.remaining(limits) })
+        Err(Exceeded { scarce, wait, left: self.left(limits) })
+    }
+
+    fn enter(&mut self, limits: Limits, cost: u64, now: Instant) -> Admission {
+        let serial = self.serial_next;
+        self.serial_next += 1;
+        if limits.tokens.is_some() || limits.requests.is_some() {
+            self.tokens = self.tokens.saturating_add(cost);
+            self.admitted.push_back(Admitted { at: now, cost });
+        }
+        self.tally.admitted(cost, limits.window, now);
+        Admission { serial, cost, at: now, left: self.left(limits) }
+    }
+
+    /// What was admitted has cost so much in truth.
+    pub(super) fn settle(&mut self, admission: Admission, used: u64) {
+        let Admission { serial, cost, at, .. } = admission;
+        // If it has left the window, or that is another one by now, nothing is to be corrected there.
+        let oldest = self.serial_next - self.admitted.len() as u64;
+        let position = serial.checked_sub(oldest).and_then(|position| usize::try_from(position).ok());
+        if let Some(admitted) = position.and_then(|position| self.admitted.get_mut(position)) {
+            admitted.cost = used;
+            self.tokens = self.tokens.saturating_sub(cost).saturating_add(used);
+        }
+        self.tally.settled(serial, cost, used, at);
+    }
+
+    /// A 429 goes out, for whatever reason.
+    pub(super) fn refused(&mut self) {
+        self.tally.refused();
+    }
+
+    /// What there was to do since the last [`Limiter::forget`].
+    pub(super) fn load(&self, limits: Limits, now: Instant) -> Load {
+        self.tally.load(limits.tokens, limits.window, now)
+    }
+
+    /// Counts from 0. The window stays as it is.
+    pub(super) fn forget(&mut self) {
+        self.tally = Tally::since(self.serial_next);
+    }
+
+    /// Opens a new window.
+    pub(super) fn reset(&mut self) {
+        let serial_next = self.serial_next;
+        *self = Self { serial_next, tally: Tally::since(serial_next), ..Self::default() };
     }
 
     /// Refuse everybody until then.
@@ -114,38 +180,44 @@ impl Limiter {
         Some(left)
     }
 
-    fn remaining(&self, limits: Limits) -> Remaining {
-        let left = |limit: Option<u32>, unlimited: u64, used: u64| {
-            limit.map_or(unlimited, |limit| u64::from(limit).saturating_sub(used))
+    fn left(&self, limits: Limits) -> Left {
+        if limits.provisioned {
+            let capacity = limits.tokens.unwrap_or(TOKENS_UNLIMITED).max(1);
+            return Left::Utilization { permille: self.tokens.saturating_mul(1000) / capacity };
+        }
+        let left = |limit: Option<u64>, unlimited: u64, used: u64| {
+            limit.map_or(unlimited, |limit| limit.saturating_sub(used))
         };
-        Remaining {
+        Left::Remaining {
             tokens: left(limits.tokens, TOKENS_UNLIMITED, self.tokens),
             requests: left(limits.requests, REQUESTS_UNLIMITED, self.admitted.len() as u64),
         }
     }
 
     /// How long until enough tokens have left the window. One that never fits is told to wait for all of it.
-    fn token_wait(&self, limit: u64, cost: u64, now: Instant) -> Option<Duration> {
+    fn token_wait(&self, limit: u64, cost: u64, window: Duration, now: Instant) -> Option<Duration> {
         let mut used = self.tokens;
         if used.saturating_add(cost) <= limit {
             return None;
         }
         let until = self.admitted.iter().find(|admitted| {
-            used -= admitted.cost;
+            used = used.saturating_sub(admitted.cost);
             used.saturating_add(cost) <= limit
         });
-        Some(until.map_or(WINDOW, |admitted| left(admitted, now)))
+        Some(until.map_or(window, |admitted| admitted.stays(window, now)))
     }
 
-    fn request_wait(&self, limit: u32, now: Instant) -> Option<Duration> {
-        let full = self.admitted.len() as u64 >= u64::from(limit);
-        full.then(|| self.admitted.front().map_or(WINDOW, |oldest| left(oldest, now)))
+    fn request_wait(&self, limit: u64, window: Duration, now: Instant) -> Option<Duration> {
+        let full = self.admitted.len() as u64 >= limit;
+        full.then(|| self.admitted.front().map_or(window, |oldest| oldest.stays(window, now)))
     }
 }
 
-/// How long an admitted request stays in the window.
-fn left(admitted: &Admitted, now: Instant) -> Duration {
-    (admitted.at + WINDOW).saturating_duration_since(now)
+impl Admitted {
+    /// How much longer it is in the window.
+    fn stays(&self, window: Duration, now: Instant) -> Duration {
+        window.saturating_sub(now.saturating_duration_since(self.at))
+    }
 }
 
 impl Exceeded {
@@ -168,7 +240,7 @@ impl Exceeded {
             ("retry-after-ms".to_owned(), wait_ms.to_string()),
             (reset.to_owned(), wait_s.to_string()),
         ];
-        refusal.headers.extend(self.remaining.headers());
+        refusal.headers.extend(self.left.headers());
         refusal
     }
 
@@ -177,17 +249,23 @@ impl Exceeded {
         Self {
             scarce: Scarce::Tokens,
             wait,
-            remaining: Remaining { tokens: 0, requests: REQUESTS_UNLIMITED },
+            left: Left::Remaining { tokens: 0, requests: REQUESTS_UNLIMITED },
         }
     }
 }
 
-impl Remaining {
-    pub(super) fn headers(self) -> [(String, String); 2] {
-        [
-            ("x-ratelimit-remaining-tokens".to_owned(), self.tokens.to_string()),
-            ("x-ratelimit-remaining-requests".to_owned(), self.requests.to_string()),
-        ]
+impl Left {
+    pub(super) fn headers(self) -> Vec<(String, String)> {
+        match self {
+            Self::Remaining { tokens, requests } => vec![
+                ("x-ratelimit-remaining-tokens".to_owned(), tokens.to_string()),
+                ("x-ratelimit-remaining-requests".to_owned(), requests.to_string()),
+            ],
+            Self::Utilization { permille } => {
+                let percent = format!("{}.{}%", permille / 10, permille % 10);
+                vec![("azure-openai-deployment-utilization".to_owned(), percent)]
+            }
+        }
     }
 }
 
@@ -195,26 +273,28 @@ impl Remaining {
 mod tests {
     use super::*;
 
-    const NO_LIMITS: Limits = Limits { tokens: None, requests: None };
+    const NO_LIMITS: Limits =
+        Limits { tokens: None, requests: None, window: Duration::from_secs(60), provisioned: false };
 
     /// Costs and their seconds, and what becomes of the last.
     #[track_caller]
-    fn check(limits: Limits, requests: &[(u64, u64)], expected: Result<Remaining, Exceeded>) {
+    fn check(limits: Limits, requests: &[(u64, u64)], expected: Result<Left, Exceeded>) {
         let start = Instant::now();
         let mut limiter = Limiter::default();
         let results: Vec<_> = requests
             .iter()
             .map(|(cost, second)| limiter.admit(limits, *cost, start + Duration::from_secs(*second)))
+            .map(|admitted| admitted.map(|admission| admission.left))
             .collect();
         assert_eq!(results.last(), Some(&expected));
     }
 
-    fn left(tokens: u64, requests: u64) -> Remaining {
-        Remaining { tokens, requests }
+    fn left(tokens: u64, requests: u64) -> Left {
+        Left::Remaining { tokens, requests }
     }
 
-    fn exceeded(scarce: Scarce, seconds: u64, remaining: Remaining) -> Result<Remaining, Exceeded> {
-        Err(Exceeded { scarce, wait: Duration::from_secs(seconds), remaining })
+    fn exceeded(scarce: Scarce, seconds: u64, left: Left) -> Result<Left, Exceeded> {
+        Err(Exceeded { scarce, wait: Duration::from_secs(seconds), left })
     }
 
     #[test]
@@ -252,7 +332,7 @@ mod tests {
 
     #[test]
     fn of_two_waits_the_longer_is_named() {
-        let both = Limits { tokens: Some(100), requests: Some(2) };
+        let both = Limits { tokens: Some(100), requests: Some(2), ..NO_LIMITS };
         check(both, &[(10, 0), (80, 30), (10, 40)], exceeded(Scarce::Requests, 20, left(10, 0)));
         check(both, &[(10, 0), (80, 30), (30, 40)], exceeded(Scarce::Tokens, 50, left(10, 0)));
         check(both, &[(90, 0), (5, 30), (30, 40)], exceeded(Scarce::Tokens, 20, left(5, 0)));
@@ -260,7 +340,7 @@ mod tests {
 
     #[test]
     fn who_waits_as_told_is_admitted() {
-        let (start, limits) = (Instant::now(), Limits { tokens: Some(100), requests: Some(3) });
+        let (start, limits) = (Instant::now(), Limits { tokens: Some(100), requests: Some(3), ..NO_LIMITS });
         for first in [1, 33, 70, 100] {
             for wanted in [1, 50, 100] {
                 let mut limiter = Limiter::default();
@@ -280,6 +360,73 @@ mod tests {
     }
 
     #[test]
+    fn a_shorter_window_holds_as_much_less() {
+        #[track_caller]
+        fn check(tpm: u32, window_ms: u64, expected: u64) {
+            let window_ms = window_ms.try_into().expect("not zero");
+            let limits =
+                Limits::of(&Settings { tpm: Some(tpm), rpm: Some(tpm), window_ms, ..Settings::default() });
+            assert_eq!((limits.tokens, limits.requests), (Some(expected), Some(expected)));
+            assert_eq!(limits.window, Duration::from_millis(window_ms.get()));
+        }
+        check(600, 60_000, 600);
+        check(600, 2000, 20);
+        check(600, 99, 0);
+        check(u32::MAX, u64::MAX, u64::MAX);
+
+        let short = Limits { tokens: Some(100), window: Duration::from_secs(2), ..NO_LIMITS };
+        self::check(short, &[(60, 0), (41, 1)], exceeded(Scarce::Tokens, 1, left(40, REQUESTS_UNLIMITED)));
+        self::check(short, &[(60, 0), (40, 1), (60, 2)], Ok(left(0, REQUESTS_UNLIMITED)));
+        self::check(short, &[(101, 0)], exceeded(Scarce::Tokens, 2, left(100, REQUESTS_UNLIMITED)));
+    }
+
+    #[test]
+    fn provisioned_throughput_is_corrected_when_the_use_is_known() {
+        let limits = Limits { tokens: Some(1000), provisioned: true, ..NO_LIMITS };
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut limiter = Limiter::default();
+        let utilization = |permille| Left::Utilization { permille };
+        let first = limiter.admit(limits, 600, start).expect("room");
+        let second = limiter.admit(limits, 293, after(10)).expect("room");
+        assert_eq!((first.left, second.left), (utilization(600), utilization(893)));
+        let refused = limiter.admit(limits, 200, after(11)).expect_err("no room");
+        assert_eq!((refused.wait, refused.left), (Duration::from_secs(49), utilization(893)));
+        // 500 come back, and the next fits.
+        limiter.settle(first, 100);
+        let third = limiter.admit(limits, 200, after(11)).expect("room");
+        assert_eq!(third.left, utilization(593));
+        // More than was thought is possible as well.
+        limiter.settle(second, 900);
+        assert_eq!(limiter.admit(limits, 1, after(12)).expect_err("no room").left, utilization(1200));
+        // The first has left, and only with its use; what comes of it later changes nothing.
+        let fourth = limiter.admit(limits, 0, after(70)).expect("room");
+        assert_eq!(fourth.left, utilization(200));
+        limiter.settle(first, 600);
+        limiter.settle(second, 600);
+        assert_eq!(limiter.admit(limits, 0, after(70)).expect("room").left, utilization(200));
+        assert_eq!(
+            utilization(893).headers(),
+            [("azure-openai-deployment-utilization".to_owned(), "89.3%".to_owned())]
+        );
+    }
+
+    #[test]
+    fn what_was_admitted_to_another_window_is_not_corrected_in_this_one() {
+        let limits = Limits { tokens: Some(1000), provisioned: true, ..NO_LIMITS };
+        let (start, mut limiter) = (Instant::now(), Limiter::default());
+        let old = limiter.admit(limits, 100, start).expect("room");
+        limiter.reset();
+        assert_eq!(
+            limiter.admit(limits, 300, start).expect("room").left,
+            Left::Utilization { permille: 300 }
+        );
+        limiter.settle(old, 1);
+        assert_eq!(limiter.admit(limits, 0, start).expect("room").left, Left::Utilization { permille: 300 });
+        assert_eq!(limiter.load(limits, start).tokens, 300);
+    }
+
+    #[test]
     fn a_throttle_ends_by_itself() {
         let (start, mut limiter) = (Instant::now(), Limiter::default());
         let after = |ms| start + Duration::from_millis(ms);
@@ -292,11 +439,8 @@ mod tests {
 
     #[test]
     fn waits_are_rounded_up() {
-        let exceeded = Exceeded {
-            scarce: Scarce::Tokens,
-            wait: Duration::from_nanos(1_000_000_001),
-            remaining: left(0, 1),
-        };
+        let exceeded =
+            Exceeded { scarce: Scarce::Tokens, wait: Duration::from_nanos(1_000_000_001), left: left(0, 1) };
         let refusal = exceeded.refusal();
         let header =
             |name: &str| refusal.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());

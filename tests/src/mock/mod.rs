@@ -42,6 +42,7 @@ mod filters;
 mod flow;
 mod gzip;
 pub mod limiter;
+mod load;
 mod models;
 mod record;
 mod refusal;
@@ -54,6 +55,7 @@ mod usage;
 
 pub use answer::{Answer, Content, Event, Produced, answer, stream_events};
 pub use endpoint::Operation;
+pub use load::Load;
 pub use record::{Billed, Outcome, RECORDED_BYTES_MAX, RECORDS_MAX, Received};
 pub use refusal::Refusal;
 pub use settings::{Effect, Fault, Gzip, Settings};
@@ -133,6 +135,12 @@ impl Mock {
     #[must_use]
     pub fn billed(&self) -> Vec<Billed> {
         self.shared.billed()
+    }
+
+    /// What was admitted and refused since the start, the last [`Mock::forget`] or the last change of the limits.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.shared.load()
     }
 
     /// Forgets all records, and counts from 0. A request under way is still billed when it ends.

@@ -16,7 +16,7 @@ use super::endpoint::Dialect;
 use super::exchange::Exchange;
 use super::flow::{self, Aborted, Way};
 use super::gzip;
-use super::limiter::Remaining;
+use super::limiter::Admission;
 use super::record::Outcome;
 use super::refusal::Refusal;
 
@@ -27,7 +27,7 @@ pub(super) struct Grant {
     pub(super) answer: Answer,
     pub(super) dialect: Dialect,
     /// None for what no limit counts.
-    pub(super) remaining: Option<Remaining>,
+    pub(super) admission: Option<Admission>,
     pub(super) reset_after: Option<usize>,
 }
 
@@ -46,9 +46,9 @@ enum End {
 }
 
 pub(super) fn grant(mut exchange: Exchange, grant: Grant, coding: Coding) -> Response<Body> {
-    let Grant { answer, dialect, remaining, reset_after } = grant;
+    let Grant { answer, dialect, admission, reset_after } = grant;
     let mut headers = headers(&exchange);
-    for (name, value) in remaining.map(Remaining::headers).into_iter().flatten() {
+    for (name, value) in admission.map(|admission| admission.left.headers()).into_iter().flatten() {
         put(&mut headers, &name, &value);
     }
     exchange.answering(200, Some(&answer));

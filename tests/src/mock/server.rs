@@ -97,6 +97,11 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let (mut exchange, fault) = Exchange::arrive(&shared, arrival);
     let settings = Arc::clone(&exchange.settings);
     let verdict = asked.verdict(&shared, &settings, fault);
+    match &verdict {
+        Verdict::Grant(grant) => exchange.admission = grant.admission,
+        Verdict::Refuse(Refusal { status: 429, .. }) => shared.refused(),
+        Verdict::Refuse(_) | Verdict::Close | Verdict::Hang => {}
+    }
     let coding = match settings.gzip {
         Gzip::Always => Coding::Gzip,
         Gzip::Accepted if accepted => Coding::Gzip,
@@ -162,11 +167,15 @@ impl Asked {
             return Err(wrong_key(dialect));
         }
         let answer = answer::answer(&self.method, &self.path, &self.body, settings)?;
-        let remaining = match answer.operation {
-            Operation::Models => None,
-            _ => Some(shared.admit(settings, answer.cost).map_err(Exceeded::refusal)?),
+        let cost = match settings.provisioned {
+            true => answer.cost - answer.usage.cached,
+            false => answer.cost,
         };
-        Ok(Grant { answer, dialect, remaining, reset_after })
+        let admission = match answer.operation {
+            Operation::Models => None,
+            _ => Some(shared.admit(settings, cost).map_err(Exceeded::refusal)?),
+        };
+        Ok(Grant { answer, dialect, admission, reset_after })
     }
 }
 

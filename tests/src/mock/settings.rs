@@ -3,12 +3,15 @@
 //! In JSON every field may be left out. A request is treated by the settings that stood when it arrived.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// What limits are counted in.
+pub(super) const MINUTE_MS: NonZeroU64 = NonZeroU64::new(60_000).unwrap();
 
 /// How the mock behaves. The default answers at once, without limits, and records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,8 +29,13 @@ pub struct Settings {
     pub cached_tokens: u32,
     /// Tokens per minute, over a sliding window, for the whole mock; see [`super::limiter`].
     pub tpm: Option<u32>,
-    /// Requests per minute, likewise. A change of either limit opens a new window.
+    /// Requests per minute, likewise.
     pub rpm: Option<u32>,
+    /// How long the window of both is; a shorter one holds as much less. A change of it or of a limit opens a new one.
+    pub window_ms: NonZeroU64,
+    /// Be a deployment with provisioned throughput: a request's cost is corrected when its answer ends, and answers tell
+    /// the deployment's utilization, not what is left.
+    pub provisioned: bool,
     /// The only key accepted, as `api-key` or as a Bearer token. None: nobody is asked.
     pub require_key: Option<String>,
     /// The only models (or deployments) there are. None: any name will do.
@@ -57,6 +65,8 @@ impl Default for Settings {
             cached_tokens: 0,
             tpm: None,
             rpm: None,
+            window_ms: MINUTE_MS,
+            provisioned: false,
             require_key: None,
             models: None,
             gzip: Gzip::Never,
@@ -158,7 +168,7 @@ pub enum Effect {
         after_events: usize,
     },
     /// From this request on, and for so long, everybody gets Azure's 429 that says how much longer to wait. Nothing
-    /// ends it earlier but a change of `tpm` or `rpm`.
+    /// ends it earlier but a change of the limits.
     Throttle {
         /// How long.
         for_ms: u64,

@@ -13,7 +13,7 @@ async fn put_settings(mock: &Mock, body: &str) -> Got {
 fn defaults() -> Value {
     json!({
         "latency_ms": 0, "chunk_delay_ms": 0, "completion_tokens": 24, "reasoning_tokens": 0, "cached_tokens": 0,
-        "tpm": null, "rpm": null, "require_key": null, "models": null, "gzip": "never", "cut_bytes": null,
+        "tpm": null, "rpm": null, "window_ms": 60000, "provisioned": false, "require_key": null, "models": null, "gzip": "never", "cut_bytes": null,
         "hold": false, "hold_after_events": null, "record": true, "faults": [],
     })
 }
@@ -49,13 +49,14 @@ async fn settings_are_shown_and_changed_field_by_field() {
 async fn bad_settings_change_nothing_and_are_told_why() {
     let mock = start(Settings::default()).await;
     let fields = "`latency_ms`, `chunk_delay_ms`, `completion_tokens`, `reasoning_tokens`, `cached_tokens`, `tpm`, `rpm`, \
-                  `require_key`, `models`, `gzip`, `cut_bytes`, `hold`, `hold_after_events`, `record`, `faults`";
+                  `window_ms`, `provisioned`, `require_key`, `models`, `gzip`, `cut_bytes`, `hold`, `hold_after_events`, `record`, `faults`";
     let table = [
         ("", "not a JSON object: EOF while parsing a value at line 1 column 0".to_owned()),
         ("[]", "not a JSON object: invalid type: sequence, expected a map at line 1 column 0".to_owned()),
         (r#"{"rpm": 1, "latency": 5}"#, format!("unknown field `latency`, expected one of {fields}")),
         (r#"{"rpm": 1, "tpm": -1}"#, "invalid value: integer `-1`, expected u32".to_owned()),
         (r#"{"cut_bytes": 0}"#, "invalid value: integer `0`, expected a nonzero usize".to_owned()),
+        (r#"{"window_ms": 0}"#, "invalid value: integer `0`, expected a nonzero u64".to_owned()),
         (
             r#"{"rpm": 1, "faults": [{"effect": {"answer": {"status": 199}}}]}"#,
             "faults: status 199: expected 200 to 599".to_owned(),
@@ -159,6 +160,6 @@ async fn it_is_well_and_says_what_there_is() {
     assert_eq!((got.status, got.json()), (200, json!({"name": "eu", "status": "ok"})));
     let got = request(&mock, Method::POST, "/_mock/settings", &[], b"").await;
     let message = "no POST /_mock/settings: there is GET or PUT /_mock/settings, GET /_mock/received, GET /_mock/billed, \
-                   GET /_mock/health, POST /_mock/reset, POST /_mock/release";
+                   GET /_mock/load, GET /_mock/health, POST /_mock/reset, POST /_mock/release";
     assert_eq!((got.status, got.json()), (404, json!({"error": {"code": "not_found", "message": message}})));
 }
