@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod metering;
 mod policy;
+mod priority;
 mod requests;
 mod retries;
 mod sdk;
