@@ -228,6 +228,7 @@ fn every_link_and_every_named_test_is_there() {
         "README.md",
         "ARCHITECTURE.md",
         "docs/estimates.md",
+        "docs/sdks.md",
         "examples/ptu-first/README.md",
         "examples/azure-tls/README.md",
         "examples/otel-logs/README.md",
