@@ -13,6 +13,7 @@ mod limits;
 mod metering;
 mod policy;
 mod priority;
+mod queue;
 mod requests;
 mod retries;
 mod sdk;

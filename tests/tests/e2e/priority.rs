@@ -23,7 +23,9 @@ const CAPACITY: u32 = 120;
 /// offers in all is one request.
 const HIGH: Offer = Offer { client: "high", per_second: 100 };
 const LOW: Offer = Offer { client: "low", per_second: 140 };
-/// How long they do. It is a window more than is measured, because the first begins with the first admission.
+/// The backend's window.
+const WINDOW_S: u32 = 2;
+/// How long they offer. It is more than is measured, because the first window begins with the first admission.
 const SECONDS: u32 = 11;
 /// The tokens of each answer: as many as its request allows.
 const COMPLETION_TOKENS: u32 = 40;
@@ -103,11 +105,11 @@ fn config() -> Value {
     })
 }
 
-/// A backend with that capacity, in windows of a second.
+/// A backend with that capacity, in short windows.
 fn backend() -> Settings {
     Settings {
         tpm: Some(tokens_per_minute()),
-        window_ms: NonZeroU64::new(1000).unwrap(),
+        window_ms: NonZeroU64::new(u64::from(WINDOW_S) * 1000).unwrap(),
         completion_tokens: COMPLETION_TOKENS,
         // So that there is something under way.
         latency_ms: 20,
@@ -146,6 +148,26 @@ async fn make(offer: Offer, http: reqwest::Client, url: String) -> (&'static str
     (offer.client, answers)
 }
 
+/// The backend's capacity is declared, and one client goes before the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_twice_the_capacity_the_important_are_all_served_and_the_others_get_the_rest() {
+    let mut config = config();
+    config["clients"][0]["priority"] = json!("high");
+    config["clients"][1]["priority"] = json!("low");
+    config["priorities"] = json!({ "low": { "headroom_min": 0.03, "wait_ms": 500 } });
+    config["backends"][0]["tokens_per_minute"] = json!(tokens_per_minute());
+    config["backends"][0]["window_s"] = json!(WINDOW_S);
+    let setup = Setup::new().config(config).mock("ptu", backend());
+    let gateway = Gateway::start(setup).await.unwrap();
+    let found = overload(&gateway, &[HIGH, LOW]).await;
+
+    let (high, low) = (&found.clients["high"], &found.clients["low"]);
+    assert!(high.share() >= 0.999, "{found:#?}");
+    assert!(found.load.used_median().unwrap() > 0.95, "{found:#?}");
+    // What is left is a fifth of the capacity, and less than that of what they ask.
+    assert!((0.05..0.3).contains(&low.share()), "{found:#?}");
+}
+
 /// Where nobody has a priority: what the same offers come to with one is to be seen beside this.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_twice_the_capacity_all_of_it_is_used_and_everybody_is_refused_alike() {
@@ -163,7 +185,7 @@ async fn at_twice_the_capacity_all_of_it_is_used_and_everybody_is_refused_alike(
         let mut refused = served.refused.keys();
         assert!(refused.all(|(status, code)| known.contains(&(*status, code))), "{found:#?}");
     }
-    assert_eq!(found.load.window_tokens_max, Some((CAPACITY * cost()).into()));
+    assert_eq!(found.load.window_tokens_max, Some((WINDOW_S * CAPACITY * cost()).into()));
     assert!(found.load.used().unwrap() <= 1.0, "{found:#?}");
     assert!(found.load.used_median().unwrap() > 0.95, "{found:#?}");
 

@@ -122,7 +122,9 @@ impl Queue {
             return Ok(turn);
         }
         let wait = promise(&ask, ahead, pause, store, now)?;
-        if self.waiting.len() >= self.waiting_max || wait > ask.precedence.wait_max {
+        // Where nothing is given back, room comes when it is promised and not before.
+        let is_sure = ask.places.iter().all(|place| place.gauge.is_none_or(|gauge| !gauge.is_provisioned));
+        if self.waiting.len() >= self.waiting_max || (is_sure && wait > ask.precedence.wait_max) {
             return Ok(Turn::Leaves { wait });
         }
         self.waiting.insert(place, Waiting { id, ask, deadline });

@@ -10,7 +10,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const PRECEDENCE: Precedence = Precedence { headroom_min: 0, wait_max: Duration::from_secs(5) };
 
 fn gauge(id: u64, tokens: u32) -> Gauge {
-    Gauge { id, tokens: NonZeroU32::new(tokens).unwrap(), window: MINUTE, is_provisioned: true }
+    Gauge { id, tokens: NonZeroU32::new(tokens).unwrap(), window: MINUTE, is_provisioned: false }
 }
 
 fn s(seconds: u64) -> Duration {
@@ -168,6 +168,12 @@ fn a_queue_is_bounded_in_length_and_in_time() {
     let _others = take_anyhow(&store, gauge(1, 100), 100, s(30)).unwrap();
     assert_eq!(round(&mut queue, &store, s(60)), (vec![], vec![]));
     assert_eq!(round(&mut queue, &store, s(61)), (vec![], vec![2]));
+    // Where something may be given back any time, it waits all the same.
+    let provisioned = Gauge { is_provisioned: true, ..gauge(1, 100) };
+    let places = vec![Place { target: 1, gauge: Some(provisioned) }];
+    let hopeful = Ask { places, ..ask(Priority::Low, 60) };
+    assert_eq!(queue.enter(5, hopeful, &no_pause, &store, s(61)).unwrap(), Turn::Waits);
+    queue.leave(5);
     // Whoever leaves by itself is not called any more.
     assert_eq!(enter(&mut queue, 4, 61, s(61)), Turn::Waits);
     queue.leave(4);

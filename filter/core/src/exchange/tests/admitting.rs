@@ -178,6 +178,7 @@ fn whoever_leaves_the_queue_or_is_refused_costs_nothing() {
             config["models"][0]["backends"] = json!([{ "backend": "a", "deployment": "d" }]);
             config["backends"][0]["tokens_per_minute"] = json!(COST * 6);
             config["backends"][0]["window_s"] = json!(10);
+            config["backends"][0]["provisioned"] = json!(false);
             config["priorities"] = json!({ "high": { "wait_ms": wait_ms } });
             config["clients"][0]["priority"] = json!("high");
             config["clients"][0]["limits"] = json!([{ "tokens": BUDGET, "per": "minute" }]);

@@ -1,0 +1,186 @@
+//! Who waits while a backend is full, and what becomes of those who do?
+//!
+//! One worker, so one queue. What it holds is known without a sleep: a request is written to the socket whole, and then
+//! another one is answered, which Envoy cannot read before.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tollgate_tests::harness::{Gateway, Setup};
+use tollgate_tests::mock::Settings;
+
+use crate::requests::{
+    BATCH, CHAT, EMBEDDING, EMBEDDINGS, WEB_SHOP, chat, check_record, details, nobody_is_limited,
+    record_where, with,
+};
+
+/// Only the provisioned backend serves the chat model. The big request leaves no room for the small one, of which one
+/// fits at a time beside what the big one has really used.
+fn setup() -> Setup {
+    Setup::new()
+        .workers(1)
+        .edit(nobody_is_limited)
+        .edit(|config| {
+            config["models"][0]["backends"] = json!([{ "backend": "ptu", "deployment": "gpt-4o-ptu" }]);
+            config["backends"][0]["tokens_per_minute"] = json!(560);
+            config["backends"][0]["provisioned"] = json!(true);
+            config["policies"] = json!([{ "name": "interactive" }, { "name": "frugal" }]);
+            config["clients"][0]["priority"] = json!("high");
+            config["clients"][1]["priority"] = json!("low");
+            config["priorities"] = json!({
+                "high": { "wait_ms": 60_000 }, "low": { "headroom_min": 0.05, "wait_ms": 60_000 },
+            });
+        })
+        .mock("ptu", Settings { hold: true, ..Settings::default() })
+}
+
+fn big() -> Value {
+    with(chat("big"), json!({ "max_tokens": 500 }))
+}
+
+fn small() -> Value {
+    with(chat("small"), json!({ "max_tokens": 300 }))
+}
+
+/// Writes a request, of which the answer is to be read from what is returned.
+async fn write(gateway: &Gateway, key: &str, body: &Value) -> TcpStream {
+    let address: SocketAddr = gateway.url().strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let body = body.to_string();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\napi-key: {key}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).await.unwrap();
+    stream
+}
+
+/// Whatever was written before has been decided on once this is answered.
+async fn be_sure_it_was_read(gateway: &Gateway) {
+    let body = json!({ "model": EMBEDDING, "input": "x" });
+    assert_eq!(gateway.post(EMBEDDINGS, BATCH, &body).await.unwrap().status, 200);
+}
+
+async fn read(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_more_important_goes_first_though_it_came_last() {
+    let gateway = Gateway::start(setup()).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    mock.wait_for_requests(1).await;
+    let low = write(&gateway, BATCH, &small()).await;
+    be_sure_it_was_read(&gateway).await;
+    let high = write(&gateway, WEB_SHOP, &with(small(), json!({ "user": "high" }))).await;
+    be_sure_it_was_read(&gateway).await;
+    assert_eq!(mock.received().len(), 1);
+
+    mock.release();
+    assert!(read(full).await.starts_with("HTTP/1.1 200"));
+    mock.wait_for_requests(2).await;
+    be_sure_it_was_read(&gateway).await;
+    // The low one still waits, for the high one is not done.
+    let received = mock.received();
+    assert_eq!((received.len(), received[1].json()["user"].as_str()), (2, Some("high")));
+    mock.update(|settings| settings.hold = false);
+    mock.release();
+    assert!(read(high).await.starts_with("HTTP/1.1 200"));
+    assert!(read(low).await.starts_with("HTTP/1.1 200"));
+
+    for (client, priority) in [("web-shop", "high"), ("batch", "low")] {
+        let waited = |line: &Value| {
+            line["client"] == client && line["backend"] == "ptu" && !details(line)["priority"].is_null()
+        };
+        let record = record_where(&gateway, waited).await;
+        check_record(&record, &json!({ "outcome": "served", "estimated": "false" }));
+        assert_eq!(details(&record)["priority"], priority);
+        let labels = [("priority", priority), ("result", "went")];
+        gateway.wait_for_metric("tollgate_queued_requests", &labels, 1.0).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_the_queue_costs_nothing_and_lets_the_next_one_go() {
+    let setup = setup()
+        .edit(|config| config["clients"][0]["limits"] = json!([{ "tokens": 100_000, "per": "minute" }]));
+    let gateway = Gateway::start(setup).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    mock.wait_for_requests(1).await;
+    let leaves = write(&gateway, WEB_SHOP, &small()).await;
+    be_sure_it_was_read(&gateway).await;
+    let stays = write(&gateway, WEB_SHOP, &with(small(), json!({ "user": "stays" }))).await;
+    be_sure_it_was_read(&gateway).await;
+    drop(leaves);
+    let record = record_where(&gateway, |line| line["outcome"] == "client_gone").await;
+    check_record(
+        &record,
+        &json!({ "client": "web-shop", "backend": null, "prompt_tokens": "0", "completion_tokens": "0", "estimated": "false" }),
+    );
+    assert_eq!(details(&record)["priority"], "high");
+    let labels = [("priority", "high"), ("result", "left")];
+    gateway.wait_for_metric("tollgate_queued_requests", &labels, 1.0).await.unwrap();
+
+    mock.update(|settings| settings.hold = false);
+    mock.release();
+    assert!(read(full).await.starts_with("HTTP/1.1 200"));
+    assert!(read(stays).await.starts_with("HTTP/1.1 200"));
+    let received = mock.received();
+    assert_eq!((received.len(), received[1].json()["user"].as_str()), (2, Some("stays")));
+}
+
+#[tokio::test]
+async fn whoever_has_waited_long_enough_is_refused_and_told_when_there_will_be_room() {
+    let setup = setup().edit(|config| {
+        config["priorities"]["low"]["wait_ms"] = json!(50);
+        config["priorities"]["waiting_max"] = json!(1);
+    });
+    let gateway = Gateway::start(setup).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    mock.wait_for_requests(1).await;
+    let answer = gateway.post(CHAT, BATCH, &small()).await.unwrap();
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (429, Some("capacity_exceeded")));
+    let wait_ms: u64 = answer.header("retry-after-ms").parse().unwrap();
+    assert!((1..=61_000).contains(&wait_ms), "{wait_ms}");
+    let labels = [("priority", "low"), ("result", "refused")];
+    gateway.wait_for_metric("tollgate_queued_requests", &labels, 1.0).await.unwrap();
+
+    // With one who waits the queue is full.
+    let waits = write(&gateway, WEB_SHOP, &small()).await;
+    be_sure_it_was_read(&gateway).await;
+    let answer = gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap();
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (429, Some("capacity_exceeded")));
+    assert_eq!(mock.received().len(), 1);
+    mock.update(|settings| settings.hold = false);
+    mock.release();
+    assert!(read(full).await.starts_with("HTTP/1.1 200"));
+    assert!(read(waits).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_request_goes_where_there_is_room_rather_than_wait() {
+    let setup = setup().edit(|config| {
+        config["models"][0]["backends"] = json!([
+            { "backend": "ptu", "deployment": "gpt-4o-ptu" },
+            { "backend": "payg-a", "deployment": "gpt-4o", "priority": 1 },
+        ]);
+    });
+    let gateway = Gateway::start(setup).await.unwrap();
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    gateway.mock("ptu").wait_for_requests(1).await;
+    let answer = gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let spilt = |line: &Value| line["backend"] == "payg-a" && line["model"] == "gpt-4o";
+    let record = record_where(&gateway, spilt).await;
+    assert_eq!(details(&record)["tries"], json!([{ "backend": "payg-a", "status": 200 }]));
+    gateway.mock("ptu").release();
+    assert!(read(full).await.starts_with("HTTP/1.1 200"));
+}
