@@ -55,13 +55,16 @@ impl HttpContext for Upstream {
             host::header(MapType::HttpResponseHeaders, name).and_then(|value| String::from_utf8(value).ok())
         };
         let status = header(":status").and_then(|status| status.parse().ok()).unwrap_or_default();
-        let lesson = flight.learn(target, status, header);
+        let lesson = flight.learn(target, status, header, host::now());
         known(flight.learn_room(target, status, header, &host::SharedData, host::now));
         host::count(lesson.series, 1);
         if let Some(pause) = lesson.cooldown {
             let backend = target.backend.name.clone();
             host::count(Series::Cooldowns { backend }, 1);
             known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
+        }
+        if lesson.ends_pause {
+            known(Cooldowns::end(&host::SharedData, target));
         }
         Action::Continue
     }

@@ -9,7 +9,7 @@ use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::gateway::Gateway;
 use crate::ledger::{Series, Try};
-use crate::route::{self, Target};
+use crate::route::{self, Choice, Cooldown, Target};
 use crate::store::{Store, StoreFault};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,6 +26,8 @@ pub struct Flight {
     seat: RefCell<Option<Seat>>,
     /// What it may cost.
     tokens: u64,
+    /// Whether the first candidate is asked if its pause is over.
+    asks: bool,
 }
 
 /// What is asked of whichever backend it is.
@@ -54,7 +56,9 @@ pub struct Lesson {
     /// To be counted.
     pub series: Series,
     /// The backend wants to be left alone for so long.
-    pub cooldown: Option<Duration>,
+    pub cooldown: Option<Cooldown>,
+    /// Its pause is over, and the others may know.
+    pub ends_pause: bool,
 }
 
 impl Flight {
@@ -63,12 +67,13 @@ impl Flight {
     pub fn new(
         gateway: Rc<Gateway>,
         destination: Destination,
-        candidates: Vec<Rc<Target>>,
+        choice: Choice,
         seat: Option<Seat>,
         tokens: u64,
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
-        Self { gateway, destination, candidates, tries, seat, tokens }
+        let Choice { targets: candidates, asks, .. } = choice;
+        Self { gateway, destination, candidates, tries, seat, tokens, asks }
     }
 
     /// Where it may go, best first.
@@ -178,14 +183,25 @@ impl Flight {
 
     /// Reads the head of the answer to the last attempt.
     #[must_use]
-    pub fn learn(&self, target: &Target, status: u16, header: impl Fn(&str) -> Option<String>) -> Lesson {
+    pub fn learn(
+        &self,
+        target: &Target,
+        status: u16,
+        header: impl Fn(&str) -> Option<String>,
+        now: Duration,
+    ) -> Lesson {
         if let Some((_, answered)) = self.tries.borrow_mut().last_mut() {
             *answered = Some(status);
         }
         let backend = target.backend.name.clone();
+        let is_first = self.candidates.first().is_some_and(|first| **first == *target);
+        // The clock's last digits are as good as dice.
+        let jitter = u64::from(now.subsec_nanos());
+        let cooldown = route::cooldown(status, header, now, jitter);
         Lesson {
             series: Series::UpstreamResponses { backend, status },
-            cooldown: route::cooldown(status, header),
+            cooldown,
+            ends_pause: self.asks && cooldown.is_none() && is_first,
         }
     }
 }

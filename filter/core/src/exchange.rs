@@ -15,7 +15,7 @@ use crate::journal::Note;
 use crate::json::Patch;
 use crate::ledger::{Name, Outcome, Queued, Record, Series, Source};
 use crate::limits::{Claim, Grant, Reservation, Settlement, Standing};
-use crate::route::Target;
+use crate::route::Choice;
 use crate::sse::Output;
 use crate::store::{Store, StoreFault};
 use crate::tokens::Usage;
@@ -196,10 +196,10 @@ impl Exchange {
                 Step::Answer(answer)
             }
             (_, Some((rest, query))) => {
-                let candidates = self.candidates(&self.gateway.clone().other, local, now);
+                let choice = self.choose(&self.gateway.clone().other, local, now);
                 self.reserve(Ready {
                     client,
-                    candidates,
+                    choice,
                     destination: Destination::Other(rest.to_owned(), query.to_owned()),
                     strip,
                     patch: None,
@@ -278,14 +278,14 @@ impl Exchange {
     fn forward(
         &mut self,
         ready: Ready,
-        candidates: Vec<Rc<Target>>,
+        choice: Choice,
         reservation: Option<Reservation>,
         standing: Option<Standing>,
         seat: Option<Seat>,
     ) -> Step {
         let Ready { destination, strip, patch, content_length, expected, .. } = ready;
         let tokens = expected.estimate.total();
-        let flight = Rc::new(Flight::new(self.gateway.clone(), destination, candidates, seat, tokens));
+        let flight = Rc::new(Flight::new(self.gateway.clone(), destination, choice, seat, tokens));
         let note = Note {
             client: self
                 .known

@@ -42,6 +42,8 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("estimate", include_str!("estimate/sample.rs")),
     ("estimate", include_str!("estimate/strings.rs")),
     ("estimate", include_str!("estimate/text.rs")),
+    ("route", include_str!("route/answer.rs")),
+    ("route", include_str!("route/cooldown.rs")),
     ("usage", include_str!("usage/events.rs")),
     ("usage", include_str!("usage/scan.rs")),
     ("usage", include_str!("usage/wire.rs")),

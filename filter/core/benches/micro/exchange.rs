@@ -73,7 +73,7 @@ impl Conversation<'_> {
 
         let (target, departure) = flight.depart(b"ptu").unwrap();
         black_box(departure);
-        black_box(flight.learn(&target, 200, |_| None));
+        black_box(flight.learn(&target, 200, |_| None, NOW));
 
         let _ =
             black_box(exchange.response_head(black_box(&self.response_headers), false, || Origin::Backend));

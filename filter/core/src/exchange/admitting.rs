@@ -6,15 +6,14 @@ use crate::capacity::{Ask, Place, Priority, Turn};
 use crate::denial::Denial;
 use crate::ledger::{Outcome, Queued, Wait};
 use crate::limits::{Reservation, Standing};
-use crate::route::{Cooldowns, Target};
+use crate::route::{Choice, Cooldowns};
 use crate::store::{Store, StoreFault};
-use std::rc::Rc;
 use std::time::Duration;
 
 /// A request for which there is budget, and perhaps no room yet.
 pub(super) struct Admitting {
     ready: Ready,
-    candidates: Vec<Rc<Target>>,
+    choice: Choice,
     reservation: Option<Reservation>,
     standing: Option<Standing>,
     priority: Priority,
@@ -47,19 +46,20 @@ impl Exchange {
         reservation: Option<Reservation>,
         standing: Option<Standing>,
     ) -> Step {
-        let candidates = match std::mem::replace(&mut ready.candidates, Ok(Vec::new())) {
-            Ok(candidates) => candidates,
+        let choice = match std::mem::replace(&mut ready.choice, Ok(Choice::default())) {
+            Ok(choice) => choice,
             Err(denial) => {
                 self.phase = Phase::Closed { reservation, outcome: Outcome::Denied(denial.code()) };
                 return Step::Answer(denial.answer());
             }
         };
-        if candidates.iter().all(|target| target.gauge.is_none()) {
-            return self.forward(ready, candidates, reservation, standing, None);
+        if choice.targets.iter().all(|target| target.gauge.is_none()) {
+            return self.forward(ready, choice, reservation, standing, None);
         }
         let priority = ready.client.priority;
         let ask = Ask {
-            places: candidates
+            places: choice
+                .targets
                 .iter()
                 .map(|target| Place { target: target.number(), gauge: target.gauge })
                 .collect(),
@@ -69,7 +69,7 @@ impl Exchange {
         };
         self.phase = Phase::Admitting(Box::new(Admitting {
             ready,
-            candidates,
+            choice,
             reservation,
             standing,
             priority,
@@ -108,15 +108,16 @@ impl Exchange {
             Err(_) => (0, None),
         };
         self.known.queued = admitting.queued(Wait::Went, now);
-        let Admitting { ready, mut candidates, reservation, standing, .. } = *admitting;
+        let Admitting { ready, mut choice, reservation, standing, .. } = *admitting;
         // Those before the one with room have none.
-        let at = place.min(candidates.len());
-        candidates.rotate_left(at);
+        let at = place.min(choice.targets.len());
+        choice.targets.rotate_left(at);
+        choice.asks &= at == 0;
         let cooldowns = Cooldowns::load(local).unwrap_or_default();
         let mut is_first = true;
-        candidates.retain(|target| {
+        choice.targets.retain(|target| {
             std::mem::take(&mut is_first) || cooldowns.remaining(target.number(), now).is_zero()
         });
-        self.forward(ready, candidates, reservation, standing, seat)
+        self.forward(ready, choice, reservation, standing, seat)
     }
 }

@@ -10,7 +10,7 @@ use crate::gateway::{Client, Model};
 use crate::json::Patch;
 use crate::policy;
 use crate::request::Request;
-use crate::route::{self, Cooldowns, Target};
+use crate::route::{self, Choice, Target};
 use crate::store::Store;
 use crate::usage::UsageEvent;
 use std::rc::Rc;
@@ -30,7 +30,7 @@ pub(super) struct Held {
 pub(super) struct Ready {
     pub(super) client: Rc<Client>,
     /// Where it may go, best first; or why it may go nowhere, which is told once the budget has allowed it.
-    pub(super) candidates: Result<Vec<Rc<Target>>, Denial>,
+    pub(super) choice: Result<Choice, Denial>,
     pub(super) destination: Destination,
     pub(super) strip: Vec<String>,
     pub(super) patch: Option<Patch>,
@@ -76,8 +76,8 @@ impl Exchange {
         let learnt = Learnt::load(local, &model.name.text);
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
-        let mut candidates = self.candidates(&model.targets, local, now);
-        if let Some(name) = name_in_body(operation, &mut candidates) {
+        let mut choice = self.choose(&model.targets, local, now);
+        if let Some(name) = name_in_body(operation, &mut choice) {
             request.set_model(&name);
         }
         let asks = request.stream && operation.takes_stream_options() && model.takes_stream_options();
@@ -85,7 +85,7 @@ impl Exchange {
         let patch = request.patch();
         let estimate = Estimate { prompt: learnt.prompt_tokens(&sketch), completion: ceiling.tokens() };
         let expected = Expected { operation, sketch, learnt, estimate, usage_event };
-        Ok(held.ready(candidates, patch, body.len(), expected))
+        Ok(held.ready(choice, patch, body.len(), expected))
     }
 
     /// Reads a form as far as it names the model.
@@ -99,35 +99,34 @@ impl Exchange {
         let operation = held.operation;
         let form = Form::read(body, &held.content_type)?;
         let model = self.model(&held, form.model)?;
-        let mut candidates = self.candidates(&model.targets, local, now);
-        let patch = name_in_body(operation, &mut candidates).and_then(|name| form.name_model(body, &name));
+        let mut choice = self.choose(&model.targets, local, now);
+        let patch = name_in_body(operation, &mut choice).and_then(|name| form.name_model(body, &name));
         let sketch = estimate::sketch(&[form.prompt]);
         let estimate = Estimate {
             prompt: Learnt::default().prompt_tokens(&sketch),
             completion: policy::unread_ceiling(operation).tokens(),
         };
         let expected = Expected { sketch, estimate, ..Expected::nothing(operation) };
-        Ok(held.ready(candidates, patch, body.len(), expected))
+        Ok(held.ready(choice, patch, body.len(), expected))
     }
 
-    /// The targets that may be tried now. Without the pauses every one is tried in its turn: a throttled one costs an
-    /// attempt, not the request.
-    pub(super) fn candidates(
+    /// The targets that may be tried now.
+    pub(super) fn choose(
         &mut self,
         targets: &[Rc<Target>],
         local: &dyn Store,
         now: Duration,
-    ) -> Result<Vec<Rc<Target>>, Denial> {
-        let cooldowns = Cooldowns::load(local);
-        self.store_faults += u64::from(cooldowns.is_err());
-        route::candidates(targets, &cooldowns.unwrap_or_default(), now)
+    ) -> Result<Choice, Denial> {
+        let choice = route::choose(targets, local, now)?;
+        self.store_faults += choice.faults;
+        Ok(choice)
     }
 }
 
 impl Held {
     fn ready(
         self,
-        candidates: Result<Vec<Rc<Target>>, Denial>,
+        choice: Result<Choice, Denial>,
         patch: Option<Patch>,
         body_len: usize,
         expected: Expected,
@@ -136,7 +135,7 @@ impl Held {
             patch.as_ref().filter(|_| self.has_content_length).map(|patch| patch.patched_len(body_len));
         Ready {
             client: self.client,
-            candidates,
+            choice,
             destination: Destination::Deployment(self.operation),
             strip: Vec::new(),
             patch,
@@ -160,8 +159,8 @@ impl Expected {
 
 /// What the body's `model` must say. A body is written once for all attempts, so of the candidates that read it there
 /// only those stay which know the model by the first one's name.
-fn name_in_body(operation: Operation, candidates: &mut Result<Vec<Rc<Target>>, Denial>) -> Option<Rc<str>> {
-    let candidates = candidates.as_mut().ok()?;
+fn name_in_body(operation: Operation, choice: &mut Result<Choice, Denial>) -> Option<Rc<str>> {
+    let candidates = &mut choice.as_mut().ok()?.targets;
     let reads = |target: &Rc<Target>| target.backend.style.names_model_in_body(operation);
     let name = candidates.iter().find(|target| reads(target))?.deployment.clone();
     candidates.retain(|target| !reads(target) || target.deployment == name);

@@ -2,7 +2,7 @@ use super::*;
 use crate::capacity;
 use crate::config;
 use crate::limits;
-use crate::route::Cooldowns;
+use crate::route::{Cooldown, Cooldowns};
 use crate::store::{MemoryStore, Store};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -211,10 +211,11 @@ fn a_pausing_backend_is_left_out_and_when_all_pause_nothing_stays_reserved() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
     let targets = forward.flight.candidates().to_vec();
-    Cooldowns::note(&run.store, &targets[0], Duration::from_secs(5), NOW).unwrap();
+    let pause = Cooldown { wait: Duration::from_secs(5), is_told: true };
+    Cooldowns::note(&run.store, &targets[0], pause, NOW).unwrap();
     run.exchange = Exchange::new(gateway(|_| {}));
     assert_eq!(run.send(PROMPT).flight.candidates(), &targets[1..]);
-    Cooldowns::note(&run.store, &targets[1], Duration::from_secs(5), NOW).unwrap();
+    Cooldowns::note(&run.store, &targets[1], pause, NOW).unwrap();
     let before = run.left();
     run.exchange = Exchange::new(gateway(|_| {}));
     let _ = run.head(&CHAT);
@@ -420,9 +421,9 @@ fn the_record_says_how_it_went() {
     }));
     let forward = run.send(&STREAM.replace("gpt-4o", "alias"));
     let (target, _) = forward.flight.depart(b"ca").unwrap();
-    let _ = forward.flight.learn(&target, 429, |_| None);
+    let _ = forward.flight.learn(&target, 429, |_| None, NOW);
     let (target, _) = forward.flight.depart(b"cb").unwrap();
-    let _ = forward.flight.learn(&target, 200, |_| None);
+    let _ = forward.flight.learn(&target, 200, |_| None, NOW);
     let _ = run.answer("200", "text/event-stream");
     let later = || NOW + Duration::from_millis(250);
     let _ = run.exchange.response_chunk(

@@ -1,0 +1,181 @@
+//! Which targets have asked for a pause?
+//!
+//! All pauses stand in one record that all workers share, so that routing costs one read however many backends a model
+//! has. A pause whose length the backend told ends when it ends. One whose length was guessed ends with a question: one
+//! request goes first, and the others follow when it was answered.
+
+use super::Target;
+use crate::store::{self, Store, StoreFault};
+use std::time::Duration;
+
+/// The longest pause that is taken from an answer: whatever a backend says, it is asked again after this.
+pub const COOLDOWN_MAX: Duration = Duration::from_secs(600);
+
+/// The pause after a 429 that names none, before it is jittered.
+pub const COOLDOWN_DEFAULT: Duration = Duration::from_secs(1);
+
+/// For so long the others wait for the one that was sent to ask; then another one is.
+const PROBE_LEASE: Duration = Duration::from_secs(2);
+
+/// A guessed pause that nobody has asked about for so long after its end is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
+/// Where the pauses are kept.
+const KEY: &str = "tollgate/cooldowns";
+
+/// A pause that a backend wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cooldown {
+    /// How long.
+    pub wait: Duration,
+    /// Whether the backend said so, or we have guessed.
+    pub is_told: bool,
+}
+
+/// Where a target stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It may be asked.
+    Open,
+    /// It is to be left alone for so long.
+    Pausing(Duration),
+    /// Whoever [claims](Cooldowns::claim) it first may ask it. If it still pauses, for so long: only if there is no
+    /// other.
+    Claimable(Duration),
+}
+
+/// The pauses as read at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cooldowns {
+    pauses: Vec<Pause>,
+}
+
+/// Times are in nanoseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pause {
+    target: u64,
+    until: u64,
+    /// Until when somebody is asking; `None` where the end was told.
+    asking_until: Option<u64>,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Pause {
+    const BYTES: usize = 24;
+    /// No time: the end was told.
+    const TOLD: u64 = u64::MAX;
+
+    fn is_over(&self, now: u64) -> bool {
+        let lasts = if self.asking_until.is_some() { nanos(FORGOTTEN_AFTER) } else { 0 };
+        self.until.saturating_add(lasts) <= now
+    }
+
+    fn state(&self, now: u64) -> State {
+        let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
+        match self.asking_until {
+            _ if self.is_over(now) => State::Open,
+            None => State::Pausing(left(self.until)),
+            Some(asking_until) if asking_until > now => State::Pausing(left(asking_until.max(self.until))),
+            Some(_) => State::Claimable(left(self.until)),
+        }
+    }
+}
+
+impl Cooldowns {
+    /// Reads them.
+    pub fn load(store: &dyn Store) -> Result<Self, StoreFault> {
+        Ok(Self::read(&store.load(KEY)?.value))
+    }
+
+    /// Writes that a target wants a pause. A longer one that is known already stands.
+    pub fn note(
+        store: &dyn Store,
+        target: &Target,
+        cooldown: Cooldown,
+        now: Duration,
+    ) -> Result<(), StoreFault> {
+        let now = nanos(now);
+        let until = now.saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));
+        let noted = Pause { target: target.id, until, asking_until: (!cooldown.is_told).then_some(0) };
+        store::update(store, KEY, |record| {
+            let mut pauses = Self::read(record).pauses;
+            pauses.retain(|pause| !pause.is_over(now));
+            match pauses.iter_mut().find(|pause| pause.target == target.id) {
+                Some(pause) if pause.until >= until => return (None, ()),
+                Some(pause) => *pause = noted,
+                None => pauses.push(noted),
+            }
+            (Some(Self { pauses }.write()), ())
+        })
+    }
+
+    /// Claims to be the one that asks. False if somebody else is.
+    pub fn claim(store: &dyn Store, target: &Target, now: Duration) -> Result<bool, StoreFault> {
+        let now = nanos(now);
+        store::update(store, KEY, |record| {
+            let mut read = Self::read(record);
+            let found = read.pauses.iter_mut().find(|pause| pause.target == target.id);
+            match found.map(|pause| (pause.state(now), pause)) {
+                Some((State::Claimable(_), pause)) => {
+                    pause.asking_until = Some(now.saturating_add(nanos(PROBE_LEASE)));
+                    (Some(read.write()), true)
+                }
+                Some((State::Pausing(_), _)) => (None, false),
+                Some((State::Open, _)) | None => (None, true),
+            }
+        })
+    }
+
+    /// Forgets the pause of a target that was asked and has answered well.
+    pub fn end(store: &dyn Store, target: &Target) -> Result<(), StoreFault> {
+        store::update(store, KEY, |record| {
+            let mut pauses = Self::read(record).pauses;
+            let before = pauses.len();
+            pauses.retain(|pause| pause.target != target.id || pause.asking_until.is_none());
+            ((pauses.len() < before).then(|| Self { pauses }.write()), ())
+        })
+    }
+
+    /// Where the target with this number stands.
+    #[must_use]
+    pub fn state(&self, target: u64, now: Duration) -> State {
+        let pause = self.pauses.iter().find(|pause| pause.target == target);
+        pause.map_or(State::Open, |pause| pause.state(nanos(now)))
+    }
+
+    /// How long the target with this number is still to be left alone.
+    #[must_use]
+    pub fn remaining(&self, target: u64, now: Duration) -> Duration {
+        match self.state(target, now) {
+            State::Open => Duration::ZERO,
+            State::Pausing(left) | State::Claimable(left) => left,
+        }
+    }
+
+    fn read(record: &[u8]) -> Self {
+        let pauses = record.chunks_exact(Pause::BYTES).filter_map(|bytes| {
+            let (target, rest) = bytes.split_at_checked(8)?;
+            let (until, asking) = rest.split_at_checked(8)?;
+            let asking = u64::from_le_bytes(asking.try_into().ok()?);
+            Some(Pause {
+                target: u64::from_le_bytes(target.try_into().ok()?),
+                until: u64::from_le_bytes(until.try_into().ok()?),
+                asking_until: (asking != Pause::TOLD).then_some(asking),
+            })
+        });
+        Self { pauses: pauses.collect() }
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.pauses.len() * Pause::BYTES);
+        for pause in &self.pauses {
+            for number in [pause.target, pause.until, pause.asking_until.unwrap_or(Pause::TOLD)] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        bytes
+    }
+}
