@@ -126,7 +126,8 @@ impl Build<'_> {
         let (models, by_name) = self.models(wire.models, &backends, wire.metrics.models_max);
         let other = self.other(&wire.other_endpoints, &backends);
         let policies = self.policies(wire.policies);
-        let clients = self.clients(wire.clients, &policies, &by_name, wire.metrics.clients_max);
+        let regions = backends.values().flatten().filter_map(|backend| backend.region.clone()).collect();
+        let clients = self.clients(wire.clients, &policies, &by_name, &regions, wire.metrics.clients_max);
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()

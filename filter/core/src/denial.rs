@@ -80,6 +80,8 @@ pub enum Denial {
         /// Until the first of them is back.
         wait: Duration,
     },
+    /// The model is served in no region that the client may be served from.
+    NoRegion,
     /// The backends have no room for it, and it has waited as long as it may.
     NoCapacity {
         /// Until there is, if nobody else comes.
@@ -165,6 +167,7 @@ impl Denial {
             Self::TokensExhausted { .. } => (429, RATE_LIMIT, "rate_limit_exceeded"),
             Self::NeverFits { .. } => (429, RATE_LIMIT, "request_exceeds_limit"),
             Self::BackendsThrottled { .. } => (429, RATE_LIMIT, "backends_throttled"),
+            Self::NoRegion => (403, PERMISSION, "region_not_permitted"),
             Self::NoCapacity { .. } => (429, RATE_LIMIT, "capacity_exceeded"),
             Self::StoreUnavailable => (503, SERVER, "store_unavailable"),
             Self::Unplanned => (503, SERVER, "backend_not_permitted"),
@@ -251,6 +254,9 @@ impl Denial {
             ),
             Self::BackendsThrottled { wait } => {
                 format!("Every backend for this model is at its limit. Try again in {}.", seconds(*wait))
+            }
+            Self::NoRegion => {
+                "No backend for this model is in a region that this client may be served from.".to_owned()
             }
             Self::NoCapacity { wait } => format!(
                 "The backends for this model have no room for a request of this client's priority. Try again in {}.",

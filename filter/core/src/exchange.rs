@@ -196,7 +196,7 @@ impl Exchange {
                 Step::Answer(answer)
             }
             (_, Some((rest, query))) => {
-                let choice = self.choose(&self.gateway.clone().other, local, now);
+                let choice = self.choose(&self.gateway.clone().other, &client, 0, local, now);
                 self.reserve(Ready {
                     client,
                     choice,

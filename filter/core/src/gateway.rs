@@ -7,9 +7,10 @@ use crate::ledger::Name;
 use crate::limits::Budget;
 use crate::policy::Policy;
 use crate::request::Family;
-use crate::route::Target;
+use crate::route::{self, Target, number_of};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A caller.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Client {
     pub budget: Rc<Budget>,
     /// Who goes first where there is not room for all.
     pub priority: Priority,
+    /// The only regions that may serve it; `None` is anywhere.
+    pub regions: Option<Vec<Rc<str>>>,
 }
 
 /// Which models a client may call.
@@ -44,9 +47,20 @@ pub struct Model {
     pub family: Family,
     /// Where it is served, best first.
     pub targets: Vec<Rc<Target>>,
+    /// Whether a client is always served by the same of several targets with weights, while that is open.
+    pub is_sticky: bool,
 }
 
 impl Model {
+    /// The number that decides between its targets' weights, for one request.
+    #[must_use]
+    pub fn lot(&self, client: &Client, now: Duration) -> u64 {
+        // The clock's last digits are as good as dice.
+        let number =
+            if self.is_sticky { number_of(&[&client.name.text]) } else { u64::from(now.subsec_nanos()) };
+        route::lot(number)
+    }
+
     /// Whether a stream may be asked for its usage, wherever it goes.
     #[must_use]
     pub fn takes_stream_options(&self) -> bool {

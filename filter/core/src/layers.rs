@@ -44,6 +44,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("estimate", include_str!("estimate/text.rs")),
     ("route", include_str!("route/answer.rs")),
     ("route", include_str!("route/cooldown.rs")),
+    ("route", include_str!("route/order.rs")),
     ("usage", include_str!("usage/events.rs")),
     ("usage", include_str!("usage/scan.rs")),
     ("usage", include_str!("usage/wire.rs")),

@@ -1,10 +1,12 @@
 //! Where may this request go, and in which order?
 //!
-//! The targets of a model in their configured order, less those that asked for a pause. Not decided here: what happens
-//! at a target; Envoy connects, balances and retries.
+//! The targets of a model that are in the client's regions, by priority and weight, less those that asked for a pause.
+//! The regions come first: nothing that is decided later brings a target back. Not decided here: what happens at a
+//! target; Envoy connects, balances and retries.
 
 mod answer;
 mod cooldown;
+mod order;
 
 pub use answer::{Room, cooldown, room};
 pub use cooldown::{COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown, Cooldowns, State};
@@ -71,6 +73,10 @@ pub struct Target {
     pub prices: Option<Prices>,
     /// How much it takes, if anybody said.
     pub gauge: Option<Gauge>,
+    /// The lowest is tried first.
+    pub priority: u32,
+    /// Its part of the requests among those of the same priority; `None` where they have an order.
+    pub weight: Option<u32>,
     id: u64,
 }
 
@@ -79,7 +85,14 @@ impl Target {
     #[must_use]
     pub fn new(backend: Rc<Backend>, deployment: Rc<str>, prices: Option<Prices>) -> Self {
         let id = number_of(&[&backend.name, &deployment]);
-        Self { gauge: backend.gauge, backend, deployment, prices, id }
+        Self { gauge: backend.gauge, backend, deployment, prices, priority: 0, weight: None, id }
+    }
+
+    /// Whether it may serve a client that is only to be served in these regions; `None` is anywhere.
+    #[must_use]
+    pub fn is_in(&self, regions: Option<&[Rc<str>]>) -> bool {
+        regions
+            .is_none_or(|regions| self.backend.region.as_ref().is_some_and(|region| regions.contains(region)))
     }
 
     /// The number by which its pauses are known.
@@ -87,6 +100,12 @@ impl Target {
     pub fn number(&self) -> u64 {
         self.id
     }
+}
+
+/// A number that is as good as dice, from one that is not.
+#[must_use]
+pub fn lot(number: u64) -> u64 {
+    order::mix(number)
 }
 
 /// A number for these names, for a record that outlives a configuration; of some hundred no two share one by chance.
@@ -97,6 +116,15 @@ pub fn number_of(names: &[&str]) -> u64 {
         .join("\0")
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Who asks, as far as it decides where.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asker<'a> {
+    /// The only regions that may serve it; `None` is anywhere.
+    pub regions: Option<&'a [Rc<str>]>,
+    /// The number that decides between weights: one for each request, or always the same for one client.
+    pub lot: u64,
 }
 
 /// Where a request goes.
@@ -113,7 +141,16 @@ pub struct Choice {
 
 /// The targets to try, best first; those that pause are behind the others if their capacity was declared, and left out
 /// if not. When none is left, the refusal carries the shortest wait.
-pub fn choose(targets: &[Rc<Target>], store: &dyn Store, now: Duration) -> Result<Choice, Denial> {
+pub fn choose(
+    targets: &[Rc<Target>],
+    asker: Asker<'_>,
+    store: &dyn Store,
+    now: Duration,
+) -> Result<Choice, Denial> {
+    let permitted = order::order(targets, asker.regions, asker.lot);
+    if permitted.is_empty() {
+        return Err(Denial::NoRegion);
+    }
     let loaded = Cooldowns::load(store);
     let mut faults = u64::from(loaded.is_err());
     let cooldowns = loaded.unwrap_or_default();
@@ -125,7 +162,7 @@ pub fn choose(targets: &[Rc<Target>], store: &dyn Store, now: Duration) -> Resul
         })
     };
     let (mut ready, mut pausing, mut asks) = (Vec::new(), Vec::new(), false);
-    for target in targets {
+    for target in &permitted {
         match state(target) {
             State::Open => ready.push(target.clone()),
             // Its pause is over, but that was a guess. If it would come first, one request goes to see.
@@ -163,6 +200,7 @@ pub fn choose(targets: &[Rc<Target>], store: &dyn Store, now: Duration) -> Resul
 mod tests {
     use super::*;
     use crate::store::MemoryStore;
+    use proptest::prelude::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -183,7 +221,7 @@ mod tests {
     }
 
     fn order(targets: &[Rc<Target>], store: &dyn Store, now: Duration) -> Result<Vec<String>, Denial> {
-        let choice = choose(targets, store, now)?;
+        let choice = choose(targets, Asker::default(), store, now)?;
         Ok(choice.targets.iter().map(|target| target.backend.name.to_string()).collect())
     }
 
@@ -233,7 +271,7 @@ mod tests {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
         Cooldowns::note(&store, &targets[0], guessed(1000), NOW).unwrap();
         let choose = |ms| {
-            let choice = choose(&targets, &store, NOW + Duration::from_millis(ms)).unwrap();
+            let choice = choose(&targets, Asker::default(), &store, NOW + Duration::from_millis(ms)).unwrap();
             let names: Vec<_> = choice.targets.iter().map(|target| target.backend.name.to_string()).collect();
             (names.concat(), choice.asks)
         };
@@ -270,7 +308,10 @@ mod tests {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
         Cooldowns::note(&store, &targets[0], told(500), NOW).unwrap();
         store.break_with(Some(crate::store::StoreFault::Unavailable));
-        assert_eq!(choose(&targets, &store, NOW), Ok(Choice { targets, asks: false, faults: 1 }));
+        assert_eq!(
+            choose(&targets, Asker::default(), &store, NOW),
+            Ok(Choice { targets, asks: false, faults: 1 })
+        );
     }
 
     #[test]
@@ -290,5 +331,120 @@ mod tests {
         Rc::get_mut(&mut targets[0]).unwrap().gauge = Some(gauge);
         assert_eq!(order(&targets), ["b", "a"]);
         assert_eq!(order(&targets[..1]), ["a"]);
+    }
+
+    fn weighted(weights: &[Option<u32>]) -> Vec<Rc<Target>> {
+        let names: Vec<_> = (0..weights.len()).map(|at| format!("t{at}")).collect();
+        let mut targets = targets(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for (target, weight) in targets.iter_mut().zip(weights) {
+            Rc::get_mut(target).unwrap().weight = *weight;
+        }
+        targets
+    }
+
+    /// How often each target comes first in so many requests.
+    fn firsts(targets: &[Rc<Target>], requests: u64) -> Vec<u64> {
+        let store = MemoryStore::default();
+        let mut counts = vec![0; targets.len()];
+        for request in 0..requests {
+            let asker = Asker { regions: None, lot: lot(request) };
+            let choice = choose(targets, asker, &store, NOW).unwrap();
+            assert_eq!(choice.targets.len(), targets.len());
+            counts[targets.iter().position(|target| *target == choice.targets[0]).unwrap()] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn each_target_gets_its_share_of_the_requests() {
+        let counts = firsts(&weighted(&[Some(90), Some(10), Some(0)]), 10_000);
+        // Three standard deviations are 90.
+        assert!((8910..=9090).contains(&counts[0]), "{counts:?}");
+        assert_eq!((counts[0] + counts[1], counts[2]), (10_000, 0));
+        assert_eq!(firsts(&weighted(&[None, None]), 100), [100, 0]);
+    }
+
+    #[test]
+    fn a_changed_weight_moves_only_those_whose_share_it_is() {
+        let (before, after) = (weighted(&[Some(90), Some(10)]), weighted(&[Some(80), Some(20)]));
+        let store = MemoryStore::default();
+        let first = |targets: &[Rc<Target>], lot| {
+            choose(targets, Asker { regions: None, lot }, &store, NOW).unwrap().targets[0].number()
+        };
+        let (mut moved, mut back) = (0, 0);
+        for client in 0..1000 {
+            let (old, new) = (first(&before, lot(client)), first(&after, lot(client)));
+            moved += u32::from(old != new);
+            back += u32::from(old == before[1].number() && new != old);
+        }
+        assert!((50..150).contains(&moved), "{moved}");
+        assert_eq!(back, 0);
+    }
+
+    #[test]
+    fn a_priority_comes_before_every_weight() {
+        let mut targets = weighted(&[Some(1), Some(1_000_000)]);
+        Rc::get_mut(&mut targets[1]).unwrap().priority = 1;
+        assert_eq!(firsts(&targets, 1000), [1000, 0]);
+    }
+
+    #[test]
+    fn a_model_that_is_served_in_no_region_of_the_client_is_refused() {
+        let store = MemoryStore::default();
+        let regions = ["eu".into()];
+        let asker = Asker { regions: Some(&regions), lot: 0 };
+        assert_eq!(choose(&targets(&["a"]), asker, &store, NOW), Err(Denial::NoRegion));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever pauses, is asked about, has a queue or a weight: no target of another region, and no request that
+        /// is refused for ever where there is one.
+        #[test]
+        fn nothing_brings_a_target_of_another_region_back(
+            places in prop::collection::vec(
+                (0..3usize, 0..3u32, prop::option::of(0..5u32), any::<bool>(), 0..4u64), 1..6,
+            ),
+            regions in prop::collection::vec(0..3usize, 0..3),
+            lot in any::<u64>(),
+            ms in 0..4000u64,
+            is_broken in any::<bool>(),
+        ) {
+            const REGIONS: [&str; 3] = ["eu", "us", "asia"];
+            let store = MemoryStore::default();
+            let mut all = Vec::new();
+            for (at, (region, priority, weight, has_gauge, pause)) in places.into_iter().enumerate() {
+                let mut target = Rc::try_unwrap(targets(&[&format!("t{at}")]).remove(0)).unwrap();
+                let mut backend = Rc::try_unwrap(target.backend).unwrap();
+                backend.region = Some(REGIONS[region].into());
+                target.backend = Rc::new(backend);
+                (target.priority, target.weight) = (priority, weight);
+                target.gauge = has_gauge.then_some(Gauge {
+                    id: at as u64,
+                    tokens: std::num::NonZeroU32::MIN,
+                    window: Duration::from_secs(60),
+                    is_provisioned: false,
+                });
+                match pause {
+                    1 => Cooldowns::note(&store, &target, told(2000), NOW).unwrap(),
+                    2 => Cooldowns::note(&store, &target, guessed(1000), NOW).unwrap(),
+                    _ => {}
+                }
+                all.push(Rc::new(target));
+            }
+            store.break_with(is_broken.then_some(crate::store::StoreFault::Unavailable));
+            let regions: Vec<Rc<str>> = regions.into_iter().map(|at| REGIONS[at].into()).collect();
+            let asker = Asker { regions: Some(&regions), lot };
+            let is_home = |target: &Rc<Target>| regions.contains(target.backend.region.as_ref().unwrap());
+            match choose(&all, asker, &store, NOW + Duration::from_millis(ms)) {
+                Ok(choice) => prop_assert!(!choice.targets.is_empty() && choice.targets.iter().all(is_home)),
+                Err(Denial::NoRegion) => prop_assert!(!all.iter().any(is_home)),
+                Err(Denial::BackendsThrottled { wait }) => {
+                    prop_assert!(wait > Duration::ZERO && wait <= Duration::from_secs(2));
+                }
+                Err(denial) => prop_assert!(false, "{:?}", denial),
+            }
+        }
     }
 }

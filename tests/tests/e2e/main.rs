@@ -16,6 +16,7 @@ mod priority;
 mod queue;
 mod requests;
 mod retries;
+mod routing;
 mod sdk;
 mod secrecy;
 mod soak;

@@ -5,7 +5,7 @@ use crate::capacity::Priority;
 use crate::gateway::{Client, Permitted};
 use crate::identity::{Directory, KeyHash};
 use crate::limits::Budget;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
 impl Build<'_> {
@@ -14,6 +14,7 @@ impl Build<'_> {
         wire: Vec<wire::Client>,
         policies: &Policies,
         by_name: &ModelsByName,
+        known_regions: &BTreeSet<Rc<str>>,
         labels_max: usize,
     ) -> Directory<Client> {
         let mut clients = Directory::default();
@@ -45,7 +46,11 @@ impl Build<'_> {
                 wire::Priority::Normal => Priority::Normal,
                 wire::Priority::Low => Priority::Low,
             };
-            let built = Rc::new(Client { name, models, policy, budget, priority });
+            let regions = client
+                .regions
+                .as_ref()
+                .map(|regions| self.regions(&format!("{path}.regions"), regions, known_regions));
+            let built = Rc::new(Client { name, models, policy, budget, priority, regions });
             if client.api_keys.is_empty() {
                 self.fault(format!("{path}.api_keys"), "empty: expected at least one key");
             }
@@ -62,6 +67,19 @@ impl Build<'_> {
             }
         }
         clients
+    }
+
+    fn regions(&mut self, path: &str, wire: &[String], known: &BTreeSet<Rc<str>>) -> Vec<Rc<str>> {
+        if wire.is_empty() {
+            self.fault(path.to_owned(), "empty: expected at least one region, or no such field for anywhere");
+        }
+        for (at, name) in wire.iter().enumerate() {
+            if !known.contains(name.as_str()) {
+                let problem = format!("no backend is in region {name:?}: expected {}", one_of(known.iter()));
+                self.fault(format!("{path}[{at}]"), problem);
+            }
+        }
+        wire.iter().map(|name| name.as_str().into()).collect()
     }
 
     fn permitted(&mut self, path: &str, wire: &[String], by_name: &ModelsByName) -> Permitted {

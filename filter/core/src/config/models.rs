@@ -26,7 +26,10 @@ impl Build<'_> {
                 wire::Family::Gpt5 => Family::Gpt5,
                 wire::Family::OSeries => Family::OSeries,
             };
-            let built = Rc::new(Model { name: labelled(name, at, labels_max), family, targets });
+            self.versions(&format!("{path}.backends"), &model);
+            let is_sticky = matches!(model.sticky_by, Some(wire::StickyBy::Client));
+            let name = labelled(name, at, labels_max);
+            let built = Rc::new(Model { name, family, targets, is_sticky });
             let aliases =
                 model.aliases.iter().enumerate().map(|(at, alias)| (format!("{path}.aliases[{at}]"), alias));
             for (path, name) in std::iter::once((format!("{path}.name"), &model.name)).chain(aliases) {
@@ -40,8 +43,22 @@ impl Build<'_> {
         (models, by_name)
     }
 
+    /// One name stands for one version, or a client's answers would change with the load.
+    fn versions(&mut self, path: &str, model: &wire::Model) {
+        let versions = model.backends.iter().enumerate();
+        let mut versions = versions.filter_map(|(at, place)| Some((at, place.version.as_ref()?)));
+        let Some((_, first)) = versions.next() else { return };
+        if let Some((at, other)) = versions.find(|(_, version)| *version != first).filter(|_| !model.rollout)
+        {
+            let problem = format!(
+                "{other:?} differs from {first:?}: expected one version, or rollout: true at the model"
+            );
+            self.fault(format!("{path}[{at}].version"), problem);
+        }
+    }
+
     fn targets(&mut self, path: &str, model: &wire::Model, backends: &Backends) -> Vec<Rc<Target>> {
-        let mut targets: Vec<(u32, Rc<Target>)> = Vec::new();
+        let mut targets: Vec<Rc<Target>> = Vec::new();
         if model.backends.is_empty() {
             self.fault(path.to_owned(), "empty: expected at least one backend");
         }
@@ -71,10 +88,10 @@ impl Build<'_> {
                 let path = format!("{path}.tokens_per_minute");
                 target.gauge = self.gauge(path, tokens, target.backend.counts, target.number());
             }
-            targets.push((place.priority, Rc::new(target)));
+            (target.priority, target.weight) = (place.priority, place.weight);
+            targets.push(Rc::new(target));
         }
-        targets.sort_by_key(|(priority, _)| *priority);
-        let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();
+        targets.sort_by_key(|target| target.priority);
         // The body is written once for all attempts, so those backends that read the model there must agree.
         let mut in_body = targets
             .iter()

@@ -88,7 +88,7 @@ fn a_fault_in_the_shape_names_its_path() {
         "/clients/0/token_per_minute",
         json!(1),
         &[
-            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, models, policy, limits, priority",
+            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, models, policy, limits, priority, regions",
         ],
     );
     check("/clients/0/name", Value::Null, &["clients[0]: missing field \"name\""]);
@@ -341,4 +341,55 @@ fn capacity_and_priority_have_bounds() {
         json!("urgent"),
         &["clients[0].priority: unknown variant \"urgent\", expected one of \"high\", \"normal\", \"low\""],
     );
+}
+
+#[test]
+fn regions_are_those_of_backends() {
+    let mut config = whole();
+    config["backends"][0]["region"] = json!("eu");
+    config["clients"][0]["regions"] = json!(["eu"]);
+    let gateway = load(config.clone()).unwrap();
+    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let home: Vec<_> =
+        gateway.models[0].targets.iter().map(|target| target.is_in(client.regions.as_deref())).collect();
+    // One that names no region is in none.
+    assert_eq!(home, [true, false]);
+    let faults = |regions: Value| {
+        config["clients"][0]["regions"] = regions;
+        load(config.clone()).unwrap_err()
+    };
+    let mut faults = faults;
+    assert_eq!(
+        faults(json!(["eu", "EU"])),
+        ["clients[0].regions[1]: no backend is in region \"EU\": expected \"eu\""]
+    );
+    assert_eq!(
+        faults(json!([])),
+        ["clients[0].regions: empty: expected at least one region, or no such field for anywhere"]
+    );
+}
+
+#[test]
+fn a_pool_has_one_version_unless_it_is_a_rollout() {
+    let mut config = whole();
+    config["models"][0]["backends"][0]["version"] = json!("2024-08-06");
+    config["models"][0]["backends"][0]["weight"] = json!(10);
+    assert!(load(config.clone()).is_ok());
+    config["models"][0]["backends"][1]["version"] = json!("2024-11-20");
+    assert_eq!(
+        load(config.clone()).unwrap_err(),
+        [
+            "models[0].backends[1].version: \"2024-11-20\" differs from \"2024-08-06\": expected one version, or rollout: \
+             true at the model"
+        ]
+    );
+    config["models"][0]["rollout"] = json!(true);
+    config["models"][0]["sticky_by"] = json!("client");
+    let gateway = load(config).unwrap();
+    let model = &gateway.models[0];
+    let weights: Vec<_> = model.targets.iter().map(|target| (target.priority, target.weight)).collect();
+    assert_eq!(weights, [(0, None), (1, Some(10))]);
+    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let lot = |ns| model.lot(&client, std::time::Duration::from_nanos(ns));
+    assert_eq!(lot(1), lot(2));
 }

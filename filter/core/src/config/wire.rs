@@ -53,6 +53,8 @@ pub(super) struct Client {
     pub(super) limits: Vec<Limit>,
     #[serde(default)]
     pub(super) priority: Priority,
+    /// The only regions that may serve it, whatever is down. Absent: anywhere.
+    pub(super) regions: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +115,17 @@ pub(super) struct Model {
     pub(super) family: Family,
     pub(super) prices: Option<Prices>,
     pub(super) backends: Vec<Place>,
+    /// What keeps to the same backend among those with weights.
+    pub(super) sticky_by: Option<StickyBy>,
+    /// Whether backends may serve different versions.
+    #[serde(default)]
+    pub(super) rollout: bool,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum StickyBy {
+    Client,
 }
 
 /// The price of a million tokens, in any currency.
@@ -144,9 +157,13 @@ pub(super) struct Place {
     pub(super) backend: String,
     /// What the model is called there; its own name if absent.
     pub(super) deployment: Option<String>,
-    /// Lower is tried first; equals in the order they stand in.
+    /// Lower is tried first; equals by their weights, or in the order they stand in.
     #[serde(default)]
     pub(super) priority: u32,
+    /// Its part of the requests among those of the same priority.
+    pub(super) weight: Option<u32>,
+    /// Which version of the model is served there, for comparison with the others.
+    pub(super) version: Option<String>,
     /// In place of the model's.
     pub(super) prices: Option<Prices>,
     /// In place of the backend's, for this deployment alone.

@@ -10,7 +10,7 @@ use crate::gateway::{Client, Model};
 use crate::json::Patch;
 use crate::policy;
 use crate::request::Request;
-use crate::route::{self, Choice, Target};
+use crate::route::{self, Asker, Choice, Target};
 use crate::store::Store;
 use crate::usage::UsageEvent;
 use std::rc::Rc;
@@ -76,7 +76,8 @@ impl Exchange {
         let learnt = Learnt::load(local, &model.name.text);
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
-        let mut choice = self.choose(&model.targets, local, now);
+        let lot = model.lot(&held.client, now);
+        let mut choice = self.choose(&model.targets, &held.client, lot, local, now);
         if let Some(name) = name_in_body(operation, &mut choice) {
             request.set_model(&name);
         }
@@ -99,7 +100,8 @@ impl Exchange {
         let operation = held.operation;
         let form = Form::read(body, &held.content_type)?;
         let model = self.model(&held, form.model)?;
-        let mut choice = self.choose(&model.targets, local, now);
+        let lot = model.lot(&held.client, now);
+        let mut choice = self.choose(&model.targets, &held.client, lot, local, now);
         let patch = name_in_body(operation, &mut choice).and_then(|name| form.name_model(body, &name));
         let sketch = estimate::sketch(&[form.prompt]);
         let estimate = Estimate {
@@ -114,10 +116,13 @@ impl Exchange {
     pub(super) fn choose(
         &mut self,
         targets: &[Rc<Target>],
+        client: &Client,
+        lot: u64,
         local: &dyn Store,
         now: Duration,
     ) -> Result<Choice, Denial> {
-        let choice = route::choose(targets, local, now)?;
+        let asker = Asker { regions: client.regions.as_deref(), lot };
+        let choice = route::choose(targets, asker, local, now)?;
         self.store_faults += choice.faults;
         Ok(choice)
     }
