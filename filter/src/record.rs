@@ -47,6 +47,7 @@ impl Serialize for Value<'_> {
             Detail::Text(text) => serializer.serialize_str(text),
             Detail::Count(count) => serializer.serialize_u64(*count),
             Detail::Flag(flag) => serializer.serialize_bool(*flag),
+            Detail::Words(words) => serializer.collect_seq(words),
             Detail::Tries(tries) => serializer.collect_seq(tries.iter().map(Attempt::of)),
         }
     }

@@ -3,6 +3,7 @@
 //! This is the one place that words a refusal. Not decided here: when to refuse.
 
 use crate::answer::{Answer, JSON};
+use crate::number::Number;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -46,14 +47,68 @@ pub enum Denial {
         /// What would have been right, as in `must be …`.
         expected: &'static str,
     },
+    /// A member inside of a prompt that tells what its parts are stands twice, or in disguise.
+    AmbiguousPart {
+        /// Where the prompt stands.
+        field: &'static str,
+        /// The member, as it should be written.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: Ambiguity,
+    },
     /// A value above what the client's policy allows.
     AboveMax {
         /// The field.
         field: &'static str,
         /// The most that is allowed.
-        max: u32,
+        max: Number,
         /// What was asked.
-        asked: u32,
+        asked: Number,
+    },
+    /// A value below what the client's policy allows.
+    BelowMin {
+        /// The field.
+        field: &'static str,
+        /// The least that is allowed.
+        min: Number,
+        /// What was asked.
+        asked: Number,
+    },
+    /// Fewer candidates than choices, which the API does not take.
+    BestOfBelowN {
+        /// Candidates.
+        best_of: u32,
+        /// Choices.
+        n: u32,
+    },
+    /// More of something than the client's policy allows.
+    TooMany {
+        /// Where.
+        field: &'static str,
+        /// Of what: `messages`.
+        what: &'static str,
+        /// How many are allowed.
+        max: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// A field that the client's policy does not allow.
+    Forbidden(&'static str),
+    /// A part of a prompt that the client's policy does not allow.
+    ForbiddenPart {
+        /// Where.
+        field: &'static str,
+        /// What: `an image`.
+        part: &'static str,
+    },
+    /// A value that is not among those which the client's policy allows.
+    NotAllowed {
+        /// The field.
+        field: &'static str,
+        /// What was asked.
+        asked: String,
+        /// What is allowed.
+        allowed: Vec<String>,
     },
     /// Two fields that exclude each other.
     Exclusive(&'static str, &'static str),
@@ -160,9 +215,16 @@ impl Denial {
             Self::BodyTooLarge { .. } => (413, BAD_REQUEST, "request_too_large"),
             Self::InvalidJson(_) | Self::NotAnObject => (400, BAD_REQUEST, "invalid_json"),
             Self::InvalidForm(_) => (400, BAD_REQUEST, "invalid_form"),
-            Self::AmbiguousField { .. } => (400, BAD_REQUEST, "ambiguous_parameter"),
+            Self::AmbiguousField { .. } | Self::AmbiguousPart { .. } => {
+                (400, BAD_REQUEST, "ambiguous_parameter")
+            }
             Self::InvalidField { .. } => (400, BAD_REQUEST, "invalid_type"),
-            Self::AboveMax { .. } => (400, BAD_REQUEST, "parameter_above_maximum"),
+            Self::AboveMax { .. } | Self::TooMany { .. } => (400, BAD_REQUEST, "parameter_above_maximum"),
+            Self::BelowMin { .. } | Self::BestOfBelowN { .. } => {
+                (400, BAD_REQUEST, "parameter_below_minimum")
+            }
+            Self::Forbidden(_) | Self::ForbiddenPart { .. } => (400, BAD_REQUEST, "parameter_not_allowed"),
+            Self::NotAllowed { .. } => (400, BAD_REQUEST, "parameter_value_not_allowed"),
             Self::Exclusive(..) => (400, BAD_REQUEST, "mutually_exclusive_parameters"),
             Self::TokensExhausted { .. } => (429, RATE_LIMIT, "rate_limit_exceeded"),
             Self::NeverFits { .. } => (429, RATE_LIMIT, "request_exceeds_limit"),
@@ -192,8 +254,15 @@ impl Denial {
             Self::MissingField(field)
             | Self::AmbiguousField { field, .. }
             | Self::InvalidField { field, .. }
+            | Self::AmbiguousPart { field, .. }
             | Self::AboveMax { field, .. }
+            | Self::BelowMin { field, .. }
+            | Self::TooMany { field, .. }
+            | Self::Forbidden(field)
+            | Self::ForbiddenPart { field, .. }
+            | Self::NotAllowed { field, .. }
             | Self::Exclusive(field, _) => Some(field),
+            Self::BestOfBelowN { .. } => Some("best_of"),
             Self::ModelNotAllowed(_) => Some("model"),
             _ => None,
         }
@@ -236,8 +305,34 @@ impl Denial {
                 format!("`{field}` must be written plainly: lower case, without escapes.")
             }
             Self::InvalidField { field, expected } => format!("`{field}` must be {expected}."),
+            Self::AmbiguousPart { field, name, problem: Ambiguity::Duplicate } => {
+                format!("In `{field}`, `{name}` stands more than once in one object.")
+            }
+            Self::AmbiguousPart { field, name, problem: Ambiguity::Disguised } => {
+                format!("In `{field}`, `{name}` must be written plainly: lower case, without escapes.")
+            }
             Self::AboveMax { field, max, asked } => {
                 format!("`{field}` is {asked}, but this client's policy allows at most {max}.")
+            }
+            Self::BelowMin { field, min, asked } => {
+                format!("`{field}` is {asked}, but this client's policy allows at least {min}.")
+            }
+            Self::BestOfBelowN { best_of, n } => {
+                format!("`best_of` is {best_of}, but must be at least `n`, which is {n}.")
+            }
+            Self::TooMany { field, what, max, found } => {
+                format!("`{field}` has {found} {what}, but this client's policy allows at most {max}.")
+            }
+            Self::Forbidden(field) => format!("`{field}` is not allowed by this client's policy."),
+            Self::ForbiddenPart { field, part } => {
+                format!("`{field}` has {part}, which this client's policy does not allow.")
+            }
+            Self::NotAllowed { field, asked, allowed } => {
+                let allowed: Vec<_> = allowed.iter().map(|word| format!("`{word}`")).collect();
+                format!(
+                    "`{field}` is `{asked}`, but this client's policy allows only {}.",
+                    allowed.join(", ")
+                )
             }
             Self::Exclusive(one, other) => format!("`{one}` and `{other}` cannot both be set."),
             Self::TokensExhausted { limit, needed, remaining, wait } => format!(
@@ -320,7 +415,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_field_and_the_bound() {
         check(
-            &Denial::AboveMax { field: "best_of", max: 1, asked: 20 },
+            &Denial::AboveMax { field: "best_of", max: Number::Count(1), asked: Number::Count(20) },
             400,
             &[JSON, ("x-should-retry", "false")],
             r#"{"error":{"message":"`best_of` is 20, but this client's policy allows at most 1.","type":"invalid_request_error","param":"best_of","code":"parameter_above_maximum"}}"#,

@@ -204,8 +204,8 @@ impl ApiVersion {
         shape.then(|| Self { text: text.to_owned() })
     }
 
-    /// Dated versions before 2024-09-01-preview answer `stream_options` with 400.
-    fn takes_stream_options(&self) -> bool {
+    /// Dated versions before 2024-09-01-preview answer `stream_options` and `max_completion_tokens` with 400.
+    fn is_since_september_2024(&self) -> bool {
         // Dates in this form sort as text.
         self.text.get(..10) >= Some("2024-09-01")
     }
@@ -272,9 +272,15 @@ impl Style {
     #[must_use]
     pub fn takes_stream_options(&self) -> bool {
         match self {
-            Self::Azure(version) => version.takes_stream_options(),
+            Self::Azure(version) => version.is_since_september_2024(),
             Self::AzureV1 | Self::OpenAi => true,
         }
+    }
+
+    /// Whether chat may name its cap `max_completion_tokens`, whatever the model.
+    #[must_use]
+    pub fn takes_max_completion_tokens(&self) -> bool {
+        self.takes_stream_options()
     }
 }
 
@@ -375,7 +381,7 @@ mod tests {
             ("2024-10-21&x=1", None),
             ("2024-10-21-beta", None),
         ] {
-            let found = ApiVersion::parse(text).map(|version| version.takes_stream_options());
+            let found = ApiVersion::parse(text).map(|version| version.is_since_september_2024());
             assert_eq!(found, stream_options, "{text}");
         }
     }

@@ -9,6 +9,7 @@ use crate::attempt::{Destination, Flight};
 use crate::capacity::{Ask, Seat};
 use crate::denial::Denial;
 use crate::endpoint::{self, BodyKind, Operation};
+use crate::finding::{self, Finding};
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
 use crate::headers::{ends_here, reveals_backend};
 use crate::journal::Note;
@@ -118,6 +119,8 @@ struct Known {
     stream: bool,
     /// How it waited for room at a backend, if it did.
     queued: Option<Queued>,
+    /// What its policy found.
+    findings: Vec<Finding>,
 }
 
 /// Where an exchange is, with what that phase knows.
@@ -224,7 +227,7 @@ impl Exchange {
     /// Takes the length of the part of the body that is here, and refuses as soon as it is too much.
     pub fn request_body_grows(&mut self, body_bytes: usize) -> Option<Step> {
         let Phase::Body(held) = &self.phase else { return None };
-        let bytes_max = held.client.policy.request_bytes_max;
+        let bytes_max = held.client.request_bytes_max();
         (body_bytes > bytes_max).then(|| self.deny(Denial::BodyTooLarge { bytes_max }))
     }
 
@@ -362,6 +365,7 @@ impl Exchange {
             edits.remove.push("content-length".to_owned());
         }
         edits.set.extend(sent.standing.iter().flat_map(Standing::headers));
+        edits.set.extend(finding::told(&self.known.findings).map(|told| (finding::CLAMPED, told)));
         sent.answer = Some(Arriving { kind, is_complete: end, first_token: None });
         edits
     }
@@ -445,6 +449,7 @@ impl Exchange {
         record.asked = known.asked;
         record.stream = known.stream;
         record.queued = known.queued;
+        record.findings = known.findings;
         record.duration = now.saturating_sub(self.began);
         finished
     }

@@ -6,7 +6,7 @@ use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::limits::Budget;
 use crate::policy::Policy;
-use crate::request::Family;
+use crate::request::{CapNames, Family};
 use crate::route::{self, Target, number_of};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -21,6 +21,8 @@ pub struct Client {
     pub models: Permitted,
     /// What it may ask for.
     pub policy: Rc<Policy>,
+    /// What it may ask of these models, by their own names.
+    pub policy_by_model: HashMap<Rc<str>, Rc<Policy>>,
     /// What it may spend.
     pub budget: Rc<Budget>,
     /// Who goes first where there is not room for all.
@@ -43,7 +45,7 @@ pub enum Permitted {
 pub struct Model {
     /// Its own name.
     pub name: Name,
-    /// Where it reads its cap.
+    /// What kind it is.
     pub family: Family,
     /// Where it is served, best first.
     pub targets: Vec<Rc<Target>>,
@@ -65,6 +67,17 @@ impl Model {
     #[must_use]
     pub fn takes_stream_options(&self) -> bool {
         self.targets.iter().all(|target| target.backend.style.takes_stream_options())
+    }
+
+    /// Under which names its chat takes a cap, wherever it goes.
+    #[must_use]
+    pub fn cap_names(&self) -> CapNames {
+        let known = self.targets.iter().all(|target| target.backend.style.takes_max_completion_tokens());
+        match self.family {
+            Family::Gpt5 | Family::OSeries => CapNames::MaxCompletionTokens,
+            Family::Gpt4 if known => CapNames::Either,
+            Family::Gpt4 => CapNames::MaxTokens,
+        }
     }
 }
 
@@ -141,6 +154,19 @@ impl Client {
             Permitted::All => true,
             Permitted::Named(names) => names.contains(&model.name.text),
         }
+    }
+
+    /// What it may ask of a model.
+    #[must_use]
+    pub fn policy(&self, model: &Model) -> &Rc<Policy> {
+        self.policy_by_model.get(&model.name.text).unwrap_or(&self.policy)
+    }
+
+    /// The longest body it may send, before it is known for which model.
+    #[must_use]
+    pub fn request_bytes_max(&self) -> usize {
+        let policies = self.policy_by_model.values().chain([&self.policy]);
+        policies.map(|policy| policy.request_bytes_max).max().unwrap_or_default()
     }
 }
 

@@ -5,6 +5,10 @@
 //! stands twice, or has escapes or other letter case; bytes after the end; text that is not UTF-8. Not decided here:
 //! what the members mean.
 
+mod names;
+
+pub use names::{Found, Names};
+
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -28,8 +32,16 @@ pub enum Fault {
 pub struct Member<'a> {
     /// The value as it stands in the body.
     pub value: &'a str,
-    /// Where the value stands, in bytes of the whole body.
-    pub span: Range<usize>,
+    /// Where the value begins, in bytes of the whole body.
+    start: usize,
+    /// Where the name begins, after its quote.
+    name_start: usize,
+}
+
+impl Member<'_> {
+    fn span(&self) -> Range<usize> {
+        self.start..self.start + self.value.len()
+    }
 }
 
 /// An object's place, and its governed members.
@@ -53,7 +65,7 @@ pub fn text(bytes: &[u8]) -> Result<&str, Fault> {
 pub fn find<'a, const N: usize>(
     body: &'a str,
     object: &'a str,
-    names: &'static [&'static str; N],
+    names: &'static Names<N>,
 ) -> Result<Object<'a, N>, Fault> {
     let padding = object.len() - object.trim_ascii_start().len();
     if object.as_bytes().get(padding) != Some(&b'{') {
@@ -87,7 +99,7 @@ fn plain(error: &serde_json::Error) -> String {
 struct ObjectVisitor<'a, 'f, const N: usize> {
     body: &'a str,
     base: usize,
-    names: &'static [&'static str; N],
+    names: &'static Names<N>,
     fault: &'f mut Option<Fault>,
 }
 
@@ -115,12 +127,11 @@ impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
                 }
                 Name::Governed(at, name) => {
                     let value = map.next_value::<&RawValue>()?.get();
-                    let start = offset(self.body, value);
-                    let member = Member { value, span: start..start + value.len() };
+                    let (start, name_start) = (offset(self.body, value), offset(self.body, name));
                     if let Some(slot) = members.get_mut(at)
-                        && slot.replace(member).is_some()
+                        && slot.replace(Member { value, start, name_start }).is_some()
                     {
-                        *self.fault = Some(Fault::Duplicate(name));
+                        *self.fault = Some(Fault::Duplicate(self.names.at(at)));
                         return Err(A::Error::custom(""));
                     }
                 }
@@ -130,52 +141,46 @@ impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
     }
 }
 
-enum Name {
-    Governed(usize, &'static str),
+enum Name<'a> {
+    Governed(usize, &'a str),
     Disguised(&'static str),
     Other,
 }
 
 struct NameSeed<const N: usize> {
-    names: &'static [&'static str; N],
-}
-
-impl<const N: usize> NameSeed<N> {
-    fn named(&self, text: &str) -> Option<(usize, &'static str)> {
-        self.names
-            .iter()
-            .enumerate()
-            .find_map(|(at, name)| name.eq_ignore_ascii_case(text).then_some((at, *name)))
-    }
+    names: &'static Names<N>,
 }
 
 impl<'de, const N: usize> DeserializeSeed<'de> for NameSeed<N> {
-    type Value = Name;
+    type Value = Name<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name<'de>, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl<'de, const N: usize> Visitor<'de> for NameSeed<N> {
-    type Value = Name;
+    type Value = Name<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
     }
 
     /// A name without escapes.
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name, E> {
-        Ok(match self.named(text) {
-            Some((at, name)) if name == text => Name::Governed(at, name),
-            Some((_, name)) => Name::Disguised(name),
-            None => Name::Other,
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+        Ok(match self.names.find(text) {
+            Found::Plain(at) => Name::Governed(at, text),
+            Found::Disguised(at) => Name::Disguised(self.names.at(at)),
+            Found::Nothing => Name::Other,
         })
     }
 
     /// A name that had escapes, now without.
-    fn visit_str<E>(self, text: &str) -> Result<Name, E> {
-        Ok(self.named(text).map_or(Name::Other, |(_, name)| Name::Disguised(name)))
+    fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+        Ok(match self.names.find(text) {
+            Found::Plain(at) | Found::Disguised(at) => Name::Disguised(self.names.at(at)),
+            Found::Nothing => Name::Other,
+        })
     }
 }
 
@@ -206,9 +211,18 @@ impl Patch {
 }
 
 impl Edits {
-    /// Puts `json` in place of a member's value.
+    /// Puts `json` in place of a member's value, and of what was put there before.
     pub fn replace(&mut self, member: &Member<'_>, json: String) {
-        self.splices.push((member.span.clone(), json));
+        let span = member.span();
+        match self.splices.iter_mut().find(|(other, _)| *other == span) {
+            Some((_, before)) => *before = json,
+            None => self.splices.push((span, json)),
+        }
+    }
+
+    /// Gives a member another name. Neither may need escapes.
+    pub fn rename(&mut self, member: &Member<'_>, from: &'static str, to: &'static str) {
+        self.splices.push((member.name_start..member.name_start + from.len(), to.to_owned()));
     }
 
     /// Puts a member at the front of an object. `name` must need no escapes.
@@ -248,7 +262,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    static NAMES: [&str; 2] = ["max_tokens", "model"];
+    static NAMES: Names<2> = Names::new(["max_tokens", "model"]);
 
     fn values(body: &str) -> Result<[Option<&str>; 2], Fault> {
         find(body, body, &NAMES).map(|object| object.members.map(|member| member.map(|member| member.value)))
@@ -311,6 +325,18 @@ mod tests {
             edits.replace(object.members[1].as_ref().unwrap(), "\"other\"".to_owned());
         });
         assert_eq!(after, r#"{ "model":"other", "max_tokens" : 7 , "x":"é" }"#);
+    }
+
+    #[test]
+    fn a_renamed_member_keeps_its_place_and_its_value() {
+        let body = r#"{ "model" : "m","max_tokens" : 12}"#;
+        let after = edited(body, |edits, object| {
+            let member = object.members[0].as_ref().unwrap();
+            edits.replace(member, "7".to_owned());
+            edits.rename(member, "max_tokens", "max_completion_tokens");
+            edits.replace(member, "8".to_owned());
+        });
+        assert_eq!(after, r#"{ "model" : "m","max_completion_tokens" : 8}"#);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One record per exchange, whatever happened; what it adds to the metrics, and the fields it leaves for the access log.
 //! Not decided here: where they are written.
 
+use crate::finding::{Effect, Finding, Would};
 use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
@@ -168,6 +169,8 @@ pub struct Record {
     pub unread: Option<&'static str>,
     /// How it waited for room at a backend, if it did.
     pub queued: Option<Queued>,
+    /// What the client's policy changed, or would have.
+    pub findings: Vec<Finding>,
 }
 
 impl Record {
@@ -193,6 +196,7 @@ impl Record {
             duration: Duration::ZERO,
             unread: None,
             queued: None,
+            findings: Vec::new(),
         }
     }
 }
@@ -294,6 +298,22 @@ pub enum Series {
     },
     /// Times that the shared store did not answer.
     StoreFaults,
+    /// Values that a policy changed to what it allows.
+    PolicyClamps {
+        /// Whose.
+        client: Rc<str>,
+        /// By which rule.
+        rule: &'static str,
+    },
+    /// What a policy that audits would have done.
+    PolicyAudits {
+        /// To whom.
+        client: Rc<str>,
+        /// By which rule.
+        rule: &'static str,
+        /// What.
+        effect: &'static str,
+    },
 }
 
 /// How a metric counts.
@@ -358,6 +378,12 @@ impl Series {
             }
             Self::QueueTime { priority } => format!("tollgate_queue_ms;priority={priority}"),
             Self::StoreFaults => "tollgate_store_faults".to_owned(),
+            Self::PolicyClamps { client, rule } => {
+                format!("tollgate_policy_clamps;client={client};rule={rule}")
+            }
+            Self::PolicyAudits { client, rule, effect } => {
+                format!("tollgate_policy_audits;client={client};rule={rule};effect={effect}")
+            }
         }
     }
 }
@@ -410,6 +436,14 @@ impl Record {
             found.push((Series::Queued { priority, result: wait.word() }, 1));
             found.push((Series::QueueTime { priority }, millis(time)));
         }
+        for Finding { rule, effect } in &self.findings {
+            let client = client.clone();
+            let series = match effect {
+                Effect::Clamped(_) => Series::PolicyClamps { client, rule },
+                Effect::Would(would) => Series::PolicyAudits { client, rule, effect: would.word() },
+            };
+            found.push((series, 1));
+        }
         if self.served.is_some() {
             found.push((Series::Duration { model }, millis(self.duration)));
         }
@@ -422,6 +456,10 @@ impl Record {
     pub fn details(&self) -> Vec<(&'static str, Detail)> {
         let served = self.served.as_ref();
         let text = |text: &str| Detail::Text(text.to_owned());
+        let found = |wanted: fn(&Finding) -> Option<String>| {
+            let found: Vec<_> = self.findings.iter().filter_map(wanted).collect();
+            (!found.is_empty()).then_some(Detail::Words(found))
+        };
         let optional = [
             ("model_asked", self.asked.clone().map(Detail::Text)),
             ("model_answered", self.answered.clone().map(Detail::Text)),
@@ -432,6 +470,10 @@ impl Record {
             ("unread", self.unread.map(text)),
             ("priority", self.queued.map(|queued| text(queued.priority))),
             ("queued_ms", self.queued.map(|queued| Detail::Count(millis(queued.time)))),
+            ("clamped", found(Finding::clamped)),
+            ("would_refuse", found(|finding| finding.would(Would::Reject))),
+            ("would_clamp", found(|finding| finding.would(Would::Clamp))),
+            ("would_default", found(|finding| finding.would(Would::Default))),
         ];
         let always = [
             ("operation", text(self.operation)),
@@ -458,6 +500,8 @@ pub enum Detail {
     Count(u64),
     /// Yes or no.
     Flag(bool),
+    /// Several words.
+    Words(Vec<String>),
     /// All tries, in their order.
     Tries(Vec<Try>),
 }
@@ -533,6 +577,35 @@ mod tests {
             ("gen_ai.server.request.duration_ms;model=other", 700),
         ];
         assert_eq!(found[5..], expected.map(|(name, amount)| (name.to_owned(), amount)));
+    }
+
+    #[test]
+    fn what_a_policy_found_is_counted_and_written_down() {
+        let findings = vec![
+            Finding { rule: "n", effect: Effect::Clamped("n=2".to_owned()) },
+            Finding { rule: "echo", effect: Effect::Would(Would::Reject) },
+            Finding { rule: "max_tokens", effect: Effect::Would(Would::Clamp) },
+            Finding { rule: "best_of", effect: Effect::Would(Would::Default) },
+        ];
+        let record = Record { findings, client: Some(Name::new("web")), ..Record::new(Outcome::Served) };
+        check(
+            &record,
+            &[
+                ("tollgate_requests;client=web;model=none;operation=none;outcome=served", 1),
+                ("tollgate_policy_clamps;client=web;rule=n", 1),
+                ("tollgate_policy_audits;client=web;rule=echo;effect=reject", 1),
+                ("tollgate_policy_audits;client=web;rule=max_tokens;effect=clamp", 1),
+                ("tollgate_policy_audits;client=web;rule=best_of;effect=default", 1),
+            ],
+        );
+        let words = |word: &str| Detail::Words(vec![word.to_owned()]);
+        let expected = [
+            ("clamped", words("n=2")),
+            ("would_refuse", words("echo")),
+            ("would_clamp", words("max_tokens")),
+            ("would_default", words("best_of")),
+        ];
+        assert_eq!(record.details()[9..], expected);
     }
 
     #[test]

@@ -20,10 +20,12 @@
 pub mod answer;
 pub mod denial;
 pub mod endpoint;
+pub mod finding;
 pub mod form;
 pub mod gauge;
 pub mod headers;
 pub mod json;
+pub mod number;
 pub mod request;
 pub mod sse;
 pub mod store;

@@ -1,11 +1,25 @@
-//! May the client ask for this much?
+//! May the client ask for this?
 //!
-//! Bounds `n`, `best_of` and the three names of `max_tokens`: a value over the bound is clamped or refused, an absent one
-//! gets the default. Not decided here: whether there is budget for it.
+//! Holds a request to the rules of a policy, one after the other: a value out of its bounds is clamped or refused, an
+//! absent one may get a default, a forbidden one is refused or taken back. A policy that audits notes what it would do
+//! and does nothing. What cannot be read without doubt is refused in either mode. Not decided here: whether there is
+//! budget for it.
+
+mod production;
+mod prompt;
+mod rules;
+mod sampling;
+mod service;
+
+pub use rules::{
+    Bound, Effort, Efforts, Mode, Over, Permission, Policy, PromptBounds, Quota, REQUEST_BYTES_MAX, Range,
+    Streaming,
+};
 
 use crate::denial::Denial;
 use crate::endpoint::Operation;
-use crate::request::{CapField, Ceiling, Count, Family, Request};
+use crate::finding::{Effect, Finding, Would};
+use crate::request::{CapNames, Ceiling, Family, Field, Request};
 
 /// What a request that names no cap is taken to produce at the most, when the policy sets no default either. An
 /// assumption for the reservation only: nothing is written into the body.
@@ -19,94 +33,37 @@ pub const LEGACY_COMPLETION_TOKENS: u32 = 16;
 /// <https://platform.openai.com/docs/guides/image-generation#cost-and-latency>
 pub const IMAGE_TOKENS: u32 = 4160;
 
-/// The longest body a client may send if its policy does not say.
-pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What happens to a value over its bound.
+/// What is known of a request besides its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// It is lowered to the bound.
-    Clamp,
-    /// The request is refused.
-    Reject,
+pub struct Asked {
+    /// What for.
+    pub operation: Operation,
+    /// What kind of model.
+    pub family: Family,
+    /// Under which names that model takes its cap.
+    pub cap_names: CapNames,
+    /// The prompt, by estimate.
+    pub prompt_tokens: u64,
 }
 
-/// A bound on one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// Written into a request that does not say.
-    pub default: Option<u32>,
-    /// The most that is allowed.
-    pub max: Option<u32>,
-    /// What happens above it.
-    pub over: Over,
-}
-
-/// What a client may ask for.
+/// What a policy says of a request that may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Completion tokens of one candidate, whichever name the field has.
-    pub max_tokens: Option<Bound>,
-    /// Candidates generated, all billed.
-    pub best_of: Option<Bound>,
-    /// Choices.
-    pub n: Option<Bound>,
-    /// Length of a body.
-    pub request_bytes_max: usize,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { max_tokens: None, best_of: None, n: None, request_bytes_max: REQUEST_BYTES_MAX }
-    }
+pub struct Verdict {
+    /// The most that what goes upstream may produce.
+    pub ceiling: Ceiling,
+    /// What was changed, or would have been.
+    pub findings: Vec<Finding>,
 }
 
 /// Holds a request to a policy, editing it where the policy says so.
-pub fn apply(
-    policy: &Policy,
-    operation: Operation,
-    family: Family,
-    request: &mut Request<'_>,
-) -> Result<Ceiling, Denial> {
-    let (n, best_of) = (request.n.clone(), request.best_of.clone());
-    let n = bound(policy.n, request, &n)?.unwrap_or(1);
-    if !CapField::ALL.iter().any(|field| field.is_read_by(operation)) {
-        return Ok(Ceiling { candidates: n.max(1), ..unread_ceiling(operation) });
-    }
-    if request.cap(CapField::MaxTokens).value.is_some()
-        && request.cap(CapField::MaxCompletionTokens).value.is_some()
-    {
-        return Err(Denial::Exclusive(CapField::MaxTokens.name(), CapField::MaxCompletionTokens.name()));
-    }
-    // Every name is held to the bound, for a server might read any of them; what is produced is decided by those that
-    // the operation documents.
-    let mut cap = None;
-    for field in CapField::ALL {
-        let count = request.cap(field).clone();
-        if count.value.is_some() {
-            let bounded = bound(policy.max_tokens, request, &count)?;
-            if field.is_read_by(operation) {
-                cap = bounded;
-            }
-        }
-    }
-    if cap.is_none() {
-        let count = request.cap(family.cap_field(operation)).clone();
-        cap = bound(policy.max_tokens, request, &count)?;
-    }
-    let best_of = if operation == Operation::Completions || best_of.value.is_some() {
-        bound(policy.best_of, request, &best_of)?.unwrap_or(1)
-    } else {
-        1
-    };
-    let (assumed, prompts) = match operation {
-        Operation::Completions => (LEGACY_COMPLETION_TOKENS, request.prompts()?),
-        _ => (COMPLETION_TOKENS_ASSUMED, 1),
-    };
-    Ok(Ceiling {
-        completion_tokens: cap.unwrap_or(assumed),
-        candidates: n.max(best_of).max(1).saturating_mul(prompts),
-    })
+pub fn apply(policy: &Policy, asked: &Asked, request: &mut Request<'_>) -> Result<Verdict, Denial> {
+    let mut hearing = Hearing { policy, asked, request, findings: Vec::new() };
+    hearing.prompt()?;
+    let ceiling = hearing.ceiling()?;
+    hearing.sampling()?;
+    hearing.tools_and_format()?;
+    hearing.service()?;
+    Ok(Verdict { ceiling, findings: hearing.findings })
 }
 
 /// The ceiling of an operation that reads no cap.
@@ -120,142 +77,154 @@ pub fn unread_ceiling(operation: Operation) -> Ceiling {
     Ceiling { completion_tokens, candidates: 1 }
 }
 
-/// The value that goes upstream, if one is known.
-fn bound<'a>(
-    bound: Option<Bound>,
-    request: &mut Request<'a>,
-    count: &Count<'a>,
-) -> Result<Option<u32>, Denial> {
-    let Some(bound) = bound else { return Ok(count.value) };
-    let max = bound.max.unwrap_or(u32::MAX);
-    match (count.value, bound.over) {
-        (Some(asked), Over::Reject) if asked > max => {
-            Err(Denial::AboveMax { field: count.field, max, asked })
-        }
-        (Some(asked), Over::Clamp) if asked > max => {
-            request.set_count(count, max);
-            Ok(Some(max))
-        }
-        (Some(asked), _) => Ok(Some(asked)),
-        (None, _) => {
-            if let Some(default) = bound.default {
-                request.set_count(count, default);
+/// One request before one policy.
+struct Hearing<'h, 'a> {
+    policy: &'h Policy,
+    asked: &'h Asked,
+    request: &'h mut Request<'a>,
+    findings: Vec<Finding>,
+}
+
+impl Hearing<'_, '_> {
+    /// Refuses, or notes that it would.
+    fn refuse(&mut self, rule: &'static str, denial: Denial) -> Result<(), Denial> {
+        match self.policy.mode {
+            Mode::Enforce => Err(denial),
+            Mode::Audit => {
+                self.would(rule, Would::Reject);
+                Ok(())
             }
-            Ok(bound.default)
         }
     }
+
+    fn would(&mut self, rule: &'static str, would: Would) {
+        self.findings.push(Finding { rule, effect: Effect::Would(would) });
+    }
+
+    /// Notes that a value is brought to what is allowed, and answers whether it is to be done.
+    fn clamps(&mut self, rule: &'static str, field: &str, to: &str) -> bool {
+        match self.policy.mode {
+            Mode::Enforce => {
+                let effect = Effect::Clamped(format!("{field}={to}"));
+                self.findings.push(Finding { rule, effect });
+                true
+            }
+            Mode::Audit => {
+                self.would(rule, Would::Clamp);
+                false
+            }
+        }
+    }
+
+    fn clamp(&mut self, rule: &'static str, field: Field, json: &str) -> bool {
+        let clamps = self.clamps(rule, field.name(), json);
+        if clamps {
+            self.request.set(field, json.to_owned());
+        }
+        clamps
+    }
+
+    /// Notes that an absent value gets its default, and answers whether it is to be done.
+    fn defaults(&mut self, rule: &'static str) -> bool {
+        let enforces = self.policy.mode == Mode::Enforce;
+        if !enforces {
+            self.would(rule, Would::Default);
+        }
+        enforces
+    }
+
+    /// The value that goes upstream, if one is known.
+    fn bound(
+        &mut self,
+        rule: &'static str,
+        bound: Option<Bound>,
+        field: Field,
+        asked: Option<u32>,
+    ) -> Result<Option<u32>, Denial> {
+        let Some(Bound { default, max, over }) = bound else { return Ok(asked) };
+        let max = max.unwrap_or(u32::MAX);
+        match (asked, over) {
+            (Some(asked), Over::Reject) if asked > max => {
+                let denial = Denial::AboveMax { field: field.name(), max: max.into(), asked: asked.into() };
+                self.refuse(rule, denial)?;
+                Ok(Some(asked))
+            }
+            (Some(asked), Over::Clamp) if asked > max => {
+                Ok(Some(if self.clamp(rule, field, &max.to_string()) { max } else { asked }))
+            }
+            (Some(asked), _) => Ok(Some(asked)),
+            (None, _) => {
+                let default = default.filter(|_| self.defaults(rule));
+                if let Some(default) = default {
+                    self.request.set(field, default.to_string());
+                }
+                Ok(default)
+            }
+        }
+    }
+
+    fn among(
+        &mut self,
+        rule: &'static str,
+        field: &'static str,
+        word: &str,
+        allowed: &[String],
+    ) -> Result<(), Denial> {
+        if allowed.iter().any(|other| other == word) {
+            return Ok(());
+        }
+        self.refuse(rule, Denial::NotAllowed { field, asked: shown(word), allowed: allowed.to_vec() })
+    }
+
+    fn at_most(
+        &mut self,
+        rule: &'static str,
+        max: Option<u64>,
+        field: &'static str,
+        what: &'static str,
+        found: u64,
+    ) -> Result<(), Denial> {
+        match max {
+            Some(max) if found > max => self.refuse(rule, Denial::TooMany { field, what, max, found }),
+            _ => Ok(()),
+        }
+    }
+
+    fn quota(&mut self, rule: &'static str, quota: Quota, field: Field, found: u64) -> Result<(), Denial> {
+        match quota {
+            Quota::Forbid if found > 0 => self.refuse(rule, Denial::Forbidden(field.name())),
+            Quota::Max(max) => self.at_most(rule, Some(max.into()), field.name(), "entries", found),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whatever is neither null nor false is asked for, of whatever kind it is.
+    fn permission(
+        &mut self,
+        rule: &'static str,
+        permission: Permission,
+        field: Field,
+        neutral: &str,
+    ) -> Result<(), Denial> {
+        if self.request.raw(field).is_none_or(|value| value == "false") {
+            return Ok(());
+        }
+        match permission {
+            Permission::Allow => Ok(()),
+            Permission::Forbid => self.refuse(rule, Denial::Forbidden(field.name())),
+            Permission::Drop => {
+                self.clamp(rule, field, neutral);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A caller's word, short enough to be repeated to it.
+fn shown(word: &str) -> String {
+    const CHARS_MAX: usize = 100;
+    word.chars().take(CHARS_MAX).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    fn policy() -> Policy {
-        Policy {
-            max_tokens: Some(Bound { default: Some(100), max: Some(500), over: Over::Clamp }),
-            best_of: Some(Bound { default: None, max: Some(2), over: Over::Reject }),
-            n: Some(Bound { default: None, max: Some(3), over: Over::Clamp }),
-            ..Policy::default()
-        }
-    }
-
-    /// The body after the policy, its ceiling in tokens × candidates, or the code of the refusal.
-    fn outcome(operation: Operation, family: Family, body: &str) -> Result<(String, u32, u32), &'static str> {
-        let mut request = Request::read(body.as_bytes()).unwrap();
-        let ceiling = apply(&policy(), operation, family, &mut request).map_err(|denial| denial.code())?;
-        let mut after = body.to_owned();
-        if let Some(patch) = request.patch() {
-            after = String::from_utf8(patch.bytes).unwrap() + &body[patch.replaced..];
-        }
-        Ok((after, ceiling.completion_tokens, ceiling.candidates))
-    }
-
-    #[track_caller]
-    fn check(
-        operation: Operation,
-        family: Family,
-        body: &str,
-        expected: Result<(&str, u32, u32), &'static str>,
-    ) {
-        let found = outcome(operation, family, body);
-        assert_eq!(found, expected.map(|(body, tokens, candidates)| (body.to_owned(), tokens, candidates)));
-    }
-
-    #[test]
-    fn a_value_over_the_bound_is_clamped_or_refused() {
-        use Operation::*;
-        let gpt4 = Family::Gpt4;
-        check(ChatCompletions, gpt4, r#"{"max_tokens":501}"#, Ok((r#"{"max_tokens":500}"#, 500, 1)));
-        check(ChatCompletions, gpt4, r#"{"max_tokens":500}"#, Ok((r#"{"max_tokens":500}"#, 500, 1)));
-        check(
-            ChatCompletions,
-            gpt4,
-            r#"{"n":9,"max_completion_tokens":7}"#,
-            Ok((r#"{"n":3,"max_completion_tokens":7}"#, 7, 3)),
-        );
-        check(Completions, gpt4, r#"{"best_of":3,"max_tokens":1}"#, Err("parameter_above_maximum"));
-        check(
-            Completions,
-            gpt4,
-            r#"{"best_of":2,"max_tokens":1}"#,
-            Ok((r#"{"best_of":2,"max_tokens":1}"#, 1, 2)),
-        );
-        check(Responses, gpt4, r#"{"max_output_tokens":900}"#, Ok((r#"{"max_output_tokens":500}"#, 500, 1)));
-    }
-
-    #[test]
-    fn every_name_of_the_cap_is_held_whatever_the_operation() {
-        let body = r#"{"max_output_tokens":900,"max_tokens":600}"#;
-        let after = r#"{"max_output_tokens":500,"max_tokens":500}"#;
-        check(Operation::ChatCompletions, Family::Gpt4, body, Ok((after, 500, 1)));
-    }
-
-    #[test]
-    fn an_absent_cap_gets_the_default_under_the_name_the_model_reads() {
-        use Operation::*;
-        check(ChatCompletions, Family::Gpt4, "{}", Ok((r#"{"max_tokens":100}"#, 100, 1)));
-        check(ChatCompletions, Family::Gpt5, "{}", Ok((r#"{"max_completion_tokens":100}"#, 100, 1)));
-        check(ChatCompletions, Family::OSeries, "{}", Ok((r#"{"max_completion_tokens":100}"#, 100, 1)));
-        check(Completions, Family::Gpt5, "{}", Ok((r#"{"max_tokens":100}"#, 100, 1)));
-        check(Responses, Family::Gpt4, "{}", Ok((r#"{"max_output_tokens":100}"#, 100, 1)));
-        check(Embeddings, Family::Gpt4, "{}", Ok(("{}", 0, 1)));
-        check(ImageGenerations, Family::Gpt4, r#"{"n":2}"#, Ok((r#"{"n":2}"#, IMAGE_TOKENS, 2)));
-        check(Speech, Family::Gpt4, "{}", Ok(("{}", 0, 1)));
-        check(ChatCompletions, Family::Gpt4, r#"{"max_tokens":null}"#, Ok((r#"{"max_tokens":100}"#, 100, 1)));
-    }
-
-    #[test]
-    fn a_cap_that_the_operation_does_not_read_is_none() {
-        let body = r#"{"max_output_tokens":1}"#;
-        let after = r#"{"max_tokens":100,"max_output_tokens":1}"#;
-        check(Operation::ChatCompletions, Family::Gpt4, body, Ok((after, 100, 1)));
-        check(Operation::Completions, Family::Gpt4, body, Ok((after, 100, 1)));
-    }
-
-    #[test]
-    fn each_prompt_of_a_legacy_completion_is_completed() {
-        for (prompt, prompts) in
-            [(r#""a""#, 1), (r#"["a","b"]"#, 2), ("[1,2,3]", 1), ("[[1,2],[3]]", 2), ("[]", 1)]
-        {
-            let body = format!(r#"{{"max_tokens":5,"prompt":{prompt},"n":2}}"#);
-            check(Operation::Completions, Family::Gpt4, &body, Ok((&body, 5, 2 * prompts)));
-        }
-    }
-
-    #[test]
-    fn two_caps_for_one_model_are_refused() {
-        let body = r#"{"max_tokens":1,"max_completion_tokens":1}"#;
-        check(Operation::ChatCompletions, Family::Gpt4, body, Err("mutually_exclusive_parameters"));
-    }
-
-    #[test]
-    fn without_a_policy_the_body_stays_and_the_reservation_assumes() {
-        let mut request = Request::read(b"{}").unwrap();
-        let ceiling =
-            apply(&Policy::default(), Operation::ChatCompletions, Family::Gpt4, &mut request).unwrap();
-        assert_eq!(ceiling, Ceiling { completion_tokens: COMPLETION_TOKENS_ASSUMED, candidates: 1 });
-        assert_eq!(request.patch(), None);
-    }
-}
+mod tests;

@@ -1,189 +1,106 @@
 //! What does this request ask for, in the fields we govern?
 //!
-//! Reads them and can edit them; everything else in a body is passed on unread. Not decided here: whether it may.
+//! Reads them and can edit them; everything else in a body is passed on unread. A governed name that stands twice or in
+//! disguise is refused whoever asks; whether a value is of the right kind is asked of what costs depend on, and else only
+//! by who reads it. Not decided here: whether it may.
+
+mod fields;
+mod parts;
+
+pub use fields::{CapField, CapNames, Ceiling, Family, Field, Inner};
+pub use parts::Parts;
 
 use crate::denial::{Ambiguity, Denial};
-use crate::endpoint::Operation;
-use crate::json::{self, Edits, Fault, Member, Object, Patch};
+use crate::json::{self, Edits, Fault, Member, Names, Object, Patch};
+use crate::number::Decimal;
+use fields::FIELDS;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-/// The governed fields, in one order for all operations.
-static FIELDS: [&str; 13] = [
-    "model",
-    "stream",
-    "stream_options",
-    "n",
-    "best_of",
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "messages",
-    "prompt",
-    "input",
-    "instructions",
-    "tools",
-];
-
-static STREAM_OPTIONS_FIELDS: [&str; 1] = ["include_usage"];
-
-/// The three names of the limit on what a request may produce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CapField {
-    /// Chat on older models, and legacy completions.
-    MaxTokens,
-    /// Chat on reasoning models; counts the hidden reasoning too.
-    MaxCompletionTokens,
-    /// Responses.
-    MaxOutputTokens,
-}
-
-impl CapField {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::MaxTokens, Self::MaxCompletionTokens, Self::MaxOutputTokens];
-
-    /// As it stands in a body.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-            Self::MaxOutputTokens => "max_output_tokens",
-        }
-    }
-
-    /// Whether an operation documents this name.
-    #[must_use]
-    pub fn is_read_by(self, operation: Operation) -> bool {
-        match self {
-            Self::MaxTokens => matches!(operation, Operation::ChatCompletions | Operation::Completions),
-            Self::MaxCompletionTokens => operation == Operation::ChatCompletions,
-            Self::MaxOutputTokens => operation == Operation::Responses,
-        }
-    }
-}
-
-/// Which field a chat model reads its cap from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// `max_tokens`: gpt-3.5, gpt-4, and most servers that speak the same API.
-    Gpt4,
-    /// `max_completion_tokens`: gpt-5.
-    Gpt5,
-    /// `max_completion_tokens`: o1, o3, o4-mini.
-    OSeries,
-}
-
-impl Family {
-    /// The name under which a default is written.
-    #[must_use]
-    pub fn cap_field(self, operation: Operation) -> CapField {
-        match (operation, self) {
-            (Operation::Responses, _) => CapField::MaxOutputTokens,
-            (Operation::ChatCompletions, Self::Gpt5 | Self::OSeries) => CapField::MaxCompletionTokens,
-            _ => CapField::MaxTokens,
-        }
-    }
-}
-
-/// The most a request may produce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ceiling {
-    /// For each candidate.
-    pub completion_tokens: u32,
-    /// How many are generated and billed.
-    pub candidates: u32,
-}
-
-impl Ceiling {
-    /// All candidates together.
-    #[must_use]
-    pub fn tokens(self) -> u64 {
-        u64::from(self.completion_tokens) * u64::from(self.candidates)
-    }
-}
-
-/// A governed whole number; `None` where it is absent or null.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count<'a> {
-    /// The field.
-    pub field: &'static str,
-    /// What it says.
-    pub value: Option<u32>,
-    member: Option<Member<'a>>,
-}
+static INCLUDE_USAGE: Names<1> = Names::new(["include_usage"]);
 
 /// A request body, read.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     body: &'a str,
-    object: Object<'a, 13>,
+    object: Object<'a, { Field::COUNT }>,
     edits: Edits,
-    /// The model as the body names it, with where.
+    /// The model as the body names it.
     pub model: Option<Cow<'a, str>>,
-    model_member: Option<Member<'a>>,
     /// Whether the answer is to come as a stream.
     pub stream: bool,
     stream_options: Option<StreamOptions<'a>>,
-    /// Choices asked for.
-    pub n: Count<'a>,
+    /// Choices asked for; `None` where it is absent or null.
+    pub n: Option<u32>,
     /// Candidates generated to choose from; all of them are billed.
-    pub best_of: Count<'a>,
-    caps: [Count<'a>; 3],
+    pub best_of: Option<u32>,
+    caps: [Option<u32>; 3],
     /// The members that make up the prompt, as they stand in the body.
-    pub prompt: [Option<&'a str>; 5],
+    pub prompt: [Option<&'a str>; 6],
 }
 
 #[derive(Clone, Debug)]
 enum StreamOptions<'a> {
-    Null(Member<'a>),
+    Null,
     Object(Object<'a, 1>),
+}
+
+/// A member of a governed object.
+enum Within<'a> {
+    /// There is no object, or it is null.
+    NoObject,
+    /// The object has no such member, or it is null.
+    Absent(Object<'a, 1>),
+    /// It is there.
+    There(Member<'a>),
 }
 
 impl<'a> Request<'a> {
     /// Reads a body in one pass.
     pub fn read(body: &'a [u8]) -> Result<Self, Denial> {
         let body = json::text(body).map_err(denial)?;
-        let object = json::find(body, body, &FIELDS).map_err(denial)?;
-        let [
-            model,
-            stream,
-            options,
-            n,
-            best_of,
-            max,
-            max_completion,
-            max_output,
-            messages,
-            prompt,
-            input,
-            instructions,
-            tools,
-        ] = object.members.clone();
-        let text = |member: Option<Member<'a>>| member.map(|member| member.value);
-        Ok(Self {
+        let mut request = Self {
+            object: json::find(body, body, &FIELDS).map_err(denial)?,
             body,
             edits: Edits::default(),
-            model: model.as_ref().map(string).transpose()?,
-            model_member: model,
-            stream: stream.as_ref().map(boolean).transpose()?.unwrap_or(false),
-            stream_options: options.map(|member| stream_options(body, member)).transpose()?,
-            n: count("n", n)?,
-            best_of: count("best_of", best_of)?,
-            caps: [
-                count(CapField::MaxTokens.name(), max)?,
-                count(CapField::MaxCompletionTokens.name(), max_completion)?,
-                count(CapField::MaxOutputTokens.name(), max_output)?,
-            ],
-            prompt: [text(messages), text(prompt), text(input), text(instructions), text(tools)],
-            object,
-        })
+            model: None,
+            stream: false,
+            stream_options: None,
+            n: None,
+            best_of: None,
+            caps: [None; 3],
+            prompt: [None; 6],
+        };
+        request.model = request.member(Field::Model).map(model).transpose()?;
+        request.stream = request.flag(Field::Stream)?.unwrap_or(false);
+        request.stream_options = request.stream_options()?;
+        request.n = request.count(Field::N)?;
+        request.best_of = request.count(Field::BestOf)?;
+        request.caps = [
+            request.count(Field::MaxTokens)?,
+            request.count(Field::MaxCompletionTokens)?,
+            request.count(Field::MaxOutputTokens)?,
+        ];
+        request.prompt = Field::PROMPT.map(|field| request.member(field).map(|member| member.value));
+        Ok(request)
+    }
+
+    fn member(&self, field: Field) -> Option<&Member<'a>> {
+        self.object.members.get(field as usize)?.as_ref()
+    }
+
+    /// What a field says, as it stands in the body; `None` where it is absent or null.
+    #[must_use]
+    pub fn raw(&self, field: Field) -> Option<&'a str> {
+        self.member(field).map(|member| member.value).filter(|value| *value != "null")
     }
 
     /// One of the three limits on what may be produced.
     #[must_use]
-    pub fn cap(&self, field: CapField) -> &Count<'a> {
-        let [max, max_completion, max_output] = &self.caps;
+    pub fn cap(&self, field: CapField) -> Option<u32> {
+        let [max, max_completion, max_output] = self.caps;
         match field {
             CapField::MaxTokens => max,
             CapField::MaxCompletionTokens => max_completion,
@@ -191,12 +108,112 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// A whole number. Only plain digits are one: `"9"`, `9.0`, `9e0` and `-9` are refused, for readers differ about them.
+    pub fn count(&self, field: Field) -> Result<Option<u32>, Denial> {
+        let Some(digits) = self.raw(field) else { return Ok(None) };
+        let wrong = |expected| Denial::InvalidField { field: field.name(), expected };
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(wrong("a whole number, written with digits only"));
+        }
+        digits.parse().map(Some).map_err(|_| wrong("a whole number up to 4294967295"))
+    }
+
+    /// A number that may have a fraction and an exponent.
+    pub fn decimal(&self, field: Field) -> Result<Option<Decimal>, Denial> {
+        let Some(value) = self.raw(field) else { return Ok(None) };
+        let wrong =
+            Denial::InvalidField { field: field.name(), expected: "a number that a 64-bit float holds" };
+        Decimal::read(value).map(Some).ok_or(wrong)
+    }
+
+    /// Yes or no.
+    pub fn flag(&self, field: Field) -> Result<Option<bool>, Denial> {
+        match self.raw(field) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(Denial::InvalidField { field: field.name(), expected: "true or false" }),
+        }
+    }
+
+    /// A string, without its escapes.
+    pub fn word(&self, field: Field) -> Result<Option<Cow<'a, str>>, Denial> {
+        self.raw(field).map(|value| string(value, field.name())).transpose()
+    }
+
+    /// How many elements an array has, or members an object.
+    pub fn entries(&self, field: Field) -> Result<u64, Denial> {
+        let Some(value) = self.raw(field) else { return Ok(0) };
+        let entries = match value.as_bytes().first() {
+            Some(b'[') => serde_json::from_str::<Vec<IgnoredAny>>(value).map(|array| array.len()).ok(),
+            Some(b'{') => serde_json::from_str::<BTreeMap<Cow<'_, str>, IgnoredAny>>(value)
+                .map(|object| object.len())
+                .ok(),
+            _ => None,
+        };
+        let wrong = Denial::InvalidField { field: field.name(), expected: "an array or an object" };
+        entries.map(|entries| entries as u64).ok_or(wrong)
+    }
+
+    /// The strings of an array.
+    pub fn words(&self, field: Field) -> Result<Vec<String>, Denial> {
+        let Some(value) = self.raw(field) else { return Ok(Vec::new()) };
+        let wrong = Denial::InvalidField { field: field.name(), expected: "an array of strings" };
+        serde_json::from_str(value).map_err(|_| wrong)
+    }
+
+    /// A string inside of a governed object.
+    pub fn inner(&self, inner: Inner) -> Result<Option<Cow<'a, str>>, Denial> {
+        match self.within(inner)? {
+            Within::There(member) => string(member.value, inner.path()).map(Some),
+            // A format without a type is no format.
+            Within::Absent(_) if inner != Inner::ReasoningEffort => Err(Denial::MissingField(inner.path())),
+            Within::Absent(_) | Within::NoObject => Ok(None),
+        }
+    }
+
+    fn within(&self, inner: Inner) -> Result<Within<'a>, Denial> {
+        let path = inner.path();
+        let mut object = self.raw(inner.field());
+        let mut found = Within::NoObject;
+        for (names, at) in inner.steps() {
+            let Some(text) = object else { return Ok(Within::NoObject) };
+            let inside = json::find(self.body, text, names).map_err(|fault| match fault {
+                Fault::NotAnObject => Denial::InvalidField { field: at, expected: "an object" },
+                Fault::Syntax(problem) => Denial::InvalidJson(problem),
+                Fault::Duplicate(_) => Denial::AmbiguousField { field: path, problem: Ambiguity::Duplicate },
+                Fault::Disguised(_) => Denial::AmbiguousField { field: path, problem: Ambiguity::Disguised },
+            })?;
+            found = match &inside.members {
+                [Some(member)] if member.value != "null" => {
+                    object = Some(member.value);
+                    Within::There(member.clone())
+                }
+                _ => {
+                    object = None;
+                    Within::Absent(inside)
+                }
+            };
+        }
+        Ok(found)
+    }
+
+    /// What messages and input hold.
+    pub fn parts(&self) -> Result<Parts, Denial> {
+        let mut parts = Parts::default();
+        for field in [Field::Messages, Field::Input] {
+            if let Some(value) = self.raw(field) {
+                parts.add(parts::count(value, field.name())?);
+            }
+        }
+        Ok(parts)
+    }
+
     /// How many prompts a legacy completion has: each is completed on its own.
     pub fn prompts(&self) -> Result<u32, Denial> {
-        let [_, Some(prompt), ..] = self.prompt else { return Ok(1) };
-        if !prompt.starts_with('[') {
+        let Some(prompt) = self.raw(Field::Prompt).filter(|prompt| prompt.starts_with('[')) else {
             return Ok(1);
-        }
+        };
         let items: Vec<&RawValue> = serde_json::from_str(prompt)
             .map_err(|_| Denial::InvalidField { field: "prompt", expected: "a string or an array" })?;
         // An array of numbers is one prompt of tokens.
@@ -205,33 +222,66 @@ impl<'a> Request<'a> {
         Ok(if is_tokens { 1 } else { u32::try_from(items.len()).unwrap_or(u32::MAX) })
     }
 
-    /// Writes a governed number, in place or anew.
-    pub fn set_count(&mut self, count: &Count<'a>, value: u32) {
-        match &count.member {
-            Some(member) => self.edits.replace(member, value.to_string()),
-            None => self.edits.insert(&self.object, count.field, &value.to_string()),
+    /// Writes a field, in place or anew. `json` is a whole JSON value.
+    pub fn set(&mut self, field: Field, json: String) {
+        match self.object.members.get(field as usize) {
+            Some(Some(member)) => self.edits.replace(member, json),
+            _ => self.edits.insert(&self.object, field.name(), &json),
+        }
+    }
+
+    /// Writes an array of strings.
+    pub fn set_words(&mut self, field: Field, words: &[String]) {
+        // Writing strings to memory cannot fail.
+        self.set(field, serde_json::to_string(words).unwrap_or_default());
+    }
+
+    /// Writes a string inside of a governed object, which is made if there is none. `word` must need no escapes.
+    pub fn set_inner(&mut self, inner: Inner, word: &str) -> Result<(), Denial> {
+        let (name, json) = (inner.name(), format!("\"{word}\""));
+        match self.within(inner)? {
+            Within::There(member) => self.edits.replace(&member, json),
+            Within::Absent(object) => match &object.members {
+                [Some(null)] => self.edits.replace(null, json),
+                [None] => self.edits.insert(&object, name, &json),
+            },
+            Within::NoObject => self.set(inner.field(), format!("{{\"{name}\":{json}}}")),
+        }
+        Ok(())
+    }
+
+    /// Gives a cap the name that the model reads. `value` is what it says by now.
+    pub fn rename_cap(&mut self, from: CapField, to: CapField, value: u32) {
+        let Some(member) = self.member(from.field()).cloned() else { return };
+        match self.member(to.field()).cloned() {
+            None => self.edits.rename(&member, from.name(), to.name()),
+            // It stands there as null: the two change their values.
+            Some(other) => {
+                self.edits.replace(&other, value.to_string());
+                self.edits.replace(&member, "null".to_owned());
+            }
         }
     }
 
     /// Names the deployment as the backend knows it. `name` must need no escapes in JSON.
     pub fn set_model(&mut self, name: &str) {
-        if self.model.as_deref() == Some(name) {
-            return;
+        if self.model.as_deref() != Some(name) {
+            self.set(Field::Model, format!("\"{name}\""));
         }
-        let json = format!("\"{name}\"");
-        match &self.model_member {
-            Some(member) => self.edits.replace(member, json),
-            None => self.edits.insert(&self.object, "model", &json),
-        }
+    }
+
+    /// Makes the answer come as a stream, or not.
+    pub fn set_stream(&mut self, stream: bool) {
+        self.stream = stream;
+        self.set(Field::Stream, stream.to_string());
     }
 
     /// Makes sure that a stream reports its usage. Answers whether that is ours: true means that the client did not ask
     /// and must not see it.
     pub fn ask_for_usage(&mut self) -> bool {
         match &self.stream_options {
-            None => self.edits.insert(&self.object, "stream_options", r#"{"include_usage":true}"#),
-            Some(StreamOptions::Null(member)) => {
-                self.edits.replace(member, r#"{"include_usage":true}"#.to_owned());
+            None | Some(StreamOptions::Null) => {
+                self.set(Field::StreamOptions, r#"{"include_usage":true}"#.to_owned());
             }
             Some(StreamOptions::Object(options)) => match &options.members {
                 [Some(member)] if member.value == "true" => return false,
@@ -251,6 +301,26 @@ impl<'a> Request<'a> {
         )
     }
 
+    fn stream_options(&self) -> Result<Option<StreamOptions<'a>>, Denial> {
+        let Some(member) = self.member(Field::StreamOptions) else { return Ok(None) };
+        if member.value == "null" {
+            return Ok(Some(StreamOptions::Null));
+        }
+        let object = json::find(self.body, member.value, &INCLUDE_USAGE).map_err(|fault| match fault {
+            Fault::NotAnObject => Denial::InvalidField { field: "stream_options", expected: "an object" },
+            fault => denial(fault),
+        })?;
+        if let [Some(include_usage)] = &object.members
+            && !matches!(include_usage.value, "true" | "false" | "null")
+        {
+            return Err(Denial::InvalidField {
+                field: "stream_options.include_usage",
+                expected: "true or false",
+            });
+        }
+        Ok(Some(StreamOptions::Object(object)))
+    }
+
     /// All edits as one patch of the body.
     #[must_use]
     pub fn patch(self) -> Option<Patch> {
@@ -267,56 +337,18 @@ fn denial(fault: Fault) -> Denial {
     }
 }
 
-fn string<'a>(member: &Member<'a>) -> Result<Cow<'a, str>, Denial> {
-    if let Ok(plain) = serde_json::from_str::<&'a str>(member.value) {
+fn string<'a>(json: &'a str, field: &'static str) -> Result<Cow<'a, str>, Denial> {
+    if let Ok(plain) = serde_json::from_str::<&'a str>(json) {
         return Ok(Cow::Borrowed(plain));
     }
-    serde_json::from_str::<String>(member.value)
+    serde_json::from_str::<String>(json)
         .map(Cow::Owned)
-        .map_err(|_| Denial::InvalidField { field: "model", expected: "a string" })
+        .map_err(|_| Denial::InvalidField { field, expected: "a string" })
 }
 
-fn boolean(member: &Member<'_>) -> Result<bool, Denial> {
-    match member.value {
-        "true" => Ok(true),
-        "false" | "null" => Ok(false),
-        _ => Err(Denial::InvalidField { field: "stream", expected: "true or false" }),
-    }
-}
-
-/// Only plain digits are a count. `"9"`, `9.0`, `9e0` and `-9` are refused: readers differ about them.
-fn count<'a>(field: &'static str, member: Option<Member<'a>>) -> Result<Count<'a>, Denial> {
-    let value = match member.as_ref().map(|member| member.value) {
-        None | Some("null") => None,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(
-            digits
-                .parse()
-                .map_err(|_| Denial::InvalidField { field, expected: "a whole number up to 4294967295" })?,
-        ),
-        Some(_) => {
-            return Err(Denial::InvalidField { field, expected: "a whole number, written with digits only" });
-        }
-    };
-    Ok(Count { field, value, member })
-}
-
-fn stream_options<'a>(body: &'a str, member: Member<'a>) -> Result<StreamOptions<'a>, Denial> {
-    if member.value == "null" {
-        return Ok(StreamOptions::Null(member));
-    }
-    let object = json::find(body, member.value, &STREAM_OPTIONS_FIELDS).map_err(|fault| match fault {
-        Fault::NotAnObject => Denial::InvalidField { field: "stream_options", expected: "an object" },
-        fault => denial(fault),
-    })?;
-    if let [Some(include_usage)] = &object.members
-        && !matches!(include_usage.value, "true" | "false" | "null")
-    {
-        return Err(Denial::InvalidField {
-            field: "stream_options.include_usage",
-            expected: "true or false",
-        });
-    }
-    Ok(StreamOptions::Object(object))
+/// A model has to be named: null is no name.
+fn model<'a>(member: &Member<'a>) -> Result<Cow<'a, str>, Denial> {
+    string(member.value, Field::Model.name())
 }
 
 #[cfg(test)]

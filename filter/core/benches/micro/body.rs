@@ -6,8 +6,8 @@ use std::hint::black_box;
 use tollgate::endpoint::Operation;
 use tollgate::estimate::{self, Learnt};
 use tollgate::json::Patch;
-use tollgate::policy::{self, Policy};
-use tollgate::request::{Family, Request};
+use tollgate::policy::{self, Asked, Policy};
+use tollgate::request::{CapNames, Family, Request};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let gateway = samples::gateway();
@@ -34,11 +34,17 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 /// What an exchange does with a body.
 fn parse_and_edit(body: &[u8], policy: &Policy) -> (u64, Option<Patch>) {
     let mut request = Request::read(body).unwrap();
-    let ceiling = policy::apply(policy, Operation::ChatCompletions, Family::Gpt4, &mut request).unwrap();
-    let prompt = Learnt::default().prompt_tokens(&estimate::sketch(&request.prompt));
+    let prompt_tokens = Learnt::default().prompt_tokens(&estimate::sketch(&request.prompt));
+    let asked = Asked {
+        operation: Operation::ChatCompletions,
+        family: Family::Gpt4,
+        cap_names: CapNames::Either,
+        prompt_tokens,
+    };
+    let ceiling = policy::apply(policy, &asked, &mut request).unwrap().ceiling;
     request.set_model("gpt-4o-ptu");
     if request.stream {
         request.ask_for_usage();
     }
-    (prompt + ceiling.tokens(), request.patch())
+    (prompt_tokens + ceiling.tokens(), request.patch())
 }

@@ -5,7 +5,8 @@ use crate::capacity::Priority;
 use crate::gateway::{Client, Permitted};
 use crate::identity::{Directory, KeyHash};
 use crate::limits::Budget;
-use std::collections::{BTreeSet, HashSet};
+use crate::policy::Policy;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 impl Build<'_> {
@@ -30,13 +31,11 @@ impl Build<'_> {
             }
             let policy = match &client.policy {
                 None => Rc::default(),
-                Some(policy) => policies.get(policy).cloned().unwrap_or_else(|| {
-                    let problem =
-                        format!("no policy is named {policy:?}: expected {}", one_of(policies.keys()));
-                    self.fault(format!("{path}.policy"), problem);
-                    Rc::default()
-                }),
+                Some(policy) => self.policy_named(format!("{path}.policy"), policy, policies),
             };
+            let path_by_model = format!("{path}.policy_by_model");
+            let policy_by_model =
+                self.policy_by_model(&path_by_model, &client.policy_by_model, policies, by_name);
             let models = self.permitted(&format!("{path}.models"), &client.models, by_name);
             let limits = self.limits(&format!("{path}.limits"), &client.limits);
             let budget = Rc::new(Budget::new(&client.name, limits));
@@ -50,7 +49,7 @@ impl Build<'_> {
                 .regions
                 .as_ref()
                 .map(|regions| self.regions(&format!("{path}.regions"), regions, known_regions));
-            let built = Rc::new(Client { name, models, policy, budget, priority, regions });
+            let built = Rc::new(Client { name, models, policy, policy_by_model, budget, priority, regions });
             if client.api_keys.is_empty() {
                 self.fault(format!("{path}.api_keys"), "empty: expected at least one key");
             }
@@ -80,6 +79,36 @@ impl Build<'_> {
             }
         }
         wire.iter().map(|name| name.as_str().into()).collect()
+    }
+
+    fn policy_named(&mut self, path: String, name: &str, policies: &Policies) -> Rc<Policy> {
+        policies.get(name).cloned().unwrap_or_else(|| {
+            self.fault(path, format!("no policy is named {name:?}: expected {}", one_of(policies.keys())));
+            Rc::default()
+        })
+    }
+
+    fn policy_by_model(
+        &mut self,
+        path: &str,
+        wire: &BTreeMap<String, String>,
+        policies: &Policies,
+        by_name: &ModelsByName,
+    ) -> HashMap<Rc<str>, Rc<Policy>> {
+        let mut found = HashMap::new();
+        for (model, policy) in wire {
+            let path = format!("{path}.{model}");
+            let policy = self.policy_named(path.clone(), policy, policies);
+            let Some(model) = by_name.get(model.as_str()) else {
+                let known = one_of(by_name.keys());
+                self.fault(path, format!("no model is named {model:?}: expected {known}"));
+                continue;
+            };
+            if found.insert(model.name.text.clone(), policy).is_some() {
+                self.fault(path, format!("is model {:?}, which has a policy here already", model.name.text));
+            }
+        }
+        found
     }
 
     fn permitted(&mut self, path: &str, wire: &[String], by_name: &ModelsByName) -> Permitted {

@@ -1,5 +1,9 @@
 use super::*;
-use crate::policy::{Bound, Over};
+use crate::number::Decimal;
+use crate::policy::{
+    Bound, Effort, Efforts, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming,
+};
+use crate::request::CapNames;
 use crate::tokens::Prices;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
@@ -88,7 +92,7 @@ fn a_fault_in_the_shape_names_its_path() {
         "/clients/0/token_per_minute",
         json!(1),
         &[
-            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, models, policy, limits, priority, regions",
+            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, models, policy, policy_by_model, limits, priority, regions",
         ],
     );
     check("/clients/0/name", Value::Null, &["clients[0]: missing field \"name\""]);
@@ -235,6 +239,135 @@ fn backends_that_read_the_model_from_the_body_must_agree() {
 }
 
 #[test]
+fn a_policy_says_all_that_it_can() {
+    let mut config = whole();
+    config["policies"][0] = json!({
+        "name": "p",
+        "mode": "audit",
+        "max_tokens": { "default": 5, "max": 10, "over": "clamp" },
+        "n": { "max": 2, "over": "clamp" },
+        "best_of": { "max": 3 },
+        "temperature": { "min": 0, "max": 1, "over": "clamp" },
+        "top_p": { "min": 0.1 },
+        "logprobs": "forbid",
+        "top_logprobs": { "max": 5, "over": "clamp" },
+        "echo": "drop",
+        "logit_bias": { "max": 10 },
+        "seed": "forbid",
+        "tools": { "max": 16 },
+        "response_format": ["text", "json_object", "json_schema"],
+        "image_parts": { "max": 4 },
+        "audio_parts": "forbid",
+        "file_parts": "allow",
+        "stream": "force",
+        "store": "forbid",
+        "background": "drop",
+        "service_tier": ["auto", "default"],
+        "reasoning_effort": { "allowed": ["minimal", "low"], "over": "clamp", "default": "low" },
+        "prompt": { "bytes_max": 1, "messages_max": 2, "tokens_max": 3 },
+        "request_bytes_max": 1000,
+    });
+    let bound = |default, max, over| Some(Bound { default, max: Some(max), over });
+    let decimal = |value| Decimal::new(value);
+    let expected = Policy {
+        mode: Mode::Audit,
+        max_tokens: bound(Some(5), 10, Over::Clamp),
+        n: bound(None, 2, Over::Clamp),
+        best_of: bound(None, 3, Over::Reject),
+        temperature: Some(Range { min: decimal(0.0), max: decimal(1.0), over: Over::Clamp }),
+        top_p: Some(Range { min: decimal(0.1), max: None, over: Over::Reject }),
+        logprobs: Permission::Forbid,
+        top_logprobs: bound(None, 5, Over::Clamp),
+        echo: Permission::Drop,
+        logit_bias: Quota::Max(10),
+        seed: Permission::Forbid,
+        tools: Quota::Max(16),
+        response_format: Some(["text", "json_object", "json_schema"].map(str::to_owned).to_vec()),
+        image_parts: Quota::Max(4),
+        audio_parts: Quota::Forbid,
+        file_parts: Quota::Allow,
+        stream: Streaming::Force,
+        store: Permission::Forbid,
+        background: Permission::Drop,
+        service_tier: Some(["auto", "default"].map(str::to_owned).to_vec()),
+        reasoning_effort: Some(Efforts {
+            allowed: vec![Effort::Minimal, Effort::Low],
+            over: Over::Clamp,
+            default: Some(Effort::Low),
+        }),
+        prompt: PromptBounds { bytes_max: Some(1), messages_max: Some(2), tokens_max: Some(3) },
+        request_bytes_max: 1000,
+    };
+    let gateway = load(config).unwrap();
+    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    assert_eq!(*client.policy, expected);
+}
+
+#[test]
+fn a_rule_that_cannot_be_meant_is_refused() {
+    let faults = [
+        ("temperature", json!({}), "temperature: expected min or max, a finite number"),
+        ("top_p", json!({ "min": 0.5, "max": 0.25 }), "top_p.min: 0.5 is above max, which is 0.25"),
+        ("tools", json!({ "max": 0 }), "tools.max: 0: expected at least 1, or \"forbid\" in its place"),
+        (
+            "tools",
+            json!("none"),
+            "tools: unknown variant \"none\", expected one of \"allow\", \"forbid\", \"max\"",
+        ),
+        ("service_tier", json!([]), "service_tier: empty: expected at least one that is allowed"),
+        (
+            "response_format",
+            json!(["json"]),
+            "response_format[0]: unknown variant \"json\", expected one of \"text\", \"json_object\", \"json_schema\"",
+        ),
+        (
+            "reasoning_effort",
+            json!({ "allowed": ["low"], "default": "high" }),
+            "reasoning_effort.default: \"high\" is not among allowed",
+        ),
+        ("prompt", json!({ "tokens_max": 0 }), "prompt.tokens_max: 0: expected at least 1"),
+        ("top_logprobs", json!({ "max": 0 }), "top_logprobs.max: 0: expected at least 1"),
+        ("mode", json!("off"), "mode: unknown variant \"off\", expected \"enforce\" or \"audit\""),
+        (
+            "echo",
+            json!("never"),
+            "echo: unknown variant \"never\", expected one of \"allow\", \"forbid\", \"drop\"",
+        ),
+    ];
+    for (field, value, expected) in faults {
+        check(&format!("/policies/0/{field}"), value, &[&format!("policies[0].{expected}")]);
+    }
+}
+
+#[test]
+fn a_model_may_have_a_policy_of_its_own() {
+    let mut config = whole();
+    config["policies"] =
+        json!([{ "name": "p", "request_bytes_max": 5 }, { "name": "q", "request_bytes_max": 7 }]);
+    config["clients"][0]["policy_by_model"] = json!({ "gpt-4o-2024-08-06": "q" });
+    let gateway = load(config).unwrap();
+    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let model = gateway.model(&client, "gpt-4o").unwrap();
+    assert_eq!(client.policy(&model).request_bytes_max, 7);
+    assert_eq!((client.policy.request_bytes_max, client.request_bytes_max()), (5, 7));
+    check(
+        "/clients/0/policy_by_model",
+        json!({ "gpt-4o": "q", "x": "p" }),
+        &[
+            "clients[0].policy_by_model.gpt-4o: no policy is named \"q\": expected \"p\"",
+            "clients[0].policy_by_model.x: no model is named \"x\": expected one of \"gpt-4o\", \"gpt-4o-2024-08-06\"",
+        ],
+    );
+    check(
+        "/clients/0/policy_by_model",
+        json!({ "gpt-4o": "p", "gpt-4o-2024-08-06": "p" }),
+        &[
+            "clients[0].policy_by_model.gpt-4o-2024-08-06: is model \"gpt-4o\", which has a policy here already",
+        ],
+    );
+}
+
+#[test]
 fn prices_are_of_a_million_tokens_and_a_backend_may_have_its_own() {
     let mut config = whole();
     config["models"][0]["prices"] = json!({ "prompt": 2.5, "completion": 10 });
@@ -245,6 +378,20 @@ fn prices_are_of_a_million_tokens_and_a_backend_may_have_its_own() {
     assert_eq!(prices[1], Prices { prompt: 2_500_000, cached: 2_500_000, completion: 10_000_000 });
     let problem = "models[0].backends[0].prices: expected prices of a million tokens, from 0 to 1000000";
     check("/models/0/backends/0/prices", json!({ "prompt": -1 }), &[problem]);
+}
+
+#[test]
+fn the_family_and_the_backends_decide_how_a_cap_is_named() {
+    let named = |family: &str, version: &str| {
+        let mut config = whole();
+        config["models"][0]["family"] = json!(family);
+        config["backends"][0]["api_version"] = json!(version);
+        load(config).unwrap().models[0].cap_names()
+    };
+    assert_eq!(named("gpt-4", "2024-10-21"), CapNames::Either);
+    assert_eq!(named("gpt-4", "2024-06-01"), CapNames::MaxTokens);
+    assert_eq!(named("gpt-5", "2024-06-01"), CapNames::MaxCompletionTokens);
+    assert_eq!(named("o-series", "2024-10-21"), CapNames::MaxCompletionTokens);
 }
 
 #[test]

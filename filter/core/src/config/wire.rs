@@ -1,6 +1,7 @@
 //! The configuration as the operator writes it. Shapes only: what it means is checked where it is built.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// Everything.
 #[derive(Deserialize)]
@@ -49,6 +50,9 @@ pub(super) struct Client {
     pub(super) api_keys: Vec<Key>,
     pub(super) models: Vec<String>,
     pub(super) policy: Option<String>,
+    /// Another one, for these models.
+    #[serde(default)]
+    pub(super) policy_by_model: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) limits: Vec<Limit>,
     #[serde(default)]
@@ -82,10 +86,52 @@ pub(super) enum Period {
 #[serde(deny_unknown_fields)]
 pub(super) struct Policy {
     pub(super) name: String,
+    #[serde(default)]
+    pub(super) mode: Mode,
     pub(super) max_tokens: Option<Bound>,
     pub(super) best_of: Option<Bound>,
     pub(super) n: Option<Bound>,
+    pub(super) temperature: Option<Range>,
+    pub(super) top_p: Option<Range>,
+    #[serde(default)]
+    pub(super) logprobs: Permission,
+    pub(super) top_logprobs: Option<Cap>,
+    #[serde(default)]
+    pub(super) echo: Permission,
+    #[serde(default)]
+    pub(super) logit_bias: Quota,
+    #[serde(default)]
+    pub(super) seed: Permission,
+    #[serde(default)]
+    pub(super) tools: Quota,
+    pub(super) response_format: Option<Vec<Format>>,
+    #[serde(default)]
+    pub(super) image_parts: Quota,
+    #[serde(default)]
+    pub(super) audio_parts: Quota,
+    #[serde(default)]
+    pub(super) file_parts: Quota,
+    #[serde(default)]
+    pub(super) stream: Streaming,
+    #[serde(default)]
+    pub(super) store: Permission,
+    #[serde(default)]
+    pub(super) background: Permission,
+    /// Any words: vendors add to them.
+    pub(super) service_tier: Option<Vec<String>>,
+    pub(super) reasoning_effort: Option<Efforts>,
+    #[serde(default)]
+    pub(super) prompt: Prompt,
     pub(super) request_bytes_max: Option<usize>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Mode {
+    #[default]
+    Enforce,
+    /// Nothing is refused or changed.
+    Audit,
 }
 
 #[derive(Deserialize)]
@@ -97,12 +143,99 @@ pub(super) struct Bound {
     pub(super) over: Over,
 }
 
+/// A bound on what has no default.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cap {
+    pub(super) max: u32,
+    #[serde(default)]
+    pub(super) over: Over,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Range {
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    #[serde(default)]
+    pub(super) over: Over,
+}
+
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Over {
     Clamp,
     #[default]
     Reject,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Permission {
+    #[default]
+    Allow,
+    Forbid,
+    /// Taken back, and the request served.
+    Drop,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Quota {
+    #[default]
+    Allow,
+    Forbid,
+    Max(u32),
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Streaming {
+    #[default]
+    Allow,
+    Forbid,
+    /// Only streams are served.
+    Require,
+    /// All is served as a stream.
+    Force,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Format {
+    Text,
+    JsonObject,
+    JsonSchema,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Efforts {
+    pub(super) allowed: Vec<Effort>,
+    #[serde(default)]
+    pub(super) over: Over,
+    /// Written into requests to models of family gpt-5 and o-series.
+    pub(super) default: Option<Effort>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Effort {
+    None,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    XHigh,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prompt {
+    pub(super) bytes_max: Option<u64>,
+    pub(super) messages_max: Option<u64>,
+    /// By estimate.
+    pub(super) tokens_max: Option<u64>,
 }
 
 #[derive(Deserialize)]

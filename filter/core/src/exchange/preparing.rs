@@ -8,7 +8,7 @@ use crate::estimate::{self, Estimate, Learnt, Sketch};
 use crate::form::Form;
 use crate::gateway::{Client, Model};
 use crate::json::Patch;
-use crate::policy;
+use crate::policy::{self, Asked, Policy, Verdict};
 use crate::request::Request;
 use crate::route::{self, Asker, Choice, Target};
 use crate::store::Store;
@@ -70,12 +70,17 @@ impl Exchange {
         let operation = held.operation;
         let mut request = Request::read(body)?;
         let model = self.model(&held, request.model.as_deref())?;
+        let policy = held.policy(&model, body)?;
         self.known.stream = request.stream;
-        let ceiling = policy::apply(&held.client.policy, operation, model.family, &mut request)?;
         let sketch = estimate::sketch(&request.prompt);
         let learnt = Learnt::load(local, &model.name.text);
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
+        let prompt_tokens = learnt.prompt_tokens(&sketch);
+        let asked = Asked { operation, family: model.family, cap_names: model.cap_names(), prompt_tokens };
+        let Verdict { ceiling, findings } = policy::apply(&policy, &asked, &mut request)?;
+        self.known.findings = findings;
+        self.known.stream = request.stream;
         let lot = model.lot(&held.client, now);
         let mut choice = self.choose(&model.targets, &held.client, lot, local, now);
         if let Some(name) = name_in_body(operation, &mut choice) {
@@ -84,7 +89,7 @@ impl Exchange {
         let asks = request.stream && operation.takes_stream_options() && model.takes_stream_options();
         let usage_event = if asks && request.ask_for_usage() { UsageEvent::Hide } else { UsageEvent::Show };
         let patch = request.patch();
-        let estimate = Estimate { prompt: learnt.prompt_tokens(&sketch), completion: ceiling.tokens() };
+        let estimate = Estimate { prompt: prompt_tokens, completion: ceiling.tokens() };
         let expected = Expected { operation, sketch, learnt, estimate, usage_event };
         Ok(held.ready(choice, patch, body.len(), expected))
     }
@@ -100,6 +105,7 @@ impl Exchange {
         let operation = held.operation;
         let form = Form::read(body, &held.content_type)?;
         let model = self.model(&held, form.model)?;
+        held.policy(&model, body)?;
         let lot = model.lot(&held.client, now);
         let mut choice = self.choose(&model.targets, &held.client, lot, local, now);
         let patch = name_in_body(operation, &mut choice).and_then(|name| form.name_model(body, &name));
@@ -129,6 +135,16 @@ impl Exchange {
 }
 
 impl Held {
+    /// The policy for a model, which may want shorter bodies than another of this client's.
+    fn policy(&self, model: &Model, body: &[u8]) -> Result<Rc<Policy>, Denial> {
+        let policy = self.client.policy(model);
+        let bytes_max = policy.request_bytes_max;
+        if body.len() > bytes_max {
+            return Err(Denial::BodyTooLarge { bytes_max });
+        }
+        Ok(policy.clone())
+    }
+
     fn ready(
         self,
         choice: Result<Choice, Denial>,

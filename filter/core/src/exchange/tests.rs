@@ -194,6 +194,66 @@ fn the_path_names_the_model_in_azures_style() {
 }
 
 #[test]
+fn a_client_is_told_what_its_policy_changed() {
+    let mut run = Run::new();
+    let forward = run.send(r#"{"model":"gpt-4o","max_tokens":101}"#);
+    let patch = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
+    assert_eq!(patch, r#"{"model":"e","max_tokens":100"#);
+    let edits = run.answer("200", "application/json");
+    assert!(edits.set.contains(&("x-tollgate-clamped", "max_tokens=100".to_owned())), "{edits:?}");
+    let findings = run.finish().findings;
+    assert_eq!(findings.iter().filter_map(Finding::clamped).collect::<Vec<_>>(), ["max_tokens=100"]);
+    let mut run = Run::new();
+    let _ = run.send(r#"{"model":"gpt-4o","max_tokens":100}"#);
+    assert!(run.answer("200", "application/json").set.iter().all(|(name, _)| *name != "x-tollgate-clamped"));
+}
+
+#[test]
+fn an_audit_sends_what_the_client_wrote_and_reserves_for_it() {
+    let mut run = Run::with(gateway(|config| {
+        config["policies"][0]["mode"] = json!("audit");
+        config["policies"][0]["seed"] = json!("forbid");
+    }));
+    let forward = run.send(r#"{"model":"gpt-4o","max_tokens":300,"seed":1}"#);
+    let patch = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
+    assert_eq!(patch, r#"{"model":"e""#);
+    assert_eq!(run.left(), BUDGET - 300);
+    let edits = run.answer("200", "application/json");
+    assert!(edits.set.iter().all(|(name, _)| *name != "x-tollgate-clamped"));
+    let record = run.finish();
+    let details: Vec<_> = record.details().into_iter().map(|(name, _)| name).collect();
+    assert!(details.contains(&"would_refuse") && details.contains(&"would_clamp"), "{details:?}");
+}
+
+#[test]
+fn a_forced_stream_is_asked_for_its_usage_like_any_other() {
+    let mut run = Run::with(gateway(|config| config["policies"][0]["stream"] = json!("force")));
+    let forward = run.send(PROMPT);
+    let patch = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
+    assert!(patch.contains(r#""stream":true"#) && patch.contains("include_usage"), "{patch}");
+    let _ = run.answer("200", "text/event-stream");
+    assert!(run.finish().stream);
+}
+
+#[test]
+fn a_models_policy_takes_the_clients_place() {
+    let models = |config: &mut Value| {
+        let policy =
+            json!({ "name": "q", "max_tokens": { "max": 7, "over": "clamp" }, "request_bytes_max": 60 });
+        config["policies"].as_array_mut().unwrap().push(policy);
+        config["clients"][0]["policy_by_model"] = json!({ "gpt-4o": "q" });
+    };
+    let mut run = Run::with(gateway(models));
+    let forward = run.send(r#"{"model":"gpt-4o"}"#);
+    assert!(String::from_utf8(forward.patch.unwrap().bytes).unwrap().contains(r#""max_tokens":7"#));
+    let mut run = Run::with(gateway(models));
+    let _ = run.head(&CHAT);
+    // Before the model is known, the client's longest bound holds.
+    assert!(run.exchange.request_body_grows(1000).is_none());
+    assert_eq!(refused(run.body(PROMPT)), "413 request_too_large");
+}
+
+#[test]
 fn each_attempt_has_its_own_path_and_credential() {
     let forward = Run::new().send(PROMPT);
     let (_, departure) = forward.flight.depart(b"ca").unwrap();

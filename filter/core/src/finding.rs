@@ -1,0 +1,71 @@
+//! What did a policy do to a request, or would have done?
+//!
+//! The word for it in records, metrics and a header of the answer. Not decided here: when it does.
+
+/// One rule that a request did not keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule, by its name in the configuration: a closed list, for it is a label.
+    pub rule: &'static str,
+    /// What came of it.
+    pub effect: Effect,
+}
+
+/// What comes of a rule that is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A value was changed to what is allowed: `max_tokens=512`, under the name that the client gave it.
+    Clamped(String),
+    /// The policy only looks on, and would have done this.
+    Would(Would),
+}
+
+/// What a policy would do that only looks on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Would {
+    /// Refuse the request.
+    Reject,
+    /// Change a value to what is allowed.
+    Clamp,
+    /// Write a value where there is none.
+    Default,
+}
+
+impl Would {
+    /// The word in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Clamp => "clamp",
+            Self::Default => "default",
+        }
+    }
+}
+
+impl Finding {
+    /// What a value was changed to.
+    #[must_use]
+    pub fn clamped(&self) -> Option<String> {
+        match &self.effect {
+            Effect::Clamped(to) => Some(to.clone()),
+            Effect::Would(_) => None,
+        }
+    }
+
+    /// The rule, if it would have done this.
+    #[must_use]
+    pub fn would(&self, would: Would) -> Option<String> {
+        (self.effect == Effect::Would(would)).then(|| self.rule.to_owned())
+    }
+}
+
+/// The header that tells a client what was changed.
+pub const CLAMPED: &str = "x-tollgate-clamped";
+
+/// What the client is told of these; `None` if nothing was changed.
+#[must_use]
+pub fn told(findings: &[Finding]) -> Option<String> {
+    let clamped: Vec<_> = findings.iter().filter_map(Finding::clamped).collect();
+    (!clamped.is_empty()).then(|| clamped.join(", "))
+}

@@ -1,0 +1,72 @@
+//! How much may be produced, and under which name is it said?
+
+use super::{Asked, COMPLETION_TOKENS_ASSUMED, Hearing, LEGACY_COMPLETION_TOKENS, unread_ceiling};
+use crate::denial::Denial;
+use crate::endpoint::Operation;
+use crate::request::{CapField, Ceiling, Field};
+
+impl Hearing<'_, '_> {
+    /// How much may be produced.
+    pub(super) fn ceiling(&mut self) -> Result<Ceiling, Denial> {
+        let operation = self.asked.operation;
+        let mut n = self.bound("n", self.policy.n, Field::N, self.request.n)?.unwrap_or(1);
+        if !CapField::ALL.iter().any(|field| field.is_read_by(operation)) {
+            return Ok(Ceiling { candidates: n.max(1), ..unread_ceiling(operation) });
+        }
+        let cap = self.cap()?;
+        let best_of = self.request.best_of;
+        if let (Some(best_of), Some(n)) = (best_of, self.request.n)
+            && best_of < n
+        {
+            return Err(Denial::BestOfBelowN { best_of, n });
+        }
+        let best_of = if operation == Operation::Completions || best_of.is_some() {
+            self.bound("best_of", self.policy.best_of, Field::BestOf, best_of)?
+        } else {
+            None
+        };
+        // The one may have been lowered more than the other.
+        if let Some(best_of) = best_of.filter(|best_of| *best_of < n)
+            && self.clamp("n", Field::N, &best_of.to_string())
+        {
+            n = best_of;
+        }
+        let (assumed, prompts) = match operation {
+            Operation::Completions => (LEGACY_COMPLETION_TOKENS, self.request.prompts()?),
+            _ => (COMPLETION_TOKENS_ASSUMED, 1),
+        };
+        Ok(Ceiling {
+            completion_tokens: cap.unwrap_or(assumed),
+            candidates: n.max(best_of.unwrap_or(1)).max(1).saturating_mul(prompts),
+        })
+    }
+
+    /// The cap that goes upstream, under the name that the model reads.
+    fn cap(&mut self) -> Result<Option<u32>, Denial> {
+        let Asked { operation, cap_names, .. } = *self.asked;
+        let given = CapField::ALL.into_iter().filter(|field| field.is_read_by(operation));
+        if given.filter(|field| self.request.cap(*field).is_some()).count() > 1 {
+            return Err(Denial::Exclusive(CapField::MaxTokens.name(), CapField::MaxCompletionTokens.name()));
+        }
+        // Every name is held to the bound, for a server might read any of them; what is produced is decided by those that
+        // the operation documents.
+        let mut read = None;
+        for field in CapField::ALL {
+            let asked = self.request.cap(field);
+            if asked.is_some() {
+                let bounded = self.bound("max_tokens", self.policy.max_tokens, field.field(), asked)?;
+                if field.is_read_by(operation) {
+                    read = bounded.map(|cap| (field, cap));
+                }
+            }
+        }
+        let Some((field, cap)) = read else {
+            let field = cap_names.default_field(operation).field();
+            return self.bound("max_tokens", self.policy.max_tokens, field, None);
+        };
+        if let Some(name) = cap_names.other_than(field, operation) {
+            self.request.rename_cap(field, name, cap);
+        }
+        Ok(Some(cap))
+    }
+}

@@ -1,0 +1,80 @@
+//! How long may the prompt be, what may it hold, and what may the model call and answer in?
+
+use super::{Hearing, Policy, Quota};
+use crate::denial::Denial;
+use crate::endpoint::Operation;
+use crate::request::{Field, Inner, Parts};
+
+impl Hearing<'_, '_> {
+    /// How long the prompt is, and what it holds.
+    pub(super) fn prompt(&mut self) -> Result<(), Denial> {
+        let Policy { prompt, image_parts, audio_parts, file_parts, .. } = self.policy;
+        let at = Field::PROMPT.into_iter().find(|field| self.request.raw(*field).is_some());
+        let at = at.unwrap_or(Field::Messages).name();
+        let bytes: usize = self.request.prompt.iter().flatten().map(|part| part.len()).sum();
+        self.at_most("prompt.bytes_max", prompt.bytes_max, at, "bytes of prompt", bytes as u64)?;
+        let tokens = self.asked.prompt_tokens;
+        self.at_most("prompt.tokens_max", prompt.tokens_max, at, "tokens of prompt by estimate", tokens)?;
+        let quotas = [image_parts, audio_parts, file_parts];
+        if prompt.messages_max.is_none() && quotas.iter().all(|quota| **quota == Quota::Allow) {
+            return Ok(());
+        }
+        let Parts { messages, images, audio, files } = self.request.parts()?;
+        // Of embeddings, what the array holds are texts.
+        if matches!(self.asked.operation, Operation::ChatCompletions | Operation::Responses) {
+            self.at_most("prompt.messages_max", prompt.messages_max, at, "messages", messages)?;
+        }
+        self.parts("image_parts", *image_parts, at, ["an image", "images"], images)?;
+        self.parts("audio_parts", *audio_parts, at, ["audio", "audio parts"], audio)?;
+        self.parts("file_parts", *file_parts, at, ["a file", "files"], files)
+    }
+
+    fn parts(
+        &mut self,
+        rule: &'static str,
+        quota: Quota,
+        field: &'static str,
+        [part, what]: [&'static str; 2],
+        found: u64,
+    ) -> Result<(), Denial> {
+        match quota {
+            Quota::Forbid if found > 0 => self.refuse(rule, Denial::ForbiddenPart { field, part }),
+            Quota::Max(max) => self.at_most(rule, Some(max.into()), field, what, found),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the model may call, and in which form it may have to answer.
+    pub(super) fn tools_and_format(&mut self) -> Result<(), Denial> {
+        if self.policy.tools != Quota::Allow {
+            let mut found = 0;
+            let mut first = None;
+            for field in [Field::Tools, Field::Functions, Field::WebSearchOptions] {
+                let entries = match field {
+                    // It is one tool, however it is set.
+                    Field::WebSearchOptions => u64::from(self.request.raw(field).is_some()),
+                    _ => self.request.entries(field)?,
+                };
+                if entries > 0 {
+                    first = first.or(Some(field));
+                }
+                found += entries;
+            }
+            self.quota("tools", self.policy.tools, first.unwrap_or(Field::Tools), found)?;
+        }
+        let policy = self.policy;
+        let Some(allowed) = &policy.response_format else { return Ok(()) };
+        let inners: &[Inner] = match self.asked.operation {
+            Operation::ChatCompletions | Operation::Completions => &[Inner::ResponseFormatType],
+            Operation::Responses => &[Inner::TextFormatType, Inner::ResponseFormatType],
+            // Elsewhere the name means something else: how a sound or an image is written.
+            _ => &[],
+        };
+        for inner in inners {
+            if let Some(word) = self.request.inner(*inner)? {
+                self.among("response_format", inner.path(), &word, allowed)?;
+            }
+        }
+        Ok(())
+    }
+}
