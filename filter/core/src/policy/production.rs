@@ -26,7 +26,7 @@ impl Hearing<'_, '_> {
             None
         };
         // The one may have been lowered more than the other.
-        if let Some(best_of) = best_of.filter(|best_of| *best_of < n)
+        if let Some(best_of) = best_of.filter(|best_of| (1..n).contains(best_of))
             && self.clamp("n", Field::N, &best_of.to_string())
         {
             n = best_of;

@@ -178,6 +178,7 @@ fn every_candidate_counts_and_there_are_never_fewer_than_choices() {
     check_ceiling(&policy, &COMPLETIONS, r#"{"max_tokens":5,"n":2,"best_of":3}"#, 5, 3);
     check_ceiling(&policy, &COMPLETIONS, r#"{"max_tokens":5,"n":3}"#, 5, 3);
     check_ceiling(&policy, &COMPLETIONS, r#"{"max_tokens":5,"n":0,"best_of":0}"#, 5, 1);
+    check_same(&policy, &COMPLETIONS, r#"{"best_of":0}"#);
     let refused = "`best_of` is 2, but must be at least `n`, which is 3.";
     check(&policy, &COMPLETIONS, r#"{"n":3,"best_of":2}"#, Err(refused));
     // Lowering the one lowers the other.
