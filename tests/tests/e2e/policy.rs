@@ -5,7 +5,8 @@ use tollgate_tests::harness::{Answer, Gateway, Setup};
 use tollgate_tests::mock::tokens;
 
 use crate::requests::{
-    BATCH, CHAT, COMPLETIONS, GPT_4O, INSTRUCT, WEB_SHOP, chat, nobody_is_limited, refusal, with,
+    BATCH, CHAT, COMPLETIONS, GPT_4O, INSTRUCT, RESPONSES, WEB_SHOP, chat, details, nobody_is_limited,
+    record_of, refusal, with,
 };
 
 async fn post_bytes(gateway: &Gateway, path: &str, key: &str, body: &str) -> Answer {
@@ -68,6 +69,98 @@ async fn what_is_over_the_bound_is_refused_where_the_policy_says_so() {
     let body = with(complete, json!({ "max_tokens": 128, "best_of": 1, "n": 1 }));
     assert_eq!(gateway.post(COMPLETIONS, BATCH, &body).await.unwrap().status, 200);
     assert_eq!(gateway.mock("payg-a").received()[0].json(), body);
+}
+
+#[tokio::test]
+async fn what_was_changed_is_told_counted_and_written_down() {
+    let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
+    let body = with(chat("one two"), json!({ "n": 9, "max_tokens": 9000 }));
+    let answer = gateway.post(CHAT, WEB_SHOP, &body).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-tollgate-clamped"), "n=2, max_tokens=512");
+    let record = record_of(&gateway, &answer).await;
+    assert_eq!(details(&record)["clamped"], json!(["n=2", "max_tokens=512"]));
+    for rule in ["n", "max_tokens"] {
+        let labels = [("client", "web-shop"), ("rule", rule)];
+        gateway.wait_for_metric("tollgate_policy_clamps", &labels, 1.0).await.unwrap();
+    }
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("one two")).await.unwrap();
+    assert_eq!(answer.header("x-tollgate-clamped"), "");
+}
+
+#[tokio::test]
+async fn an_audit_counts_and_logs_and_lets_everything_through() {
+    let audit = |config: &mut Value| {
+        config["policies"][0]["mode"] = json!("audit");
+        config["policies"][0]["seed"] = json!("forbid");
+    };
+    let setup = Setup::new().workers(1).edit(audit).edit(nobody_is_limited);
+    let gateway = Gateway::start(setup).await.unwrap();
+    let asked = with(chat("one two"), json!({ "n": 3, "seed": 7 }));
+    let answer = gateway.post(CHAT, WEB_SHOP, &asked).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-tollgate-clamped"), "");
+    assert_eq!(answer.json()["choices"].as_array().unwrap().len(), 3);
+    assert_eq!(gateway.mock("ptu").received()[0].json(), asked);
+    let record = details(&record_of(&gateway, &answer).await);
+    let found = [&record["would_refuse"], &record["would_clamp"], &record["would_default"]];
+    assert_eq!(found, [&json!(["seed"]), &json!(["n"]), &json!(["max_tokens"])]);
+    for (rule, effect) in [("seed", "reject"), ("n", "clamp"), ("max_tokens", "default")] {
+        let labels = [("client", "web-shop"), ("rule", rule), ("effect", effect)];
+        gateway.wait_for_metric("tollgate_policy_audits", &labels, 1.0).await.unwrap();
+    }
+    // What cannot be read without doubt is refused all the same.
+    let twice = r#"{"model":"gpt-4o","seed":1,"seed":2}"#;
+    assert_eq!(post_bytes(&gateway, CHAT, WEB_SHOP, twice).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_cap_goes_upstream_under_the_name_that_the_model_takes() {
+    let reasoning = |config: &mut Value| config["models"][0]["family"] = json!("gpt-5");
+    let gateway = Gateway::start(Setup::new().workers(1).edit(reasoning)).await.unwrap();
+    let cases = [
+        (json!({ "max_tokens": 5 }), json!({ "max_completion_tokens": 5 }), ""),
+        (json!({ "max_tokens": 9000 }), json!({ "max_completion_tokens": 512 }), "max_tokens=512"),
+        (json!({}), json!({ "max_completion_tokens": 256 }), ""),
+    ];
+    for (at, (asked, expected, told)) in cases.into_iter().enumerate() {
+        let answer = gateway.post(CHAT, WEB_SHOP, &with(chat("one two"), asked.clone())).await.unwrap();
+        assert_eq!(answer.status, 200, "{asked}: {}", answer.text());
+        assert_eq!(answer.header("x-tollgate-clamped"), told);
+        assert_eq!(gateway.mock("ptu").received()[at].json(), with(chat("one two"), expected));
+    }
+}
+
+#[tokio::test]
+async fn a_rule_reaches_into_an_object_and_a_models_policy_takes_the_clients_place() {
+    let thrifty = |config: &mut Value| {
+        let thrifty = json!({
+            "name": "thrifty",
+            "reasoning_effort": { "allowed": ["low"], "over": "clamp" },
+            "response_format": ["text"],
+            "store": "forbid",
+        });
+        config["policies"].as_array_mut().unwrap().push(thrifty);
+        config["clients"][0]["policy_by_model"] = json!({ GPT_4O: "thrifty" });
+        config["backends"][0]["api_version"] = json!("2025-03-01-preview");
+    };
+    let gateway = Gateway::start(Setup::new().workers(1).edit(thrifty)).await.unwrap();
+    let respond = json!({ "model": GPT_4O, "input": "one two" });
+    let asked = with(respond.clone(), json!({ "reasoning": { "summary": "auto", "effort": "high" } }));
+    let answer = gateway.post(RESPONSES, WEB_SHOP, &asked).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-tollgate-clamped"), "store=false, reasoning.effort=low");
+    let received = gateway.mock("ptu").received()[0].json();
+    assert_eq!(received["reasoning"], json!({ "summary": "auto", "effort": "low" }));
+    assert_eq!(received["store"], json!(false));
+
+    let asked = with(respond, json!({ "text": { "format": { "type": "json_object" } } }));
+    let answer = gateway.post(RESPONSES, WEB_SHOP, &asked).await.unwrap();
+    assert_eq!(answer.status, 400);
+    let message = "`text.format.type` is `json_object`, but this client's policy allows only `text`.";
+    let kind = "invalid_request_error";
+    let expected = refusal(message, kind, Some("text.format.type"), "parameter_value_not_allowed");
+    assert_eq!(answer.json(), expected);
 }
 
 #[tokio::test]
