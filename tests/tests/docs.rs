@@ -167,6 +167,21 @@ fn the_readmes_configuration_loads_and_its_faults_read_as_shown() {
     assert_eq!([load(unknown_field), load(unknown_backend)], shown[..]);
 }
 
+#[test]
+fn the_configuration_of_the_policy_document_loads_and_its_tables_are_whole() {
+    let document = read("docs/policy.md");
+    let config: Value = serde_yaml_ng::from_str(&blocks(&document, "yaml")[0]).unwrap();
+    let every_rule = config["policies"][0].as_object().unwrap();
+    tollgate::config::from_value(config.clone(), &|_| None).unwrap();
+    let source = read("filter/core/src/config/wire.rs");
+    let rules = source.split("struct Policy {").nth(1).unwrap().split("\n}\n").next().unwrap();
+    let rules = rules.split("pub(super) ").skip(1).map(|rest| rest.split(':').next().unwrap());
+    for rule in rules {
+        assert!(every_rule.contains_key(rule), "{rule} is not in the example");
+        assert!(rule == "name" || document.contains(&format!("`{rule}")), "{rule} is not explained");
+    }
+}
+
 /// The words in backticks, and in code, that begin like this.
 fn words<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -207,7 +222,13 @@ fn the_readme_has_every_metric_and_every_code() {
 #[test]
 fn every_cargo_command_in_the_documents_exists() {
     let aliases = read(".cargo/config.toml");
-    for document in ["README.md", "ARCHITECTURE.md", "docker-compose.yml", "examples/ptu-first/README.md"] {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docker-compose.yml",
+        "docs/policy.md",
+        "examples/ptu-first/README.md",
+    ] {
         let text = read(document);
         for command in text.split("cargo ").skip(1) {
             let name = command.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap();
@@ -229,6 +250,7 @@ fn every_link_and_every_named_test_is_there() {
         "ARCHITECTURE.md",
         "docs/estimates.md",
         "docs/sdks.md",
+        "docs/policy.md",
         "examples/ptu-first/README.md",
         "examples/azure-tls/README.md",
         "examples/otel-logs/README.md",

@@ -28,6 +28,13 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             bencher.iter(|| parse_and_edit(black_box(body), &client.policy));
         });
     }
+    let every_rule = samples::every_rule();
+    for (name, body) in &bodies {
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_with_input(BenchmarkId::new("hold to every rule", name), body, |bencher, body| {
+            bencher.iter(|| parse_and_edit(black_box(body), &every_rule));
+        });
+    }
     group.finish();
 }
 

@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tollgate::config;
 use tollgate::gateway::Gateway;
+use tollgate::number::Decimal;
+use tollgate::policy::{Bound, Over, Permission, Policy, PromptBounds, Quota, Range};
 
 /// When all of it happens.
 pub(crate) const NOW: Duration = Duration::from_secs(1_795_000_000);
@@ -46,6 +48,37 @@ pub(crate) fn gateway() -> Rc<Gateway> {
         ],
     });
     Rc::new(config::from_value(config, &|name| Some(format!("secret-{name}"))).unwrap())
+}
+
+/// A policy that says something about everything, and lets everything pass.
+pub(crate) fn every_rule() -> Policy {
+    let bound = Some(Bound { default: Some(256), max: Some(512), over: Over::Clamp });
+    let range = Some(Range { min: Decimal::new(0.0), max: Decimal::new(1.0), over: Over::Clamp });
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+    Policy {
+        max_tokens: bound,
+        n: bound.map(|bound| Bound { default: None, ..bound }),
+        temperature: range,
+        top_p: range,
+        logprobs: Permission::Forbid,
+        echo: Permission::Forbid,
+        logit_bias: Quota::Max(10),
+        seed: Permission::Forbid,
+        tools: Quota::Max(100),
+        response_format: words(&["text", "json_object"]),
+        image_parts: Quota::Max(1000),
+        audio_parts: Quota::Forbid,
+        file_parts: Quota::Forbid,
+        store: Permission::Forbid,
+        background: Permission::Forbid,
+        service_tier: words(&["auto", "default"]),
+        prompt: PromptBounds {
+            bytes_max: Some(u64::MAX),
+            messages_max: Some(u64::MAX),
+            tokens_max: Some(u64::MAX),
+        },
+        ..Policy::default()
+    }
 }
 
 fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
