@@ -227,6 +227,7 @@ fn every_cargo_command_in_the_documents_exists() {
         "ARCHITECTURE.md",
         "docker-compose.yml",
         "docs/policy.md",
+        "docs/priority.md",
         "examples/ptu-first/README.md",
     ] {
         let text = read(document);
@@ -251,6 +252,7 @@ fn every_link_and_every_named_test_is_there() {
         "docs/estimates.md",
         "docs/sdks.md",
         "docs/policy.md",
+        "docs/priority.md",
         "examples/ptu-first/README.md",
         "examples/azure-tls/README.md",
         "examples/otel-logs/README.md",
