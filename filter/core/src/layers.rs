@@ -6,6 +6,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 /// From the lowest to the highest; within `decisions`, none uses another.
 const WORDS: &[(&str, &str)] = &[
     ("answer", include_str!("answer.rs")),
+    ("calendar", include_str!("calendar.rs")),
     ("denial", include_str!("denial.rs")),
     ("endpoint", include_str!("endpoint.rs")),
     ("finding", include_str!("finding.rs")),

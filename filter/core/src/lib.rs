@@ -18,6 +18,7 @@
 
 // Words: what the decisions are about.
 pub mod answer;
+pub mod calendar;
 pub mod denial;
 pub mod endpoint;
 pub mod finding;

@@ -1,0 +1,202 @@
+//! Which hour, day, week or month is it, and when does it end? In UTC.
+//!
+//! Arithmetic on seconds since 1970, which have no leap seconds. Not decided here: what happens within a window.
+
+/// A stretch of the calendar that begins when the one before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Span {
+    /// From one full hour to the next.
+    Hour,
+    /// From midnight to midnight.
+    Day,
+    /// From Monday to Monday.
+    Week,
+    /// From the first of a month to the first of the next.
+    Month,
+}
+
+const HOUR_S: u64 = 3600;
+const DAY_S: u64 = 86_400;
+
+/// 1970-01-01 was a Thursday: three days after a Monday.
+const EPOCH_AFTER_MONDAY: u64 = 3;
+
+/// Days from 0000-03-01 to 1970-01-01. Years are counted from March, so that the leap day is their last.
+const EPOCH_AFTER_ERA: u64 = 719_468;
+
+const DAYS_IN_400_YEARS: u64 = 146_097;
+const DAYS_IN_100_YEARS: u64 = 36_524;
+const DAYS_IN_4_YEARS: u64 = 1_461;
+
+/// How many days of a year that begins in March are over when a month begins.
+const MONTH_STARTS: [u64; 12] = [0, 31, 61, 92, 122, 153, 184, 214, 245, 275, 306, 337];
+
+/// A day of the Gregorian calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Date {
+    year: u64,
+    /// From 1.
+    month: u64,
+    /// From 1.
+    day: u64,
+}
+
+impl Date {
+    /// The date so many days after 1970-01-01.
+    fn of(days: u64) -> Self {
+        let days = days.saturating_add(EPOCH_AFTER_ERA);
+        let (eras, days) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+        // The last century of four, and the last year of four, is longer by its leap day.
+        let centuries = (days / DAYS_IN_100_YEARS).min(3);
+        let days = days - centuries * DAYS_IN_100_YEARS;
+        let (fours, days) = (days / DAYS_IN_4_YEARS, days % DAYS_IN_4_YEARS);
+        let years = (days / 365).min(3);
+        let days = days - years * 365;
+        let year = eras * 400 + centuries * 100 + fours * 4 + years;
+        let begun = MONTH_STARTS.iter().take_while(|start| **start <= days).count() as u64;
+        let start = MONTH_STARTS.iter().rev().find(|start| **start <= days).copied().unwrap_or(0);
+        // March is the first.
+        let (year, month) = if begun <= 10 { (year, begun + 2) } else { (year + 1, begun - 10) };
+        Self { year, month, day: days - start + 1 }
+    }
+
+    /// Its days after 1970-01-01.
+    fn days(self) -> u64 {
+        let year = if self.month <= 2 { self.year.saturating_sub(1) } else { self.year };
+        let month = usize::try_from((self.month + 9) % 12).unwrap_or(0);
+        let days = year * 365 + year / 4 - year / 100 + year / 400;
+        let start = MONTH_STARTS.get(month).copied().unwrap_or(0);
+        (days + start + self.day).saturating_sub(1 + EPOCH_AFTER_ERA)
+    }
+}
+
+impl Span {
+    /// The word in configurations and sentences.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+    }
+
+    /// When the window that `second` lies in began, and when the next begins; all in seconds since 1970.
+    #[must_use]
+    pub fn bounds(self, second: u64) -> (u64, u64) {
+        let days = second / DAY_S;
+        match self {
+            Self::Hour => {
+                let start = second - second % HOUR_S;
+                (start, start.saturating_add(HOUR_S))
+            }
+            Self::Day => (days * DAY_S, days.saturating_add(1).saturating_mul(DAY_S)),
+            Self::Week => {
+                let monday = days.saturating_sub((days + EPOCH_AFTER_MONDAY) % 7);
+                let next = days + 7 - (days + EPOCH_AFTER_MONDAY) % 7;
+                (monday * DAY_S, next.saturating_mul(DAY_S))
+            }
+            Self::Month => {
+                let first = Date { day: 1, ..Date::of(days) };
+                let next = match first.month {
+                    12 => Date { year: first.year + 1, month: 1, day: 1 },
+                    month => Date { month: month + 1, ..first },
+                };
+                (first.days() * DAY_S, next.days().saturating_mul(DAY_S))
+            }
+        }
+    }
+}
+
+/// A second since 1970 as RFC 3339 writes it: `2026-11-24T03:24:21Z`.
+#[must_use]
+pub fn rfc3339(second: u64) -> String {
+    let Date { year, month, day } = Date::of(second / DAY_S);
+    let (hour, minute, second) = (second / HOUR_S % 24, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[track_caller]
+    fn check(span: Span, second: u64, start: &str, end: &str) {
+        let (found_start, found_end) = span.bounds(second);
+        assert_eq!((rfc3339(found_start).as_str(), rfc3339(found_end).as_str()), (start, end));
+    }
+
+    #[test]
+    fn windows_begin_and_end_where_the_calendar_says() {
+        // 2026-11-24T03:24:21Z, a Tuesday.
+        let now = 1_795_490_661;
+        assert_eq!(rfc3339(now), "2026-11-24T03:24:21Z");
+        check(Span::Hour, now, "2026-11-24T03:00:00Z", "2026-11-24T04:00:00Z");
+        check(Span::Day, now, "2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z");
+        check(Span::Week, now, "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z");
+        check(Span::Month, now, "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z");
+        // The end of one is the beginning of the next.
+        check(Span::Week, 1_795_996_800, "2026-11-30T00:00:00Z", "2026-12-07T00:00:00Z");
+        check(Span::Month, 1_796_083_199, "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z");
+        check(Span::Month, 1_796_083_200, "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn february_is_as_long_as_its_year_has_it() {
+        let march = |year| Date { year, month: 3, day: 1 }.days();
+        for (year, days) in [(2027, 28), (2028, 29), (2100, 28), (2400, 29)] {
+            let (start, end) = Span::Month.bounds((march(year) - 1) * DAY_S);
+            assert_eq!((end - start) / DAY_S, days, "{year}");
+        }
+    }
+
+    /// The calendar as everybody knows it, a day at a time.
+    #[test]
+    fn every_day_for_six_hundred_years_is_the_one_after_the_day_before() {
+        let mut date = Date { year: 1970, month: 1, day: 1 };
+        let mut monday = None;
+        for days in 0..220_000 {
+            assert_eq!(Date::of(days), date);
+            assert_eq!(date.days(), days);
+            if days % 7 == 4 {
+                // The fifth day of 1970 was a Monday.
+                monday = Some(days);
+            }
+            if let Some(monday) = monday {
+                let week = (monday * DAY_S, (monday + 7) * DAY_S);
+                assert_eq!(Span::Week.bounds(days * DAY_S + 7), week);
+            }
+            let year = date.year;
+            let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+            let length = match date.month {
+                2 if leap => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            date = match (date.day == length, date.month) {
+                (false, _) => Date { day: date.day + 1, ..date },
+                (true, 12) => Date { year: date.year + 1, month: 1, day: 1 },
+                (true, month) => Date { month: month + 1, day: 1, ..date },
+            };
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn windows_follow_each_other_without_gap_or_overlap(second in 0..20_000_000_000u64, which in 0..4usize) {
+            let span = [Span::Hour, Span::Day, Span::Week, Span::Month][which];
+            let (start, end) = span.bounds(second);
+            prop_assert!((start..end).contains(&second));
+            prop_assert_eq!(span.bounds(start).1, end);
+            prop_assert_eq!(span.bounds(end - 1), (start, end));
+            prop_assert_eq!(span.bounds(end).0, end);
+        }
+    }
+}
