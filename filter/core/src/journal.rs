@@ -6,6 +6,7 @@
 //! VM that was only slow finds its own note gone. Not decided here: what is done with a note that is left behind.
 
 use crate::store::{self, Store, StoreFault, Swap};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// A VM that has given no sign of life for so long is dead.
@@ -74,6 +75,8 @@ pub struct Journal {
     used: u32,
     /// Of those, the ones that are free again.
     free: Vec<u32>,
+    /// When it last gave a sign of life.
+    beaten: Cell<Duration>,
 }
 
 /// A VM in the list: its number, how many slots it has used, and its last sign of life.
@@ -123,7 +126,7 @@ impl Journal {
     /// The journal of the VM with this number, which no other has.
     #[must_use]
     pub fn new(vm: u64) -> Self {
-        Self { vm, used: 0, free: Vec::new() }
+        Self { vm, used: 0, free: Vec::new(), beaten: Cell::default() }
     }
 
     /// Notes a request. `None` if there is no room, or the store failed: it then goes unnoted.
@@ -133,6 +136,11 @@ impl Journal {
         note: &Note,
         now: Duration,
     ) -> Result<Option<Slot>, StoreFault> {
+        // Whoever was silent for long may have been taken for dead, and is then not listed any more: a note of its would
+        // not be found.
+        if now.saturating_sub(self.beaten.get()) > DEAD_AFTER / 2 {
+            self.beat(store, now)?;
+        }
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.used < NOTES_MAX => {
@@ -165,7 +173,9 @@ impl Journal {
                 None => vms.push(own),
             }
             (Some(Vm::write_all(&vms)), ())
-        })
+        })?;
+        self.beaten.set(now);
+        Ok(())
     }
 
     /// The notes that dead VMs left behind; each is answered to one caller only.
@@ -253,6 +263,18 @@ mod tests {
         // And goes on: the next note is its own again.
         let slot = slow.enter(&store, &note(11), NOW + 2 * DEAD_AFTER).unwrap().unwrap();
         assert_eq!(slow.leave(&store, slot), Ok(true));
+    }
+
+    #[test]
+    fn a_vm_that_was_taken_for_dead_is_found_when_it_dies_later() {
+        let store = MemoryStore::default();
+        let (mut slow, heir) = (Journal::new(1), Journal::new(2));
+        let slot = slow.enter(&store, &note(10), NOW).unwrap().unwrap();
+        assert_eq!(heir.adopt(&store, NOW + 2 * DEAD_AFTER).unwrap().len(), 1);
+        assert_eq!(slow.leave(&store, slot), Ok(false));
+        // It goes on before its next sign of life is due, and dies.
+        let _ = slow.enter(&store, &note(11), NOW + 2 * DEAD_AFTER).unwrap();
+        assert_eq!(prompts(heir.adopt(&store, NOW + 4 * DEAD_AFTER).unwrap()), [11]);
     }
 
     #[test]
