@@ -47,7 +47,7 @@ pub(crate) struct Stream {
     id: u32,
     exchange: Exchange,
     body: Body,
-    /// Its note in the journal, while it is under way.
+    /// Its note in the journal, while something is reserved for it.
     slot: Option<Slot>,
 }
 
@@ -75,7 +75,13 @@ impl Stream {
                 }
                 Step::Wait => return Action::Pause,
                 Step::Reserve(claim) => {
-                    self.exchange.reserved(limits::reserve(&host::SharedData, claim, host::now()))
+                    let next = self.exchange.reserved(limits::reserve(&host::SharedData, claim, host::now()));
+                    self.slot = self.exchange.note().and_then(|note| journal::enter(&note));
+                    next
+                }
+                Step::Look(inquiry) => {
+                    let now = host::now();
+                    self.exchange.looked(limits::look(&host::SharedData, &inquiry, now), now)
                 }
                 Step::Admit(ask) => {
                     let turn = waiting::admit(self.id, ask);
@@ -94,7 +100,7 @@ impl Stream {
     }
 
     fn forward(&mut self, forward: Forward) {
-        let Forward { strip, patch, content_length, flight, note } = forward;
+        let Forward { strip, patch, content_length, flight } = forward;
         for name in strip {
             host::remove_header(MapType::HttpRequestHeaders, &name);
         }
@@ -109,7 +115,6 @@ impl Stream {
         let retries = targets.len().saturating_sub(1);
         host::set_header(MapType::HttpRequestHeaders, MAX_RETRIES, &retries.to_string());
         flights::enter(self.id, flight);
-        self.slot = journal::enter(&note);
     }
 
     fn request_head(&mut self, end: bool) -> Action {

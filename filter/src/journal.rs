@@ -7,6 +7,7 @@ use std::time::Duration;
 use tollgate::exchange::Exchange;
 use tollgate::journal::{BEAT_EVERY, Journal, Note, Slot};
 use tollgate::ledger::Series;
+use tollgate::limits;
 use tollgate::store::StoreFault;
 
 thread_local! {
@@ -14,7 +15,7 @@ thread_local! {
     static JOURNAL: RefCell<Journal> = RefCell::new(Journal::new(RandomState::new().build_hasher().finish()));
 }
 
-/// Notes a request that is sent on.
+/// Notes a request that something has been reserved for.
 pub(crate) fn enter(note: &Note) -> Option<Slot> {
     JOURNAL.with_borrow_mut(|journal| known(journal.enter(&SharedData, note, host::now()))).flatten()
 }
@@ -44,6 +45,10 @@ pub(crate) fn tick() {
             note.model,
             note.prompt.saturating_add(note.completion),
         );
+        if let Err(fault) = limits::return_slots(&SharedData, &note.slots) {
+            log::error!("a lost request's place could not be returned: {fault:?}");
+            host::count(Series::StoreFaults, 1);
+        }
         for (series, amount) in Exchange::lost(&note).additions() {
             host::count(series, amount);
         }

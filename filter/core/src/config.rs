@@ -120,6 +120,7 @@ impl Build<'_> {
 
     fn gateway(&mut self, wire: wire::Gateway) -> Option<Gateway> {
         self.entries("clients", wire.clients.len());
+        self.entries("groups", wire.groups.len());
         self.entries("models", wire.models.len());
         self.entries("backends", wire.backends.len());
         let backends = self.backends(wire.backends);
@@ -127,7 +128,9 @@ impl Build<'_> {
         let other = self.other(&wire.other_endpoints, &backends);
         let policies = self.policies(wire.policies);
         let regions = backends.values().flatten().filter_map(|backend| backend.region.clone()).collect();
-        let clients = self.clients(wire.clients, &policies, &by_name, &regions, wire.metrics.clients_max);
+        let mut groups = self.groups(&wire.groups, &by_name);
+        let clients =
+            self.clients(wire.clients, &policies, &by_name, &regions, &mut groups, wire.metrics.clients_max);
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()

@@ -2,9 +2,11 @@
 //!
 //! This is the one place that words a refusal. Not decided here: when to refuse.
 
+use crate::allowance::{Allowance, Measure, Unit, Weights, Whose};
 use crate::answer::{Answer, JSON};
 use crate::number::Number;
 use serde::Serialize;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A refusal, with the facts its sentence needs.
@@ -112,23 +114,30 @@ pub enum Denial {
     },
     /// Two fields that exclude each other.
     Exclusive(&'static str, &'static str),
-    /// The client's token budget does not have this much now.
-    TokensExhausted {
+    /// A limit does not have this much now.
+    Exhausted {
         /// The limit that is spent.
-        limit: TokenRate,
-        /// Tokens this request may cost.
+        allowance: Rc<Allowance>,
+        /// What this request may cost of it.
         needed: u64,
-        /// Tokens that are there.
+        /// What is there.
         remaining: u64,
         /// After exactly this long there will be enough.
         wait: Duration,
     },
-    /// The request may cost more than the client's budget ever holds.
+    /// The request may cost more than a limit ever holds.
     NeverFits {
         /// The limit that is too small.
-        limit: TokenRate,
-        /// Tokens this request may cost.
+        allowance: Rc<Allowance>,
+        /// What this request may cost of it.
         needed: u64,
+    },
+    /// As many requests are under way as a limit allows.
+    TooManyAtOnce {
+        /// The limit.
+        allowance: Rc<Allowance>,
+        /// After this it is worth another try; nobody knows when one of them ends.
+        wait: Duration,
     },
     /// Every backend that could serve the model has asked for a pause.
     BackendsThrottled {
@@ -164,15 +173,6 @@ pub enum Ambiguity {
     Disguised,
 }
 
-/// A rate of tokens, for a sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenRate {
-    /// How many.
-    pub tokens: u32,
-    /// In which period.
-    pub per: &'static str,
-}
-
 #[derive(Serialize)]
 struct Body<'a> {
     error: Error<'a>,
@@ -192,6 +192,8 @@ enum Retry {
     Never,
     /// It will be admitted after this long.
     After(Duration),
+    /// It may be admitted after this long.
+    Perhaps(Duration),
     /// Nobody knows: the client's own back-off decides.
     Open,
 }
@@ -200,11 +202,12 @@ const BAD_REQUEST: &str = "invalid_request_error";
 const AUTHENTICATION: &str = "authentication_error";
 const PERMISSION: &str = "permission_error";
 const RATE_LIMIT: &str = "rate_limit_error";
+const QUOTA: &str = "insufficient_quota";
 const SERVER: &str = "server_error";
 
 impl Denial {
     /// Status, OpenAI `type`, OpenAI `code`. A denial without a row does not compile.
-    const fn row(&self) -> (u16, &'static str, &'static str) {
+    fn row(&self) -> (u16, &'static str, &'static str) {
         match self {
             Self::UnknownEndpoint => (404, BAD_REQUEST, "unknown_url"),
             Self::MissingCredential => (401, AUTHENTICATION, "missing_api_key"),
@@ -226,7 +229,11 @@ impl Denial {
             Self::Forbidden(_) | Self::ForbiddenPart { .. } => (400, BAD_REQUEST, "parameter_not_allowed"),
             Self::NotAllowed { .. } => (400, BAD_REQUEST, "parameter_value_not_allowed"),
             Self::Exclusive(..) => (400, BAD_REQUEST, "mutually_exclusive_parameters"),
-            Self::TokensExhausted { .. } => (429, RATE_LIMIT, "rate_limit_exceeded"),
+            Self::Exhausted { allowance, .. } => match allowance.measure {
+                Measure::Quota(..) => (429, QUOTA, "insufficient_quota"),
+                Measure::Rate(..) | Measure::Concurrent => (429, RATE_LIMIT, "rate_limit_exceeded"),
+            },
+            Self::TooManyAtOnce { .. } => (429, RATE_LIMIT, "concurrency_limit_exceeded"),
             Self::NeverFits { .. } => (429, RATE_LIMIT, "request_exceeds_limit"),
             Self::BackendsThrottled { .. } => (429, RATE_LIMIT, "backends_throttled"),
             Self::NoRegion => (403, PERMISSION, "region_not_permitted"),
@@ -242,9 +249,20 @@ impl Denial {
         }
     }
 
+    /// The limit that refuses.
+    #[must_use]
+    pub fn limit(&self) -> Option<&Allowance> {
+        match self {
+            Self::Exhausted { allowance, .. }
+            | Self::NeverFits { allowance, .. }
+            | Self::TooManyAtOnce { allowance, .. } => Some(allowance),
+            _ => None,
+        }
+    }
+
     /// The `code` of the error, which is also the metrics' and the access log's word for this outcome.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         self.row().2
     }
 
@@ -270,9 +288,10 @@ impl Denial {
 
     const fn retry(&self) -> Retry {
         match self {
-            Self::TokensExhausted { wait, .. }
-            | Self::BackendsThrottled { wait }
-            | Self::NoCapacity { wait } => Retry::After(*wait),
+            Self::Exhausted { wait, .. } | Self::BackendsThrottled { wait } | Self::NoCapacity { wait } => {
+                Retry::After(*wait)
+            }
+            Self::TooManyAtOnce { wait, .. } => Retry::Perhaps(*wait),
             Self::StoreUnavailable | Self::Proxy { .. } => Retry::Open,
             _ => Retry::Never,
         }
@@ -335,18 +354,33 @@ impl Denial {
                 )
             }
             Self::Exclusive(one, other) => format!("`{one}` and `{other}` cannot both be set."),
-            Self::TokensExhausted { limit, needed, remaining, wait } => format!(
-                "This client's limit of {} tokens per {} is reached: the request may cost {needed}, {remaining} \
-                 are left. Try again in {}.",
-                limit.tokens,
-                limit.per,
-                seconds(*wait),
-            ),
-            Self::NeverFits { limit, needed } => format!(
-                "The request may cost {needed} tokens, more than this client's limit of {} per {}. Ask for fewer \
-                 completion tokens or send a shorter prompt.",
-                limit.tokens, limit.per,
-            ),
+            Self::Exhausted { allowance, needed, remaining, wait } => {
+                let unit = allowance.measure.unit();
+                let left = match unit {
+                    Some(Unit::Requests) | None => String::new(),
+                    Some(unit) => format!(
+                        ": the request may cost {}, {} are left",
+                        amount(unit, *needed),
+                        amount(unit, *remaining)
+                    ),
+                };
+                format!("{} is reached{left}. Try again in {}.", capital(allowance), long(*wait))
+            }
+            Self::NeverFits { allowance, needed } => {
+                let (unit, cost) = match allowance.measure.unit() {
+                    Some(unit @ Unit::Cost) => ("", amount(unit, *needed)),
+                    Some(unit) => (counted(unit), amount(unit, *needed)),
+                    None => ("", needed.to_string()),
+                };
+                let limit = brief(allowance);
+                format!(
+                    "The request may cost {cost}{unit}, more than {limit}. Ask for fewer completion tokens or send a \
+                     shorter prompt."
+                )
+            }
+            Self::TooManyAtOnce { allowance, .. } => {
+                format!("{} is reached. Try again when one of them has ended.", capital(allowance))
+            }
             Self::BackendsThrottled { wait } => {
                 format!("Every backend for this model is at its limit. Try again in {}.", seconds(*wait))
             }
@@ -379,17 +413,93 @@ impl Denial {
         match self.retry() {
             // OpenAI's SDKs read this before they look at the status.
             Retry::Never => headers.push(("x-should-retry", "false".to_owned())),
-            Retry::After(wait) => headers.extend(retry_after(wait)),
+            Retry::After(wait) => {
+                headers.extend(retry_after(wait));
+                if wait > WAIT_MAX {
+                    headers.push(("x-should-retry", "false".to_owned()));
+                }
+            }
+            Retry::Perhaps(wait) => headers.extend(retry_after(wait).into_iter().take(1)),
             Retry::Open => {}
         }
         Answer { status, headers, body }
     }
 }
 
+/// No program should keep its user waiting for longer: OpenAI's SDKs read no `retry-after` above it, and would ask at
+/// once.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// `retry-after-ms` is exact; `retry-after` has whole seconds only. Both are rounded up: waiting them is enough.
 fn retry_after(wait: Duration) -> [(&'static str, String); 2] {
     let wait_ms = wait.as_nanos().div_ceil(1_000_000);
     [("retry-after", wait_ms.div_ceil(1000).to_string()), ("retry-after-ms", wait_ms.to_string())]
+}
+
+/// A limit in a sentence: whose it is, how much of what, in which time, for what.
+fn limit(allowance: &Allowance, unit: &str) -> String {
+    let owner = match &allowance.whose {
+        Whose::Client => "this client's limit".to_owned(),
+        Whose::Group(name) => format!("the limit of group `{name}`"),
+    };
+    let size = match allowance.measure.unit() {
+        Some(unit) => amount(unit, allowance.amount.get()),
+        None => allowance.amount.to_string(),
+    };
+    let per = allowance.measure.per().map(|per| format!(" per {per}")).unwrap_or_default();
+    let models = allowance.scope.models.as_ref().map(|names| format!(" for {}", names.join(", ")));
+    let endpoints = allowance.scope.endpoints.as_ref().map(|endpoints| {
+        let words: Vec<_> = endpoints.iter().map(|endpoint| endpoint.word()).collect();
+        format!(" at {}", words.join(", "))
+    });
+    format!("{owner} of {size}{unit}{per}{}{}", models.unwrap_or_default(), endpoints.unwrap_or_default())
+}
+
+/// A limit at the beginning of a sentence.
+fn capital(allowance: &Allowance) -> String {
+    let text = limit(allowance, allowance.measure.unit().map_or(" concurrent requests", counted));
+    match text.strip_prefix('t') {
+        Some(rest) => format!("T{rest}"),
+        None => text,
+    }
+}
+
+/// A limit after its unit has been named.
+fn brief(allowance: &Allowance) -> String {
+    limit(allowance, "")
+}
+
+/// The unit after a number; of money there is none, for the currency is not known.
+fn counted(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Tokens(Weights::PLAIN) => " tokens",
+        Unit::Tokens(_) => " weighted tokens",
+        Unit::Requests => " requests",
+        Unit::Cost => " in money",
+    }
+}
+
+/// An amount as the configuration writes it: money with a point, and at least two places after it.
+fn amount(unit: Unit, amount: u64) -> String {
+    if unit != Unit::Cost {
+        return amount.to_string();
+    }
+    let (whole, micros) = (amount / 1_000_000, amount % 1_000_000);
+    let places = format!("{micros:06}");
+    let shown = places.trim_end_matches('0').len().max(2);
+    format!("{whole}.{}", places.get(..shown).unwrap_or_default())
+}
+
+/// A wait, which may be one of days.
+fn long(wait: Duration) -> String {
+    let minutes = wait.as_nanos().div_ceil(60_000_000_000);
+    let hours = minutes.div_ceil(60);
+    match minutes {
+        _ if wait <= WAIT_MAX => seconds(wait),
+        0..60 => format!("{minutes} min"),
+        60..1440 => format!("{} h {} min", minutes / 60, minutes % 60),
+        _ => format!("{} d {} h", hours / 24, hours % 24),
+    }
 }
 
 fn seconds(wait: Duration) -> String {
@@ -400,6 +510,10 @@ fn seconds(wait: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allowance::{Flow, Scope};
+    use crate::calendar::Span;
+    use crate::endpoint::Operation;
+    use std::num::NonZeroU64;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -432,6 +546,105 @@ mod tests {
         );
     }
 
+    const TOKENS: Unit = Unit::Tokens(Weights::PLAIN);
+
+    fn allowance(measure: Measure, amount: u64) -> Rc<Allowance> {
+        let amount = NonZeroU64::new(amount).unwrap();
+        Rc::new(Allowance::new(Whose::Client, measure, amount, Scope::default(), false))
+    }
+
+    #[track_caller]
+    fn check_limit(denial: &Denial, code: &str, headers: &[(&str, &str)], sentence: &str) {
+        let answer = denial.answer();
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let found: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!((answer.status, body["error"]["code"].as_str().unwrap()), (429, code));
+        assert_eq!(body["error"]["message"], sentence);
+        assert_eq!(found[1..], *headers);
+    }
+
+    #[test]
+    fn every_refusal_by_a_limit_says_which_it_was_and_what_to_do() {
+        let exhausted = |allowance, needed, remaining, seconds| Denial::Exhausted {
+            allowance,
+            needed,
+            remaining,
+            wait: Duration::from_secs(seconds),
+        };
+        let soon = [("retry-after", "5"), ("retry-after-ms", "5000")];
+        check_limit(
+            &exhausted(allowance(Measure::Rate(TOKENS, Flow::Minute), 600), 20, 10, 5),
+            "rate_limit_exceeded",
+            &soon,
+            "This client's limit of 600 tokens per minute is reached: the request may cost 20, 10 are left. Try again \
+             in 5.0 s.",
+        );
+        check_limit(
+            &exhausted(allowance(Measure::Rate(Unit::Requests, Flow::Second), 6), 1, 0, 5),
+            "rate_limit_exceeded",
+            &soon,
+            "This client's limit of 6 requests per second is reached. Try again in 5.0 s.",
+        );
+        let scope = Scope {
+            models: Some(vec!["gpt-4o".into(), "o3".into()]),
+            endpoints: Some(vec![Operation::ChatCompletions]),
+        };
+        let (amount, group) = (NonZeroU64::new(50_000_000).unwrap(), Whose::Group("sales".into()));
+        let month = Measure::Quota(Unit::Cost, Span::Month);
+        let shared = Rc::new(Allowance::new(group, month, amount, scope, false));
+        check_limit(
+            &exhausted(shared, 1_250_000, 200, 200_000),
+            "insufficient_quota",
+            &[("retry-after", "200000"), ("retry-after-ms", "200000000"), ("x-should-retry", "false")],
+            "The limit of group `sales` of 50.00 in money per month for gpt-4o, o3 at chat/completions is reached: the \
+             request may cost 1.25, 0.0002 are left. Try again in 2 d 8 h.",
+        );
+        check_limit(
+            &exhausted(allowance(Measure::Quota(TOKENS, Span::Hour), 9), 5, 4, 60),
+            "insufficient_quota",
+            &[("retry-after", "60"), ("retry-after-ms", "60000")],
+            "This client's limit of 9 tokens per hour is reached: the request may cost 5, 4 are left. Try again in \
+             60.0 s.",
+        );
+        let wait = Duration::from_secs(1);
+        check_limit(
+            &Denial::TooManyAtOnce { allowance: allowance(Measure::Concurrent, 40), wait },
+            "concurrency_limit_exceeded",
+            &[("retry-after", "1")],
+            "This client's limit of 40 concurrent requests is reached. Try again when one of them has ended.",
+        );
+        let weighted = Unit::Tokens(Weights { cached: 0, ..Weights::PLAIN });
+        check_limit(
+            &Denial::NeverFits {
+                allowance: allowance(Measure::Rate(weighted, Flow::Minute), 10),
+                needed: 11,
+            },
+            "request_exceeds_limit",
+            &[("x-should-retry", "false")],
+            "The request may cost 11 weighted tokens, more than this client's limit of 10 per minute. Ask for fewer \
+             completion tokens or send a shorter prompt.",
+        );
+        check_limit(
+            &Denial::NeverFits {
+                allowance: allowance(Measure::Quota(Unit::Cost, Span::Day), 10),
+                needed: 1_000_011,
+            },
+            "request_exceeds_limit",
+            &[("x-should-retry", "false")],
+            "The request may cost 1.000011, more than this client's limit of 0.00001 per day. Ask for fewer \
+             completion tokens or send a shorter prompt.",
+        );
+    }
+
+    #[test]
+    fn a_wait_is_told_in_what_people_count_it_in() {
+        for (seconds, expected) in
+            [(60, "60.0 s"), (61, "2 min"), (3600, "1 h 0 min"), (86_399, "1 d 0 h"), (90_001, "1 d 2 h")]
+        {
+            assert_eq!(long(Duration::from_secs(seconds)), expected);
+        }
+    }
+
     #[test]
     fn the_wait_is_rounded_up_never_down() {
         check(
@@ -444,7 +657,8 @@ mod tests {
 
     #[test]
     fn a_request_that_can_never_fit_is_not_to_be_retried() {
-        let denial = Denial::NeverFits { limit: TokenRate { tokens: 10, per: "minute" }, needed: 11 };
+        let denial =
+            Denial::NeverFits { allowance: allowance(Measure::Rate(TOKENS, Flow::Minute), 10), needed: 11 };
         let answer = denial.answer();
         assert_eq!(answer.status, 429);
         assert!(answer.headers.contains(&("x-should-retry", "false".to_owned())));

@@ -29,6 +29,8 @@ pub enum Operation {
     Models,
     /// Anything else below a known prefix: files, batches, threads
     Other,
+    /// `/tollgate/v1/usage`: where the client's limits stand
+    Limits,
 }
 
 /// How a request's body is written.
@@ -67,7 +69,7 @@ impl Operation {
         Self::Models,
     ];
 
-    /// The path after the style's prefix; of [`Self::Other`], nothing.
+    /// The path after the style's prefix; of [`Self::Other`] and [`Self::Limits`], nothing.
     #[must_use]
     pub const fn path(self) -> &'static str {
         match self {
@@ -81,7 +83,7 @@ impl Operation {
             Self::Translations => "audio/translations",
             Self::Speech => "audio/speech",
             Self::Models => "models",
-            Self::Other => "",
+            Self::Other | Self::Limits => "",
         }
     }
 
@@ -90,6 +92,7 @@ impl Operation {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Other => "other",
+            Self::Limits => "usage",
             _ => self.path(),
         }
     }
@@ -97,12 +100,23 @@ impl Operation {
     /// The operation of this word.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::NAMED.into_iter().chain([Self::Other]).find(|operation| operation.word() == word)
+        Self::NAMED.into_iter().chain([Self::Other, Self::Limits]).find(|operation| operation.word() == word)
+    }
+
+    /// Whether its requests go to a backend.
+    #[must_use]
+    pub const fn reaches_backends(self) -> bool {
+        !matches!(self, Self::Models | Self::Limits)
+    }
+
+    /// All whose requests do.
+    pub fn reaching_backends() -> impl Iterator<Item = Self> {
+        Self::NAMED.into_iter().chain([Self::Other]).filter(|operation| operation.reaches_backends())
     }
 
     const fn method(self) -> &'static [u8] {
         match self {
-            Self::Models => b"GET",
+            Self::Models | Self::Limits => b"GET",
             _ => b"POST",
         }
     }
@@ -112,7 +126,7 @@ impl Operation {
     pub const fn body(self) -> BodyKind {
         match self {
             Self::ImageEdits | Self::Transcriptions | Self::Translations => BodyKind::Form,
-            Self::Models | Self::Other => BodyKind::Unread,
+            Self::Models | Self::Other | Self::Limits => BodyKind::Unread,
             _ => BodyKind::Json,
         }
     }
@@ -122,7 +136,7 @@ impl Operation {
     pub const fn billing(self) -> Billing {
         match self {
             Self::Speech => Billing::Estimate,
-            Self::Models | Self::Other => Billing::UsageIfAny,
+            Self::Models | Self::Other | Self::Limits => Billing::UsageIfAny,
             _ => Billing::Usage,
         }
     }
@@ -145,11 +159,18 @@ pub struct Endpoint<'a> {
     pub rest: Option<(&'a str, &'a str)>,
 }
 
+/// Where a client asks for its limits and what it has used of them.
+const LIMITS_PATH: &str = "/tollgate/v1/usage";
+
 /// Reads method and path (with its query); `None` for what is below no known prefix.
 #[must_use]
 pub fn recognise<'a>(method: &[u8], path: &'a [u8]) -> Option<Endpoint<'a>> {
     let path = std::str::from_utf8(path).ok()?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    if path == LIMITS_PATH {
+        let is_get = method == Operation::Limits.method();
+        return is_get.then_some(Endpoint { operation: Operation::Limits, deployment: None, rest: None });
+    }
     let (deployment, rest) = if let Some(rest) = path.strip_prefix("/v1/") {
         (None, rest)
     } else {
@@ -321,6 +342,7 @@ mod tests {
         check("POST", "/openai/responses?api-version=2025-03-01-preview", Some((Responses, None)));
         let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
         check("POST", path, Some((ChatCompletions, Some("gpt-4o"))));
+        check("GET", "/tollgate/v1/usage", Some((Limits, None)));
         check("POST", "/v1/images/generations", Some((ImageGenerations, None)));
         check("POST", "/openai/deployments/w/audio/transcriptions", Some((Transcriptions, Some("w"))));
     }
@@ -341,6 +363,9 @@ mod tests {
     fn anything_else_is_not() {
         check("GET", "/v1/chat/completions", None);
         check("POST", "/v1/models", None);
+        check("POST", "/tollgate/v1/usage", None);
+        check("GET", "/tollgate/v1/usage/", None);
+        check("GET", "/tollgate/v1/models", None);
         check("POST", "/v2/chat/completions", None);
         check("POST", "/v1/chat/completions/", None);
         check("POST", "/v1//chat/completions", None);

@@ -9,13 +9,14 @@ use crate::attempt::{Destination, Flight};
 use crate::capacity::{Ask, Seat};
 use crate::denial::Denial;
 use crate::endpoint::{self, BodyKind, Operation};
+use crate::estimate::Estimate;
 use crate::finding::{self, Finding};
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
 use crate::headers::{ends_here, reveals_backend};
 use crate::journal::Note;
 use crate::json::Patch;
 use crate::ledger::{Name, Outcome, Queued, Record, Series, Source};
-use crate::limits::{Claim, Grant, Reservation, Settlement, Standing};
+use crate::limits::{Claim, Grant, Granted, Inquiry, Report, Reservation, Settlement, Spent, Standing};
 use crate::route::Choice;
 use crate::sse::Output;
 use crate::store::{Store, StoreFault};
@@ -44,10 +45,12 @@ pub enum Step {
         /// Headers that must go no further.
         strip: Vec<String>,
     },
-    /// Ask the store, and bring its answer to [`Exchange::reserved`].
+    /// Ask the store, and bring its answer to [`Exchange::reserved`]. Then note what [`Exchange::note`] says.
     Reserve(Claim),
     /// Ask for room at a backend, and bring the answer to [`Exchange::admitted`].
     Admit(Ask),
+    /// Ask the store where the limits stand, and bring its answer to [`Exchange::looked`].
+    Look(Inquiry),
     /// Let the request go.
     Forward(Forward),
     /// Answer in the backend's place.
@@ -67,8 +70,6 @@ pub struct Forward {
     pub content_length: Option<usize>,
     /// Where to, and what its attempts need.
     pub flight: Rc<Flight>,
-    /// What is to be known of it if this VM dies.
-    pub note: Note,
 }
 
 /// What is changed about the head of an answer.
@@ -121,6 +122,19 @@ struct Known {
     queued: Option<Queued>,
     /// What its policy found.
     findings: Vec<Finding>,
+    /// The label of the limit that refused it.
+    limit: Option<Rc<str>>,
+    /// The labels of the limits that would have.
+    shadow_refusals: Vec<Rc<str>>,
+    /// What was reserved for it, while it is.
+    reserved: Option<Reserved>,
+}
+
+/// What a note needs besides the rest.
+#[derive(Clone)]
+struct Reserved {
+    usage: Usage,
+    slots: String,
 }
 
 /// Where an exchange is, with what that phase knows.
@@ -133,6 +147,8 @@ enum Phase {
     Reserving(Box<Ready>),
     /// There is budget; room at a backend is asked for, or waited for.
     Admitting(Box<Admitting>),
+    /// The store was asked where the limits stand, for this answer; for the list of them if there is none yet.
+    Looking { answer: Option<Answer>, outcome: Outcome },
     /// The request is on its way, or its answer is.
     Sent(Box<Sent>),
     /// Envoy has answered before the request was sent on; its answer gets this body.
@@ -195,9 +211,9 @@ impl Exchange {
             (Operation::Models, _) => {
                 let models = self.gateway.models.iter().filter(|model| client.may_use(model));
                 let answer = answer::models(models.map(|model| &*model.name.text));
-                self.phase = Phase::Closed { reservation: None, outcome: Outcome::Answered };
-                Step::Answer(answer)
+                self.answer(Some(answer), Outcome::Answered)
             }
+            (Operation::Limits, _) => self.answer(None, Outcome::Answered),
             (_, Some((rest, query))) => {
                 let choice = self.choose(&self.gateway.clone().other, &client, 0, local, now);
                 self.reserve(Ready {
@@ -251,7 +267,16 @@ impl Exchange {
     }
 
     fn reserve(&mut self, ready: Ready) -> Step {
-        let claim = Claim { budget: ready.client.budget.clone(), tokens: ready.expected.estimate.total() };
+        let Expected { operation, estimate, .. } = ready.expected;
+        let usage = Usage { prompt: estimate.prompt, completion: estimate.completion, ..Usage::default() };
+        let claim = Claim {
+            budget: ready.client.budget.clone(),
+            model: self.known.model.as_ref().map(|model| model.name.text.clone()),
+            operation,
+            usage,
+            // Wherever it goes in the end.
+            cost: self.known.model.as_ref().map_or(0, |model| model.cost_max(usage)),
+        };
         self.phase = Phase::Reserving(Box::new(ready));
         Step::Reserve(claim)
     }
@@ -267,13 +292,24 @@ impl Exchange {
         };
         self.store_faults += u64::from(grant.is_err());
         let (reservation, standing) = match grant {
-            Ok(Grant::Granted(reservation, standing)) => (Some(reservation), standing),
-            Ok(Grant::Refused(denial)) => return self.deny(denial),
-            Err(_) if self.gateway.on_store_failure == OnStoreFailure::Deny => {
-                return self.deny(Denial::StoreUnavailable);
+            Ok(Grant::Granted(Granted { reservation, standing, shadow_refusals })) => {
+                self.known.shadow_refusals = shadow_refusals;
+                (Some(reservation), standing)
             }
-            Err(_) => (None, None),
+            Ok(Grant::Refused(denial, standing)) => {
+                self.known.limit = denial.limit().map(|limit| limit.word.clone());
+                return self.refuse(&denial, None, standing);
+            }
+            Err(_) if self.gateway.on_store_failure == OnStoreFailure::Deny => {
+                return self.refuse(&Denial::StoreUnavailable, None, Standing::default());
+            }
+            Err(_) => (None, Standing::default()),
         };
+        let Estimate { prompt, completion } = ready.expected.estimate;
+        self.known.reserved = Some(Reserved {
+            usage: Usage { prompt, completion, ..Usage::default() },
+            slots: reservation.as_ref().map(Reservation::slots).unwrap_or_default(),
+        });
         self.admit(*ready, reservation, standing)
     }
 
@@ -283,24 +319,12 @@ impl Exchange {
         ready: Ready,
         choice: Choice,
         reservation: Option<Reservation>,
-        standing: Option<Standing>,
+        standing: Standing,
         seat: Option<Seat>,
     ) -> Step {
         let Ready { destination, strip, patch, content_length, expected, .. } = ready;
         let tokens = expected.estimate.total();
         let flight = Rc::new(Flight::new(self.gateway.clone(), destination, choice, seat, tokens));
-        let note = Note {
-            client: self
-                .known
-                .client
-                .as_ref()
-                .map(|client| client.name.label.to_string())
-                .unwrap_or_default(),
-            model: self.known.model.as_ref().map(|model| model.name.label.to_string()).unwrap_or_default(),
-            operation: expected.operation.word().to_owned(),
-            prompt: expected.estimate.prompt,
-            completion: expected.estimate.completion,
-        };
         self.phase = Phase::Sent(Box::new(Sent {
             expected,
             reservation,
@@ -308,7 +332,53 @@ impl Exchange {
             flight: flight.clone(),
             answer: None,
         }));
-        Step::Forward(Forward { strip, patch, content_length, flight, note })
+        Step::Forward(Forward { strip, patch, content_length, flight })
+    }
+
+    /// What is to be known of this request if this VM dies: there is a note from the moment that something is reserved
+    /// for it until that is settled.
+    #[must_use]
+    pub fn note(&self) -> Option<Note> {
+        let Known { client, model, operation, reserved, .. } = &self.known;
+        let Reserved { usage, slots } = reserved.clone()?;
+        let label = |name: Option<&Name>| name.map(|name| name.label.to_string()).unwrap_or_default();
+        Some(Note {
+            client: label(client.as_ref().map(|client| &client.name)),
+            model: label(model.as_ref().map(|model| &model.name)),
+            operation: operation.map(Operation::word).unwrap_or_default().to_owned(),
+            slots,
+            prompt: usage.prompt,
+            completion: usage.completion,
+        })
+    }
+
+    /// Takes the store's answer to [`Step::Look`].
+    pub fn looked(&mut self, report: Result<Report, StoreFault>, now: Duration) -> Step {
+        let phase = std::mem::replace(&mut self.phase, Phase::Head);
+        let Phase::Looking { answer, outcome } = phase else {
+            self.phase = phase;
+            return Step::Answer(Denial::OutOfTurn.answer());
+        };
+        self.store_faults += u64::from(report.is_err());
+        let (mut answer, outcome) = match (answer, &report, &self.known.client) {
+            (Some(answer), ..) => (answer, outcome),
+            (None, Ok(report), Some(client)) => {
+                let states = report.states.iter().map(|state| answer::Standing {
+                    allowance: &state.allowance,
+                    used: state.used,
+                    remaining: state.remaining,
+                    reset: state.reset,
+                });
+                (answer::limits(&client.name.text, states, now), outcome)
+            }
+            (None, ..) => {
+                let denial = Denial::StoreUnavailable;
+                (denial.answer(), Outcome::Denied(denial.code()))
+            }
+        };
+        answer.headers.extend(report.unwrap_or_default().standing.headers());
+        self.phase = Phase::Closed { reservation: None, outcome };
+        Step::Answer(answer)
     }
 
     /// Whether the exchange waits for something that no callback brings.
@@ -345,7 +415,11 @@ impl Exchange {
         let sent = match &mut self.phase {
             Phase::Sent(sent) => sent,
             Phase::Closed { .. } | Phase::Interrupted(_) => return edits,
-            Phase::Head | Phase::Body(_) | Phase::Reserving(_) | Phase::Admitting(_) => {
+            Phase::Head
+            | Phase::Body(_)
+            | Phase::Reserving(_)
+            | Phase::Looking { .. }
+            | Phase::Admitting(_) => {
                 self.phase = Phase::Interrupted(Some(edits.speak(status)));
                 return edits;
             }
@@ -364,7 +438,7 @@ impl Exchange {
         {
             edits.remove.push("content-length".to_owned());
         }
-        edits.set.extend(sent.standing.iter().flat_map(Standing::headers));
+        edits.set.extend(sent.standing.headers());
         edits.set.extend(finding::told(&self.known.findings).map(|told| (finding::CLAMPED, told)));
         sent.answer = Some(Arriving { kind, is_complete: end, first_token: None });
         edits
@@ -402,7 +476,10 @@ impl Exchange {
     /// Whether the request's body is none of our concern: it has been decided on, or is passed on unread.
     #[must_use]
     pub fn has_decided(&self) -> bool {
-        !matches!(self.phase, Phase::Head | Phase::Body(_) | Phase::Reserving(_) | Phase::Admitting(_))
+        !matches!(
+            self.phase,
+            Phase::Head | Phase::Body(_) | Phase::Reserving(_) | Phase::Looking { .. } | Phase::Admitting(_)
+        )
     }
 
     /// Ends the exchange, whatever became of it. `interruption` is only asked if it did not come to its end.
@@ -415,14 +492,14 @@ impl Exchange {
         let closed = Phase::Closed { reservation: None, outcome: Outcome::ClientGone };
         let mut known = std::mem::take(&mut self.known);
         let mut finished = match std::mem::replace(&mut self.phase, closed) {
-            Phase::Head | Phase::Body(_) | Phase::Reserving(_) => {
+            Phase::Head | Phase::Body(_) | Phase::Reserving(_) | Phase::Looking { .. } => {
                 Finished { settlement: None, record: Record::new(Outcome::ClientGone) }
             }
             Phase::Admitting(admitting) => {
                 let (reservation, queued) = admitting.given_up(now);
                 known.queued = queued;
                 Finished {
-                    settlement: reservation.map(|reservation| reservation.settle(0)),
+                    settlement: reservation.map(|reservation| reservation.settle(Spent::default())),
                     record: Record::new(Outcome::ClientGone),
                 }
             }
@@ -430,7 +507,7 @@ impl Exchange {
             Phase::Closed { reservation, outcome } => {
                 let reserved = reservation.as_ref().map_or(0, Reservation::tokens);
                 Finished {
-                    settlement: reservation.map(|reservation| reservation.settle(0)),
+                    settlement: reservation.map(|reservation| reservation.settle(Spent::default())),
                     record: Record { reserved, ..Record::new(outcome) },
                 }
             }
@@ -450,6 +527,8 @@ impl Exchange {
         record.stream = known.stream;
         record.queued = known.queued;
         record.findings = known.findings;
+        record.limit = known.limit;
+        record.shadow_refusals = known.shadow_refusals;
         record.duration = now.saturating_sub(self.began);
         finished
     }
@@ -476,8 +555,30 @@ impl Exchange {
     }
 
     fn deny(&mut self, denial: Denial) -> Step {
-        self.phase = Phase::Closed { reservation: None, outcome: Outcome::Denied(denial.code()) };
-        Step::Answer(denial.answer())
+        self.answer(Some(denial.answer()), Outcome::Denied(denial.code()))
+    }
+
+    /// Answers in the backend's place, with where the client's limits stand.
+    fn answer(&mut self, answer: Option<Answer>, outcome: Outcome) -> Step {
+        let Known { client, model, operation, .. } = &self.known;
+        let limited = client.as_ref().filter(|client| answer.is_none() || !client.budget.is_unlimited());
+        let (Some(client), Some(operation)) = (limited, *operation) else {
+            self.phase = Phase::Closed { reservation: None, outcome };
+            // Only the list of limits has no answer yet, and it has a client.
+            return Step::Answer(answer.unwrap_or_else(|| Denial::OutOfTurn.answer()));
+        };
+        let model = model.as_ref().map(|model| model.name.text.clone());
+        let inquiry = Inquiry { budget: client.budget.clone(), model, operation };
+        self.phase = Phase::Looking { answer, outcome };
+        Step::Look(inquiry)
+    }
+
+    /// Refuses when it is known already where the limits stand.
+    fn refuse(&mut self, denial: &Denial, reservation: Option<Reservation>, standing: Standing) -> Step {
+        self.phase = Phase::Closed { reservation, outcome: Outcome::Denied(denial.code()) };
+        let mut answer = denial.answer();
+        answer.headers.extend(standing.headers());
+        Step::Answer(answer)
     }
 }
 

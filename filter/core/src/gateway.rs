@@ -8,6 +8,7 @@ use crate::limits::Budget;
 use crate::policy::Policy;
 use crate::request::{CapNames, Family};
 use crate::route::{self, Target, number_of};
+use crate::tokens::Usage;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -78,6 +79,15 @@ impl Model {
             Family::Gpt4 if known => CapNames::Either,
             Family::Gpt4 => CapNames::MaxTokens,
         }
+    }
+
+    /// The most that these tokens can cost at any of its targets, in millionths of the currency: what is found in a
+    /// cache is known only afterwards.
+    #[must_use]
+    pub fn cost_max(&self, usage: Usage) -> u64 {
+        let cached = Usage { cached: usage.prompt, ..usage };
+        let prices = self.targets.iter().filter_map(|target| target.prices);
+        prices.map(|prices| prices.micros(usage).max(prices.micros(cached))).max().unwrap_or(0)
     }
 }
 

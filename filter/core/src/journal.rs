@@ -30,6 +30,8 @@ pub struct Note {
     pub model: String,
     /// The word for what was asked.
     pub operation: String,
+    /// Its places in what is limited to so many at a time, in the words of whoever counts them.
+    pub slots: String,
     /// Tokens that were reserved for the prompt.
     pub prompt: u64,
     /// Tokens that were reserved for what may be produced.
@@ -41,7 +43,7 @@ impl Note {
         let mut bytes = Vec::with_capacity(96);
         bytes.extend_from_slice(&self.prompt.to_le_bytes());
         bytes.extend_from_slice(&self.completion.to_le_bytes());
-        for text in [&self.client, &self.model, &self.operation] {
+        for text in [&self.client, &self.model, &self.operation, &self.slots] {
             bytes.extend_from_slice(text.as_bytes());
             bytes.push(0);
         }
@@ -56,6 +58,7 @@ impl Note {
             client: texts.next()?,
             model: texts.next()?,
             operation: texts.next()?,
+            slots: texts.next()?,
             prompt: u64::from_le_bytes(prompt.try_into().ok()?),
             completion: u64::from_le_bytes(completion.try_into().ok()?),
         })
@@ -225,6 +228,7 @@ mod tests {
             client: "web".to_owned(),
             model: "gpt-4o".to_owned(),
             operation: "other".to_owned(),
+            slots: "tollgate/limits/client/web 1f00,tollgate/limits/group/sales 0".to_owned(),
             prompt,
             completion: 7,
         }

@@ -5,6 +5,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// From the lowest to the highest; within `decisions`, none uses another.
 const WORDS: &[(&str, &str)] = &[
+    ("allowance", include_str!("allowance.rs")),
     ("answer", include_str!("answer.rs")),
     ("calendar", include_str!("calendar.rs")),
     ("denial", include_str!("denial.rs")),
@@ -50,6 +51,10 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("estimate", include_str!("estimate/sample.rs")),
     ("estimate", include_str!("estimate/strings.rs")),
     ("estimate", include_str!("estimate/text.rs")),
+    ("limits", include_str!("limits/bucket.rs")),
+    ("limits", include_str!("limits/measured.rs")),
+    ("limits", include_str!("limits/record.rs")),
+    ("limits", include_str!("limits/standing.rs")),
     ("policy", include_str!("policy/production.rs")),
     ("policy", include_str!("policy/prompt.rs")),
     ("policy", include_str!("policy/rules.rs")),

@@ -171,6 +171,10 @@ pub struct Record {
     pub queued: Option<Queued>,
     /// What the client's policy changed, or would have.
     pub findings: Vec<Finding>,
+    /// The label of the limit that refused it.
+    pub limit: Option<Rc<str>>,
+    /// The labels of the limits that would have, if they were not only to report that.
+    pub shadow_refusals: Vec<Rc<str>>,
 }
 
 impl Record {
@@ -197,6 +201,8 @@ impl Record {
             unread: None,
             queued: None,
             findings: Vec::new(),
+            limit: None,
+            shadow_refusals: Vec::new(),
         }
     }
 }
@@ -237,6 +243,20 @@ pub enum Series {
         client: Rc<str>,
         /// For which model.
         model: Rc<str>,
+    },
+    /// Requests that a limit refused.
+    LimitRefusals {
+        /// Whose.
+        client: Rc<str>,
+        /// Which: of what and in which time.
+        limit: Rc<str>,
+    },
+    /// Requests that a limit would have refused that only reports.
+    LimitShadowRefusals {
+        /// Whose.
+        client: Rc<str>,
+        /// Which: of what and in which time.
+        limit: Rc<str>,
     },
     /// Answers whose usage could not be read.
     Unread {
@@ -359,6 +379,12 @@ impl Series {
             Self::EstimatedTokens { client, model } => {
                 format!("tollgate_estimated_tokens;client={client};model={model}")
             }
+            Self::LimitRefusals { client, limit } => {
+                format!("tollgate_limit_refusals;client={client};limit={limit}")
+            }
+            Self::LimitShadowRefusals { client, limit } => {
+                format!("tollgate_limit_shadow_refusals;client={client};limit={limit}")
+            }
             Self::Unread { reason } => format!("tollgate_unread_answers;reason={reason}"),
             Self::EstimatePercent { model } => format!("tollgate_estimate_percent;model={model}"),
             Self::TokenUsage { client, model, kind } => {
@@ -418,6 +444,12 @@ impl Record {
             let (client, model) = pair();
             found.push((Series::Price { client, model }, micros));
         }
+        if let Some(limit) = self.limit.clone() {
+            found.push((Series::LimitRefusals { client: client.clone(), limit }, 1));
+        }
+        for limit in self.shadow_refusals.iter().cloned() {
+            found.push((Series::LimitShadowRefusals { client: client.clone(), limit }, 1));
+        }
         if let Some(reason) = self.unread {
             found.push((Series::Unread { reason }, 1));
         }
@@ -460,6 +492,7 @@ impl Record {
             let found: Vec<_> = self.findings.iter().filter_map(wanted).collect();
             (!found.is_empty()).then_some(Detail::Words(found))
         };
+        let shadows: Vec<_> = self.shadow_refusals.iter().map(ToString::to_string).collect();
         let optional = [
             ("model_asked", self.asked.clone().map(Detail::Text)),
             ("model_answered", self.answered.clone().map(Detail::Text)),
@@ -474,6 +507,8 @@ impl Record {
             ("would_refuse", found(|finding| finding.would(Would::Reject))),
             ("would_clamp", found(|finding| finding.would(Would::Clamp))),
             ("would_default", found(|finding| finding.would(Would::Default))),
+            ("limit", self.limit.as_deref().map(text)),
+            ("shadow_refusals", (!shadows.is_empty()).then_some(Detail::Words(shadows))),
         ];
         let always = [
             ("operation", text(self.operation)),
@@ -606,6 +641,28 @@ mod tests {
             ("would_default", words("best_of")),
         ];
         assert_eq!(record.details()[9..], expected);
+    }
+
+    #[test]
+    fn refusals_by_limits_are_counted_by_limit() {
+        let record = Record {
+            client: Some(Name::new("web-shop")),
+            limit: Some("tokens/minute".into()),
+            shadow_refusals: vec!["group/cost/day".into(), "concurrent".into()],
+            ..Record::new(Outcome::Denied("rate_limit_exceeded"))
+        };
+        let found: Vec<_> =
+            record.additions().iter().map(|(series, amount)| (series.name(), *amount)).collect();
+        let expected = [
+            ("tollgate_limit_refusals;client=web-shop;limit=tokens/minute", 1),
+            ("tollgate_limit_shadow_refusals;client=web-shop;limit=group/cost/day", 1),
+            ("tollgate_limit_shadow_refusals;client=web-shop;limit=concurrent", 1),
+        ];
+        assert_eq!(found[1..], expected.map(|(name, amount)| (name.to_owned(), amount)));
+        let details = record.details();
+        assert!(details.contains(&("limit", Detail::Text("tokens/minute".to_owned()))));
+        let shadows = ["group/cost/day", "concurrent"].map(str::to_owned).to_vec();
+        assert!(details.contains(&("shadow_refusals", Detail::Words(shadows))));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 )]
 
 // Words: what the decisions are about.
+pub mod allowance;
 pub mod answer;
 pub mod calendar;
 pub mod denial;

@@ -1,108 +1,163 @@
 //! Is there budget left for this?
 //!
-//! Token buckets: a reservation takes what a request may cost before it is sent, the settlement puts back what it did
-//! not. Several limits of one client stand in one record, so a reservation takes from all of them or from none. Pure
-//! arithmetic over the [`Store`], with time as an argument. Not decided here: what a request may cost.
+//! A reservation takes what a request may cost before it is sent, the settlement puts back what it did not. What a
+//! client has taken stands in one record of the store, and what its group has in another, each changed by
+//! compare-and-set. A reservation takes from all limits that have the request in their scope, or from none: within a
+//! record at once, and where the second record refuses, the first gets everything back. Nothing is ever overshot by
+//! that; a request that comes in between may be refused a moment too early. Pure arithmetic over the [`Store`], with
+//! time as an argument. Not decided here: what a request may cost.
 
-use crate::denial::{Denial, TokenRate};
+use crate::allowance::{Allowance, Measure, Unit};
+use crate::denial::Denial;
+use crate::endpoint::Operation;
 use crate::store::{self, Store, StoreFault};
-use std::num::NonZeroU32;
+use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a bucket takes from empty to full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Period {
-    /// One second.
-    Second,
-    /// Sixty.
-    Minute,
-}
+mod bucket;
+mod measured;
+mod record;
+mod standing;
 
-impl Period {
-    const fn nanos(self) -> u64 {
-        match self {
-            Self::Second => 1_000_000_000,
-            Self::Minute => 60_000_000_000,
-        }
-    }
+use measured::{Measured, Room};
+use record::Record;
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Second => "second",
-            Self::Minute => "minute",
-        }
-    }
+pub use standing::{Inquiry, Level, Report, Standing, State, look};
 
-    const fn tag(self) -> u8 {
-        match self {
-            Self::Second => b's',
-            Self::Minute => b'm',
-        }
-    }
-}
+/// How often what was taken is given back where the store is contended: it must not stay taken.
+const GIVE_BACK_TRIES: u32 = 16;
 
-/// So many tokens in a period, as a bucket that holds as many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// The bucket's size, and what flows in during a period.
-    pub tokens: NonZeroU32,
-    /// The period.
-    pub per: Period,
-}
-
-impl Limit {
-    fn rate(self) -> TokenRate {
-        TokenRate { tokens: self.tokens.get(), per: self.per.name() }
-    }
-
-    fn credit(self, tokens: i128) -> i128 {
-        tokens.saturating_mul(self.per.nanos().into())
-    }
-}
-
-/// All limits of one client, and where their state is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Budget {
+/// What a client may spend by its own limits, or a group by its: one record of the store.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Account {
     key: String,
-    limits: Vec<Limit>,
+    limits: Vec<Measured>,
+}
+
+impl Account {
+    /// The account of a client.
+    #[must_use]
+    pub fn of_client(name: &str, allowances: Vec<Allowance>) -> Self {
+        Self { key: format!("tollgate/limits/client/{name}"), limits: Measured::all(allowances) }
+    }
+
+    /// The account that the clients of a group share.
+    #[must_use]
+    pub fn of_group(name: &str, allowances: Vec<Allowance>) -> Self {
+        Self { key: format!("tollgate/limits/group/{name}"), limits: Measured::all(allowances) }
+    }
+}
+
+/// All limits that a client meets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// In the order in which they are asked, which is the same for all requests.
+    accounts: Vec<Rc<Account>>,
 }
 
 impl Budget {
-    /// The budget of the client of this name.
+    /// The limits of these accounts together: the client's own, and then its group's.
     #[must_use]
-    pub fn new(client: &str, limits: Vec<Limit>) -> Self {
-        Self { key: format!("tollgate/budget/{client}"), limits }
+    pub fn new(accounts: impl IntoIterator<Item = Rc<Account>>) -> Self {
+        Self { accounts: accounts.into_iter().filter(|account| !account.limits.is_empty()).collect() }
+    }
+
+    /// Whether there is no limit at all.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        self.accounts.is_empty()
     }
 }
 
-/// What is asked of the store: take so many tokens.
+/// What is asked of the store: take what this request may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// From which budget.
     pub budget: Rc<Budget>,
-    /// How many.
-    pub tokens: u64,
+    /// For which model; `None` if the request names none.
+    pub model: Option<Rc<str>>,
+    /// For what.
+    pub operation: Operation,
+    /// The tokens it may cost.
+    pub usage: Usage,
+    /// The money it may cost, in millionths.
+    pub cost: u64,
 }
 
-/// Tokens taken, to be settled once. Not `Clone`: whoever has it owes the settlement.
+/// What a request came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Its tokens.
+    pub usage: Usage,
+    /// Its price, in millionths.
+    pub cost: u64,
+    /// One if it reached a backend, else none.
+    pub requests: u64,
+}
+
+impl Spent {
+    fn of(&self, measure: Measure) -> u64 {
+        match measure.unit() {
+            Some(Unit::Tokens(weights)) => weights.tokens(self.usage),
+            Some(Unit::Requests) => self.requests,
+            Some(Unit::Cost) => self.cost,
+            None => 0,
+        }
+    }
+}
+
+impl Claim {
+    fn of(&self, measure: Measure) -> u64 {
+        match measure.unit() {
+            Some(Unit::Tokens(weights)) => weights.tokens_max(self.usage),
+            Some(Unit::Cost) => self.cost,
+            Some(Unit::Requests) | None => 1,
+        }
+    }
+}
+
+/// What one limit gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Taken {
+    account: usize,
+    limit: usize,
+    amount: u64,
+    /// The entry's `at`.
+    window: u64,
+}
+
+/// What was taken, to be settled once. Not `Clone`: whoever has it owes the settlement.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reservation {
     budget: Rc<Budget>,
     tokens: u64,
+    taken: Vec<Taken>,
 }
 
 impl Reservation {
-    /// How many were taken.
+    /// How many tokens were reserved.
     #[must_use]
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
 
     /// Turns it into the debt that the store is to be told, once the real cost is known.
-    pub fn settle(self, used: u64) -> Settlement {
-        Settlement { budget: self.budget, reserved: self.tokens, used }
+    pub fn settle(self, spent: Spent) -> Settlement {
+        Settlement { budget: self.budget, taken: self.taken, spent }
+    }
+
+    /// Where its slots are, as [`return_slots`] reads it: for whoever must return them in this one's place.
+    #[must_use]
+    pub fn slots(&self) -> String {
+        let place = |taken: &Taken| {
+            let account = self.budget.accounts.get(taken.account)?;
+            let limit = account.limits.get(taken.limit)?;
+            let is_slot = limit.allowance.measure == Measure::Concurrent;
+            is_slot.then(|| format!("{} {:x}", account.key, limit.id()))
+        };
+        self.taken.iter().filter_map(place).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -111,382 +166,242 @@ impl Reservation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     budget: Rc<Budget>,
-    reserved: u64,
-    used: u64,
-}
-
-/// Where the tightest limit stands, for the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Its size.
-    pub limit: u32,
-    /// What is left.
-    pub remaining: u64,
-    /// Until it is full again.
-    pub reset: Duration,
-}
-
-impl Standing {
-    /// As OpenAI's headers tell it, which its SDKs read.
-    #[must_use]
-    pub fn headers(&self) -> [(&'static str, String); 3] {
-        let reset_ms = self.reset.as_nanos().div_ceil(1_000_000);
-        [
-            ("x-ratelimit-limit-tokens", self.limit.to_string()),
-            ("x-ratelimit-remaining-tokens", self.remaining.to_string()),
-            ("x-ratelimit-reset-tokens", format!("{reset_ms}ms")),
-        ]
-    }
+    taken: Vec<Taken>,
+    spent: Spent,
 }
 
 /// A store's answer to a [`Claim`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// Taken; with where the tightest limit stands, if there is any.
-    Granted(Reservation, Option<Standing>),
-    /// Not taken.
-    Refused(Denial),
+    /// Taken.
+    Granted(Granted),
+    /// Not taken; with where the tightest limits stand.
+    Refused(Denial, Standing),
 }
 
-/// One bucket at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bucket {
-    /// Tokens times the nanoseconds of the period: what flows in during one nanosecond is then a whole number, and no
-    /// fraction of a token is ever rounded away. Below zero after a request that cost more than it had reserved.
-    credit: i128,
-    /// When that was true, in nanoseconds since the epoch.
-    at: u64,
-}
-
-impl Bucket {
-    const BYTES: usize = 25;
-
-    fn full(limit: Limit, now: u64) -> Self {
-        Self { credit: limit.credit(limit.tokens.get().into()), at: now }
-    }
-
-    fn refill(self, limit: Limit, now: u64) -> Self {
-        // A clock that was set back earns nothing, and the same time is not earned twice.
-        let elapsed = i128::from(now.saturating_sub(self.at));
-        let earned = elapsed * i128::from(limit.tokens.get());
-        let brim = Self::full(limit, now).credit;
-        Self { credit: self.credit.saturating_add(earned).min(brim), at: now.max(self.at) }
-    }
-
-    /// Whole tokens that are there.
-    fn tokens(self, limit: Limit) -> u64 {
-        u64::try_from(self.credit.div_euclid(i128::from(limit.per.nanos()))).unwrap_or(0)
-    }
-
-    fn take(self, limit: Limit, tokens: i128) -> Self {
-        Self { credit: self.credit.saturating_sub(limit.credit(tokens)), ..self }
-    }
-
-    /// Until there are `tokens`, if nothing is taken meanwhile.
-    fn wait(self, limit: Limit, tokens: u64, now: u64) -> Duration {
-        let missing = limit.credit(tokens.into()).saturating_sub(self.credit);
-        if missing <= 0 {
-            return Duration::ZERO;
-        }
-        let rate = i128::from(limit.tokens.get());
-        let takes = missing / rate + i128::from(missing % rate != 0);
-        let ready = i128::from(self.at).saturating_add(takes);
-        Duration::from_nanos(u64::try_from(ready - i128::from(now)).unwrap_or(u64::MAX))
-    }
-
-    fn read(bytes: &[u8], limit: Limit) -> Option<Self> {
-        let (tag, rest) = bytes.split_first()?;
-        let (credit, at) = rest.split_at_checked(16)?;
-        (*tag == limit.per.tag()).then_some(Self {
-            credit: i128::from_le_bytes(credit.try_into().ok()?),
-            at: u64::from_le_bytes(at.try_into().ok()?),
-        })
-    }
-
-    fn write(self, limit: Limit, out: &mut Vec<u8>) {
-        out.push(limit.per.tag());
-        out.extend_from_slice(&self.credit.to_le_bytes());
-        out.extend_from_slice(&self.at.to_le_bytes());
-    }
-}
-
-/// The buckets of a budget as they are now. One that the record does not have, or has for another period (the
-/// configuration changed), begins full.
-fn buckets<'a>(budget: &'a Budget, record: &'a [u8], now: u64) -> impl Iterator<Item = (Limit, Bucket)> + 'a {
-    let mut places = record.chunks_exact(Bucket::BYTES);
-    budget.limits.iter().map(move |limit| {
-        let found = places.next().and_then(|bytes| Bucket::read(bytes, *limit));
-        (*limit, found.unwrap_or_else(|| Bucket::full(*limit, now)).refill(*limit, now))
-    })
+/// What a claim got.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// What was taken.
+    pub reservation: Reservation,
+    /// Where the tightest limits stand now.
+    pub standing: Standing,
+    /// The labels of the limits that would have refused it, if they were not only to report that.
+    pub shadow_refusals: Vec<Rc<str>>,
 }
 
 fn nanos(now: Duration) -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Takes the tokens of a claim from all limits of its budget, or from none.
-pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, StoreFault> {
-    let now = nanos(now);
-    let Claim { budget, tokens } = claim;
-    if budget.limits.is_empty() {
-        return Ok(Grant::Granted(Reservation { budget, tokens }, None));
+/// Why a limit refuses, and for how long.
+struct Refusal {
+    denial: Denial,
+    wait: Duration,
+}
+
+/// A slot is asked for again after this: nobody knows when one will be free.
+const SLOT_BACK_OFF: Duration = Duration::from_secs(1);
+
+impl Refusal {
+    /// What a limit without room says.
+    fn of(limit: &Measured, entry: &record::Entry, room: Room, needed: u64) -> Option<Self> {
+        let allowance = limit.allowance.clone();
+        let (denial, wait) = match room {
+            Room::Now => return None,
+            Room::Never => (Denial::NeverFits { allowance, needed }, Duration::MAX),
+            Room::After(wait) => {
+                let remaining = limit.remaining(entry);
+                (Denial::Exhausted { allowance, needed, remaining, wait }, wait)
+            }
+            Room::WhenOneEnds => (Denial::TooManyAtOnce { allowance, wait: SLOT_BACK_OFF }, SLOT_BACK_OFF),
+        };
+        Some(Self { denial, wait })
     }
-    let outcome = store::update(store, &budget.key, |record| {
-        let mut after = Vec::with_capacity(budget.limits.len() * Bucket::BYTES);
-        let mut standing: Option<Standing> = None;
-        let mut refusal: Option<(Limit, Bucket, Duration)> = None;
-        for (limit, bucket) in buckets(&budget, record, now) {
-            if tokens > limit.tokens.get().into() {
-                return (None, Err(Denial::NeverFits { limit: limit.rate(), needed: tokens }));
-            }
-            let wait = bucket.wait(limit, tokens, now);
-            if wait > Duration::ZERO && refusal.is_none_or(|(_, _, longest)| wait > longest) {
-                refusal = Some((limit, bucket, wait));
-            }
-            let left = bucket.take(limit, tokens.into());
-            left.write(limit, &mut after);
-            let found = Standing {
-                limit: limit.tokens.get(),
-                remaining: left.tokens(limit),
-                reset: left.wait(limit, limit.tokens.get().into(), now),
-            };
-            if standing.is_none_or(|tightest| found.remaining < tightest.remaining) {
-                standing = Some(found);
-            }
+
+    /// The one that holds longer; of equals the first.
+    fn or_longer(self, other: Self) -> Self {
+        if other.wait > self.wait { other } else { self }
+    }
+}
+
+/// What one account says to a claim.
+struct Verdict {
+    refusal: Option<Refusal>,
+    standing: Standing,
+    shadow_refusals: Vec<Rc<str>>,
+}
+
+/// Asks every limit of an account that has the request in its scope. `record` is left with what is taken, whatever the
+/// verdict.
+fn ask(
+    (at, account): (usize, &Account),
+    record: &mut Record,
+    claim: &Claim,
+    taken: &mut Vec<Taken>,
+    now: u64,
+) -> Verdict {
+    let mut verdict = Verdict { refusal: None, standing: Standing::default(), shadow_refusals: Vec::new() };
+    for (place, limit) in account.limits.iter().enumerate() {
+        if !limit.allowance.scope.has(claim.model.as_deref(), claim.operation) {
+            continue;
         }
-        match refusal {
-            None => (Some(after), Ok(standing)),
-            Some((limit, bucket, wait)) => {
-                let remaining = bucket.tokens(limit);
-                (None, Err(Denial::TokensExhausted { limit: limit.rate(), needed: tokens, remaining, wait }))
-            }
+        let amount = claim.of(limit.allowance.measure);
+        let entry = limit.now(record.find(limit.id(), place), now);
+        let room = limit.room(&entry, amount, now);
+        if limit.allowance.shadow && room != Room::Now {
+            // What it refuses, it would not have been charged for.
+            verdict.shadow_refusals.push(limit.allowance.word.clone());
+            record.set(entry, place);
+            continue;
         }
-    })?;
-    Ok(match outcome {
-        Ok(standing) => Grant::Granted(Reservation { budget, tokens }, standing),
-        Err(denial) => Grant::Refused(denial),
+        if let Some(refusal) = Refusal::of(limit, &entry, room, amount) {
+            verdict.refusal = Some(match verdict.refusal.take() {
+                Some(first) => first.or_longer(refusal),
+                None => refusal,
+            });
+        }
+        let left = limit.take(entry, amount, now);
+        taken.push(Taken { account: at, limit: place, amount, window: left.at });
+        record.set(left, place);
+        verdict.standing.note(limit, &left, now);
+    }
+    verdict
+}
+
+/// Takes what a claim asks from all limits of its budget that have it in their scope, or from none.
+pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, StoreFault> {
+    let time = nanos(now);
+    let limits = claim.budget.accounts.iter().map(|account| account.limits.len()).sum();
+    let mut taken = Vec::with_capacity(limits);
+    let (mut standing, mut shadow_refusals) = (Standing::default(), Vec::new());
+    for (at, account) in claim.budget.accounts.iter().enumerate() {
+        let before = taken.len();
+        let outcome = store::update(store, &account.key, |stored| {
+            taken.truncate(before);
+            let mut record = Record::new(stored, account.limits.len());
+            let verdict = ask((at, account), &mut record, &claim, &mut taken, time);
+            let none = verdict.shadow_refusals.is_empty() && taken.len() == before;
+            if verdict.refusal.is_some() || none {
+                return (None, verdict);
+            }
+            record.tidy(&account.limits, time);
+            (Some(record.into_bytes()), verdict)
+        });
+        let refusal = match outcome {
+            Ok(Verdict { refusal: None, standing: found, shadow_refusals: found_shadows }) => {
+                standing.join(&found);
+                shadow_refusals.extend(found_shadows);
+                continue;
+            }
+            Ok(Verdict { refusal: Some(refusal), .. }) => Ok(refusal),
+            Err(fault) => Err(fault),
+        };
+        taken.truncate(before);
+        give_back(store, &claim, taken, time)?;
+        return Ok(refuse(store, &claim, refusal?, at, now));
+    }
+    let reservation = Reservation { budget: claim.budget, tokens: claim.usage.total(), taken };
+    Ok(Grant::Granted(Granted { reservation, standing, shadow_refusals }))
+}
+
+/// Gives back what earlier accounts gave.
+fn give_back(store: &dyn Store, claim: &Claim, taken: Vec<Taken>, now: u64) -> Result<(), StoreFault> {
+    let settlement = Settlement { budget: claim.budget.clone(), taken, spent: Spent::default() };
+    give_to_each(store, &settlement, now)
+}
+
+/// Words a refusal by the account at `at`, once the later ones have said whether they would refuse for longer: what a
+/// client is told to wait must be enough for all. The earlier ones had room.
+fn refuse(store: &dyn Store, claim: &Claim, refusal: Refusal, at: usize, now: Duration) -> Grant {
+    let mut worst = refusal;
+    for (at, account) in claim.budget.accounts.iter().enumerate().skip(at + 1) {
+        // An account that cannot be read now has nothing to add: it is a refusal already.
+        let Ok(loaded) = store.load(&account.key) else { continue };
+        let mut record = Record::new(&loaded.value, account.limits.len());
+        let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), nanos(now));
+        worst = match verdict.refusal {
+            Some(other) => worst.or_longer(other),
+            None => worst,
+        };
+    }
+    let (budget, model) = (claim.budget.clone(), claim.model.clone());
+    let inquiry = Inquiry { budget, model, operation: claim.operation };
+    let report = look(store, &inquiry, now).unwrap_or_default();
+    Grant::Refused(worst.denial, report.standing)
+}
+
+/// Corrects a budget by what a request really cost, and returns its slots.
+pub fn settle(store: &dyn Store, settlement: &Settlement, now: Duration) -> Result<(), StoreFault> {
+    give_to_each(store, settlement, nanos(now))
+}
+
+/// One account that fails does not keep the others from what is due to them; the first fault is told.
+fn give_to_each(store: &dyn Store, settlement: &Settlement, now: u64) -> Result<(), StoreFault> {
+    let mut outcome = Ok(());
+    for at in 0..settlement.budget.accounts.len() {
+        outcome = outcome.and(settle_account(store, settlement, at, now));
+    }
+    outcome
+}
+
+fn settle_account(store: &dyn Store, settlement: &Settlement, at: usize, now: u64) -> Result<(), StoreFault> {
+    let Some(account) = settlement.budget.accounts.get(at) else { return Ok(()) };
+    let due = |taken: &&Taken| {
+        let limit = account.limits.get(taken.limit).filter(|_| taken.account == at)?;
+        let measure = limit.allowance.measure;
+        let back = i128::from(taken.amount) - i128::from(settlement.spent.of(measure));
+        (back != 0).then_some((limit, back))
+    };
+    if !settlement.taken.iter().any(|taken| due(&taken).is_some()) {
+        return Ok(());
+    }
+    again_while_contended(|| {
+        store::update(store, &account.key, |stored| {
+            let mut record = Record::new(stored, account.limits.len());
+            for taken in &settlement.taken {
+                let Some((limit, back)) = due(&taken) else { continue };
+                // An entry that is not there any more has been dropped with all that was in it.
+                if let Some(entry) = record.find(limit.id(), taken.limit) {
+                    record.set(limit.give(entry, back, taken.window, now), taken.limit);
+                }
+            }
+            (Some(record.into_bytes()), ())
+        })
     })
 }
 
-/// Corrects a budget by what a request really cost.
-pub fn settle(store: &dyn Store, settlement: &Settlement, now: Duration) -> Result<(), StoreFault> {
-    let now = nanos(now);
-    let back = i128::from(settlement.reserved) - i128::from(settlement.used);
-    if back == 0 || settlement.budget.limits.is_empty() {
-        return Ok(());
+/// Returns the slots of a reservation whose VM died, from what [`Reservation::slots`] said of it.
+pub fn return_slots(store: &dyn Store, slots: &str) -> Result<(), StoreFault> {
+    let read = |slot: &'_ str| {
+        let (key, id) = slot.split_once(' ')?;
+        Some((key.to_owned(), u64::from_str_radix(id, 16).ok()?))
+    };
+    let mut outcome = Ok(());
+    for (key, id) in slots.split(',').filter_map(read) {
+        outcome = outcome.and(again_while_contended(|| {
+            store::update(store, &key, |stored| {
+                let mut record = Record::new(stored, 0);
+                let Some(entry) = record.find(id, 0) else { return (None, ()) };
+                record.set(measured::return_slot(entry), 0);
+                (Some(record.into_bytes()), ())
+            })
+        }));
     }
-    store::update(store, &settlement.budget.key, |record| {
-        let mut after = Vec::with_capacity(settlement.budget.limits.len() * Bucket::BYTES);
-        for (limit, bucket) in buckets(&settlement.budget, record, now) {
-            // Filled beyond the brim it loses the rest at once.
-            bucket.take(limit, -back).refill(limit, now).write(limit, &mut after);
+    outcome
+}
+
+/// What is owed must arrive, however many others write at the same time.
+fn again_while_contended(mut write: impl FnMut() -> Result<(), StoreFault>) -> Result<(), StoreFault> {
+    let mut outcome = Err(StoreFault::Contended);
+    for _ in 0..GIVE_BACK_TRIES {
+        outcome = write();
+        if outcome != Err(StoreFault::Contended) {
+            break;
         }
-        (Some(after), ())
-    })
+    }
+    outcome
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{Loaded, MemoryStore, Swap, Version};
-    use proptest::prelude::*;
-    use std::cell::RefCell;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    fn limit(tokens: u32, per: Period) -> Limit {
-        Limit { tokens: NonZeroU32::new(tokens).unwrap(), per }
-    }
-
-    fn budget(limits: &[Limit]) -> Rc<Budget> {
-        Rc::new(Budget::new("c", limits.to_vec()))
-    }
-
-    /// A day in 2026: real times are large numbers.
-    const START: Duration = Duration::from_secs(1_795_000_000);
-
-    fn ms(ms: u64) -> Duration {
-        START + Duration::from_millis(ms)
-    }
-
-    /// Takes and answers what is left, or refuses and answers the wait.
-    fn take(
-        store: &MemoryStore,
-        budget: &Rc<Budget>,
-        tokens: u64,
-        now: Duration,
-    ) -> Result<(Reservation, u64), Duration> {
-        match reserve(store, Claim { budget: budget.clone(), tokens }, now).unwrap() {
-            Grant::Granted(reservation, standing) => Ok((reservation, standing.unwrap().remaining)),
-            Grant::Refused(Denial::TokensExhausted { wait, .. }) => Err(wait),
-            Grant::Refused(denial) => panic!("{denial:?}"),
-        }
-    }
-
-    #[test]
-    fn a_bucket_is_emptied_and_flows_full() {
-        let (store, budget) = (MemoryStore::default(), budget(&[limit(600, Period::Minute)]));
-        assert_eq!(take(&store, &budget, 600, ms(0)).unwrap().1, 0);
-        assert_eq!(take(&store, &budget, 10, ms(0)).unwrap_err(), Duration::from_secs(1));
-        assert_eq!(take(&store, &budget, 10, ms(999)).unwrap_err(), Duration::from_millis(1));
-        assert_eq!(take(&store, &budget, 10, ms(1000)).unwrap().1, 0);
-        assert_eq!(take(&store, &budget, 600, ms(100_000)).unwrap().1, 0);
-    }
-
-    #[test]
-    fn the_settlement_puts_back_what_was_not_used_and_takes_what_was_used_beyond() {
-        let (store, budget) = (MemoryStore::default(), budget(&[limit(100, Period::Minute)]));
-        let (reservation, _) = take(&store, &budget, 80, ms(0)).unwrap();
-        settle(&store, &reservation.settle(30), ms(0)).unwrap();
-        let (reservation, left) = take(&store, &budget, 70, ms(0)).unwrap();
-        assert_eq!(left, 0);
-        settle(&store, &reservation.settle(90), ms(0)).unwrap();
-        // 20 in debt: the first token comes after 21 have flowed in, at 0.6 s each.
-        assert_eq!(take(&store, &budget, 1, ms(0)).unwrap_err(), Duration::from_millis(12_600));
-    }
-
-    #[test]
-    fn a_settlement_never_fills_beyond_the_brim() {
-        let (store, budget) = (MemoryStore::default(), budget(&[limit(100, Period::Minute)]));
-        let (reservation, _) = take(&store, &budget, 100, ms(0)).unwrap();
-        settle(&store, &reservation.settle(0), ms(60_000)).unwrap();
-        assert_eq!(take(&store, &budget, 100, ms(60_000)).unwrap().1, 0);
-        assert!(take(&store, &budget, 1, ms(60_000)).is_err());
-    }
-
-    #[test]
-    fn all_limits_give_or_none() {
-        let (store, budget) =
-            (MemoryStore::default(), budget(&[limit(100, Period::Minute), limit(10, Period::Second)]));
-        assert_eq!(take(&store, &budget, 10, ms(0)).unwrap().1, 0);
-        // The second is empty for 0.5 s; the minute must not have been touched by this.
-        assert_eq!(take(&store, &budget, 5, ms(0)).unwrap_err(), Duration::from_millis(500));
-        for second in 1..10 {
-            let _ = take(&store, &budget, 10, ms(second * 1000)).unwrap();
-        }
-        let _ = take(&store, &budget, 10, ms(10_000)).unwrap();
-        // 110 are taken from the minute, which has twenty back after twelve seconds.
-        assert_eq!(take(&store, &budget, 10, ms(11_000)).unwrap_err(), Duration::from_secs(1));
-    }
-
-    #[test]
-    fn what_exceeds_the_bucket_is_never_promised() {
-        let (store, budget) = (MemoryStore::default(), budget(&[limit(10, Period::Minute)]));
-        let grant = reserve(&store, Claim { budget, tokens: 11 }, ms(0)).unwrap();
-        let rate = TokenRate { tokens: 10, per: "minute" };
-        assert_eq!(grant, Grant::Refused(Denial::NeverFits { limit: rate, needed: 11 }));
-    }
-
-    #[test]
-    fn a_clock_set_back_earns_nothing() {
-        let (store, budget) = (MemoryStore::default(), budget(&[limit(10, Period::Second)]));
-        let _ = take(&store, &budget, 10, ms(5000)).unwrap();
-        assert_eq!(take(&store, &budget, 1, ms(1000)).unwrap_err(), Duration::from_millis(4100));
-        assert_eq!(take(&store, &budget, 1, ms(5100)).unwrap().1, 0);
-    }
-
-    #[test]
-    fn a_new_configuration_keeps_what_is_spent() {
-        let store = MemoryStore::default();
-        let _ = take(&store, &budget(&[limit(100, Period::Minute)]), 90, ms(0)).unwrap();
-        // Smaller: what is there is cut to the new size. Another period: begins full.
-        assert_eq!(take(&store, &budget(&[limit(50, Period::Minute)]), 10, ms(0)).unwrap().1, 0);
-        assert_eq!(take(&store, &budget(&[limit(50, Period::Second)]), 50, ms(0)).unwrap().1, 0);
-    }
-
-    /// A store in which somebody else takes from the same budget just before the first write.
-    struct Raced {
-        store: MemoryStore,
-        other: RefCell<Option<Claim>>,
-    }
-
-    impl Store for Raced {
-        fn load(&self, key: &str) -> Result<Loaded, StoreFault> {
-            self.store.load(key)
-        }
-        fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault> {
-            if let Some(claim) = self.other.take() {
-                let grant = reserve(&self.store, claim, START).unwrap();
-                assert!(matches!(grant, Grant::Granted(..)));
-            }
-            self.store.swap(key, value, version)
-        }
-        fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
-            self.store.put(key, value)
-        }
-    }
-
-    #[test]
-    fn who_is_overtaken_sees_what_was_taken() {
-        let budget = budget(&[limit(100, Period::Minute)]);
-        let claim = |tokens| Claim { budget: budget.clone(), tokens };
-        for (tokens, admitted) in [(40, true), (41, false)] {
-            let store = Raced { store: MemoryStore::default(), other: RefCell::new(Some(claim(60))) };
-            let grant = reserve(&store, claim(tokens), START).unwrap();
-            assert_eq!(matches!(grant, Grant::Granted(..)), admitted, "{grant:?}");
-        }
-        // Put back at the same moment as somebody takes: neither is lost.
-        let store = Raced { store: MemoryStore::default(), other: RefCell::new(None) };
-        let Grant::Granted(reservation, _) = reserve(&store, claim(100), START).unwrap() else { panic!() };
-        settle(&store, &reservation.settle(30), START).unwrap();
-        let Grant::Granted(reservation, _) = reserve(&store, claim(10), START).unwrap() else { panic!() };
-        store.other.replace(Some(claim(50)));
-        settle(&store, &reservation.settle(0), START).unwrap();
-        assert!(take(&store.store, &budget, 21, START).is_err());
-        assert!(take(&store.store, &budget, 20, START).is_ok());
-    }
-
-    #[test]
-    fn a_broken_store_is_an_error_not_a_grant() {
-        let (store, budget) = (MemoryStore::default(), budget(&[limit(10, Period::Second)]));
-        store.break_with(Some(StoreFault::Unavailable));
-        let found = reserve(&store, Claim { budget, tokens: 1 }, ms(0));
-        assert_eq!(found, Err(StoreFault::Unavailable));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn never_grants_more_than_time_allows(
-            size in 1..5000u32, minute in any::<bool>(),
-            asks in prop::collection::vec((0..3000u64, 1..200u64), 1..60),
-        ) {
-            let per = if minute { Period::Minute } else { Period::Second };
-            let (store, budget) = (MemoryStore::default(), budget(&[limit(size, per)]));
-            let (mut now, mut granted) = (START, 0u128);
-            for (step_ms, tokens) in asks {
-                now += Duration::from_millis(step_ms);
-                if tokens <= u64::from(size) && take(&store, &budget, tokens, now).is_ok() {
-                    granted += u128::from(tokens);
-                }
-            }
-            let flowed = (now - START).as_nanos() * u128::from(size) / u128::from(per.nanos());
-            prop_assert!(granted <= u128::from(size) + flowed, "{granted} of {size} + {flowed}");
-        }
-
-        #[test]
-        fn asking_often_earns_as_much_as_asking_once(size in 1..5000u32, asks in prop::collection::vec(1..500_000u64, 1..100)) {
-            let limit = limit(size, Period::Minute);
-            let empty = Bucket { credit: 0, at: nanos(START) };
-            let (mut often, mut now) = (empty, nanos(START));
-            for step in asks {
-                now += step * 1000;
-                often = often.refill(limit, now);
-            }
-            prop_assert_eq!(often, empty.refill(limit, now));
-        }
-
-        #[test]
-        fn the_promised_wait_is_exact(size in 1..5000u32, first in 1..5000u64, second in 1..5000u64, pause_ms in 0..70_000u64) {
-            let (store, budget) = (MemoryStore::default(), budget(&[limit(size, Period::Minute)]));
-            let (first, second) = (first.min(u64::from(size)), second.min(u64::from(size)));
-            let _ = take(&store, &budget, first, START).unwrap();
-            let now = ms(pause_ms);
-            if let Err(wait) = take(&store, &budget, second, now) {
-                prop_assert!(take(&store, &budget, second, now + wait - Duration::from_nanos(1)).is_err());
-                prop_assert!(take(&store, &budget, second, now + wait).is_ok());
-            }
-        }
-    }
-}
+mod tests;

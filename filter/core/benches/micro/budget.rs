@@ -4,8 +4,10 @@ use crate::samples::{self, NOW};
 use criterion::Criterion;
 use std::hint::black_box;
 use std::time::Duration;
-use tollgate::limits::{self, Claim, Grant};
+use tollgate::endpoint::Operation;
+use tollgate::limits::{self, Claim, Grant, Spent};
 use tollgate::store::MemoryStore;
+use tollgate::tokens::Usage;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let gateway = samples::gateway();
@@ -16,12 +18,20 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         bencher.iter(|| {
             // Time goes on, so that the budget is never spent.
             now += Duration::from_millis(1);
-            let claim = Claim { budget: client.budget.clone(), tokens: black_box(1000) };
-            let Grant::Granted(reservation, standing) = limits::reserve(&store, claim, now).unwrap() else {
+            let claim = Claim {
+                budget: client.budget.clone(),
+                model: None,
+                operation: Operation::ChatCompletions,
+                usage: Usage { prompt: black_box(1000), ..Usage::default() },
+                cost: 0,
+            };
+            let Grant::Granted(granted) = limits::reserve(&store, claim, now).unwrap() else {
                 panic!("the budget is spent");
             };
-            limits::settle(&store, &reservation.settle(black_box(700)), now).unwrap();
-            standing
+            let usage = Usage { prompt: black_box(700), ..Usage::default() };
+            let spent = Spent { usage, cost: 0, requests: 1 };
+            limits::settle(&store, &granted.reservation.settle(spent), now).unwrap();
+            granted.standing
         });
     });
 }

@@ -1,5 +1,6 @@
 //! Who may call, and what is theirs.
 
+use super::limits::Groups;
 use super::{Build, ModelsByName, Policies, labelled, one_of, wire};
 use crate::capacity::Priority;
 use crate::gateway::{Client, Permitted};
@@ -16,6 +17,7 @@ impl Build<'_> {
         policies: &Policies,
         by_name: &ModelsByName,
         known_regions: &BTreeSet<Rc<str>>,
+        groups: &mut Groups,
         labels_max: usize,
     ) -> Directory<Client> {
         let mut clients = Directory::default();
@@ -37,8 +39,12 @@ impl Build<'_> {
             let policy_by_model =
                 self.policy_by_model(&path_by_model, &client.policy_by_model, policies, by_name);
             let models = self.permitted(&format!("{path}.models"), &client.models, by_name);
-            let limits = self.limits(&format!("{path}.limits"), &client.limits);
-            let budget = Rc::new(Budget::new(&client.name, limits));
+            let account = self.account(&format!("{path}.limits"), &client, &models, by_name);
+            let group = client
+                .group
+                .as_ref()
+                .and_then(|group| self.join(format!("{path}.group"), group, groups, &models, by_name));
+            let budget = Rc::new(Budget::new([Some(account), group].into_iter().flatten()));
             let name = labelled(name, at, labels_max);
             let priority = match client.priority {
                 wire::Priority::High => Priority::High,
@@ -111,7 +117,7 @@ impl Build<'_> {
         found
     }
 
-    fn permitted(&mut self, path: &str, wire: &[String], by_name: &ModelsByName) -> Permitted {
+    pub(super) fn permitted(&mut self, path: &str, wire: &[String], by_name: &ModelsByName) -> Permitted {
         if wire.iter().any(|name| name == "*") {
             return Permitted::All;
         }

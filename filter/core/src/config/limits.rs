@@ -1,22 +1,273 @@
-//! What a client may spend.
+//! What a client may spend, and what a group of them.
 
-use super::{Build, wire};
-use crate::limits::{Limit, Period};
-use std::num::NonZeroU32;
+use super::{Build, ModelsByName, one_of, wire};
+use crate::allowance::{Allowance, Flow, Measure, Scope, Unit, Weights, Whose};
+use crate::calendar::Span;
+use crate::endpoint::Operation;
+use crate::gateway::{Model, Permitted};
+use crate::limits::Account;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU64;
+use std::rc::Rc;
+
+/// The most limits of one client or group: each is read and written with every request.
+const LIMITS_MAX: usize = 32;
+
+/// The most of anything that a limit may allow; more would be a slip of the pen.
+const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
+
+/// The most that a token may weigh.
+const WEIGHT_MAX: f64 = 1000.0;
+
+/// What is counted in millionths: money and weights.
+const MILLIONTHS: f64 = 1e6;
+
+/// A limit on money.
+struct Money {
+    /// Where it stands in the configuration.
+    path: String,
+    /// For which models it holds; `None` for all.
+    models: Option<HashSet<Rc<str>>>,
+}
+
+/// A group that clients may be in.
+pub(super) struct Group {
+    account: Rc<Account>,
+    money: Vec<Money>,
+    /// The models whose prices have been looked at.
+    seen: HashSet<Rc<str>>,
+}
+
+/// The groups by their names.
+pub(super) type Groups = HashMap<String, Group>;
 
 impl Build<'_> {
-    pub(super) fn limits(&mut self, path: &str, wire: &[wire::Limit]) -> Vec<Limit> {
-        let mut limits = Vec::new();
-        for (at, limit) in wire.iter().enumerate() {
-            let per = match limit.per {
-                wire::Period::Second => Period::Second,
-                wire::Period::Minute => Period::Minute,
-            };
-            match NonZeroU32::new(limit.tokens) {
-                Some(tokens) => limits.push(Limit { tokens, per }),
-                None => self.fault(format!("{path}[{at}].tokens"), "0: expected at least 1"),
+    pub(super) fn groups(&mut self, wire: &[wire::Group], by_name: &ModelsByName) -> Groups {
+        let mut groups = Groups::new();
+        for (at, group) in wire.iter().enumerate() {
+            let path = format!("groups[{at}]");
+            let name = self.name(format!("{path}.name"), &group.name);
+            let (allowances, money) =
+                self.allowances(&format!("{path}.limits"), &group.limits, &Whose::Group(name), by_name);
+            let account = Rc::new(Account::of_group(&group.name, allowances));
+            let built = Group { account, money, seen: HashSet::new() };
+            if groups.insert(group.name.clone(), built).is_some() {
+                self.fault(format!("{path}.name"), format!("{:?} stands more than once", group.name));
             }
         }
-        limits
+        groups
     }
+
+    /// The account of a client's own limits.
+    pub(super) fn account(
+        &mut self,
+        path: &str,
+        client: &wire::Client,
+        permitted: &Permitted,
+        by_name: &ModelsByName,
+    ) -> Rc<Account> {
+        let (allowances, money) = self.allowances(path, &client.limits, &Whose::Client, by_name);
+        for model in met(permitted, by_name) {
+            self.has_prices(&money, &model);
+        }
+        Rc::new(Account::of_client(&client.name, allowances))
+    }
+
+    /// The account that a client shares with its group.
+    pub(super) fn join(
+        &mut self,
+        path: String,
+        name: &str,
+        groups: &mut Groups,
+        permitted: &Permitted,
+        by_name: &ModelsByName,
+    ) -> Option<Rc<Account>> {
+        let Some(group) = groups.get_mut(name) else {
+            let problem = format!("no group is named {name:?}: expected {}", one_of(groups.keys()));
+            self.fault(path, problem);
+            return None;
+        };
+        if !group.money.is_empty() {
+            for model in met(permitted, by_name) {
+                // One word for each model is enough, however many of the clients use it.
+                if group.seen.insert(model.name.text.clone()) {
+                    self.has_prices(&group.money, &model);
+                }
+            }
+        }
+        Some(group.account.clone())
+    }
+
+    /// What a model costs must be known wherever a limit on money may meet it.
+    fn has_prices(&mut self, money: &[Money], model: &Model) {
+        let Some(target) = model.targets.iter().find(|target| target.prices.is_none()) else { return };
+        for Money { path, models } in money {
+            if models.as_ref().is_none_or(|models| models.contains(&model.name.text)) {
+                let problem = format!(
+                    "model {:?} has no prices at backend {:?}: expected prices, or a limit with models that all have \
+                     them",
+                    model.name.text, target.backend.name
+                );
+                self.fault(path.clone(), problem);
+            }
+        }
+    }
+
+    /// The limits of a list, and which of them are on money.
+    fn allowances(
+        &mut self,
+        path: &str,
+        wire: &[wire::Limit],
+        whose: &Whose,
+        by_name: &ModelsByName,
+    ) -> (Vec<Allowance>, Vec<Money>) {
+        if wire.len() > LIMITS_MAX {
+            self.fault(path.to_owned(), format!("{} limits, at most {LIMITS_MAX} are possible", wire.len()));
+        }
+        let (mut allowances, mut money): (Vec<Allowance>, _) = (Vec::new(), Vec::new());
+        for (at, limit) in wire.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            let scope = self.scope(&path, limit, by_name);
+            let Some((measure, amount)) = self.measure(&path, limit) else { continue };
+            if measure.unit() == Some(Unit::Cost) {
+                let models = scope.models.as_ref().map(|models| models.iter().cloned().collect());
+                money.push(Money { path: format!("{path}.cost"), models });
+            }
+            let built = Allowance::new(whose.clone(), measure, amount, scope, limit.shadow);
+            if allowances.iter().any(|other| other.counts_as(&built) && other.shadow == built.shadow) {
+                self.fault(path, "an earlier limit counts the same: expected one of them");
+            }
+            allowances.push(built);
+        }
+        (allowances, money)
+    }
+
+    fn scope(&mut self, path: &str, wire: &wire::Limit, by_name: &ModelsByName) -> Scope {
+        let permitted =
+            wire.models.as_ref().map(|names| self.permitted(&format!("{path}.models"), names, by_name));
+        let models = match permitted {
+            None | Some(Permitted::All) => None,
+            Some(Permitted::Named(names)) => {
+                let mut names: Vec<_> = names.into_iter().collect();
+                names.sort();
+                Some(names)
+            }
+        };
+        let mut endpoints = None;
+        if let Some(words) = &wire.endpoints {
+            let path = format!("{path}.endpoints");
+            if words.is_empty() {
+                self.fault(path.clone(), "empty: expected at least one endpoint, or no such field");
+            }
+            let mut found = Vec::new();
+            for (at, word) in words.iter().enumerate() {
+                match Operation::of_word(word).filter(|operation| operation.reaches_backends()) {
+                    Some(operation) => found.push(operation),
+                    None => {
+                        let known = one_of(Operation::reaching_backends().map(Operation::word));
+                        self.fault(
+                            format!("{path}[{at}]"),
+                            format!("no endpoint is named {word:?}: expected {known}"),
+                        );
+                    }
+                }
+            }
+            found.sort_by_key(|operation| operation.word());
+            found.dedup();
+            endpoints = Some(found);
+        }
+        Scope { models, endpoints }
+    }
+
+    /// Of what there is so much.
+    fn measure(&mut self, path: &str, wire: &wire::Limit) -> Option<(Measure, NonZeroU64)> {
+        let given =
+            [wire.tokens.is_some(), wire.requests.is_some(), wire.cost.is_some(), wire.concurrent.is_some()];
+        if given.into_iter().filter(|given| *given).count() != 1 {
+            self.fault(path.to_owned(), "expected exactly one of tokens, requests, cost, concurrent");
+            return None;
+        }
+        if let (Some(_), None) = (wire.weights, wire.tokens) {
+            self.fault(format!("{path}.weights"), "only a limit on tokens has weights");
+        }
+        let (unit, amount, field) = match *wire {
+            wire::Limit { tokens: Some(tokens), .. } => {
+                (Some(Unit::Tokens(self.weights(path, wire.weights))), tokens, "tokens")
+            }
+            wire::Limit { requests: Some(requests), .. } => (Some(Unit::Requests), requests, "requests"),
+            wire::Limit { cost: Some(cost), .. } => {
+                let micros = (cost * MILLIONTHS).round();
+                if !(1.0..=AMOUNT_MAX as f64).contains(&micros) {
+                    let most = AMOUNT_MAX / 1_000_000;
+                    self.fault(format!("{path}.cost"), format!("{cost}: expected 0.000001 to {most}"));
+                    return None;
+                }
+                (Some(Unit::Cost), micros as u64, "cost")
+            }
+            wire::Limit { concurrent, .. } => (None, concurrent.unwrap_or(0), "concurrent"),
+        };
+        let amount = match NonZeroU64::new(amount) {
+            Some(amount) if amount.get() <= AMOUNT_MAX => amount,
+            None => {
+                self.fault(format!("{path}.{field}"), "0: expected at least 1");
+                return None;
+            }
+            Some(amount) => {
+                self.fault(format!("{path}.{field}"), format!("{amount}: expected at most {AMOUNT_MAX}"));
+                return None;
+            }
+        };
+        let measure = match (unit, wire.per) {
+            (None, None) => Measure::Concurrent,
+            (None, Some(_)) => {
+                self.fault(format!("{path}.per"), "a limit on concurrent requests has none");
+                return None;
+            }
+            (Some(_), None) => {
+                let problem = "missing: expected second, minute, hour, day, week or month";
+                self.fault(format!("{path}.per"), problem);
+                return None;
+            }
+            (Some(unit), Some(wire::Period::Second)) => Measure::Rate(unit, Flow::Second),
+            (Some(unit), Some(wire::Period::Minute)) => Measure::Rate(unit, Flow::Minute),
+            (Some(unit), Some(wire::Period::Hour)) => Measure::Quota(unit, Span::Hour),
+            (Some(unit), Some(wire::Period::Day)) => Measure::Quota(unit, Span::Day),
+            (Some(unit), Some(wire::Period::Week)) => Measure::Quota(unit, Span::Week),
+            (Some(unit), Some(wire::Period::Month)) => Measure::Quota(unit, Span::Month),
+        };
+        Some((measure, amount))
+    }
+
+    fn weights(&mut self, path: &str, wire: Option<wire::Weights>) -> Weights {
+        let Some(wire) = wire else { return Weights::PLAIN };
+        let mut micros = |field: &str, weight: f64| {
+            if !(0.0..=WEIGHT_MAX).contains(&weight) {
+                self.fault(
+                    format!("{path}.weights.{field}"),
+                    format!("{weight}: expected 0 to {WEIGHT_MAX}"),
+                );
+            }
+            (weight * MILLIONTHS).round() as u64
+        };
+        Weights {
+            prompt: micros("prompt", wire.prompt),
+            cached: micros("cached", wire.cached.unwrap_or(wire.prompt)),
+            completion: micros("completion", wire.completion),
+        }
+    }
+}
+
+/// The models that a client may call, in a fixed order.
+fn met(permitted: &Permitted, by_name: &ModelsByName) -> Vec<Rc<Model>> {
+    let mut models: Vec<_> = by_name
+        .iter()
+        .filter(|(name, model)| **name == model.name.text)
+        .map(|(_, model)| model.clone())
+        .filter(|model| match permitted {
+            Permitted::All => true,
+            Permitted::Named(names) => names.contains(&model.name.text),
+        })
+        .collect();
+    models.sort_by(|one, other| one.name.text.cmp(&other.name.text));
+    models
 }

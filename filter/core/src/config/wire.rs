@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 pub(super) struct Gateway {
     /// Who may call: a caller that matches none gets 401.
     pub(super) clients: Vec<Client>,
+    /// Departments: clients that share limits.
+    #[serde(default)]
+    pub(super) groups: Vec<Group>,
     /// What clients may ask for.
     #[serde(default)]
     pub(super) policies: Vec<Policy>,
@@ -53,12 +56,20 @@ pub(super) struct Client {
     /// Another one, for these models.
     #[serde(default)]
     pub(super) policy_by_model: BTreeMap<String, String>,
+    pub(super) group: Option<String>,
     #[serde(default)]
     pub(super) limits: Vec<Limit>,
     #[serde(default)]
     pub(super) priority: Priority,
     /// The only regions that may serve it, whatever is down. Absent: anywhere.
     pub(super) regions: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Group {
+    pub(super) name: String,
+    pub(super) limits: Vec<Limit>,
 }
 
 #[derive(Deserialize)]
@@ -71,8 +82,23 @@ pub(super) struct Key {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limit {
-    pub(super) tokens: u32,
-    pub(super) per: Period,
+    /// One of these four.
+    pub(super) tokens: Option<u64>,
+    pub(super) requests: Option<u64>,
+    /// Money, in the currency of the prices.
+    pub(super) cost: Option<f64>,
+    pub(super) concurrent: Option<u64>,
+    /// With all but `concurrent`.
+    pub(super) per: Option<Period>,
+    /// All if absent.
+    pub(super) models: Option<Vec<String>>,
+    /// All if absent.
+    pub(super) endpoints: Option<Vec<String>>,
+    /// What a token of each kind counts; with `tokens` only.
+    pub(super) weights: Option<Weights>,
+    /// Whether it only reports what it would refuse.
+    #[serde(default)]
+    pub(super) shadow: bool,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -80,6 +106,25 @@ pub(super) struct Limit {
 pub(super) enum Period {
     Second,
     Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Weights {
+    pub(super) prompt: f64,
+    /// That of `prompt` if absent.
+    pub(super) cached: Option<f64>,
+    pub(super) completion: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { prompt: 1.0, cached: None, completion: 1.0 }
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use super::preparing::Ready;
 use super::{Exchange, Phase, Step};
 use crate::capacity::{Ask, Place, Priority, Turn};
 use crate::denial::Denial;
-use crate::ledger::{Outcome, Queued, Wait};
+use crate::ledger::{Queued, Wait};
 use crate::limits::{Reservation, Standing};
 use crate::route::{Choice, Cooldowns};
 use crate::store::{Store, StoreFault};
@@ -15,7 +15,7 @@ pub(super) struct Admitting {
     ready: Ready,
     choice: Choice,
     reservation: Option<Reservation>,
-    standing: Option<Standing>,
+    standing: Standing,
     priority: Priority,
     /// Since when it waits; `None` if it has not been told to.
     waits_since: Option<Duration>,
@@ -44,14 +44,11 @@ impl Exchange {
         &mut self,
         mut ready: Ready,
         reservation: Option<Reservation>,
-        standing: Option<Standing>,
+        standing: Standing,
     ) -> Step {
         let choice = match std::mem::replace(&mut ready.choice, Ok(Choice::default())) {
             Ok(choice) => choice,
-            Err(denial) => {
-                self.phase = Phase::Closed { reservation, outcome: Outcome::Denied(denial.code()) };
-                return Step::Answer(denial.answer());
-            }
+            Err(denial) => return self.refuse(&denial, reservation, standing),
         };
         if choice.targets.iter().all(|target| target.gauge.is_none()) {
             return self.forward(ready, choice, reservation, standing, None);
@@ -97,12 +94,8 @@ impl Exchange {
             }
             Ok(Turn::Leaves { wait }) => {
                 self.known.queued = admitting.queued(Wait::Refused, now);
-                let denial = Denial::NoCapacity { wait };
-                self.phase = Phase::Closed {
-                    reservation: admitting.reservation,
-                    outcome: Outcome::Denied(denial.code()),
-                };
-                return Step::Answer(denial.answer());
+                let Admitting { reservation, standing, .. } = *admitting;
+                return self.refuse(&Denial::NoCapacity { wait }, reservation, standing);
             }
             Ok(Turn::Goes { place, seat }) => (place, seat),
             Err(_) => (0, None),

@@ -7,7 +7,7 @@ use crate::endpoint::{Billing, Operation};
 use crate::estimate::{Learnt, Observed, Produced};
 use crate::gateway::Model;
 use crate::ledger::{Outcome, Record, Served, Source};
-use crate::limits::{Reservation, Standing};
+use crate::limits::{Reservation, Spent, Standing};
 use crate::store::Store;
 use crate::tokens::Usage;
 use crate::usage::Reader;
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub(super) struct Sent {
     pub(super) expected: Expected,
     pub(super) reservation: Option<Reservation>,
-    pub(super) standing: Option<Standing>,
+    pub(super) standing: Standing,
     pub(super) flight: Rc<Flight>,
     pub(super) answer: Option<Arriving>,
 }
@@ -137,7 +137,12 @@ impl Sent {
             first_token: self.answer.as_ref().and_then(|answer| answer.first_token),
             ..Record::new(outcome)
         };
-        let settlement = self.reservation.map(|reservation| reservation.settle(usage.total()));
+        let spent = Spent {
+            usage,
+            cost: record.price_micros.unwrap_or(0),
+            requests: u64::from(record.served.is_some()),
+        };
+        let settlement = self.reservation.map(|reservation| reservation.settle(spent));
         (Finished { settlement, record }, u64::from(learnt.is_err()) + u64::from(seat.is_err()))
     }
 }

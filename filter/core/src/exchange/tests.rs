@@ -64,23 +64,35 @@ impl Run {
         Self { exchange: Exchange::new(gateway), store: MemoryStore::default() }
     }
 
-    fn head(&mut self, pairs: &[(&str, &str)]) -> Step {
-        self.exchange.request_head(&headers(pairs), false, &self.store, NOW)
-    }
-
-    fn end_of_head(&mut self) -> Step {
-        self.exchange.request_head(&headers(&CHAT), true, &self.store, NOW)
-    }
-
-    /// Goes through to the step after the reservation.
-    fn body(&mut self, body: &str) -> Step {
-        match self.exchange.request_body(body.as_bytes(), &self.store, NOW) {
+    /// Asks the store what is to be asked.
+    fn perform(&mut self, step: Step) -> Step {
+        match step {
             Step::Reserve(claim) => {
                 let grant = limits::reserve(&self.store, claim, NOW);
                 self.exchange.reserved(grant)
             }
+            Step::Look(inquiry) => {
+                let report = limits::look(&self.store, &inquiry, NOW);
+                self.exchange.looked(report, NOW)
+            }
             step => step,
         }
+    }
+
+    fn head(&mut self, pairs: &[(&str, &str)]) -> Step {
+        let step = self.exchange.request_head(&headers(pairs), false, &self.store, NOW);
+        self.perform(step)
+    }
+
+    fn end_of_head(&mut self) -> Step {
+        let step = self.exchange.request_head(&headers(&CHAT), true, &self.store, NOW);
+        self.perform(step)
+    }
+
+    /// Goes through to the step after the reservation.
+    fn body(&mut self, body: &str) -> Step {
+        let step = self.exchange.request_body(body.as_bytes(), &self.store, NOW);
+        self.perform(step)
     }
 
     fn send(&mut self, body: &str) -> Forward {
@@ -113,10 +125,8 @@ impl Run {
 
 fn left(store: &dyn Store) -> u64 {
     let one = gateway(|_| {}).clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
-    match limits::reserve(store, Claim { budget: one.budget.clone(), tokens: 0 }, NOW).unwrap() {
-        Grant::Granted(_, Some(standing)) => standing.remaining,
-        grant => panic!("{grant:?}"),
-    }
+    let inquiry = Inquiry { budget: one.budget.clone(), model: None, operation: Operation::ChatCompletions };
+    limits::look(store, &inquiry, NOW).unwrap().standing.tokens.unwrap().remaining
 }
 
 #[track_caller]
@@ -177,7 +187,8 @@ fn a_body_is_refused_as_soon_as_it_is_too_long() {
     let mut run = Run::new();
     let _ = run.head(&CHAT);
     assert!(run.exchange.request_body_grows(1000).is_none());
-    assert_eq!(refused(run.exchange.request_body_grows(1001).unwrap()), "413 request_too_large");
+    let step = run.exchange.request_body_grows(1001).unwrap();
+    assert_eq!(refused(run.perform(step)), "413 request_too_large");
 }
 
 #[test]
@@ -517,7 +528,7 @@ fn other_endpoints_pass_unread_to_the_configured_backends_or_are_refused() {
     let Step::Reserve(claim) = run.exchange.request_head(&headers(&files), true, &run.store, NOW) else {
         panic!()
     };
-    assert_eq!(claim.tokens, 0);
+    assert_eq!(claim.usage, Usage::default());
     let grant = limits::reserve(&run.store, claim, NOW);
     let Step::Forward(forward) = run.exchange.reserved(grant) else { panic!() };
     assert_eq!(forward.strip, ["api-key", "cookie"]);
@@ -587,8 +598,8 @@ fn speech_reports_nothing_and_is_charged_for_its_input() {
 #[test]
 fn a_request_whose_vm_died_is_written_down_with_all_that_was_reserved() {
     let mut run = Run::new();
-    let forward = run.send(PROMPT);
-    let record = Exchange::lost(&forward.note);
+    let _ = run.send(PROMPT);
+    let record = Exchange::lost(&run.exchange.note().unwrap());
     assert_eq!(record.reserved, BUDGET - run.left());
     assert_eq!((record.usage.total(), record.source), (record.reserved, Source::Estimated));
     let series = record.additions().first().map(|(series, _)| series.name()).unwrap();
@@ -618,6 +629,126 @@ fn what_an_answer_reports_is_learnt_for_the_next_estimate() {
     }
     let learnt = reserve();
     assert!(learnt.abs_diff(160) <= 3, "{learnt}");
+}
+
+/// All that a client can be limited in, more than it will need.
+fn every_limit(config: &mut Value) {
+    config["clients"][0]["group"] = json!("sales");
+    config["clients"][0]["limits"] = json!([
+        { "tokens": BUDGET, "per": "minute" },
+        { "requests": 100, "per": "day" },
+        { "cost": 5, "per": "month" },
+        { "concurrent": 10 },
+    ]);
+    config["groups"] = json!([{
+        "name": "sales",
+        "limits": [{ "tokens": BUDGET, "per": "week" }, { "concurrent": 20 }, { "requests": 1, "per": "hour", "shadow": true }],
+    }]);
+    config["models"][0]["prices"] = json!({ "prompt": 2, "completion": 8 });
+}
+
+/// What the client is told of its limits, in millionths where it is money.
+fn used(run: &mut Run, gateway: &Rc<Gateway>) -> Vec<u64> {
+    run.exchange = Exchange::new(gateway.clone());
+    let step = run.head(&[(":method", "GET"), (":path", "/tollgate/v1/usage"), ("api-key", "key")]);
+    let Step::Answer(answer) = step else { panic!("{step:?}") };
+    let list: Value = serde_json::from_slice(&answer.body).unwrap();
+    let micros = |limit: &Value| match limit["used"].as_u64() {
+        Some(used) => used,
+        None => (limit["used"].as_f64().unwrap() * 1e6).round() as u64,
+    };
+    list["limits"].as_array().unwrap().iter().map(micros).collect()
+}
+
+#[test]
+fn a_client_is_told_of_its_own_limits_and_its_groups() {
+    let gateway = gateway(every_limit);
+    let mut run = Run::with(gateway.clone());
+    let _ = run.send(PROMPT);
+    // 8 tokens sent, 100 produced, at 2 and 8 for a million.
+    assert_eq!(used(&mut run, &gateway), [108, 1, 816, 1, 108, 1, 1]);
+    let record = run.finish();
+    assert_eq!((record.operation, record.outcome), ("usage", Outcome::Answered));
+
+    run.exchange = Exchange::new(gateway.clone());
+    let nobody = run.head(&[(":method", "GET"), (":path", "/tollgate/v1/usage")]);
+    assert_eq!(refused(nobody), "401 missing_api_key");
+    run.store.break_with(Some(StoreFault::Unavailable));
+    run.exchange = Exchange::new(gateway);
+    let step = run.head(&[(":method", "GET"), (":path", "/tollgate/v1/usage"), ("api-key", "key")]);
+    assert_eq!(refused(step), "503 store_unavailable");
+}
+
+#[test]
+fn every_answer_to_a_known_client_tells_where_its_limits_stand() {
+    let names = |step: Step| match step {
+        Step::Answer(answer) => {
+            let names = answer.headers.into_iter().map(|(name, _)| name);
+            names.filter(|name| name.starts_with("x-ratelimit-remaining")).collect::<Vec<_>>()
+        }
+        step => panic!("{step:?}"),
+    };
+    let both = ["x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"];
+    let mut run = Run::with(gateway(every_limit));
+    let list = [(":method", "GET"), (":path", "/v1/models"), ("api-key", "key")];
+    assert_eq!(names(run.head(&list)), both);
+    run.exchange = Exchange::new(gateway(every_limit));
+    let _ = run.head(&CHAT);
+    assert_eq!(names(run.body(r#"{"model":"secret"}"#)), both);
+    run.exchange = Exchange::new(gateway(every_limit));
+    let _ = run.head(&CHAT);
+    assert_eq!(names(run.body(r#"{"model":"gpt-4o","n":101}"#)), both);
+    // Who is not known has no limits, and a store that does not answer is no reason not to.
+    run.exchange = Exchange::new(gateway(every_limit));
+    assert_eq!(names(run.head(&CHAT[..2])), [""; 0]);
+    run.store.break_with(Some(StoreFault::Unavailable));
+    run.exchange = Exchange::new(gateway(every_limit));
+    assert_eq!(names(run.head(&list)), [""; 0]);
+    assert_eq!(run.exchange.faults(), Some((Series::StoreFaults, 1)));
+}
+
+#[test]
+fn a_refusal_is_written_down_with_the_limit_that_did_it() {
+    let mut run = Run::new();
+    let _ = run.head(&CHAT);
+    assert_eq!(refused(run.body(r#"{"model":"gpt-4o","n":101}"#)), "429 request_exceeds_limit");
+    assert_eq!(run.finish().limit.as_deref(), Some("tokens/minute"));
+    let gateway = gateway(every_limit);
+    let mut run = Run::with(gateway.clone());
+    let _ = run.send(PROMPT);
+    // While the first is under way, the second is one too many for the limit that only reports.
+    let mut first = std::mem::replace(&mut run.exchange, Exchange::new(gateway));
+    let _ = run.send(PROMPT);
+    assert_eq!(run.finish().shadow_refusals, ["group/requests/hour".into()]);
+    let finished = first.finish(&run.store, NOW, || Interruption::Other);
+    assert_eq!((finished.record.shadow_refusals, finished.record.limit), (vec![], None));
+}
+
+#[test]
+fn there_is_a_note_while_something_is_reserved() {
+    let gateway = gateway(every_limit);
+    let mut run = Run::with(gateway.clone());
+    let _ = run.head(&CHAT);
+    assert_eq!(run.exchange.note(), None);
+    let _ = run.body(PROMPT);
+    let note = run.exchange.note().unwrap();
+    assert_eq!(
+        (note.client.as_str(), note.model.as_str(), note.prompt, note.completion),
+        ("web", "gpt-4o", 8, 100)
+    );
+    let _ = run.finish();
+    assert_eq!(run.exchange.note(), None);
+    // Its slots are found by what it says.
+    run.exchange = Exchange::new(gateway.clone());
+    let _ = run.send(PROMPT);
+    let note = run.exchange.note().unwrap();
+    limits::return_slots(&run.store, &note.slots).unwrap();
+    let used = used(&mut run, &gateway);
+    assert_eq!((used[3], used[5]), (0, 0));
+    let mut refused = Run::new();
+    let _ = refused.head(&CHAT);
+    let _ = refused.body(r#"{"model":"gpt-4o","n":101}"#);
+    assert_eq!(refused.exchange.note(), None);
 }
 
 /// What Envoy may do next to a stream.
@@ -651,9 +782,10 @@ proptest! {
     /// says was used.
     #[test]
     fn settled_exactly_once(calls in prop::collection::vec(call(), 0..12)) {
-        let mut run = Run::new();
+        let gateway = gateway(every_limit);
+        let mut run = Run::with(gateway.clone());
         let mut flight = None;
-        let mut charged = 0;
+        let (mut tokens, mut micros, mut requests) = (0, 0, 0);
         for call in calls.into_iter().chain([Call::Finish]) {
             match call {
                 Call::Head(which) => {
@@ -682,9 +814,16 @@ proptest! {
                     let chunk: &[u8] = [DELTA, COUNTED, br#"{"usage":{"prompt_tokens":5}}"#, b"data: {\"us"][which];
                     let _ = run.exchange.response_chunk(chunk, end, || NOW);
                 }
-                Call::Finish => charged += run.finish().usage.total(),
+                Call::Finish => {
+                    let record = run.finish();
+                    tokens += record.usage.total();
+                    micros += record.price_micros.unwrap_or(0);
+                    requests += u64::from(record.served.is_some());
+                }
             }
         }
-        prop_assert_eq!(run.left(), BUDGET - charged);
+        let shadowed = requests;
+        let expected = [tokens, requests, micros, 0, tokens, 0, shadowed];
+        prop_assert_eq!(used(&mut run, &gateway), expected);
     }
 }

@@ -1,0 +1,236 @@
+//! One limit and its state: how do a bucket, a window of the calendar and slots each take, give and tell?
+
+use super::bucket::{Bucket, Size};
+use super::record::Entry;
+use crate::allowance::{Allowance, Flow, Measure, Unit};
+use crate::calendar::Span;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Whether so much is to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Now.
+    Now,
+    /// After exactly this time, if nothing is taken meanwhile.
+    After(Duration),
+    /// When a request ends that is under way.
+    WhenOneEnds,
+    /// Never.
+    Never,
+}
+
+/// A limit, with what its entry is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Measured {
+    pub(super) allowance: Rc<Allowance>,
+    id: u64,
+}
+
+const NANOS: u64 = 1_000_000_000;
+
+/// The lowest bits of an id say what its entry is a state of.
+const KIND: u64 = 0x0f;
+
+/// The bit of a limit that only reports, beside another that counts the same.
+const SHADOW: u64 = 0x80;
+
+const fn kind(measure: Measure) -> u64 {
+    match measure {
+        Measure::Concurrent => 0,
+        Measure::Rate(_, Flow::Second) => 1,
+        Measure::Rate(_, Flow::Minute) => 2,
+        Measure::Quota(_, Span::Hour) => 3,
+        Measure::Quota(_, Span::Day) => 4,
+        Measure::Quota(_, Span::Week) => 5,
+        Measure::Quota(_, Span::Month) => 6,
+    }
+}
+
+const fn span_of(id: u64) -> Option<Span> {
+    match id & KIND {
+        3 => Some(Span::Hour),
+        4 => Some(Span::Day),
+        5 => Some(Span::Week),
+        6 => Some(Span::Month),
+        _ => None,
+    }
+}
+
+/// Of some dozen limits no two share one by chance.
+fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// When the window began that a moment lies in, and when it ends; in nanoseconds.
+fn window(span: Span, now: u64) -> (u64, u64) {
+    let (start, end) = span.bounds(now / NANOS);
+    (start.saturating_mul(NANOS), end.saturating_mul(NANOS))
+}
+
+impl Measured {
+    /// The limits of an account, each with an id that no other has.
+    pub(super) fn all(allowances: Vec<Allowance>) -> Vec<Self> {
+        let twins: Vec<bool> = allowances
+            .iter()
+            .map(|one| one.shadow && allowances.iter().any(|other| !other.shadow && other.counts_as(one)))
+            .collect();
+        let ids = twins.into_iter().map(|twin| if twin { SHADOW } else { 0 });
+        let measured =
+            |(allowance, shadow)| Self { id: identity(&allowance) | shadow, allowance: Rc::new(allowance) };
+        allowances.into_iter().zip(ids).map(measured).collect()
+    }
+
+    /// What its entry is found by: what it counts, but not how much of it is allowed. So a limit that is changed keeps
+    /// what is spent.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn amount(&self) -> u64 {
+        self.allowance.amount.get()
+    }
+
+    fn size(&self, per: Flow) -> Size {
+        Size { amount: self.amount(), per }
+    }
+
+    /// The state now: what was found, and what time has done to it; or that of a limit which nobody has touched.
+    pub(super) fn now(&self, found: Option<Entry>, now: u64) -> Entry {
+        let (level, at) = match (self.allowance.measure, found) {
+            (Measure::Concurrent, None) => (0, now),
+            (Measure::Concurrent, Some(entry)) => (entry.level, entry.at),
+            (Measure::Rate(_, per), found) => {
+                let size = self.size(per);
+                let bucket = match found {
+                    Some(entry) => Bucket { credit: entry.level, at: entry.at }.refill(size, now),
+                    None => Bucket::full(size, now),
+                };
+                (bucket.credit, bucket.at)
+            }
+            (Measure::Quota(_, span), found) => {
+                let (start, _) = window(span, now);
+                match found {
+                    // A clock that was set back does not open the last window again.
+                    Some(entry) if entry.at >= start => (entry.level, entry.at),
+                    _ => (0, start),
+                }
+            }
+        };
+        Entry { id: self.id, level, at }
+    }
+
+    /// Whether `amount` is to be had of a state that is of `now`.
+    pub(super) fn room(&self, entry: &Entry, amount: u64, now: u64) -> Room {
+        match self.allowance.measure {
+            Measure::Concurrent if entry.level < i128::from(self.amount()) => Room::Now,
+            Measure::Concurrent => Room::WhenOneEnds,
+            _ if amount > self.amount() => Room::Never,
+            Measure::Rate(_, per) => {
+                match (Bucket { credit: entry.level, at: entry.at }).wait(self.size(per), amount, now) {
+                    Duration::ZERO => Room::Now,
+                    wait => Room::After(wait),
+                }
+            }
+            Measure::Quota(_, span) => {
+                if entry.level.saturating_add(amount.into()) <= i128::from(self.amount()) {
+                    Room::Now
+                } else {
+                    Room::After(until_the_end(span, entry, now))
+                }
+            }
+        }
+    }
+
+    /// The state with `amount` taken from it.
+    pub(super) fn take(&self, entry: Entry, amount: u64, now: u64) -> Entry {
+        match self.allowance.measure {
+            Measure::Concurrent => Entry { level: entry.level.saturating_add(1), at: now, ..entry },
+            Measure::Quota(..) => Entry { level: entry.level.saturating_add(amount.into()), ..entry },
+            Measure::Rate(_, per) => {
+                let bucket = Bucket { credit: entry.level, at: entry.at }.take(self.size(per), amount.into());
+                Entry { level: bucket.credit, ..entry }
+            }
+        }
+    }
+
+    /// The state with `back` given back to it, or taken where that is below zero. `window` is the `at` that the entry
+    /// had when it was taken from: a window that is over gets nothing.
+    pub(super) fn give(&self, entry: Entry, back: i128, window: u64, now: u64) -> Entry {
+        match self.allowance.measure {
+            Measure::Concurrent => return_slot(entry),
+            Measure::Quota(..) if entry.at != window => entry,
+            Measure::Quota(..) => Entry { level: entry.level.saturating_sub(back).max(0), ..entry },
+            Measure::Rate(_, per) => {
+                let size = self.size(per);
+                let bucket = Bucket { credit: entry.level, at: entry.at }.refill(size, now);
+                // Filled beyond the brim it loses the rest at once.
+                let bucket = bucket.take(size, -back).refill(size, now);
+                Entry { level: bucket.credit, at: bucket.at, ..entry }
+            }
+        }
+    }
+
+    /// What is left.
+    pub(super) fn remaining(&self, entry: &Entry) -> u64 {
+        match self.allowance.measure {
+            Measure::Rate(_, per) => Bucket { credit: entry.level, at: entry.at }.remaining(self.size(per)),
+            _ => u64::try_from(i128::from(self.amount()).saturating_sub(entry.level)).unwrap_or(0),
+        }
+    }
+
+    /// What is used.
+    pub(super) fn used(&self, entry: &Entry) -> u64 {
+        match self.allowance.measure {
+            Measure::Rate(_, per) => Bucket { credit: entry.level, at: entry.at }.used(self.size(per)),
+            _ => u64::try_from(entry.level).unwrap_or(0),
+        }
+    }
+
+    /// Until all of it is there again; `None` where that does not depend on time.
+    pub(super) fn reset(&self, entry: &Entry, now: u64) -> Option<Duration> {
+        match self.allowance.measure {
+            Measure::Concurrent => None,
+            Measure::Quota(_, span) => Some(until_the_end(span, entry, now)),
+            Measure::Rate(_, per) => {
+                let bucket = Bucket { credit: entry.level, at: entry.at };
+                Some(bucket.wait(self.size(per), self.amount(), now))
+            }
+        }
+    }
+
+    /// Whether an entry is still needed that no limit of this configuration has.
+    pub(super) fn outlives_its_configuration(entry: &Entry, is_idle: bool, now: u64) -> bool {
+        match (span_of(entry.id), entry.id & KIND) {
+            (Some(span), _) => entry.at == window(span, now).0,
+            (None, 0) => entry.level > 0,
+            (None, _) => !is_idle,
+        }
+    }
+}
+
+/// Gives one slot back; nothing where none is taken.
+pub(super) fn return_slot(entry: Entry) -> Entry {
+    Entry { level: entry.level.saturating_sub(1).max(0), ..entry }
+}
+
+fn until_the_end(span: Span, entry: &Entry, now: u64) -> Duration {
+    Duration::from_nanos(window(span, entry.at).1.saturating_sub(now))
+}
+
+fn identity(allowance: &Allowance) -> u64 {
+    let mut hash = fnv1a(0xcbf2_9ce4_8422_2325, allowance.measure.unit_word().as_bytes());
+    if let Some(Unit::Tokens(weights)) = allowance.measure.unit() {
+        for weight in [weights.prompt, weights.cached, weights.completion] {
+            hash = fnv1a(hash, &weight.to_le_bytes());
+        }
+    }
+    // No name has these bytes, so no two scopes read the same.
+    for model in allowance.scope.models.iter().flatten() {
+        hash = fnv1a(fnv1a(hash, &[1]), model.as_bytes());
+    }
+    for endpoint in allowance.scope.endpoints.iter().flatten() {
+        hash = fnv1a(fnv1a(hash, &[2]), endpoint.word().as_bytes());
+    }
+    hash << 8 | kind(allowance.measure)
+}
