@@ -44,7 +44,11 @@ impl Bucket {
 
     /// Whole units that are there.
     pub(super) fn remaining(self, size: Size) -> u64 {
-        u64::try_from(self.credit.div_euclid(size.per.nanos().into())).unwrap_or(0)
+        let nanos = size.per.nanos();
+        match u64::try_from(self.credit) {
+            Ok(credit) => credit / nanos,
+            Err(_) => u64::try_from(self.credit.max(0) / i128::from(nanos)).unwrap_or(u64::MAX),
+        }
     }
 
     /// What is missing to the brim, in whole units, rounded up.
@@ -63,8 +67,12 @@ impl Bucket {
         if missing <= 0 {
             return Duration::ZERO;
         }
-        let rate = i128::from(size.amount.max(1));
-        let takes = missing / rate + i128::from(missing % rate != 0);
+        let rate = size.amount.max(1);
+        // The wide division is slow, and seldom needed.
+        let takes = match u64::try_from(missing) {
+            Ok(missing) => missing.div_ceil(rate).into(),
+            Err(_) => missing / i128::from(rate) + i128::from(missing % i128::from(rate) != 0),
+        };
         let ready = i128::from(self.at).saturating_add(takes);
         Duration::from_nanos(u64::try_from(ready - i128::from(now)).unwrap_or(u64::MAX))
     }
