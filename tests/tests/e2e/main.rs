@@ -14,6 +14,7 @@ mod metering;
 mod policy;
 mod priority;
 mod queue;
+mod quotas;
 mod requests;
 mod retries;
 mod routing;

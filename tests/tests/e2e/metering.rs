@@ -189,7 +189,7 @@ async fn other_endpoints_pass_unread_with_the_backends_own_key() {
 }
 
 /// The filter with the feature that lets a request make its VM trap.
-fn trapping_module() -> String {
+pub fn trapping_module() -> String {
     let folder = target_dir().join("trap");
     let built = tools::cargo()
         .current_dir(workspace())
@@ -201,7 +201,7 @@ fn trapping_module() -> String {
     folder.join("wasm32-wasip1/release/tollgate_filter.wasm").display().to_string()
 }
 
-fn load_module(value: &mut Value, module: &str) {
+pub fn load_module(value: &mut Value, module: &str) {
     match value {
         Value::Object(members) => {
             if let Some(vm) = members.get_mut("vm_config") {
