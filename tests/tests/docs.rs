@@ -179,6 +179,12 @@ fn the_configuration_of_the_policy_document_loads_and_its_tables_are_whole() {
     for rule in rules {
         assert!(every_rule.contains_key(rule), "{rule} is not in the example");
         assert!(rule == "name" || document.contains(&format!("`{rule}")), "{rule} is not explained");
+fn the_configuration_in_the_reference_of_limits_loads() {
+    let reference = read("docs/limits.md");
+    let config: Value = serde_yaml_ng::from_str(&blocks(&reference, "yaml")[0]).unwrap();
+    assert_eq!(tollgate::config::from_value(config, &|_| None).map(|_| ()), Ok(()));
+    for word in words(&reference, "tollgate_") {
+        assert!(read("filter/core/src/ledger.rs").contains(word), "{word} is no metric");
     }
 }
 
@@ -250,6 +256,7 @@ fn every_link_and_every_named_test_is_there() {
         "README.md",
         "ARCHITECTURE.md",
         "docs/estimates.md",
+        "docs/limits.md",
         "docs/sdks.md",
         "docs/policy.md",
         "docs/priority.md",
