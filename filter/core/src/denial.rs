@@ -2,7 +2,7 @@
 //!
 //! This is the one place that words a refusal. Not decided here: when to refuse.
 
-use crate::allowance::{Allowance, Measure, Unit, Weights, Whose};
+use crate::allowance::{Allowance, Unit, Weights, Whose};
 use crate::answer::{Answer, JSON};
 use crate::number::Number;
 use serde::Serialize;
@@ -114,8 +114,8 @@ pub enum Denial {
     },
     /// Two fields that exclude each other.
     Exclusive(&'static str, &'static str),
-    /// A limit does not have this much now.
-    Exhausted {
+    /// A bucket does not have this much now.
+    RateExhausted {
         /// The limit that is spent.
         allowance: Rc<Allowance>,
         /// What this request may cost of it.
@@ -123,6 +123,17 @@ pub enum Denial {
         /// What is there.
         remaining: u64,
         /// After exactly this long there will be enough.
+        wait: Duration,
+    },
+    /// What a window of the calendar had is used.
+    QuotaExhausted {
+        /// The limit that is spent.
+        allowance: Rc<Allowance>,
+        /// What this request may cost of it.
+        needed: u64,
+        /// What is there.
+        remaining: u64,
+        /// After exactly this long the next window begins.
         wait: Duration,
     },
     /// The request may cost more than a limit ever holds.
@@ -207,7 +218,7 @@ const SERVER: &str = "server_error";
 
 impl Denial {
     /// Status, OpenAI `type`, OpenAI `code`. A denial without a row does not compile.
-    fn row(&self) -> (u16, &'static str, &'static str) {
+    const fn row(&self) -> (u16, &'static str, &'static str) {
         match self {
             Self::UnknownEndpoint => (404, BAD_REQUEST, "unknown_url"),
             Self::MissingCredential => (401, AUTHENTICATION, "missing_api_key"),
@@ -229,10 +240,8 @@ impl Denial {
             Self::Forbidden(_) | Self::ForbiddenPart { .. } => (400, BAD_REQUEST, "parameter_not_allowed"),
             Self::NotAllowed { .. } => (400, BAD_REQUEST, "parameter_value_not_allowed"),
             Self::Exclusive(..) => (400, BAD_REQUEST, "mutually_exclusive_parameters"),
-            Self::Exhausted { allowance, .. } => match allowance.measure {
-                Measure::Quota(..) => (429, QUOTA, "insufficient_quota"),
-                Measure::Rate(..) | Measure::Concurrent => (429, RATE_LIMIT, "rate_limit_exceeded"),
-            },
+            Self::RateExhausted { .. } => (429, RATE_LIMIT, "rate_limit_exceeded"),
+            Self::QuotaExhausted { .. } => (429, QUOTA, "insufficient_quota"),
             Self::TooManyAtOnce { .. } => (429, RATE_LIMIT, "concurrency_limit_exceeded"),
             Self::NeverFits { .. } => (429, RATE_LIMIT, "request_exceeds_limit"),
             Self::BackendsThrottled { .. } => (429, RATE_LIMIT, "backends_throttled"),
@@ -253,7 +262,8 @@ impl Denial {
     #[must_use]
     pub fn limit(&self) -> Option<&Allowance> {
         match self {
-            Self::Exhausted { allowance, .. }
+            Self::RateExhausted { allowance, .. }
+            | Self::QuotaExhausted { allowance, .. }
             | Self::NeverFits { allowance, .. }
             | Self::TooManyAtOnce { allowance, .. } => Some(allowance),
             _ => None,
@@ -262,7 +272,7 @@ impl Denial {
 
     /// The `code` of the error, which is also the metrics' and the access log's word for this outcome.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         self.row().2
     }
 
@@ -288,9 +298,10 @@ impl Denial {
 
     const fn retry(&self) -> Retry {
         match self {
-            Self::Exhausted { wait, .. } | Self::BackendsThrottled { wait } | Self::NoCapacity { wait } => {
-                Retry::After(*wait)
-            }
+            Self::RateExhausted { wait, .. }
+            | Self::QuotaExhausted { wait, .. }
+            | Self::BackendsThrottled { wait }
+            | Self::NoCapacity { wait } => Retry::After(*wait),
             Self::TooManyAtOnce { wait, .. } => Retry::Perhaps(*wait),
             Self::StoreUnavailable | Self::Proxy { .. } => Retry::Open,
             _ => Retry::Never,
@@ -354,7 +365,8 @@ impl Denial {
                 )
             }
             Self::Exclusive(one, other) => format!("`{one}` and `{other}` cannot both be set."),
-            Self::Exhausted { allowance, needed, remaining, wait } => {
+            Self::RateExhausted { allowance, needed, remaining, wait }
+            | Self::QuotaExhausted { allowance, needed, remaining, wait } => {
                 let unit = allowance.measure.unit();
                 let left = match unit {
                     Some(Unit::Requests) | None => String::new(),
@@ -510,7 +522,7 @@ fn seconds(wait: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::allowance::{Flow, Scope};
+    use crate::allowance::{Flow, Measure, Scope};
     use crate::calendar::Span;
     use crate::endpoint::Operation;
     use std::num::NonZeroU64;
@@ -565,11 +577,12 @@ mod tests {
 
     #[test]
     fn every_refusal_by_a_limit_says_which_it_was_and_what_to_do() {
-        let exhausted = |allowance, needed, remaining, seconds| Denial::Exhausted {
-            allowance,
-            needed,
-            remaining,
-            wait: Duration::from_secs(seconds),
+        let exhausted = |allowance: Rc<Allowance>, needed, remaining, seconds| {
+            let wait = Duration::from_secs(seconds);
+            match allowance.measure {
+                Measure::Quota(..) => Denial::QuotaExhausted { allowance, needed, remaining, wait },
+                _ => Denial::RateExhausted { allowance, needed, remaining, wait },
+            }
         };
         let soon = [("retry-after", "5"), ("retry-after-ms", "5000")];
         check_limit(

@@ -212,7 +212,13 @@ impl Refusal {
             Room::Never => (Denial::NeverFits { allowance, needed }, Duration::MAX),
             Room::After(wait) => {
                 let remaining = limit.remaining(entry);
-                (Denial::Exhausted { allowance, needed, remaining, wait }, wait)
+                let denial = match allowance.measure {
+                    Measure::Quota(..) => Denial::QuotaExhausted { allowance, needed, remaining, wait },
+                    Measure::Rate(..) | Measure::Concurrent => {
+                        Denial::RateExhausted { allowance, needed, remaining, wait }
+                    }
+                };
+                (denial, wait)
             }
             Room::WhenOneEnds => (Denial::TooManyAtOnce { allowance, wait: SLOT_BACK_OFF }, SLOT_BACK_OFF),
         };

@@ -645,6 +645,7 @@ fn every_limit(config: &mut Value) {
         "limits": [{ "tokens": BUDGET, "per": "week" }, { "concurrent": 20 }, { "requests": 1, "per": "hour", "shadow": true }],
     }]);
     config["models"][0]["prices"] = json!({ "prompt": 2, "completion": 8 });
+    config["models"][0]["backends"][0]["prices"] = json!({ "prompt": 0, "completion": 1 });
 }
 
 /// What the client is told of its limits, in millionths where it is money.
@@ -665,7 +666,7 @@ fn a_client_is_told_of_its_own_limits_and_its_groups() {
     let gateway = gateway(every_limit);
     let mut run = Run::with(gateway.clone());
     let _ = run.send(PROMPT);
-    // 8 tokens sent, 100 produced, at 2 and 8 for a million.
+    // 8 tokens sent, 100 produced, at 2 and 8 for a million where it is dearest.
     assert_eq!(used(&mut run, &gateway), [108, 1, 816, 1, 108, 1, 1]);
     let record = run.finish();
     assert_eq!((record.operation, record.outcome), ("usage", Outcome::Answered));

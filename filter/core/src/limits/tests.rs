@@ -75,7 +75,9 @@ fn ask_for(
 ) -> Result<Granted, Option<Duration>> {
     match reserve(store, claim(budget, tokens), now).unwrap() {
         Grant::Granted(granted) => Ok(granted),
-        Grant::Refused(Denial::Exhausted { wait, .. }, _) => Err(Some(wait)),
+        Grant::Refused(Denial::RateExhausted { wait, .. } | Denial::QuotaExhausted { wait, .. }, _) => {
+            Err(Some(wait))
+        }
         Grant::Refused(_, _) => Err(None),
     }
 }
@@ -130,9 +132,12 @@ fn the_settlement_puts_back_what_was_not_used_and_takes_what_was_used_beyond() {
 
 #[test]
 fn a_settlement_never_fills_beyond_the_brim() {
-    let (store, budget) = (MemoryStore::default(), budget(&[(MINUTE, 100)]));
+    let (store, larger) = (MemoryStore::default(), budget(&[(MINUTE, 300)]));
+    let budget = budget(&[(MINUTE, 100)]);
     let (reservation, _) = take(&store, &budget, 100, ms(0)).unwrap();
     settle(&store, &reservation.settle(spent(0)), ms(60_000)).unwrap();
+    // Nor does a bucket that is made larger find in it what the smaller could not hold.
+    assert_eq!(used(&store, &larger, ms(60_000)), [200]);
     assert_eq!(take(&store, &budget, 100, ms(60_000)).unwrap().1, 0);
     assert!(take(&store, &budget, 1, ms(60_000)).is_err());
 }
@@ -247,6 +252,33 @@ fn a_limit_meets_only_the_requests_in_its_scope() {
     assert_eq!(code(&store, other("m", Operation::Embeddings), START), "granted");
     assert_eq!(code(&store, Claim { model: None, ..claim(&budget, 11) }, START), "granted");
     assert_eq!(used(&store, &budget, START), [0, 33]);
+}
+
+#[test]
+fn limits_with_different_scopes_or_weights_count_apart() {
+    let of_model = |model: &str| Allowance {
+        scope: Scope { models: Some(vec![model.into()]), endpoints: None },
+        ..allow(DAY, 100)
+    };
+    let at = |endpoint| Allowance {
+        scope: Scope { models: None, endpoints: Some(vec![endpoint]) },
+        ..allow(DAY, 100)
+    };
+    let weights = Weights { completion: 3_000_000, ..Weights::PLAIN };
+    let weighed = allow(Measure::Quota(Unit::Tokens(weights), Span::Day), 100);
+    let allowances = vec![
+        of_model("m"),
+        of_model("n"),
+        at(Operation::ChatCompletions),
+        at(Operation::Embeddings),
+        weighed,
+        allow(DAY, 100),
+        allow(MONTH, 100),
+    ];
+    let (store, budget) = (MemoryStore::default(), named("c", allowances));
+    let usage = Usage { prompt: 10, completion: 10, ..Usage::default() };
+    assert_eq!(code(&store, Claim { usage, ..claim(&budget, 0) }, START), "granted");
+    assert_eq!(used(&store, &budget, START), [20, 0, 20, 0, 40, 20, 20]);
 }
 
 #[test]
@@ -480,7 +512,9 @@ fn slots_are_returned_by_what_was_noted_of_them() {
         return_slots(&store, garbage).unwrap();
     }
     return_slots(&store, &lost).unwrap();
-    assert_eq!(used(&store, &budget, START), [20, 0, 0]);
+    // Nothing is below nothing: the next one takes a place.
+    let _ = ask_for(&store, &budget, 10, START).unwrap();
+    assert_eq!(used(&store, &budget, START), [30, 1, 1]);
     let unlimited = ask_for(&store, &member("d", &[(MINUTE, 9)], &[]), 1, START).unwrap();
     assert_eq!(unlimited.reservation.slots(), "");
 }
