@@ -152,7 +152,7 @@ enum Phase {
     /// The request is on its way, or its answer is.
     Sent(Box<Sent>),
     /// Envoy has answered before the request was sent on; its answer gets this body.
-    Interrupted(Option<Vec<u8>>),
+    Interrupted { body: Option<Vec<u8>>, reservation: Option<Reservation> },
     /// Tollgate has answered itself, or it is all over.
     Closed { reservation: Option<Reservation>, outcome: Outcome },
 }
@@ -414,13 +414,17 @@ impl Exchange {
         let mut edits = ResponseEdits::default();
         let sent = match &mut self.phase {
             Phase::Sent(sent) => sent,
-            Phase::Closed { .. } | Phase::Interrupted(_) => return edits,
+            Phase::Closed { .. } | Phase::Interrupted { .. } => return edits,
             Phase::Head
             | Phase::Body(_)
             | Phase::Reserving(_)
             | Phase::Looking { .. }
             | Phase::Admitting(_) => {
-                self.phase = Phase::Interrupted(Some(edits.speak(status)));
+                let reservation = match std::mem::replace(&mut self.phase, Phase::Head) {
+                    Phase::Admitting(admitting) => admitting.into_reservation(),
+                    _ => None,
+                };
+                self.phase = Phase::Interrupted { body: Some(edits.speak(status)), reservation };
                 return edits;
             }
         };
@@ -449,7 +453,7 @@ impl Exchange {
         let sent = match &mut self.phase {
             Phase::Sent(sent) => sent,
             // The whole body of ours takes the place of the first piece.
-            Phase::Interrupted(body) => return Output::Replaced(body.take().unwrap_or_default()),
+            Phase::Interrupted { body, .. } => return Output::Replaced(body.take().unwrap_or_default()),
             _ => return Output::Same,
         };
         let Some(answer) = &mut sent.answer else { return Output::Same };
@@ -503,7 +507,10 @@ impl Exchange {
                     record: Record::new(Outcome::ClientGone),
                 }
             }
-            Phase::Interrupted(_) => Finished { settlement: None, record: Record::new(Outcome::ProxyError) },
+            Phase::Interrupted { reservation, .. } => Finished {
+                settlement: reservation.map(|reservation| reservation.settle(Spent::default())),
+                record: Record::new(Outcome::ProxyError),
+            },
             Phase::Closed { reservation, outcome } => {
                 let reserved = reservation.as_ref().map_or(0, Reservation::tokens);
                 Finished {

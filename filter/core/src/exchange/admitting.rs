@@ -26,6 +26,11 @@ impl Admitting {
         self.waits_since.is_some()
     }
 
+    /// What has been reserved for it.
+    pub(super) fn into_reservation(self) -> Option<Reservation> {
+        self.reservation
+    }
+
     /// For the record of a request that is not wanted any more.
     pub(super) fn given_up(self, now: Duration) -> (Option<Reservation>, Option<Queued>) {
         let queued = self.queued(Wait::Left, now);

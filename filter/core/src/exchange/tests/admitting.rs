@@ -206,6 +206,28 @@ fn whoever_leaves_the_queue_or_is_refused_costs_nothing() {
 }
 
 #[test]
+fn whoever_envoy_answers_while_it_waits_costs_nothing_either() {
+    let mut worker = Worker::new(|config| {
+        config["models"][0]["backends"] = json!([{ "backend": "a", "deployment": "d" }]);
+        config["backends"][0]["tokens_per_minute"] = json!(COST * 6);
+        config["backends"][0]["window_s"] = json!(10);
+        config["backends"][0]["provisioned"] = json!(false);
+        config["priorities"] = json!({ "high": { "wait_ms": 11_000 } });
+        config["clients"][0]["priority"] = json!("high");
+        config["clients"][0]["limits"] = json!([{ "tokens": BUDGET, "per": "minute" }, { "concurrent": 2 }]);
+    });
+    let _first = worker.goes();
+    let before = left(&worker.store);
+    let (mut waits, step) = worker.ask(2);
+    assert!(matches!(step, Step::Wait), "{step:?}");
+    assert_eq!(left(&worker.store), before - COST);
+    let pairs = [(":status", "408"), ("content-type", "text/plain")];
+    let _ = waits.response_head(&headers(&pairs), false, || Origin::Proxy);
+    let record = worker.end(waits);
+    assert_eq!((record.outcome, left(&worker.store)), (Outcome::ProxyError, before));
+}
+
+#[test]
 fn without_the_store_there_is_room() {
     let mut worker = Worker::new(|_| {});
     let mut exchange = Exchange::new(worker.gateway.clone());
