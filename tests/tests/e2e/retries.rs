@@ -72,6 +72,13 @@ fn cases() -> Vec<Case> {
             asks: json!({ "max_tokens": 200 }),
             outcome: Outcome::Refused(429, "request_exceeds_limit"),
         },
+        Case {
+            name: "month-spent",
+            client: Some(json!({ "limits": [ { "requests": 1, "per": "month" } ] })),
+            before: Some(json!({ "max_tokens": 5 })),
+            asks: json!({ "max_tokens": 5 }),
+            outcome: Outcome::Refused(429, "insufficient_quota"),
+        },
         Case::refused("wrong", json!({ "max_tokens": "many" }), 400, "invalid_type"),
         Case {
             client: Some(json!({ "limits": [], "policy": "frugal" })),
