@@ -179,6 +179,10 @@ fn the_configuration_of_the_policy_document_loads_and_its_tables_are_whole() {
     for rule in rules {
         assert!(every_rule.contains_key(rule), "{rule} is not in the example");
         assert!(rule == "name" || document.contains(&format!("`{rule}")), "{rule} is not explained");
+    }
+}
+
+#[test]
 fn the_configuration_in_the_reference_of_limits_loads() {
     let reference = read("docs/limits.md");
     let config: Value = serde_yaml_ng::from_str(&blocks(&reference, "yaml")[0]).unwrap();
