@@ -7,6 +7,7 @@ use proxy_wasm::types::BufferType;
 use serde_json::{Map, Number, Value};
 use tollgate::config;
 use tollgate::gateway::Gateway;
+use tollgate::identity::claims::Json;
 
 /// Reads the plugin's configuration. The error has one line for each fault.
 pub(crate) fn load() -> Result<Gateway, String> {
@@ -38,6 +39,20 @@ fn parse(bytes: &[u8]) -> Result<Value, String> {
         Ok(fields) => Ok(object(fields)),
         Err(_) => {
             Err(format!("configuration: not a google.protobuf.Struct, and not JSON either: {json_error}"))
+        }
+    }
+}
+
+/// The same value, as the core reads claims. A `Struct` has no name twice.
+pub(crate) fn json(value: prost_types::Value) -> Json {
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(flag)) => Json::Flag(flag),
+        Some(Kind::NumberValue(number)) => Json::Number(number),
+        Some(Kind::StringValue(text)) => Json::Text(text),
+        Some(Kind::ListValue(list)) => Json::List(list.values.into_iter().map(json).collect()),
+        Some(Kind::StructValue(object)) => {
+            Json::Object(object.fields.into_iter().map(|(name, value)| (name, json(value))).collect())
         }
     }
 }

@@ -150,6 +150,35 @@ pub(crate) fn set_body(buffer: BufferType, replaced: usize, bytes: &[u8]) {
     }
 }
 
+/// Asks a cluster for something; the answer comes to the root context, under this number.
+pub(crate) fn fetch(cluster: &str, host: &str, path: &str, timeout: Duration) -> Option<u32> {
+    let headers = vec![
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", host),
+        (":path", path),
+        ("accept", "application/json"),
+    ];
+    match hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout) {
+        Ok(call) => Some(call),
+        Err(status) => {
+            log::error!("cluster {cluster} cannot be asked for {host}{path}: {status:?}");
+            None
+        }
+    }
+}
+
+/// The status of the answer to a fetch.
+pub(crate) fn fetched_status() -> Option<u16> {
+    let status = header(MapType::HttpCallResponseHeaders, ":status")?;
+    std::str::from_utf8(&status).ok()?.parse().ok()
+}
+
+/// The body of the answer to a fetch.
+pub(crate) fn fetched_body(bytes: usize) -> Vec<u8> {
+    body(BufferType::HttpCallResponseBody, bytes)
+}
+
 /// Answers in the backend's place.
 pub(crate) fn answer(answer: &Answer) {
     let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();

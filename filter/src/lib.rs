@@ -20,9 +20,11 @@ mod flights;
 mod host;
 mod http;
 mod journal;
+mod jwks;
 mod record;
 mod root;
 mod waiting;
+mod witness;
 
 use proxy_wasm::types::LogLevel;
 

@@ -1,6 +1,6 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
-use crate::{attempt, configuration, host, http, journal, waiting};
+use crate::{attempt, configuration, host, http, journal, jwks, waiting, witness};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
@@ -26,8 +26,13 @@ impl Root {
             b"gateway" => {
                 host::tick_every(BEAT_EVERY);
                 journal::tick();
-                let gateway = configuration::load()?;
+                let mut gateway = configuration::load()?;
                 waiting::set_waiting_max(gateway.waiting_max);
+                gateway.clients.trust(witness::Envoy);
+                if let Some(client) = gateway.clients.anonymous() {
+                    let name = &client.name.text;
+                    log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");
+                }
                 Ok(Self::Gateway(Rc::new(gateway)))
             }
             b"attempt" => Ok(Self::Attempt),
@@ -39,7 +44,11 @@ impl Root {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _: usize) {
+        jwks::answered(call, headers, body_bytes);
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
@@ -59,6 +68,10 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         journal::tick();
+        // Before streams are looked at, in whose names nothing can be fetched.
+        if let Self::Gateway(gateway) = self {
+            jwks::tick(gateway);
+        }
         waiting::tick();
     }
 

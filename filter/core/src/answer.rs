@@ -22,6 +22,20 @@ pub struct Answer {
 /// The header of all our bodies.
 pub const JSON: (&str, &str) = ("content-type", "application/json");
 
+#[derive(Serialize)]
+struct Model<'a> {
+    id: &'a str,
+    object: &'a str,
+    created: u32,
+    owned_by: &'a str,
+}
+
+impl<'a> Model<'a> {
+    fn new(id: &'a str) -> Self {
+        Self { id, object: "model", created: 0, owned_by: "tollgate" }
+    }
+}
+
 /// A list of models, as OpenAI writes it.
 /// <https://platform.openai.com/docs/api-reference/models/list>
 pub fn models<'a>(names: impl Iterator<Item = &'a str>) -> Answer {
@@ -30,19 +44,21 @@ pub fn models<'a>(names: impl Iterator<Item = &'a str>) -> Answer {
         object: &'a str,
         data: Vec<Model<'a>>,
     }
-    #[derive(Serialize)]
-    struct Model<'a> {
-        id: &'a str,
-        object: &'a str,
-        created: u32,
-        owned_by: &'a str,
-    }
-    let data = names.map(|id| Model { id, object: "model", created: 0, owned_by: "tollgate" }).collect();
+    json(&List { object: "list", data: names.map(Model::new).collect() })
+}
+
+/// One model. <https://platform.openai.com/docs/api-reference/models/retrieve>
+#[must_use]
+pub fn model(name: &str) -> Answer {
+    json(&Model::new(name))
+}
+
+fn json(body: &impl Serialize) -> Answer {
     Answer {
         status: 200,
         headers: vec![(JSON.0, JSON.1.to_owned())],
         // Writing strings to memory cannot fail.
-        body: serde_json::to_vec(&List { object: "list", data }).unwrap_or_default(),
+        body: serde_json::to_vec(body).unwrap_or_default(),
     }
 }
 

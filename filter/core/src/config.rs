@@ -5,16 +5,20 @@
 
 mod backends;
 mod clients;
+mod dates;
+mod issuers;
 mod limits;
 mod models;
 mod policies;
 mod priorities;
+mod ways_in;
 mod wire;
 
 use crate::gateway::{Gateway, Model, OnStoreFailure};
 use crate::ledger::Name;
 use crate::policy::Policy;
 use crate::route::Backend;
+use clients::Known;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
@@ -112,6 +116,19 @@ impl Build<'_> {
         name.into()
     }
 
+    /// A secret from the environment, without the line's end that a file may have left.
+    fn secret(&mut self, path: &str, env: &str) -> Option<String> {
+        let secret = (self.env)(env).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        if secret.is_none() {
+            let problem = format!(
+                "environment variable {env:?} is not set: expected it in Envoy's environment and in \
+                 vm_config.environment_variables.host_env_keys of both Tollgate filters"
+            );
+            self.fault(path.to_owned(), problem);
+        }
+        secret
+    }
+
     fn entries(&mut self, path: &str, count: usize) {
         if count > ENTRIES_MAX {
             self.fault(path.to_owned(), format!("{count} entries, at most {ENTRIES_MAX} are possible"));
@@ -121,6 +138,7 @@ impl Build<'_> {
     fn gateway(&mut self, wire: wire::Gateway) -> Option<Gateway> {
         self.entries("clients", wire.clients.len());
         self.entries("groups", wire.groups.len());
+        self.entries("issuers", wire.issuers.len());
         self.entries("models", wire.models.len());
         self.entries("backends", wire.backends.len());
         let backends = self.backends(wire.backends);
@@ -128,9 +146,10 @@ impl Build<'_> {
         let other = self.other(&wire.other_endpoints, &backends);
         let policies = self.policies(wire.policies);
         let regions = backends.values().flatten().filter_map(|backend| backend.region.clone()).collect();
-        let mut groups = self.groups(&wire.groups, &by_name);
-        let clients =
-            self.clients(wire.clients, &policies, &by_name, &regions, &mut groups, wire.metrics.clients_max);
+        let groups = self.groups(&wire.groups, &by_name);
+        let issuers = self.issuers(wire.issuers);
+        let known = Known { policies: &policies, by_name: &by_name, regions, groups };
+        let clients = self.clients(wire.clients, issuers, known, wire.metrics.clients_max);
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()

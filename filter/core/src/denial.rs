@@ -20,6 +20,26 @@ pub enum Denial {
     AmbiguousCredential,
     /// The key belongs to no client.
     UnknownCredential,
+    /// The key's time is over.
+    KeyExpired,
+    /// The key's time has not come.
+    KeyNotYetValid,
+    /// What was sent as a token is none, or is not genuine.
+    InvalidToken(Flaw),
+    /// The token's time is over.
+    TokenExpired,
+    /// The token's time has not come.
+    TokenNotYetValid,
+    /// The token is of nobody who is trusted here.
+    UnknownIssuer,
+    /// The token is for somebody else.
+    WrongAudience,
+    /// Who is shown is genuine, and no client.
+    NoClient,
+    /// The issuer's keys could not be fetched.
+    KeysUnavailable,
+    /// The client may not use this endpoint.
+    EndpointNotAllowed(&'static str),
     /// The body is absent or has no `model` where one is needed.
     MissingField(&'static str),
     /// The client may not use this model, or there is none of this name: the two look alike.
@@ -175,6 +195,25 @@ pub enum Denial {
     },
 }
 
+/// What is wrong with a token. Nothing here tells more than the caller knows, or may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is longer than any that is taken.
+    TooLong,
+    /// It is no JWS in compact form with a JSON object for claims.
+    Malformed,
+    /// Its algorithm is not one that its issuer signs with.
+    Algorithm,
+    /// Its header has an extension that must be understood.
+    Critical,
+    /// It names a key that its issuer does not publish.
+    UnknownKey,
+    /// Its signature is not its issuer's.
+    Signature,
+    /// It has no `exp`, or a time that is none.
+    Times,
+}
+
 /// How a field can be read in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ambiguity {
@@ -224,6 +263,16 @@ impl Denial {
             Self::MissingCredential => (401, AUTHENTICATION, "missing_api_key"),
             Self::AmbiguousCredential => (401, AUTHENTICATION, "ambiguous_api_key"),
             Self::UnknownCredential => (401, AUTHENTICATION, "invalid_api_key"),
+            Self::KeyExpired => (401, AUTHENTICATION, "expired_api_key"),
+            Self::KeyNotYetValid => (401, AUTHENTICATION, "api_key_not_yet_valid"),
+            Self::InvalidToken(_) => (401, AUTHENTICATION, "invalid_token"),
+            Self::TokenExpired => (401, AUTHENTICATION, "token_expired"),
+            Self::TokenNotYetValid => (401, AUTHENTICATION, "token_not_yet_valid"),
+            Self::UnknownIssuer => (401, AUTHENTICATION, "unknown_issuer"),
+            Self::WrongAudience => (401, AUTHENTICATION, "wrong_audience"),
+            Self::NoClient => (401, AUTHENTICATION, "no_client_for_token"),
+            Self::KeysUnavailable => (503, SERVER, "keys_unavailable"),
+            Self::EndpointNotAllowed(_) => (403, PERMISSION, "endpoint_not_allowed"),
             Self::MissingField(_) => (400, BAD_REQUEST, "missing_required_parameter"),
             Self::ModelNotAllowed(_) => (403, PERMISSION, "model_not_allowed"),
             Self::BodyTooLarge { .. } => (413, BAD_REQUEST, "request_too_large"),
@@ -296,6 +345,20 @@ impl Denial {
         }
     }
 
+    /// How to authenticate, which every 401 tells. <https://www.rfc-editor.org/rfc/rfc6750#section-3>
+    const fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::InvalidToken(_)
+            | Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::UnknownIssuer
+            | Self::WrongAudience
+            | Self::NoClient => Some("Bearer error=\"invalid_token\""),
+            _ if self.row().0 == 401 => Some("Bearer"),
+            _ => None,
+        }
+    }
+
     const fn retry(&self) -> Retry {
         match self {
             Self::RateExhausted { wait, .. }
@@ -303,7 +366,7 @@ impl Denial {
             | Self::BackendsThrottled { wait }
             | Self::NoCapacity { wait } => Retry::After(*wait),
             Self::TooManyAtOnce { wait, .. } => Retry::Perhaps(*wait),
-            Self::StoreUnavailable | Self::Proxy { .. } => Retry::Open,
+            Self::StoreUnavailable | Self::KeysUnavailable | Self::Proxy { .. } => Retry::Open,
             _ => Retry::Never,
         }
     }
@@ -316,6 +379,18 @@ impl Denial {
             }
             Self::AmbiguousCredential => "More than one API key was sent. Send one.".to_owned(),
             Self::UnknownCredential => "The API key is not known here.".to_owned(),
+            Self::KeyExpired => "The API key has expired.".to_owned(),
+            Self::KeyNotYetValid => "The API key is not valid yet.".to_owned(),
+            Self::InvalidToken(flaw) => format!("The token {}.", flaw.sentence()),
+            Self::TokenExpired => "The token has expired.".to_owned(),
+            Self::TokenNotYetValid => "The token is not valid yet.".to_owned(),
+            Self::UnknownIssuer => "The token's `iss` is nobody who is trusted here.".to_owned(),
+            Self::WrongAudience => "The token's `aud` is not this gateway.".to_owned(),
+            Self::NoClient => "The credential is genuine, but it is no client's of this gateway.".to_owned(),
+            Self::KeysUnavailable => "The gateway cannot check this token right now.".to_owned(),
+            Self::EndpointNotAllowed(endpoint) => {
+                format!("This client may not use the endpoint `{endpoint}`.")
+            }
             Self::MissingField(field) => format!("The request has no `{field}`."),
             Self::ModelNotAllowed(model) => {
                 format!("The model `{model}` does not exist, or this client may not use it.")
@@ -422,6 +497,7 @@ impl Denial {
         // Writing strings to memory cannot fail; an empty body would still carry the status.
         let body = serde_json::to_vec(&Body { error }).unwrap_or_default();
         let mut headers = vec![(JSON.0, JSON.1.to_owned())];
+        headers.extend(self.challenge().map(|challenge| ("www-authenticate", challenge.to_owned())));
         match self.retry() {
             // OpenAI's SDKs read this before they look at the status.
             Retry::Never => headers.push(("x-should-retry", "false".to_owned())),
@@ -441,6 +517,19 @@ impl Denial {
 /// No program should keep its user waiting for longer: OpenAI's SDKs read no `retry-after` above it, and would ask at
 /// once.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+impl Flaw {
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::TooLong => "is too long",
+            Self::Malformed => "is not a JSON Web Token in its compact form",
+            Self::Algorithm => "has an algorithm that its issuer does not sign with",
+            Self::Critical => "has a critical extension, and none is understood here",
+            Self::UnknownKey => "names a key that its issuer does not publish",
+            Self::Signature => "does not have its issuer's signature",
+            Self::Times => "needs an `exp`, and times that are numbers",
+        }
+    }
+}
 
 /// `retry-after-ms` is exact; `retry-after` has whole seconds only. Both are rounded up: waiting them is enough.
 fn retry_after(wait: Duration) -> [(&'static str, String); 2] {

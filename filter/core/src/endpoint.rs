@@ -56,7 +56,8 @@ pub enum Billing {
 }
 
 impl Operation {
-    const NAMED: [Self; 10] = [
+    /// Those that have a name: all but [`Self::Other`].
+    pub const NAMED: [Self; 10] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -153,7 +154,8 @@ impl Operation {
 pub struct Endpoint<'a> {
     /// What is asked.
     pub operation: Operation,
-    /// The model, where the path names it; the body's `model` is then ignored, as Azure does.
+    /// The model, where the path names it; the body's `model` is then ignored, as Azure does. Of [`Operation::Models`],
+    /// the one that is asked about.
     pub deployment: Option<&'a str>,
     /// Of [`Operation::Other`], the path after the style's prefix, and the query.
     pub rest: Option<(&'a str, &'a str)>,
@@ -184,6 +186,13 @@ pub fn recognise<'a>(method: &[u8], path: &'a [u8]) -> Option<Endpoint<'a>> {
             (None, azure)
         }
     };
+    if let (b"GET", None, Some(model)) = (method, deployment, rest.strip_prefix("models/")) {
+        return (!model.is_empty()).then_some(Endpoint {
+            operation: Operation::Models,
+            deployment: Some(model),
+            rest: None,
+        });
+    }
     let operation = Operation::NAMED
         .into_iter()
         .find(|operation| operation.path() == rest && operation.method() == method);
@@ -338,6 +347,10 @@ mod tests {
         check("POST", "/v1/embeddings?x=1", Some((Embeddings, None)));
         check("POST", "/v1/responses", Some((Responses, None)));
         check("GET", "/v1/models", Some((Models, None)));
+        check("GET", "/v1/models/gpt-4o", Some((Models, Some("gpt-4o"))));
+        check("GET", "/openai/models/ft:a/b?api-version=2024-10-21", Some((Models, Some("ft:a/b"))));
+        check("DELETE", "/v1/models/ft", Some((Other, None)));
+        check("GET", "/v1/models/", None);
         check("POST", "/openai/v1/chat/completions", Some((ChatCompletions, None)));
         check("POST", "/openai/responses?api-version=2025-03-01-preview", Some((Responses, None)));
         let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";

@@ -13,6 +13,7 @@ use crate::estimate::Estimate;
 use crate::finding::{self, Finding};
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
 use crate::headers::{ends_here, reveals_backend};
+use crate::identity::Identity;
 use crate::journal::Note;
 use crate::json::Patch;
 use crate::ledger::{Name, Outcome, Queued, Record, Series, Source};
@@ -141,6 +142,8 @@ struct Reserved {
 enum Phase {
     /// Nothing has come yet.
     Head,
+    /// Keys are being fetched that tell who the client is.
+    Unidentified(Box<Unidentified>),
     /// The headers are held; the body is being read.
     Body(Held),
     /// The store was asked.
@@ -155,6 +158,13 @@ enum Phase {
     Interrupted { body: Option<Vec<u8>>, reservation: Option<Reservation> },
     /// Tollgate has answered itself, or it is all over.
     Closed { reservation: Option<Reservation>, outcome: Outcome },
+}
+
+/// A request of which it is not known yet whose it is.
+struct Unidentified {
+    headers: Vec<(String, Vec<u8>)>,
+    end: bool,
+    until: Duration,
 }
 
 /// One request and its answer.
@@ -193,25 +203,60 @@ impl Exchange {
             return Step::Answer(Denial::OutOfTurn.answer());
         }
         self.began = now;
+        match self.head(headers, end, local, now) {
+            Ok(step) => step,
+            Err(wait) => {
+                let until = now.saturating_add(wait);
+                self.phase =
+                    Phase::Unidentified(Box::new(Unidentified { headers: headers.to_vec(), end, until }));
+                Step::Wait
+            }
+        }
+    }
+
+    /// Decides on the head; answers how long to wait, if it cannot be decided yet.
+    fn head(
+        &mut self,
+        headers: &Headers,
+        end: bool,
+        local: &dyn Store,
+        now: Duration,
+    ) -> Result<Step, Duration> {
         let (method, path) = (find(headers, ":method"), find(headers, ":path"));
         let endpoint = endpoint::recognise(method.unwrap_or_default(), path.unwrap_or_default())
             .filter(|endpoint| endpoint.operation != Operation::Other || !self.gateway.other.is_empty());
-        let Some(endpoint) = endpoint else { return self.deny(Denial::UnknownEndpoint) };
+        let Some(endpoint) = endpoint else { return Ok(self.deny(Denial::UnknownEndpoint)) };
         let operation = endpoint.operation;
         self.known.operation = Some(operation);
         let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        let client = match self.gateway.clients.identify(pairs) {
-            Ok(client) => client,
-            Err(denial) => return self.deny(denial),
+        let client = match self.gateway.clients.identify(pairs, local, now) {
+            Ok(Identity::Client(client)) => client,
+            Ok(Identity::Unknown(wait)) => return Err(wait),
+            Err(denial) => return Ok(self.deny(denial)),
         };
         self.known.client = Some(client.clone());
-        let strip: Vec<_> =
-            headers.iter().map(|(name, _)| name).filter(|name| ends_here(name)).cloned().collect();
-        match (operation, endpoint.rest) {
+        if let Err(denial) = client.check_endpoint(operation) {
+            return Ok(self.deny(denial));
+        }
+        let clients = &self.gateway.clients;
+        let strip =
+            headers.iter().map(|(name, _)| name).filter(|name| ends_here(name) || clients.trusts(name));
+        let strip: Vec<_> = strip.cloned().collect();
+        Ok(match (operation, endpoint.rest) {
             (Operation::Models, _) => {
-                let models = self.gateway.models.iter().filter(|model| client.may_use(model));
-                let answer = answer::models(models.map(|model| &*model.name.text));
-                self.answer(Some(answer), Outcome::Answered)
+                let answer = match endpoint.deployment {
+                    Some(name) => {
+                        self.gateway.model(&client, name).map(|model| answer::model(&model.name.text))
+                    }
+                    None => {
+                        let models = self.gateway.models.iter().filter(|model| client.may_use(model));
+                        Ok(answer::models(models.map(|model| &*model.name.text)))
+                    }
+                };
+                match answer {
+                    Ok(answer) => self.answer(Some(answer), Outcome::Answered),
+                    Err(denial) => self.deny(denial),
+                }
             }
             (Operation::Limits, _) => self.answer(None, Outcome::Answered),
             (_, Some((rest, query))) => {
@@ -237,7 +282,7 @@ impl Exchange {
                 });
                 Step::AwaitBody { strip }
             }
-        }
+        })
     }
 
     /// Takes the length of the part of the body that is here, and refuses as soon as it is too much.
@@ -384,12 +429,30 @@ impl Exchange {
     /// Whether the exchange waits for something that no callback brings.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(&self.phase, Phase::Admitting(admitting) if admitting.waits())
+        match &self.phase {
+            Phase::Unidentified(_) => true,
+            Phase::Admitting(admitting) => admitting.waits(),
+            _ => false,
+        }
     }
 
     /// Goes on, if what it waits for has come or will not come any more; `None` while it still waits.
-    pub fn wake(&mut self, _local: &dyn Store, _now: Duration) -> Option<Step> {
-        None
+    pub fn wake(&mut self, local: &dyn Store, now: Duration) -> Option<Step> {
+        let waiting = match std::mem::replace(&mut self.phase, Phase::Head) {
+            Phase::Unidentified(waiting) => waiting,
+            phase => {
+                self.phase = phase;
+                return None;
+            }
+        };
+        match self.head(&waiting.headers, waiting.end, local, now) {
+            Ok(step) => Some(step),
+            Err(_) if now < waiting.until => {
+                self.phase = Phase::Unidentified(waiting);
+                None
+            }
+            Err(_) => Some(self.deny(Denial::KeysUnavailable)),
+        }
     }
 
     /// Whether the body is what is awaited next.
@@ -416,6 +479,7 @@ impl Exchange {
             Phase::Sent(sent) => sent,
             Phase::Closed { .. } | Phase::Interrupted { .. } => return edits,
             Phase::Head
+            | Phase::Unidentified(_)
             | Phase::Body(_)
             | Phase::Reserving(_)
             | Phase::Looking { .. }
@@ -482,7 +546,12 @@ impl Exchange {
     pub fn has_decided(&self) -> bool {
         !matches!(
             self.phase,
-            Phase::Head | Phase::Body(_) | Phase::Reserving(_) | Phase::Looking { .. } | Phase::Admitting(_)
+            Phase::Head
+                | Phase::Unidentified(_)
+                | Phase::Body(_)
+                | Phase::Reserving(_)
+                | Phase::Looking { .. }
+                | Phase::Admitting(_)
         )
     }
 
@@ -496,7 +565,11 @@ impl Exchange {
         let closed = Phase::Closed { reservation: None, outcome: Outcome::ClientGone };
         let mut known = std::mem::take(&mut self.known);
         let mut finished = match std::mem::replace(&mut self.phase, closed) {
-            Phase::Head | Phase::Body(_) | Phase::Reserving(_) | Phase::Looking { .. } => {
+            Phase::Head
+            | Phase::Unidentified(_)
+            | Phase::Body(_)
+            | Phase::Reserving(_)
+            | Phase::Looking { .. } => {
                 Finished { settlement: None, record: Record::new(Outcome::ClientGone) }
             }
             Phase::Admitting(admitting) => {

@@ -2,6 +2,7 @@
 
 use crate::capacity::{Precedence, Priority};
 use crate::denial::Denial;
+use crate::endpoint::Operation;
 use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::limits::Budget;
@@ -20,6 +21,8 @@ pub struct Client {
     pub name: Name,
     /// What it may call.
     pub models: Permitted,
+    /// By which operations.
+    pub endpoints: Vec<Operation>,
     /// What it may ask for.
     pub policy: Rc<Policy>,
     /// What it may ask of these models, by their own names.
@@ -157,6 +160,16 @@ impl Gateway {
 }
 
 impl Client {
+    /// Whether it may use an endpoint. The lists of models and of limits tell of its own only, so everybody may have
+    /// them.
+    pub fn check_endpoint(&self, operation: Operation) -> Result<(), Denial> {
+        if matches!(operation, Operation::Models | Operation::Limits) || self.endpoints.contains(&operation) {
+            Ok(())
+        } else {
+            Err(Denial::EndpointNotAllowed(operation.word()))
+        }
+    }
+
     /// Whether the model is one of its own.
     #[must_use]
     pub fn may_use(&self, model: &Model) -> bool {

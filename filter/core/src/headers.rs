@@ -21,7 +21,8 @@ pub fn reveals_backend(name: &str) -> bool {
 /// compressed answer could not be read, so none is asked for.
 #[must_use]
 pub fn ends_here(name: &str) -> bool {
-    const NAMES: [&str; 4] = ["accept-encoding", "cookie", "openai-organization", "openai-project"];
+    const NAMES: [&str; 5] =
+        ["accept-encoding", "cookie", "openai-organization", "openai-project", "x-forwarded-client-cert"];
     const PREFIXES: [&str; 2] = ["x-tollgate-", "x-envoy-"];
     NAMES.contains(&name) || is_credential(name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -1,14 +1,34 @@
 //! Which client is this?
 //!
-//! By API key, known here only as a SHA-256. Not decided here: what the client may do.
+//! By API key, known here only as a SHA-256; by a token of an issuer that is trusted; or by what Envoy has proved already: the
+//! certificate of the connection, a token, a header that an earlier filter sets. Whoever shows two things that are not the
+//! same client's is refused. Not decided here: what the client may do.
 
-use crate::denial::Denial;
+pub mod claims;
+pub mod der;
+pub mod issuer;
+pub mod jwks;
+pub mod jwt;
+pub mod keys;
+pub mod signature;
+mod verified;
+
+use crate::denial::{Denial, Flaw};
+use crate::store::Store;
+use claims::{Json, Matcher};
+use issuer::{Doubt, Issuer, Proof};
+use jwt::Token;
+use keys::{Algorithm, Key};
 use sha2::{Digest, Sha256};
+use signature::Verify;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
+use verified::{Memory, VERIFIED_MAX, Verified};
 
-/// The SHA-256 of an API key.
+/// The SHA-256 of an API key, or of a token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash([u8; 32]);
 
@@ -40,49 +60,346 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// The clients by their keys; `C` is what is known of one.
+/// When an API key is good: from the first instant until just before the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first instant.
+    pub from: Duration,
+    /// The first instant that it is not good any more.
+    pub until: Duration,
+}
+
+impl Validity {
+    /// Always.
+    pub const ALWAYS: Self = Self { from: Duration::ZERO, until: Duration::MAX };
+}
+
+/// What the proxy knows of a stream, and does better.
+pub trait Witness: Verify + fmt::Debug {
+    /// The first name of this kind in the certificate that the client's end of the connection has proved to have.
+    fn certified(&self, kind: SanKind) -> Option<String>;
+
+    /// The claims of a token that Envoy's `jwt_authn` has verified, which it left under this name.
+    fn jwt_payload(&self, name: &str) -> Option<Json>;
+}
+
+/// A kind of name in a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SanKind {
+    /// A URI, such as a SPIFFE ID.
+    Uri,
+    /// A DNS name.
+    Dns,
+}
+
+/// There is no proxy.
+#[derive(Debug)]
+struct Nobody;
+
+impl Verify for Nobody {
+    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
+        signature::here(algorithm, key, message, signature) == Some(true)
+    }
+}
+
+impl Witness for Nobody {
+    fn certified(&self, _: SanKind) -> Option<String> {
+        None
+    }
+
+    fn jwt_payload(&self, _: &str) -> Option<Json> {
+        None
+    }
+}
+
+/// Who it is, or how long it may take to know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Identity<C> {
+    /// This one.
+    Client(Rc<C>),
+    /// Keys are being fetched that tell; no longer than this is waited for them.
+    Unknown(Duration),
+}
+
+impl<C> Identity<C> {
+    /// The client, if it is known.
+    #[must_use]
+    pub fn client(self) -> Option<Rc<C>> {
+        match self {
+            Self::Client(client) => Some(client),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// The clients by what they show; `C` is what is known of one.
 #[derive(Debug)]
 pub struct Directory<C> {
-    by_key: HashMap<KeyHash, Rc<C>>,
+    by_key: HashMap<KeyHash, (Validity, Rc<C>)>,
+    issuers: Vec<Issuer>,
+    /// For each issuer, whose tokens have which claims, in the order of the configuration.
+    by_claims: Vec<Vec<(Vec<Matcher>, Rc<C>)>>,
+    by_certificate: HashMap<SanKind, HashMap<String, Rc<C>>>,
+    /// For each header, whose it is with which value.
+    by_header: HashMap<String, HashMap<Vec<u8>, Rc<C>>>,
+    anonymous: Option<Rc<C>>,
+    verified: RefCell<Memory<Rc<C>>>,
+    witness: Box<dyn Witness>,
 }
 
 impl<C> Default for Directory<C> {
     fn default() -> Self {
-        Self { by_key: HashMap::new() }
+        Self::new(Vec::new())
     }
+}
+
+/// What a request shows of its own accord.
+struct Shown<'h> {
+    secret: Option<Secret<'h>>,
+    /// Headers that an earlier filter sets.
+    trusted: Vec<(&'h str, &'h [u8])>,
+}
+
+/// A secret that a client sends.
+enum Secret<'h> {
+    Key(&'h [u8]),
+    Bearer(&'h [u8]),
 }
 
 impl<C> Directory<C> {
-    /// Enters a key; answers whom it belonged to before, which is a fault in the configuration.
-    pub fn enter(&mut self, key: KeyHash, client: Rc<C>) -> Option<Rc<C>> {
-        self.by_key.insert(key, client)
-    }
-
-    /// The client whose credential stands in these headers.
-    pub fn identify<'h>(&self, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Rc<C>, Denial> {
-        let key = credential(headers)?;
-        self.by_key.get(&KeyHash::of(key)).cloned().ok_or(Denial::UnknownCredential)
-    }
-}
-
-/// The one key in `api-key` or `Authorization: Bearer`. Sent in both it must be the same.
-fn credential<'h>(headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<&'h [u8], Denial> {
-    let (mut api_key, mut bearer) = (None, None);
-    for (name, value) in headers {
-        let slot = match name {
-            "api-key" => &mut api_key,
-            "authorization" => &mut bearer,
-            _ => continue,
-        };
-        if slot.replace(value).is_some() {
-            return Err(Denial::AmbiguousCredential);
+    /// A directory of nobody yet, with these issuers.
+    #[must_use]
+    pub fn new(issuers: Vec<Issuer>) -> Self {
+        Self {
+            by_key: HashMap::new(),
+            by_claims: issuers.iter().map(|_| Vec::new()).collect(),
+            issuers,
+            by_certificate: HashMap::new(),
+            by_header: HashMap::new(),
+            anonymous: None,
+            verified: RefCell::new(Memory::new(VERIFIED_MAX)),
+            witness: Box::new(Nobody),
         }
     }
-    let bearer = bearer.map(|value| strip_bearer(value).ok_or(Denial::MissingCredential)).transpose()?;
-    match (api_key, bearer) {
-        (Some(one), Some(other)) if one != other => Err(Denial::AmbiguousCredential),
-        (Some(key), _) | (None, Some(key)) if !key.is_empty() => Ok(key),
-        _ => Err(Denial::MissingCredential),
+
+    /// From now on this one is asked what the proxy knows.
+    pub fn trust(&mut self, witness: impl Witness + 'static) {
+        self.witness = Box::new(witness);
+    }
+
+    /// Enters a key; answers whom it belonged to before, which is a fault in the configuration.
+    pub fn enter(&mut self, key: KeyHash, validity: Validity, client: Rc<C>) -> Option<Rc<C>> {
+        self.by_key.insert(key, (validity, client)).map(|(_, other)| other)
+    }
+
+    /// Enters the claims of a client's tokens; answers who has just the same, which is a fault too.
+    pub fn enter_claims(&mut self, issuer: usize, claims: Vec<Matcher>, client: Rc<C>) -> Option<Rc<C>> {
+        let entries = self.by_claims.get_mut(issuer)?;
+        let other = entries.iter().find(|(others, _)| *others == claims).map(|(_, other)| other.clone());
+        entries.push((claims, client));
+        other
+    }
+
+    /// Enters a name in a certificate; answers whom it belonged to before.
+    pub fn enter_certificate(&mut self, kind: SanKind, name: String, client: Rc<C>) -> Option<Rc<C>> {
+        self.by_certificate.entry(kind).or_default().insert(name, client)
+    }
+
+    /// Enters the value of a header, its name in lower case; answers whom it belonged to before.
+    pub fn enter_header(&mut self, name: String, value: String, client: Rc<C>) -> Option<Rc<C>> {
+        self.by_header.entry(name).or_default().insert(value.into_bytes(), client)
+    }
+
+    /// Enters the client that everybody is who shows nothing; answers who was it before.
+    pub fn enter_anonymous(&mut self, client: Rc<C>) -> Option<Rc<C>> {
+        self.anonymous.replace(client)
+    }
+
+    /// The client that everybody is who shows nothing.
+    #[must_use]
+    pub fn anonymous(&self) -> Option<&C> {
+        self.anonymous.as_deref()
+    }
+
+    /// The issuers, in the order of the configuration.
+    #[must_use]
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
+    }
+
+    /// Whether clients are known by this header, so that it goes no further.
+    #[must_use]
+    pub fn trusts(&self, header: &str) -> bool {
+        self.by_header.contains_key(header)
+    }
+
+    /// The client whose credential stands in these headers, or whom the proxy knows.
+    pub fn identify<'h>(
+        &self,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+        store: &dyn Store,
+        now: Duration,
+    ) -> Result<Identity<C>, Denial> {
+        let shown = self.shown(headers)?;
+        let mut found: Option<Rc<C>> = None;
+        match shown.secret {
+            Some(Secret::Key(key)) => found = Some(self.by_key(key, now)?),
+            Some(Secret::Bearer(bearer)) => match self.by_bearer(bearer, store, now) {
+                Ok(client) => found = Some(client),
+                Err(Doubt::Denied(denial)) => return Err(denial),
+                Err(Doubt::Wait(wait)) => return Ok(Identity::Unknown(wait)),
+            },
+            None => {}
+        }
+        for proven in self.proven(&shown.trusted, now)? {
+            match &found {
+                Some(other) if !Rc::ptr_eq(other, &proven) => return Err(Denial::AmbiguousCredential),
+                _ => found = Some(proven),
+            }
+        }
+        found.or_else(|| self.anonymous.clone()).map(Identity::Client).ok_or(Denial::MissingCredential)
+    }
+
+    /// Reads the headers. One that stands twice is refused, and so are two keys that differ.
+    fn shown<'h>(&self, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Shown<'h>, Denial> {
+        let (mut api_key, mut bearer) = (None, None);
+        let mut trusted: Vec<(&str, &[u8])> = Vec::new();
+        for (name, value) in headers {
+            let slot = match name {
+                "api-key" => &mut api_key,
+                "authorization" => &mut bearer,
+                _ if self.by_header.contains_key(name) => {
+                    if trusted.iter().any(|(other, _)| *other == name) {
+                        return Err(Denial::AmbiguousCredential);
+                    }
+                    trusted.push((name, value));
+                    continue;
+                }
+                _ => continue,
+            };
+            if slot.replace(value).is_some() {
+                return Err(Denial::AmbiguousCredential);
+            }
+        }
+        let bearer = bearer.map(|value| strip_bearer(value).ok_or(Denial::MissingCredential)).transpose()?;
+        let secret = match (api_key, bearer) {
+            (Some(one), Some(other)) if one != other => return Err(Denial::AmbiguousCredential),
+            (Some([]), _) | (_, Some([])) => return Err(Denial::MissingCredential),
+            (_, Some(bearer)) => Some(Secret::Bearer(bearer)),
+            (Some(key), None) => Some(Secret::Key(key)),
+            (None, None) => None,
+        };
+        Ok(Shown { secret, trusted })
+    }
+
+    fn by_key(&self, key: &[u8], now: Duration) -> Result<Rc<C>, Denial> {
+        self.by_hash(&KeyHash::of(key), now).unwrap_or(Err(Denial::UnknownCredential))
+    }
+
+    fn by_hash(&self, key: &KeyHash, now: Duration) -> Option<Result<Rc<C>, Denial>> {
+        let (validity, client) = self.by_key.get(key)?;
+        Some(if now < validity.from {
+            Err(Denial::KeyNotYetValid)
+        } else if now >= validity.until {
+            Err(Denial::KeyExpired)
+        } else {
+            Ok(client.clone())
+        })
+    }
+
+    /// A key first: that is certain. What looks like a token is one if there is an issuer that could have made it.
+    fn by_bearer(&self, bearer: &[u8], store: &dyn Store, now: Duration) -> Result<Rc<C>, Doubt> {
+        let is_token = !self.issuers.is_empty() && jwt::is_meant(bearer);
+        if is_token && bearer.len() > jwt::TOKEN_BYTES_MAX {
+            return Err(Flaw::TooLong.into());
+        }
+        let hash = KeyHash::of(bearer);
+        match self.by_hash(&hash, now) {
+            Some(known) => known.map_err(Doubt::Denied),
+            None if is_token => self.by_token(hash, bearer, store, now),
+            None => Err(Doubt::Denied(Denial::UnknownCredential)),
+        }
+    }
+
+    fn by_token(
+        &self,
+        hash: KeyHash,
+        bytes: &[u8],
+        store: &dyn Store,
+        now: Duration,
+    ) -> Result<Rc<C>, Doubt> {
+        let known = self.verified.borrow_mut().recall(&hash);
+        if let Some(Verified { client, issuer, generation, until }) = known {
+            if now >= until {
+                self.verified.borrow_mut().forget(&hash);
+                return Err(Doubt::Denied(Denial::TokenExpired));
+            }
+            // A key that the issuer has withdrawn since is not honoured.
+            if self.issuers.get(issuer).is_some_and(|issuer| issuer.generation() == generation) {
+                return Ok(client);
+            }
+        }
+        let token = Token::parse(bytes)?;
+        let name = token.claims.member("iss").and_then(Json::text);
+        let issuer = self.issuers.iter().enumerate().find(|(_, issuer)| Some(issuer.issuer.as_str()) == name);
+        let (at, issuer) = issuer.ok_or(Doubt::Denied(Denial::UnknownIssuer))?;
+        // Of a token that Envoy has verified, what Envoy says counts.
+        if let Proof::Envoy(payload) = &issuer.proof {
+            let claims = self.witness.jwt_payload(payload).ok_or(Flaw::Signature)?;
+            return self.by_claims(at, issuer, &claims, now).map_err(Doubt::Denied).map(|(client, _)| client);
+        }
+        issuer.verify(&token, &*self.witness, store, now)?;
+        let (client, until) = self.by_claims(at, issuer, &token.claims, now).map_err(Doubt::Denied)?;
+        let verified =
+            Verified { client: client.clone(), issuer: at, generation: issuer.generation(), until };
+        self.verified.borrow_mut().note(hash, verified);
+        Ok(client)
+    }
+
+    /// Whose these claims are, and until when.
+    fn by_claims(
+        &self,
+        at: usize,
+        issuer: &Issuer,
+        claims: &Json,
+        now: Duration,
+    ) -> Result<(Rc<C>, Duration), Denial> {
+        let until = issuer.check(claims, now)?;
+        let entries = self.by_claims.get(at).map(Vec::as_slice).unwrap_or_default();
+        let (_, client) = entries
+            .iter()
+            .find(|(matchers, _)| matchers.iter().all(|matcher| matcher.holds(claims)))
+            .ok_or(Denial::NoClient)?;
+        Ok((client.clone(), until))
+    }
+
+    /// Who the proxy says it is.
+    fn proven(&self, trusted: &[(&str, &[u8])], now: Duration) -> Result<Vec<Rc<C>>, Denial> {
+        let mut proven = Vec::new();
+        // The connection's name may be that of a machine between; only one that is a client's is taken for one.
+        for kind in [SanKind::Uri, SanKind::Dns] {
+            if let Some(clients) = self.by_certificate.get(&kind)
+                && let Some(name) = self.witness.certified(kind)
+                && let Some(client) = clients.get(&name)
+            {
+                proven.push(client.clone());
+            }
+        }
+        for (name, value) in trusted {
+            let client = self.by_header.get(*name).and_then(|clients| clients.get(*value));
+            proven.push(client.ok_or(Denial::NoClient)?.clone());
+        }
+        for (at, issuer) in self.issuers.iter().enumerate() {
+            if let Proof::Envoy(payload) = &issuer.proof
+                && let Some(claims) = self.witness.jwt_payload(payload)
+            {
+                // Several issuers may share one name: what is there is only of one of them.
+                if claims.member("iss").and_then(Json::text) == Some(&issuer.issuer) {
+                    proven.push(self.by_claims(at, issuer, &claims, now)?.0);
+                }
+            }
+        }
+        Ok(proven)
     }
 }
 
@@ -93,45 +410,6 @@ fn strip_bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    #[track_caller]
-    fn check(headers: &[(&str, &str)], expected: Result<&str, Denial>) {
-        let mut directory = Directory::default();
-        assert_eq!(directory.enter(KeyHash::of(b"key"), Rc::new("client")), None);
-        let found = directory.identify(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
-        assert_eq!(found.map(|client| *client), expected, "{headers:?}");
-    }
-
-    #[test]
-    fn a_key_is_taken_from_either_header() {
-        check(&[("api-key", "key")], Ok("client"));
-        check(&[("authorization", "Bearer key")], Ok("client"));
-        check(&[("authorization", "bearer  key ")], Ok("client"));
-        check(&[("authorization", "Bearer key"), ("api-key", "key")], Ok("client"));
-    }
-
-    #[test]
-    fn anything_else_is_refused() {
-        check(&[], Err(Denial::MissingCredential));
-        check(&[("api-key", "")], Err(Denial::MissingCredential));
-        check(&[("authorization", "Basic key")], Err(Denial::MissingCredential));
-        check(&[("authorization", "Bearer")], Err(Denial::MissingCredential));
-        check(&[("api-key", "other")], Err(Denial::UnknownCredential));
-        check(&[("api-key", "key"), ("api-key", "key")], Err(Denial::AmbiguousCredential));
-        check(&[("authorization", "Bearer other"), ("api-key", "key")], Err(Denial::AmbiguousCredential));
-    }
-
-    #[test]
-    fn a_hash_is_64_hexadecimal_digits() {
-        let hex = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683";
-        assert!(KeyHash::parse(hex) == Some(KeyHash::of(b"key")));
-        assert!(KeyHash::parse(&hex.to_uppercase()) == Some(KeyHash::of(b"key")));
-        for wrong in [&hex[1..], "", &hex.replace('2', "g"), &hex.replace("2c", "+c")] {
-            assert!(KeyHash::parse(wrong).is_none(), "{wrong}");
-        }
-    }
-}
+mod tests;
+#[cfg(test)]
+pub(crate) mod tokens;

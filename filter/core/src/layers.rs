@@ -51,6 +51,14 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("estimate", include_str!("estimate/sample.rs")),
     ("estimate", include_str!("estimate/strings.rs")),
     ("estimate", include_str!("estimate/text.rs")),
+    ("identity", include_str!("identity/claims.rs")),
+    ("identity", include_str!("identity/der.rs")),
+    ("identity", include_str!("identity/issuer.rs")),
+    ("identity", include_str!("identity/jwks.rs")),
+    ("identity", include_str!("identity/jwt.rs")),
+    ("identity", include_str!("identity/keys.rs")),
+    ("identity", include_str!("identity/signature.rs")),
+    ("identity", include_str!("identity/verified.rs")),
     ("limits", include_str!("limits/bucket.rs")),
     ("limits", include_str!("limits/measured.rs")),
     ("limits", include_str!("limits/record.rs")),
@@ -70,10 +78,13 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
 const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/backends.rs")),
     ("config", include_str!("config/clients.rs")),
+    ("config", include_str!("config/dates.rs")),
+    ("config", include_str!("config/issuers.rs")),
     ("config", include_str!("config/limits.rs")),
     ("config", include_str!("config/models.rs")),
     ("config", include_str!("config/policies.rs")),
     ("config", include_str!("config/priorities.rs")),
+    ("config", include_str!("config/ways_in.rs")),
     ("config", include_str!("config/wire.rs")),
 ];
 const INSIDE_ORDER: &[(&str, &str)] = &[

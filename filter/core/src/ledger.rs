@@ -316,6 +316,13 @@ pub enum Series {
         /// How important they were.
         priority: &'static str,
     },
+    /// Fetches of an issuer's keys.
+    JwksFetches {
+        /// Whose.
+        issuer: Rc<str>,
+        /// What came of it.
+        outcome: &'static str,
+    },
     /// Times that the shared store did not answer.
     StoreFaults,
     /// Values that a policy changed to what it allows.
@@ -403,6 +410,9 @@ impl Series {
                 format!("tollgate_queued_requests;priority={priority};result={result}")
             }
             Self::QueueTime { priority } => format!("tollgate_queue_ms;priority={priority}"),
+            Self::JwksFetches { issuer, outcome } => {
+                format!("tollgate_jwks_fetches;issuer={issuer};outcome={outcome}")
+            }
             Self::StoreFaults => "tollgate_store_faults".to_owned(),
             Self::PolicyClamps { client, rule } => {
                 format!("tollgate_policy_clamps;client={client};rule={rule}")

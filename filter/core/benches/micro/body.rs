@@ -11,7 +11,7 @@ use tollgate::request::{CapNames, Family, Request};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let gateway = samples::gateway();
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = samples::client(&gateway);
     let mut group = criterion.benchmark_group("body");
     let bodies = [
         ("777 B", chat_request(777)),

@@ -11,7 +11,7 @@ use tollgate::tokens::Usage;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let gateway = samples::gateway();
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = samples::client(&gateway);
     let store = MemoryStore::default();
     let mut now = NOW;
     criterion.bench_function("budget/reserve and settle, two limits", |bencher| {

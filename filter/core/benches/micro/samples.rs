@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Duration;
 use tollgate::config;
-use tollgate::gateway::Gateway;
+use tollgate::gateway::{Client, Gateway};
 use tollgate::number::Decimal;
 use tollgate::policy::{Bound, Over, Permission, Policy, PromptBounds, Quota, Range};
+use tollgate::store::MemoryStore;
 
 /// When all of it happens.
 pub(crate) const NOW: Duration = Duration::from_secs(1_795_000_000);
@@ -79,6 +80,13 @@ pub(crate) fn every_rule() -> Policy {
         },
         ..Policy::default()
     }
+}
+
+/// The client that the key belongs to.
+pub(crate) fn client(gateway: &Gateway) -> Rc<Client> {
+    let headers = [("api-key", &b"key"[..])].into_iter();
+    let identity = gateway.clients.identify(headers, &MemoryStore::default(), NOW).unwrap();
+    identity.client().unwrap()
 }
 
 fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {

@@ -106,17 +106,7 @@ impl Build<'_> {
             return None;
         }
         let env_path = format!("{path}.env");
-        let Some(secret) =
-            (self.env)(&wire.env).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-        else {
-            let problem = format!(
-                "environment variable {:?} is not set: expected it in Envoy's environment and in \
-                 vm_config.environment_variables.host_env_keys of both Tollgate filters",
-                wire.env
-            );
-            self.fault(env_path, problem);
-            return None;
-        };
+        let secret = self.secret(&env_path, &wire.env)?;
         if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             self.fault(
                 env_path,

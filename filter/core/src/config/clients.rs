@@ -3,24 +3,33 @@
 use super::limits::Groups;
 use super::{Build, ModelsByName, Policies, labelled, one_of, wire};
 use crate::capacity::Priority;
+use crate::endpoint::Operation;
 use crate::gateway::{Client, Permitted};
-use crate::identity::{Directory, KeyHash};
+use crate::identity::Directory;
+use crate::identity::issuer::Issuer;
+use crate::ledger::Name;
 use crate::limits::Budget;
 use crate::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
+/// What clients may name.
+pub(super) struct Known<'k> {
+    pub(super) policies: &'k Policies,
+    pub(super) by_name: &'k ModelsByName,
+    pub(super) regions: BTreeSet<Rc<str>>,
+    pub(super) groups: Groups,
+}
+
 impl Build<'_> {
     pub(super) fn clients(
         &mut self,
         wire: Vec<wire::Client>,
-        policies: &Policies,
-        by_name: &ModelsByName,
-        known_regions: &BTreeSet<Rc<str>>,
-        groups: &mut Groups,
+        issuers: Vec<Issuer>,
+        mut known: Known<'_>,
         labels_max: usize,
     ) -> Directory<Client> {
-        let mut clients = Directory::default();
+        let mut clients = Directory::new(issuers);
         let mut names = HashSet::new();
         if wire.is_empty() {
             self.fault("clients".to_owned(), "empty: expected at least one client, or nobody can call");
@@ -31,47 +40,42 @@ impl Build<'_> {
             if !names.insert(client.name.clone()) {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", client.name));
             }
-            let policy = match &client.policy {
-                None => Rc::default(),
-                Some(policy) => self.policy_named(format!("{path}.policy"), policy, policies),
-            };
-            let path_by_model = format!("{path}.policy_by_model");
-            let policy_by_model =
-                self.policy_by_model(&path_by_model, &client.policy_by_model, policies, by_name);
-            let models = self.permitted(&format!("{path}.models"), &client.models, by_name);
-            let account = self.account(&format!("{path}.limits"), &client, &models, by_name);
-            let group = client
-                .group
-                .as_ref()
-                .and_then(|group| self.join(format!("{path}.group"), group, groups, &models, by_name));
-            let budget = Rc::new(Budget::new([Some(account), group].into_iter().flatten()));
-            let name = labelled(name, at, labels_max);
-            let priority = match client.priority {
-                wire::Priority::High => Priority::High,
-                wire::Priority::Normal => Priority::Normal,
-                wire::Priority::Low => Priority::Low,
-            };
-            let regions = client
-                .regions
-                .as_ref()
-                .map(|regions| self.regions(&format!("{path}.regions"), regions, known_regions));
-            let built = Rc::new(Client { name, models, policy, policy_by_model, budget, priority, regions });
-            if client.api_keys.is_empty() {
-                self.fault(format!("{path}.api_keys"), "empty: expected at least one key");
-            }
-            for (at, key) in client.api_keys.iter().enumerate() {
-                let path = format!("{path}.api_keys[{at}].sha256");
-                match KeyHash::parse(&key.sha256) {
-                    None => self.fault(path, "expected the 64 hexadecimal digits of the key's SHA-256"),
-                    Some(hash) => {
-                        if let Some(other) = clients.enter(hash, built.clone()) {
-                            self.fault(path, format!("is a key of client {:?} already", other.name.text));
-                        }
-                    }
-                }
-            }
+            let built = Rc::new(self.client(&path, labelled(name, at, labels_max), &client, &mut known));
+            self.ways_in(&mut clients, &path, &client, &built);
         }
         clients
+    }
+
+    fn client(&mut self, path: &str, name: Name, wire: &wire::Client, known: &mut Known<'_>) -> Client {
+        let Known { policies, by_name, regions, groups } = known;
+        let policy = match &wire.policy {
+            None => Rc::default(),
+            Some(policy) => self.policy_named(format!("{path}.policy"), policy, policies),
+        };
+        let path_by_model = format!("{path}.policy_by_model");
+        let policy_by_model = self.policy_by_model(&path_by_model, &wire.policy_by_model, policies, by_name);
+        let models = self.permitted(&format!("{path}.models"), &wire.models, by_name);
+        let account = self.account(&format!("{path}.limits"), wire, &models, by_name);
+        let group = wire
+            .group
+            .as_ref()
+            .and_then(|group| self.join(format!("{path}.group"), group, groups, &models, by_name));
+        let priority = match wire.priority {
+            wire::Priority::High => Priority::High,
+            wire::Priority::Normal => Priority::Normal,
+            wire::Priority::Low => Priority::Low,
+        };
+        let home = wire.regions.as_ref();
+        Client {
+            name,
+            models,
+            endpoints: self.endpoints(&format!("{path}.endpoints"), wire.endpoints.as_deref()),
+            policy,
+            policy_by_model,
+            budget: Rc::new(Budget::new([Some(account), group].into_iter().flatten())),
+            priority,
+            regions: home.map(|home| self.regions(&format!("{path}.regions"), home, regions)),
+        }
     }
 
     fn regions(&mut self, path: &str, wire: &[String], known: &BTreeSet<Rc<str>>) -> Vec<Rc<str>> {
@@ -117,28 +121,58 @@ impl Build<'_> {
         found
     }
 
+    /// Names stand for themselves, `gpt-4*` for all that begin like that, `*` for all.
     pub(super) fn permitted(&mut self, path: &str, wire: &[String], by_name: &ModelsByName) -> Permitted {
         if wire.iter().any(|name| name == "*") {
             return Permitted::All;
         }
         let mut names = HashSet::new();
         for (at, name) in wire.iter().enumerate() {
-            match by_name.get(name.as_str()) {
-                Some(model) => {
-                    names.insert(model.name.text.clone());
-                }
-                None => {
-                    let known = one_of(by_name.keys().map(|name| name.as_ref()).chain(["*"]));
-                    self.fault(
-                        format!("{path}[{at}]"),
-                        format!("no model is named {name:?}: expected {known}"),
-                    );
-                }
+            let is_meant = |known: &str| match name.strip_suffix('*') {
+                Some(prefix) => known.starts_with(prefix),
+                None => known == name,
+            };
+            let meant = by_name.iter().filter(|(known, _)| is_meant(known));
+            let meant: HashSet<_> = meant.map(|(_, model)| model.name.text.clone()).collect();
+            if meant.is_empty() {
+                let problem =
+                    if name.ends_with('*') { "no model's name begins like" } else { "no model is named" };
+                let known = one_of(by_name.keys().map(|name| name.as_ref()).chain(["*"]));
+                self.fault(format!("{path}[{at}]"), format!("{problem} {name:?}: expected {known}"));
             }
+            names.extend(meant);
         }
         if wire.is_empty() {
             self.fault(path.to_owned(), "empty: expected at least one model, or \"*\" for all");
         }
         Permitted::Named(names)
+    }
+
+    /// `*` stands for all that have a name. The others share what is one client's with all, so they are only for those who
+    /// are told so.
+    fn endpoints(&mut self, path: &str, wire: Option<&[String]>) -> Vec<Operation> {
+        let Some(wire) = wire else { return Operation::NAMED.to_vec() };
+        let mut endpoints = Vec::new();
+        for (at, word) in wire.iter().enumerate() {
+            match Operation::of_word(word) {
+                Some(operation) => endpoints.push(operation),
+                None if word == "*" => endpoints.extend(Operation::NAMED),
+                None => {
+                    let words = Operation::NAMED.map(Operation::word);
+                    let known = one_of(words.into_iter().chain([Operation::Other.word(), "*"]));
+                    self.fault(
+                        format!("{path}[{at}]"),
+                        format!("no endpoint is named {word:?}: expected {known}"),
+                    );
+                }
+            }
+        }
+        if wire.is_empty() {
+            self.fault(
+                path.to_owned(),
+                "empty: expected at least one endpoint, or none at all for the default",
+            );
+        }
+        endpoints
     }
 }

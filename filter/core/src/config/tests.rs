@@ -36,6 +36,12 @@ fn whole() -> Value {
     })
 }
 
+fn known(gateway: &Gateway) -> Rc<crate::gateway::Client> {
+    let store = crate::store::MemoryStore::default();
+    let headers = [("api-key", &b"key"[..])].into_iter();
+    gateway.clients.identify(headers, &store, std::time::Duration::ZERO).unwrap().client().unwrap()
+}
+
 fn load(value: Value) -> Result<Gateway, Vec<String>> {
     let env = |name: &str| ["A", "B"].contains(&name).then(|| format!("secret-{name}\n"));
     from_value(value, &env).map_err(|errors| errors.iter().map(ToString::to_string).collect())
@@ -44,7 +50,7 @@ fn load(value: Value) -> Result<Gateway, Vec<String>> {
 #[test]
 fn a_whole_configuration_is_resolved() {
     let gateway = load(whole()).unwrap();
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = known(&gateway);
     assert_eq!(client.name, Name::new("web"));
     assert_eq!(client.policy.max_tokens, Some(Bound { default: Some(10), max: Some(10), over: Over::Clamp }));
     let model = gateway.model(&client, "gpt-4o").unwrap();
@@ -92,7 +98,7 @@ fn a_fault_in_the_shape_names_its_path() {
         "/clients/0/token_per_minute",
         json!(1),
         &[
-            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, models, policy, policy_by_model, group, limits, priority, regions",
+            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, jwt, certificate, trusted_header, anonymous, models, endpoints, policy, policy_by_model, group, limits, priority, regions",
         ],
     );
     check("/clients/0/name", Value::Null, &["clients[0]: missing field \"name\""]);
@@ -141,7 +147,6 @@ fn what_cannot_be_meant_is_refused() {
         json!([]),
         &["clients[0].models: empty: expected at least one model, or \"*\" for all"],
     );
-    check("/clients/0/api_keys", json!([]), &["clients[0].api_keys: empty: expected at least one key"]);
     check(
         "/clients/0/api_keys/0/sha256",
         json!("key"),
@@ -301,7 +306,7 @@ fn a_policy_says_all_that_it_can() {
         request_bytes_max: 1000,
     };
     let gateway = load(config).unwrap();
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = known(&gateway);
     assert_eq!(*client.policy, expected);
 }
 
@@ -348,7 +353,7 @@ fn a_model_may_have_a_policy_of_its_own() {
         json!([{ "name": "p", "request_bytes_max": 5 }, { "name": "q", "request_bytes_max": 7 }]);
     config["clients"][0]["policy_by_model"] = json!({ "gpt-4o-2024-08-06": "q" });
     let gateway = load(config).unwrap();
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = known(&gateway);
     let model = gateway.model(&client, "gpt-4o").unwrap();
     assert_eq!(client.policy(&model).request_bytes_max, 7);
     assert_eq!((client.policy.request_bytes_max, client.request_bytes_max()), (5, 7));
@@ -401,7 +406,7 @@ fn names_beyond_the_bound_share_a_label() {
     let mut config = whole();
     config["metrics"] = json!({ "clients_max": 0, "models_max": 1 });
     let gateway = load(config).unwrap();
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = known(&gateway);
     assert_eq!((&*client.name.text, &*client.name.label), ("web", "other"));
     assert_eq!(&*gateway.models[0].name.label, "gpt-4o");
 }
@@ -451,7 +456,7 @@ fn capacity_is_a_backends_or_one_deployments_own() {
         })
         .collect();
     assert_eq!(gauges, [Some((1000, 10, true)), Some((500, 60, false))]);
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = known(&gateway);
     let precedence = gateway.precedences.of(client.priority);
     assert_eq!((precedence.headroom_min, precedence.wait_max.as_millis()), (250_000, 1500));
     assert_eq!((gateway.precedences.high.headroom_min, gateway.waiting_max), (0, 7));
@@ -498,7 +503,7 @@ fn regions_are_those_of_backends() {
     config["backends"][0]["region"] = json!("eu");
     config["clients"][0]["regions"] = json!(["eu"]);
     let gateway = load(config.clone()).unwrap();
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = known(&gateway);
     let home: Vec<_> =
         gateway.models[0].targets.iter().map(|target| target.is_in(client.regions.as_deref())).collect();
     // One that names no region is in none.
@@ -538,7 +543,7 @@ fn a_pool_has_one_version_unless_it_is_a_rollout() {
     let model = &gateway.models[0];
     let weights: Vec<_> = model.targets.iter().map(|target| (target.priority, target.weight)).collect();
     assert_eq!(weights, [(0, None), (1, Some(10))]);
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = known(&gateway);
     let lot = |ns| model.lot(&client, std::time::Duration::from_nanos(ns));
     assert_eq!(lot(1), lot(2));
 }
@@ -556,7 +561,7 @@ fn limited(own: Value, shared: Value) -> Value {
 /// What each limit of the client is, in the words of the list that it may ask for.
 fn limits_of(config: Value) -> Vec<Value> {
     let gateway = load(config).unwrap();
-    let client = gateway.clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let client = known(&gateway);
     let inquiry = crate::limits::Inquiry {
         budget: client.budget.clone(),
         model: None,
@@ -724,3 +729,5 @@ fn a_group_that_is_not_there_says_which_there_are() {
         ]
     );
 }
+
+mod identity;

@@ -1,5 +1,6 @@
 //! The configuration as the operator writes it. Shapes only: what it means is checked where it is built.
 
+use crate::identity::claims::Json;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -12,6 +13,9 @@ pub(super) struct Gateway {
     /// Departments: clients that share limits.
     #[serde(default)]
     pub(super) groups: Vec<Group>,
+    /// Whose tokens are trusted.
+    #[serde(default)]
+    pub(super) issuers: Vec<Issuer>,
     /// What clients may ask for.
     #[serde(default)]
     pub(super) policies: Vec<Policy>,
@@ -50,8 +54,17 @@ impl Default for Metrics {
 #[serde(deny_unknown_fields)]
 pub(super) struct Client {
     pub(super) name: String,
+    #[serde(default)]
     pub(super) api_keys: Vec<Key>,
+    pub(super) jwt: Option<Jwt>,
+    pub(super) certificate: Option<Certificate>,
+    pub(super) trusted_header: Option<TrustedHeader>,
+    /// Whoever shows nothing at all.
+    #[serde(default)]
+    pub(super) anonymous: bool,
     pub(super) models: Vec<String>,
+    /// All that are named, if absent.
+    pub(super) endpoints: Option<Vec<String>>,
     pub(super) policy: Option<String>,
     /// Another one, for these models.
     #[serde(default)]
@@ -77,6 +90,71 @@ pub(super) struct Group {
 pub(super) struct Key {
     /// Never the key itself.
     pub(super) sha256: String,
+    /// RFC 3339, in UTC.
+    pub(super) not_before: Option<String>,
+    pub(super) not_after: Option<String>,
+}
+
+/// Which tokens are a client's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Jwt {
+    pub(super) issuer: String,
+    /// The value of the issuer's `client_claim`; the client's own name if absent.
+    pub(super) client: Option<String>,
+    /// All of these have to match.
+    #[serde(default)]
+    pub(super) claims: BTreeMap<String, String>,
+}
+
+/// Which certificate is a client's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Certificate {
+    pub(super) uri_san: Option<String>,
+    pub(super) dns_san: Option<String>,
+}
+
+/// What an earlier filter says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TrustedHeader {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Issuer {
+    pub(super) name: String,
+    pub(super) issuer: String,
+    pub(super) audiences: Vec<String>,
+    pub(super) algorithms: Option<Vec<String>>,
+    pub(super) leeway_s: Option<u64>,
+    pub(super) client_claim: Option<String>,
+    pub(super) jwks: Option<Jwks>,
+    pub(super) keys: Option<Vec<Json>>,
+    pub(super) secret_env: Option<String>,
+    pub(super) verified_by_envoy: Option<VerifiedByEnvoy>,
+}
+
+/// Where keys are fetched.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Jwks {
+    pub(super) cluster: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) refresh_s: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) wait_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VerifiedByEnvoy {
+    /// The `payload_in_metadata` of the provider.
+    pub(super) jwt_authn_metadata: String,
 }
 
 #[derive(Deserialize)]

@@ -124,7 +124,9 @@ impl Run {
 }
 
 fn left(store: &dyn Store) -> u64 {
-    let one = gateway(|_| {}).clients.identify([("api-key", &b"key"[..])].into_iter()).unwrap();
+    let headers = [("api-key", &b"key"[..])].into_iter();
+    let gateway = gateway(|_| {});
+    let one = gateway.clients.identify(headers, store, NOW).unwrap().client().unwrap();
     let inquiry = Inquiry { budget: one.budget.clone(), model: None, operation: Operation::ChatCompletions };
     limits::look(store, &inquiry, NOW).unwrap().standing.tokens.unwrap().remaining
 }
@@ -524,7 +526,10 @@ fn the_record_says_how_it_went() {
 fn other_endpoints_pass_unread_to_the_configured_backends_or_are_refused() {
     let files = [(":method", "GET"), (":path", "/v1/files?limit=1"), ("api-key", "key"), ("cookie", "x")];
     assert_eq!(refused(Run::new().head(&files)), "404 unknown_url");
-    let mut run = Run::with(gateway(|config| config["other_endpoints"] = json!(["a"])));
+    let mut run = Run::with(gateway(|config| {
+        config["other_endpoints"] = json!(["a"]);
+        config["clients"][0]["endpoints"] = json!(["other"]);
+    }));
     let Step::Reserve(claim) = run.exchange.request_head(&headers(&files), true, &run.store, NOW) else {
         panic!()
     };
@@ -828,3 +833,5 @@ proptest! {
         prop_assert_eq!(used(&mut run, &gateway), expected);
     }
 }
+
+mod identity;

@@ -1,0 +1,91 @@
+//! Which instant is this date?
+
+use std::time::Duration;
+
+/// Reads a date and time in UTC as RFC 3339 writes it: `2026-11-01T00:00:00Z`, the seconds with a fraction or without.
+/// <https://www.rfc-editor.org/rfc/rfc3339#section-5.6>
+pub(super) fn instant(text: &str) -> Option<Duration> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_of_month = match month {
+        2 if is_leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if year < 1970 || !(1..=days_of_month).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Years are counted from March, so that the day that may be missing is the last one.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days_before_month = (153 * month + 2) / 5;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + days_before_month + day - 1;
+    const DAYS_BEFORE_1970: u64 = 719_468;
+    let seconds = (days - DAYS_BEFORE_1970) * 86_400 + hour * 3600 + minute * 60 + second;
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanos: u32 = format!("{fraction:0<9}").parse().ok()?;
+    Some(Duration::new(seconds, nanos))
+}
+
+/// Three numbers of so many digits.
+fn numbers(text: &str, mark: char, digits: [usize; 3]) -> Option<[u64; 3]> {
+    let mut parts = text.split(mark);
+    let mut next = |digits: usize| {
+        let part = parts.next()?;
+        let is_number = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| part.parse().ok())?
+    };
+    let [first, second, third] = digits;
+    let found = [next(first)?, next(second)?, next(third)?];
+    parts.next().is_none().then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<u64>) {
+        assert_eq!(instant(text), expected.map(Duration::from_millis), "{text}");
+    }
+
+    #[test]
+    fn a_date_is_an_instant() {
+        check("1970-01-01T00:00:00Z", Some(0));
+        check("2026-11-01T00:00:00Z", Some(1_793_491_200_000));
+        check("2024-02-29T23:59:59.5Z", Some(1_709_251_199_500));
+        check("2000-03-01T00:00:00Z", Some(951_868_800_000));
+        check("9999-12-31T23:59:59Z", Some(253_402_300_799_000));
+    }
+
+    #[test]
+    fn anything_else_is_none() {
+        for wrong in [
+            "2026-11-01",
+            "2026-11-01T00:00:00",
+            "2026-11-01T00:00:00+01:00",
+            "2026-11-01 00:00:00Z",
+            "2023-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-11-01T24:00:00Z",
+            "2026-11-01T00:00:60Z",
+            "2026-11-01T00:00:00.Z",
+            "1969-12-31T23:59:59Z",
+            "+026-11-01T00:00:00Z",
+            "2026-11-1T00:00:00Z",
+            "",
+        ] {
+            check(wrong, None);
+        }
+    }
+}
