@@ -8,8 +8,8 @@ use tollgate_tests::harness::{Answer, Gateway, Setup, credential_of};
 use tollgate_tests::mock::{Gzip, Settings, Usage};
 
 use crate::requests::{
-    CHAT, GPT_4O, WEB_SHOP, chat, check_record, details, nobody_is_limited, prompt_estimate, record_of,
-    record_where, with,
+    BATCH, CHAT, GPT_4O, WEB_SHOP, chat, check_record, details, nobody_is_limited, prompt_estimate,
+    record_of, record_where, with,
 };
 
 fn route(envoy: &mut Value) -> &mut Value {
@@ -173,7 +173,7 @@ async fn the_record_has_the_price_the_tries_and_the_names() {
 async fn other_endpoints_pass_unread_with_the_backends_own_key() {
     let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
     let url = format!("{}/openai/files?purpose=x&api-version=2020-01-01", gateway.url());
-    let sent = gateway.http().request(Method::POST, url).header("api-key", WEB_SHOP).body("any bytes");
+    let sent = gateway.http().request(Method::POST, url).header("api-key", BATCH).body("any bytes");
     let answer = Answer::read(sent.send().await.unwrap()).await.unwrap();
     // The mock has no files; what matters is what it was asked.
     assert_eq!(answer.status, 404);
@@ -184,7 +184,7 @@ async fn other_endpoints_pass_unread_with_the_backends_own_key() {
     assert_eq!(received[0].header("authorization"), Some(bearer.as_str()));
     assert_eq!(received[0].header("api-key"), None);
     let record = record_of(&gateway, &answer).await;
-    check_record(&record, &json!({ "client": "web-shop", "model": null, "prompt_tokens": "0" }));
+    check_record(&record, &json!({ "client": "batch", "model": null, "prompt_tokens": "0" }));
     assert_eq!(detail(&record, "operation"), "other");
 }
 
