@@ -14,6 +14,7 @@ mod limits;
 mod metering;
 mod policy;
 mod priority;
+mod proven;
 mod queue;
 mod quotas;
 mod requests;

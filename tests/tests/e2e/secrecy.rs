@@ -2,10 +2,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tollgate_tests::harness::{Answer, Gateway, Setup, credential_of};
 use tollgate_tests::mock::{Fault, Received, Settings};
 
+use crate::issuer::{public, research, token, token_with};
 use crate::requests::{
     BATCH, CHAT, COMPLETIONS, EMBEDDING, EMBEDDINGS, INSTRUCT, WEB_SHOP, chat, check_record,
     nobody_is_limited, record_of, with,
@@ -37,9 +39,14 @@ async fn a_backend_is_sent_its_own_key_and_nobody_elses() {
     // So that all three are asked for each request, by headers that they share.
     let busy = || Settings { faults: [Fault::answer(500).always()].into(), ..Settings::default() };
     let setup = Setup::new().workers(1).edit(nobody_is_limited).mock("ptu", busy()).mock("payg-a", busy());
-    let gateway = Gateway::start(setup).await.unwrap();
+    let inline = json!({ "keys": public("rsa-1") });
+    let gateway = Gateway::start(setup.edit(research(inline))).await.unwrap();
     let bearer = format!("Bearer {WEB_SHOP}");
-    let ways: [&[(&str, &str)]; 4] = [
+    let token = token("rsa-1", Algorithm::RS256);
+    let token_bearer = format!("Bearer {token}");
+    let cookie = format!("session={token}");
+    let ways: [&[(&str, &str)]; 5] = [
+        &[("authorization", &token_bearer), ("x-api-key", &token), ("cookie", &cookie)],
         &[("authorization", &bearer)],
         &[("api-key", WEB_SHOP)],
         &[("authorization", &bearer), ("api-key", WEB_SHOP)],
@@ -62,7 +69,8 @@ async fn a_backend_is_sent_its_own_key_and_nobody_elses() {
                 let has = sent.contains(&credential_of(other));
                 assert_eq!(has, other == backend, "{other}'s key at {backend}: {sent}");
             }
-            for foreign in [WEB_SHOP, "of-the-client", "x-tollgate-", "x-envoy-", "cookie"] {
+            let foreign = [WEB_SHOP, "of-the-client", "x-tollgate-", "x-envoy-", "cookie"];
+            for foreign in foreign.into_iter().chain(token.split('.')) {
                 assert!(!sent.contains(foreign), "{foreign} at {backend}: {sent}");
             }
         }
@@ -177,13 +185,18 @@ async fn check_internal_headers(setup: Setup) {
 #[tokio::test]
 async fn no_log_has_a_word_of_a_prompt_or_an_answer_and_no_key() {
     // All that the filter could say; the rest of Envoy would print whole requests at this level.
-    let gateway = Gateway::start(Setup::new().edit(nobody_is_limited)).await.unwrap();
+    let inline = json!({ "keys": public("rsa-1") });
+    let setup = Setup::new().edit(nobody_is_limited).edit(research(inline));
+    let gateway = Gateway::start(setup).await.unwrap();
     let trace =
         gateway.http().post(format!("{}/logging?wasm=trace", gateway.admin_url())).send().await.unwrap();
     assert_eq!(trace.status(), 200);
 
     let private = "Zaubertrank";
     let key = "unknown-key-of-somebody";
+    // One that is taken, and two that are not.
+    let tokens = [json!({}), json!({ "exp": 1000 }), json!({ "azp": "someone" })]
+        .map(|more| token_with("rsa-1", Algorithm::RS256, more));
     let bodies = [
         (CHAT, chat(private)),
         (CHAT, with(chat(private), json!({ "stream": true }))),
@@ -196,7 +209,7 @@ async fn no_log_has_a_word_of_a_prompt_or_an_answer_and_no_key() {
     ];
     let mut statuses = Vec::new();
     for (path, body) in &bodies {
-        for key in [WEB_SHOP, BATCH, key] {
+        for key in [WEB_SHOP, BATCH, key].into_iter().chain(tokens.iter().map(String::as_str)) {
             statuses.push(gateway.post(path, key, body).await.unwrap().status);
         }
     }
@@ -229,7 +242,9 @@ async fn no_log_has_a_word_of_a_prompt_or_an_answer_and_no_key() {
     let dump = gateway.admin("/config_dump").await.unwrap();
     let stats = gateway.admin("/stats/prometheus").await.unwrap();
     let keys = BACKENDS.map(credential_of);
-    let secrets = keys.iter().map(String::as_str).chain([WEB_SHOP, BATCH, key]);
+    // A token's header is nobody's secret.
+    let parts = tokens.iter().flat_map(|token| token.split('.').skip(1));
+    let secrets = keys.iter().map(String::as_str).chain([WEB_SHOP, BATCH, key]).chain(parts);
     for secret in secrets.clone().chain([private]) {
         let line = log.lines().find(|line| line.to_lowercase().contains(&secret.to_lowercase()));
         assert_eq!(line, None, "{secret}");

@@ -1,0 +1,230 @@
+//! Does it count what Envoy has proved already: a token, a certificate, what an earlier filter says?
+
+use std::path::Path;
+use std::process::Stdio;
+
+use jsonwebtoken::Algorithm;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tollgate_tests::harness::{Answer, Gateway, Setup, tools};
+
+use crate::issuer::{AUDIENCE, ISSUER, public, research, token, token_with};
+use crate::requests::{CHAT, WEB_SHOP, chat, check_record, record_of};
+
+fn http_filters(listener: &mut Value) -> &mut Vec<Value> {
+    let path = "/filter_chains/0/filters/0/typed_config/http_filters";
+    listener.pointer_mut(path).unwrap().as_array_mut().unwrap()
+}
+
+fn first_listener(envoy: &mut Value) -> &mut Value {
+    envoy.pointer_mut("/static_resources/listeners/0").unwrap()
+}
+
+async fn ask(gateway: &Gateway, headers: &[(&str, &str)]) -> Answer {
+    let mut request = gateway.http().post(format!("{}{CHAT}", gateway.url())).json(&chat("hello"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    Answer::read(request.send().await.unwrap()).await.unwrap()
+}
+
+async fn check_served(gateway: &Gateway, headers: &[(&str, &str)], client: &str) {
+    let answer = ask(gateway, headers).await;
+    assert_eq!(answer.status, 200, "{headers:?}: {}", answer.text());
+    check_record(&record_of(gateway, &answer).await, &json!({ "client": client, "outcome": "served" }));
+}
+
+async fn check_refused(gateway: &Gateway, headers: &[(&str, &str)], code: &str) {
+    let answer = ask(gateway, headers).await;
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (401, Some(code)), "{headers:?}");
+}
+
+/// Envoy verifies tokens before Tollgate sees them; whether it leaves them in the request is the operator's choice.
+fn verified_by_envoy(forward: bool) -> impl FnOnce(&mut Value) + Send {
+    move |envoy| {
+        let keys = json!({ "keys": public("rsa-1") }).to_string();
+        let provider = json!({
+            "issuer": ISSUER,
+            "audiences": [AUDIENCE],
+            "local_jwks": { "inline_string": keys },
+            "forward": forward,
+            "payload_in_metadata": "entra-payload",
+        });
+        let requirements = json!([{ "provider_name": "entra" }, { "allow_missing": {} }]);
+        let filter = json!({
+            "name": "envoy.filters.http.jwt_authn",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+                "providers": { "entra": provider },
+                "rules": [{
+                    "match": { "prefix": "/" },
+                    "requires": { "requires_any": { "requirements": requirements } },
+                }],
+            },
+        });
+        http_filters(first_listener(envoy)).insert(0, filter);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_envoy_has_verified_needs_no_keys_here() {
+    let proof = || json!({ "verified_by_envoy": { "jwt_authn_metadata": "entra-payload" } });
+    let good = format!("Bearer {}", token("rsa-1", Algorithm::RS256));
+    let other = token_with("rsa-1", Algorithm::RS256, json!({ "roles": ["ai.admin"] }));
+    for forward in [true, false] {
+        let setup = Setup::new().workers(1).edit(research(proof())).patch(verified_by_envoy(forward));
+        let gateway = Gateway::start(setup).await.unwrap();
+        check_served(&gateway, &[("authorization", &good)], "research").await;
+        check_served(&gateway, &[("api-key", WEB_SHOP)], "web-shop").await;
+        check_refused(&gateway, &[], "missing_api_key").await;
+        check_refused(&gateway, &[("authorization", &format!("Bearer {other}"))], "no_client_for_token")
+            .await;
+        check_refused(&gateway, &[("authorization", &good), ("api-key", WEB_SHOP)], "ambiguous_api_key")
+            .await;
+        let sent = format!("{:?}", gateway.mock("ptu").received());
+        assert!(!sent.contains(good.split('.').nth(1).unwrap()), "{sent}");
+    }
+    // Where no filter verifies it, nothing here does.
+    let gateway = Gateway::start(Setup::new().workers(1).edit(research(proof()))).await.unwrap();
+    check_refused(&gateway, &[("authorization", &good)], "invalid_token").await;
+}
+
+#[tokio::test]
+async fn a_header_counts_if_an_earlier_filter_sets_it_and_not_if_a_client_does() {
+    const HEADER: &str = "x-authenticated-client";
+    let legacy = |config: &mut Value| {
+        config["clients"].as_array_mut().unwrap().push(json!({
+            "name": "legacy", "trusted_header": { "name": HEADER, "value": "legacy-system" }, "models": ["*"],
+        }));
+    };
+    let patch = |envoy: &mut Value| {
+        let listener = first_listener(envoy);
+        // What a filter of one's own would do.
+        let gate = json!({ "header": { "key": HEADER, "value": "%REQ(x-gate)%" } });
+        http_filters(listener).insert(
+            0,
+            json!({
+                "name": "gate",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+                    "mutations": { "request_mutations": [{ "append": gate }] },
+                },
+            }),
+        );
+        let strip = "/filter_chains/0/filters/0/typed_config/early_header_mutation_extensions/0/typed_config/mutations";
+        let mutations = listener.pointer_mut(strip).unwrap().as_array_mut().unwrap();
+        mutations.push(json!({ "remove": HEADER }));
+    };
+    let gateway = Gateway::start(Setup::new().workers(1).edit(legacy).patch(patch)).await.unwrap();
+    check_served(&gateway, &[("x-gate", "legacy-system")], "legacy").await;
+    check_refused(&gateway, &[(HEADER, "legacy-system")], "missing_api_key").await;
+    check_refused(&gateway, &[("x-gate", "somebody")], "no_client_for_token").await;
+    check_refused(&gateway, &[("x-gate", "legacy-system"), ("api-key", WEB_SHOP)], "ambiguous_api_key").await;
+    for received in gateway.mock("ptu").received() {
+        assert_eq!(received.header(HEADER), None);
+    }
+}
+
+/// A certificate of this name and its key, as one file.
+fn certificate(dir: &Path, file: &str, name: SanType, authority: &CertifiedIssuer<'_, KeyPair>) -> String {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![name];
+    let certificate = params.signed_by(&key, authority).unwrap();
+    let path = dir.join(file);
+    std::fs::write(&path, certificate.pem() + &key.serialize_pem()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    // Another name than its certificates have, or those would look signed by themselves.
+    params.distinguished_name.push(DnType::CommonName, "authority of the tests");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_that_envoy_has_verified_is_as_good_as_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = authority();
+    let authorities = dir.path().join("authorities.pem");
+    std::fs::write(&authorities, authority.pem()).unwrap();
+    let authorities = authorities.to_str().unwrap().to_owned();
+    let uri = |name: &str| SanType::URI(name.try_into().unwrap());
+    let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+    let server = certificate(dir.path(), "server.pem", dns("localhost"), &authority);
+    let partner = certificate(dir.path(), "partner.pem", uri("spiffe://corp/partner"), &authority);
+    let machine = certificate(dir.path(), "machine.pem", dns("batch.corp.example"), &authority);
+    let stranger = certificate(dir.path(), "stranger.pem", uri("spiffe://corp/other"), &authority);
+
+    let clients = |config: &mut Value| {
+        config["clients"].as_array_mut().unwrap().extend([
+            json!({ "name": "partner", "certificate": { "uri_san": "spiffe://corp/partner" }, "models": ["*"] }),
+            json!({ "name": "machine", "certificate": { "dns_san": "batch.corp.example" }, "models": ["*"] }),
+        ]);
+    };
+    let trusted = authorities.clone();
+    let with_tls = move |envoy: &mut Value| {
+        let mut listener = first_listener(envoy).clone();
+        listener["name"] = json!("tls");
+        listener["filter_chains"][0]["transport_socket"] = json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {
+                    "tls_certificates": [{
+                        "certificate_chain": { "filename": server }, "private_key": { "filename": server },
+                    }],
+                    "validation_context": { "trusted_ca": { "filename": trusted } },
+                },
+            },
+        });
+        envoy["static_resources"]["listeners"].as_array_mut().unwrap().push(listener);
+    };
+    let gateway = Gateway::start(Setup::new().workers(1).edit(clients).patch(with_tls)).await.unwrap();
+    let listeners: Value =
+        serde_json::from_str(&gateway.admin("/listeners?format=json").await.unwrap()).unwrap();
+    let listeners = listeners["listener_statuses"].as_array().unwrap();
+    let tls = listeners.iter().find(|listener| listener["name"] == "tls").unwrap();
+    let port = tls["local_address"]["socket_address"]["port_value"].to_string();
+
+    let cases = [
+        (Some(&partner), 200, Some("partner")),
+        (Some(&machine), 200, Some("machine")),
+        (Some(&stranger), 401, None),
+        (None, 401, None),
+    ];
+    for (at, (certificate, status, client)) in cases.into_iter().enumerate() {
+        let answer = over_tls(&port, &authorities, certificate).await;
+        assert_eq!(answer["status"], status, "{certificate:?}: {answer}");
+        let log = gateway.wait_for_log(at + 1).await.unwrap();
+        assert_eq!(log[at]["client"].as_str(), client, "{certificate:?}");
+    }
+    // Without TLS nothing is proved.
+    check_refused(&gateway, &[("x-forwarded-client-cert", "URI=spiffe://corp/partner")], "missing_api_key")
+        .await;
+}
+
+/// Asks as whom the certificate says; answers `status` and `body`.
+async fn over_tls(port: &str, authorities: &str, certificate: Option<&String>) -> Value {
+    let python = tokio::task::spawn_blocking(tools::python).await.unwrap().unwrap();
+    let mut process = Command::new(python)
+        .arg(tools::workspace().join("tests/python/mtls.py"))
+        .args([port, CHAT, authorities])
+        .args(certificate)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut input = process.stdin.take().unwrap();
+    input.write_all(chat("hello").to_string().as_bytes()).await.unwrap();
+    drop(input);
+    let output = process.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
