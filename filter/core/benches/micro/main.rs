@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod budget;
 mod exchange;
+mod identity;
 mod samples;
 
 use criterion::Criterion;
@@ -20,6 +21,7 @@ fn main() {
     body::bench(&mut criterion);
     answer::bench(&mut criterion);
     budget::bench(&mut criterion);
+    identity::bench(&mut criterion);
     exchange::bench(&mut criterion);
     criterion.final_summary();
 }
