@@ -189,6 +189,10 @@ fn the_configuration_in_the_reference_of_limits_loads() {
     assert_eq!(tollgate::config::from_value(config, &|_| None).map(|_| ()), Ok(()));
     for word in words(&reference, "tollgate_") {
         assert!(read("filter/core/src/ledger.rs").contains(word), "{word} is no metric");
+    }
+}
+
+#[test]
 fn the_configuration_of_clients_and_issuers_loads() {
     let config = serde_yaml_ng::from_str(&blocks(&read("docs/identity.md"), "yaml")[0]).unwrap();
     if let Err(errors) = tollgate::config::from_value(config, &|_| None) {
