@@ -1,6 +1,6 @@
 //! What the documents say is so: their commands run, their outputs come, the names they give exist.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -193,6 +193,46 @@ fn the_configuration_in_the_reference_of_limits_loads() {
 }
 
 #[test]
+fn the_configuration_of_the_routing_document_loads() {
+    let config = serde_yaml_ng::from_str(&blocks(&read("docs/routing.md"), "yaml")[0]).unwrap();
+    assert_eq!(tollgate::config::from_value(config, &|_| None).map(|_| ()), Ok(()));
+}
+
+/// It shows only what is about capacity; the rest of a configuration is added.
+#[test]
+fn the_configuration_of_the_priority_document_loads() {
+    let mut config: Value = serde_yaml_ng::from_str(&blocks(&read("docs/priority.md"), "yaml")[0]).unwrap();
+    config["clients"][0]["api_keys"] = json!([{ "sha256": "0".repeat(64) }]);
+    config["clients"][0]["models"] = json!(["*"]);
+    for name in ["ptu", "payg"] {
+        let backends = config["backends"].as_array_mut().unwrap();
+        if !backends.iter().any(|backend| backend["name"] == name) {
+            backends.push(json!({ "name": name }));
+        }
+    }
+    for backend in config["backends"].as_array_mut().unwrap() {
+        backend["cluster"] = backend["name"].clone();
+        backend["style"] = json!("openai");
+    }
+    // Style openai reads the model from the body, where it has one name.
+    for place in config["models"][0]["backends"].as_array_mut().unwrap() {
+        place["deployment"] = json!("gpt-4o");
+    }
+    let defaults = config.as_object_mut().unwrap().remove("priorities").unwrap();
+    let shown = tollgate::config::from_value(
+        {
+            let mut config = config.clone();
+            config["priorities"] = defaults;
+            config
+        },
+        &|_| None,
+    );
+    let left_out = tollgate::config::from_value(config, &|_| None).unwrap();
+    let shown = shown.unwrap();
+    assert_eq!((shown.precedences, shown.waiting_max), (left_out.precedences, left_out.waiting_max));
+}
+
+#[test]
 fn the_configuration_of_clients_and_issuers_loads() {
     let config = serde_yaml_ng::from_str(&blocks(&read("docs/identity.md"), "yaml")[0]).unwrap();
     if let Err(errors) = tollgate::config::from_value(config, &|_| None) {
@@ -246,6 +286,7 @@ fn every_cargo_command_in_the_documents_exists() {
         "docker-compose.yml",
         "docs/policy.md",
         "docs/priority.md",
+        "docs/routing.md",
         "examples/ptu-first/README.md",
     ] {
         let text = read(document);
