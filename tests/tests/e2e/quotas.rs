@@ -239,7 +239,7 @@ async fn money_is_charged_by_what_the_backend_that_served_costs() {
 async fn a_shadow_limit_reports_and_refuses_nothing() {
     let limits = json!([ { "requests": 1, "per": "month", "shadow": true } ]);
     let gateway = Gateway::start(Setup::new().workers(1).edit(web_shop_has(limits))).await.unwrap();
-    for shadow in [Value::Null, json!("requests/month"), json!("requests/month")] {
+    for shadow in [Value::Null, json!(["requests/month"]), json!(["requests/month"])] {
         let answer = gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap();
         assert_eq!((answer.status, answer.header("x-ratelimit-limit-requests")), (200, ""));
         assert_eq!(details(&record_of(&gateway, &answer).await)["shadow_refusals"], shadow);
