@@ -64,3 +64,32 @@ pub fn ecdsa_der(algorithm: Algorithm, signature: &[u8]) -> Option<Vec<u8>> {
     }
     Some(super::der::sequence(&[super::der::integer(r), super::der::integer(s)]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[track_caller]
+    fn check(algorithm: Algorithm, signature: &[u8], expected: Option<&[u8]>) {
+        assert_eq!(ecdsa_der(algorithm, signature).as_deref(), expected, "{algorithm:?} {signature:?}");
+    }
+
+    #[test]
+    fn an_ecdsa_signature_is_two_numbers_of_the_curves_length_and_none_is_zero() {
+        let number = |last: u8, bytes: usize| [vec![0; bytes - 1], vec![last]].concat();
+        let both = |r: u8, s: u8, bytes: usize| [number(r, bytes), number(s, bytes)].concat();
+        let der = &[0x30, 7, 2, 1, 1, 2, 2, 0, 0x80][..];
+        check(Algorithm::Es256, &both(1, 0x80, 32), Some(der));
+        check(Algorithm::Es384, &both(1, 0x80, 48), Some(der));
+        check(Algorithm::Es256, &both(0, 1, 32), None);
+        check(Algorithm::Es256, &both(1, 0, 32), None);
+        check(Algorithm::Es256, &both(0, 0, 32), None);
+        check(Algorithm::Es256, &both(1, 1, 48), None);
+        check(Algorithm::Es384, &both(1, 1, 32), None);
+        check(Algorithm::Es256, der, None);
+        check(Algorithm::Es256, &[], None);
+        check(Algorithm::Rs256, &both(1, 1, 32), None);
+    }
+}

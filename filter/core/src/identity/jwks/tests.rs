@@ -143,6 +143,19 @@ fn an_unknown_key_makes_for_one_fetch_a_minute_however_many_tokens_name_one() {
 }
 
 #[test]
+fn one_fetch_is_enough_for_all_workers_that_met_an_unknown_key() {
+    let process = Process::new();
+    assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
+    let [one, other, _] = &process.vms;
+    for vm in [one, other] {
+        assert!(vm.may_bring_more(&process.store, NOW + SECOND).unwrap());
+    }
+    assert!(one.claim(&process.store, NOW + SECOND).unwrap());
+    one.settle(&process.store, Fetch::Body(JWKS.as_bytes()), NOW + 2 * SECOND).unwrap();
+    assert!(!other.claim(&process.store, NOW + 2 * SECOND).unwrap());
+}
+
+#[test]
 fn a_token_waits_for_an_unknown_key_only_while_it_may_come() {
     let process = Process::new();
     assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
