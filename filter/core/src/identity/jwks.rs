@@ -22,7 +22,7 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// But no later than this.
 const RETRY_LAST: Duration = Duration::from_secs(60);
 
-/// A fetch that has not ended so long after its timeout was that of a VM that died.
+/// A fetch that has not ended so long after its timeout was that of a VM that died. A time that is so far ahead is none.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// Where keys are, and how patiently they are asked for.
@@ -137,6 +137,18 @@ impl State {
         }
     }
 
+    /// Without the times that have not come: the clock was put back since, and might take a year to come there again.
+    fn as_of(self, now: u64) -> Self {
+        let past = |time: u64| if time > now + ms(SLACK) { 0 } else { time };
+        Self {
+            began: past(self.began),
+            succeeded: past(self.succeeded),
+            failed: past(self.failed),
+            spurred: past(self.spurred),
+            ..self
+        }
+    }
+
     fn write(self) -> Vec<u8> {
         [self.generation, self.began, self.succeeded, self.failed, self.failures, self.spurred]
             .iter()
@@ -208,8 +220,8 @@ impl Fetched {
     /// Whether a key that is not among ours may come with a fetch that is under way, or with one out of turn, which is then
     /// wanted.
     pub fn may_bring_more(&self, store: &dyn Store, now: Duration) -> Result<bool, StoreFault> {
-        let state = State::read(&store.load(&self.state_key)?.value);
         let now = ms(now);
+        let state = State::read(&store.load(&self.state_key)?.value).as_of(now);
         if state.is_under_way(&self.origin, now) {
             return Ok(true);
         }
@@ -223,7 +235,7 @@ impl Fetched {
         let now = ms(now);
         let wants_more = std::mem::take(&mut self.known.borrow_mut().wants_more);
         store::update(store, &self.state_key, |bytes| {
-            let state = State::read(bytes);
+            let state = State::read(bytes).as_of(now);
             if state.is_under_way(&self.origin, now) {
                 return (None, false);
             }

@@ -2,7 +2,7 @@
 //!
 //! The question has one interface, [`Verify`], and where the answer comes from depends on the algorithm. Envoy's own
 //! cryptography is many times faster than any in a VM, and adds nothing to the module, but it does PKCS#1 and ECDSA only; the
-//! rest is done [`here`]. `ARCHITECTURE.md` has the numbers.
+//! rest is done [`here`]. `docs/identity.md` has the numbers.
 
 use super::keys::{Algorithm, Key, Material};
 use hmac::{Hmac, Mac};

@@ -7,6 +7,7 @@ use super::tokens::{
 use super::*;
 use crate::store::MemoryStore;
 use jsonwebtoken::Algorithm as Alg;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -352,6 +353,28 @@ fn uncanonical(part: &str) -> String {
     let (rest, last) = part.split_at(part.len() - 1);
     let at = LETTERS.iter().position(|letter| *letter == last.as_bytes()[0]).unwrap();
     format!("{rest}{}", char::from(LETTERS[at | 1]))
+}
+
+proptest! {
+    #[test]
+    fn a_token_that_was_changed_anywhere_is_refused(
+        at in any::<prop::sample::Index>(),
+        byte in prop::sample::select(b"ABCxyz019-_.=+/ \"".to_vec()),
+        how in 0..3,
+    ) {
+        let good = token("ed25519", &claims());
+        let mut bytes = good.clone().into_bytes();
+        let at = at.index(bytes.len());
+        match how {
+            0 => bytes[at] = byte,
+            1 => bytes.insert(at, byte),
+            _ => drop(bytes.remove(at)),
+        }
+        let changed = String::from_utf8(bytes).unwrap();
+        // White space around a token is none of its bytes.
+        prop_assume!(changed.trim() != good);
+        prop_assert!(show(&with_keys(), &changed).is_err(), "{changed}");
+    }
 }
 
 #[test]

@@ -168,6 +168,16 @@ fn a_token_waits_for_an_unknown_key_only_while_it_may_come() {
 }
 
 #[test]
+fn a_clock_that_was_put_back_does_not_keep_keys_from_being_fetched() {
+    let process = Process::new();
+    let year = 365 * 24 * 3600 * SECOND;
+    assert_eq!(process.tick(year, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
+    assert_eq!(process.tick(SECOND, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Same));
+    assert_eq!(process.tick(2 * SECOND, Fetch::Nothing), None);
+    assert_eq!(process.tick(3601 * SECOND, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Same));
+}
+
+#[test]
 fn a_vm_that_starts_later_has_the_keys_at_once() {
     let process = Process::new();
     assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
