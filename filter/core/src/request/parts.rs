@@ -101,24 +101,24 @@ pub(super) fn count(json: &str, field: &'static str) -> Result<Parts, Denial> {
     let mut parts = Parts { messages: 1, ..Parts::default() };
     let mut open: Vec<Open> = Vec::new();
     let (mut commas, mut is_empty) = (0, true);
-    let mut rest = json;
-    while let Some(first) = rest.as_bytes().first() {
-        let after = rest.get(1..).unwrap_or_default();
+    let bytes = json.as_bytes();
+    let mut at = 0;
+    while let Some(first) = bytes.get(at) {
+        at += 1;
         match first {
             b'"' => {
                 is_empty = false;
-                let (text, after) = string(after);
+                let end = string_end(bytes, at);
                 if let Some(top) = open.last_mut() {
-                    inside(top, text, field)?;
+                    inside(top, json.get(at..end).unwrap_or_default(), field)?;
                 }
-                rest = after;
-                continue;
+                at = end + 1;
             }
             b'{' | b'[' => {
                 is_empty &= open.is_empty();
                 let is_object = *first == b'{';
                 if open.len() == DEPTH_MAX {
-                    let expected = "nested less than 100 levels deep";
+                    let expected = "nested at most 100 levels deep";
                     return Err(Denial::InvalidField { field, expected });
                 }
                 if let Some(top) = open.last_mut() {
@@ -142,7 +142,6 @@ pub(super) fn count(json: &str, field: &'static str) -> Result<Parts, Denial> {
             b' ' | b'\t' | b'\r' | b'\n' | b':' => {}
             _ => is_empty = false,
         }
-        rest = after;
     }
     if json.trim_ascii_start().starts_with('[') {
         parts.messages = if is_empty { 0 } else { commas + 1 };
@@ -194,17 +193,16 @@ fn plain(text: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<String>(&format!("\"{text}\"")).ok().map(Into::into)
 }
 
-/// Parts what follows an opening quote into the string's inside and what follows it.
-fn string(rest: &str) -> (&str, &str) {
-    let mut from = 0;
-    while let Some(offset) = rest.as_bytes().get(from..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+/// Where the string that begins at `from` has its closing quote.
+fn string_end(bytes: &[u8], mut from: usize) -> usize {
+    while let Some(offset) = bytes.get(from..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         let at = from + offset;
-        if rest.as_bytes().get(at) == Some(&b'"') {
-            return (rest.get(..at).unwrap_or_default(), rest.get(at + 1..).unwrap_or_default());
+        if bytes.get(at) == Some(&b'"') {
+            return at;
         }
         from = at + 2;
     }
-    (rest, "")
+    bytes.len()
 }
 
 #[cfg(test)]
@@ -271,7 +269,7 @@ mod tests {
         check_refused(r#"[{"content":[{"TYPE":"image_url"}]}]"#, "`type` must be written plainly");
         check_refused(r#"[{"content":[{"f\u0131le":"x"}]}]"#, "`file` must be written plainly");
         let deep = format!("{}{}", "[".repeat(101), "]".repeat(101));
-        check_refused(&deep, "`messages` must be nested less than 100 levels deep.");
+        check_refused(&deep, "`messages` must be nested at most 100 levels deep.");
     }
 
     /// The naive model: a whole parse, and a walk through all of it.
