@@ -27,6 +27,7 @@ impl HttpContext for Upstream {
             return Action::Pause;
         };
         let cluster = host::property(&["xds", "cluster_name"]).unwrap_or_default();
+        known(flight.note_miss(&host::SharedData, host::now));
         match flight.depart(&cluster) {
             Ok((target, Departure { remove, path, set })) => {
                 for name in remove {
@@ -57,6 +58,7 @@ impl HttpContext for Upstream {
         let status = header(":status").and_then(|status| status.parse().ok()).unwrap_or_default();
         let lesson = flight.learn(target, status, header, host::now());
         known(flight.learn_room(target, status, header, &host::SharedData, host::now));
+        known(flight.note_answer(target, status, &host::SharedData, host::now));
         host::count(lesson.series, 1);
         if let Some(pause) = lesson.cooldown {
             let backend = target.backend.name.clone();

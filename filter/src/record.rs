@@ -5,6 +5,7 @@
 
 use crate::host;
 use serde::{Serialize, Serializer};
+use tollgate::decision::PassedOver;
 use tollgate::ledger::{Detail, Record, Source, Try};
 
 const DETAILS: &str = "tollgate.details";
@@ -49,6 +50,9 @@ impl Serialize for Value<'_> {
             Detail::Flag(flag) => serializer.serialize_bool(*flag),
             Detail::Words(words) => serializer.collect_seq(words),
             Detail::Tries(tries) => serializer.collect_seq(tries.iter().map(Attempt::of)),
+            Detail::PassedOver(passed_over) => {
+                serializer.collect_seq(passed_over.iter().map(PassedOver::written))
+            }
         }
     }
 }

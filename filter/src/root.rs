@@ -29,6 +29,9 @@ impl Root {
                 let mut gateway = configuration::load()?;
                 waiting::set_waiting_max(gateway.waiting_max);
                 gateway.clients.trust(witness::Envoy);
+                if let Err(fault) = gateway.enter_service(&host::SharedData, host::now()) {
+                    log::error!("since when this configuration runs could not be noted: {fault:?}");
+                }
                 if let Some(client) = gateway.clients.anonymous() {
                     let name = &client.name.text;
                     log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");

@@ -36,6 +36,28 @@ impl<'a> Model<'a> {
     }
 }
 
+/// Which configuration runs, by its fingerprint, and since when; and which release of Tollgate.
+#[must_use]
+pub fn configuration(sha256: &str, since: Duration, now: Duration) -> Answer {
+    #[derive(Serialize)]
+    struct Configuration<'a> {
+        object: &'a str,
+        sha256: &'a str,
+        since: String,
+        age_s: u64,
+        version: &'a str,
+    }
+    let mut answer = json(&Configuration {
+        object: "config",
+        sha256,
+        since: calendar::rfc3339(since.as_secs()),
+        age_s: now.saturating_sub(since).as_secs(),
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    answer.headers.push(("cache-control", "no-store".to_owned()));
+    answer
+}
+
 /// A list of models, as OpenAI writes it.
 /// <https://platform.openai.com/docs/api-reference/models/list>
 pub fn models<'a>(names: impl Iterator<Item = &'a str>) -> Answer {

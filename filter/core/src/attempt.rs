@@ -181,6 +181,29 @@ impl Flight {
         }
     }
 
+    /// Notes that the last attempt was not answered, if it was not: it is called when Envoy goes on without it.
+    pub fn note_miss(&self, local: &dyn Store, now: impl FnOnce() -> Duration) -> Result<(), StoreFault> {
+        match self.tries.borrow().last() {
+            Some((target, None)) => self.gateway.failing.failed(target, local, now()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes whether an answer speaks for its target. `now` is only asked if it speaks against it.
+    pub fn note_answer(
+        &self,
+        target: &Target,
+        status: u16,
+        local: &dyn Store,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<(), StoreFault> {
+        if status >= 500 {
+            self.gateway.failing.failed(target, local, now())
+        } else {
+            self.gateway.failing.answered(target, local)
+        }
+    }
+
     /// Reads the head of the answer to the last attempt.
     #[must_use]
     pub fn learn(

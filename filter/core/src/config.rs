@@ -6,6 +6,7 @@
 mod backends;
 mod clients;
 mod dates;
+mod fingerprint;
 mod issuers;
 mod limits;
 mod models;
@@ -17,11 +18,12 @@ mod wire;
 use crate::gateway::{Gateway, Model, OnStoreFailure};
 use crate::ledger::Name;
 use crate::policy::Policy;
-use crate::route::Backend;
+use crate::route::{Backend, Failing};
 use clients::Known;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The most clients, models or backends. Each costs memory in every worker, and a label value.
 const ENTRIES_MAX: usize = 10_000;
@@ -62,11 +64,12 @@ pub fn from_value(
     value: serde_json::Value,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Gateway, Vec<ConfigError>> {
+    let sha256 = fingerprint::of(&value);
     let wire: wire::Gateway = serde_path_to_error::deserialize(value).map_err(|error| vec![shape(&error)])?;
     let mut build = Build { env, errors: Vec::new() };
     let gateway = build.gateway(wire);
     match gateway {
-        Some(gateway) if build.errors.is_empty() => Ok(gateway),
+        Some(gateway) if build.errors.is_empty() => Ok(Gateway { sha256, ..gateway }),
         _ => Err(build.errors),
     }
 }
@@ -149,7 +152,7 @@ impl Build<'_> {
         let groups = self.groups(&wire.groups, &by_name);
         let issuers = self.issuers(wire.issuers);
         let known = Known { policies: &policies, by_name: &by_name, regions, groups };
-        let clients = self.clients(wire.clients, issuers, known, wire.metrics.clients_max);
+        let (clients, roster) = self.clients(wire.clients, issuers, known, wire.metrics.clients_max);
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()
@@ -168,11 +171,16 @@ impl Build<'_> {
             precedences,
             waiting_max,
             clients,
+            roster,
             by_name,
             models,
             other,
             on_store_failure,
             credential_headers,
+            health_open: matches!(wire.health, wire::Health::Open),
+            failing: Failing::default(),
+            sha256: String::new(),
+            since: Duration::ZERO,
         };
         self.errors.is_empty().then_some(gateway)
     }

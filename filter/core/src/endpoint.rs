@@ -31,6 +31,10 @@ pub enum Operation {
     Other,
     /// `/tollgate/v1/usage`: where the client's limits stand
     Limits,
+    /// `/tollgate/health`: whether there are backends that can be asked
+    Health,
+    /// `/tollgate/config`: which configuration runs
+    Config,
 }
 
 /// How a request's body is written.
@@ -70,7 +74,10 @@ impl Operation {
         Self::Models,
     ];
 
-    /// The path after the style's prefix; of [`Self::Other`] and [`Self::Limits`], nothing.
+    /// Those that are Tollgate's own.
+    pub const OWN: [Self; 3] = [Self::Limits, Self::Health, Self::Config];
+
+    /// The path after the style's prefix; of [`Self::Other`] and those of Tollgate's own, nothing.
     #[must_use]
     pub const fn path(self) -> &'static str {
         match self {
@@ -84,7 +91,7 @@ impl Operation {
             Self::Translations => "audio/translations",
             Self::Speech => "audio/speech",
             Self::Models => "models",
-            Self::Other | Self::Limits => "",
+            Self::Other | Self::Limits | Self::Health | Self::Config => "",
         }
     }
 
@@ -94,6 +101,8 @@ impl Operation {
         match self {
             Self::Other => "other",
             Self::Limits => "usage",
+            Self::Health => "health",
+            Self::Config => "config",
             _ => self.path(),
         }
     }
@@ -101,13 +110,17 @@ impl Operation {
     /// The operation of this word.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::NAMED.into_iter().chain([Self::Other, Self::Limits]).find(|operation| operation.word() == word)
+        Self::NAMED
+            .into_iter()
+            .chain([Self::Other])
+            .chain(Self::OWN)
+            .find(|operation| operation.word() == word)
     }
 
     /// Whether its requests go to a backend.
     #[must_use]
     pub const fn reaches_backends(self) -> bool {
-        !matches!(self, Self::Models | Self::Limits)
+        !matches!(self, Self::Models | Self::Limits | Self::Health | Self::Config)
     }
 
     /// All whose requests do.
@@ -117,7 +130,7 @@ impl Operation {
 
     const fn method(self) -> &'static [u8] {
         match self {
-            Self::Models | Self::Limits => b"GET",
+            Self::Models | Self::Limits | Self::Health | Self::Config => b"GET",
             _ => b"POST",
         }
     }
@@ -127,7 +140,7 @@ impl Operation {
     pub const fn body(self) -> BodyKind {
         match self {
             Self::ImageEdits | Self::Transcriptions | Self::Translations => BodyKind::Form,
-            Self::Models | Self::Other | Self::Limits => BodyKind::Unread,
+            Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config => BodyKind::Unread,
             _ => BodyKind::Json,
         }
     }
@@ -137,7 +150,7 @@ impl Operation {
     pub const fn billing(self) -> Billing {
         match self {
             Self::Speech => Billing::Estimate,
-            Self::Models | Self::Other | Self::Limits => Billing::UsageIfAny,
+            Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config => Billing::UsageIfAny,
             _ => Billing::Usage,
         }
     }
@@ -154,24 +167,36 @@ impl Operation {
 pub struct Endpoint<'a> {
     /// What is asked.
     pub operation: Operation,
-    /// The model, where the path names it; the body's `model` is then ignored, as Azure does. Of [`Operation::Models`],
-    /// the one that is asked about.
+    /// The model, where the path names it; the body's `model` is then ignored, as Azure does. Of [`Operation::Models`]
+    /// and [`Operation::Health`], the one that is asked about; of the latter, as it is written in a query.
     pub deployment: Option<&'a str>,
     /// Of [`Operation::Other`], the path after the style's prefix, and the query.
     pub rest: Option<(&'a str, &'a str)>,
 }
 
-/// Where a client asks for its limits and what it has used of them.
-const LIMITS_PATH: &str = "/tollgate/v1/usage";
+/// What no backend is asked.
+const OWN_PREFIX: &str = "/tollgate/";
+
+/// Reads a path of Tollgate's own. Of a load balancer's question the answer may be enough without its body.
+fn own<'a>(method: &[u8], path: &str, query: &'a str) -> Option<Endpoint<'a>> {
+    let (operation, is_method) = match path {
+        "/tollgate/v1/usage" => (Operation::Limits, method == b"GET"),
+        "/tollgate/health" => (Operation::Health, matches!(method, b"GET" | b"HEAD")),
+        "/tollgate/config" => (Operation::Config, method == b"GET"),
+        _ => return None,
+    };
+    let model = query.split('&').find_map(|part| part.strip_prefix("model="));
+    let deployment = model.filter(|_| operation == Operation::Health);
+    is_method.then_some(Endpoint { operation, deployment, rest: None })
+}
 
 /// Reads method and path (with its query); `None` for what is below no known prefix.
 #[must_use]
 pub fn recognise<'a>(method: &[u8], path: &'a [u8]) -> Option<Endpoint<'a>> {
     let path = std::str::from_utf8(path).ok()?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    if path == LIMITS_PATH {
-        let is_get = method == Operation::Limits.method();
-        return is_get.then_some(Endpoint { operation: Operation::Limits, deployment: None, rest: None });
+    if path.starts_with(OWN_PREFIX) {
+        return own(method, path, query);
     }
     let (deployment, rest) = if let Some(rest) = path.strip_prefix("/v1/") {
         (None, rest)
@@ -356,6 +381,9 @@ mod tests {
         let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
         check("POST", path, Some((ChatCompletions, Some("gpt-4o"))));
         check("GET", "/tollgate/v1/usage", Some((Limits, None)));
+        check("GET", "/tollgate/health", Some((Health, None)));
+        check("HEAD", "/tollgate/health?x=1&model=ft%3Aa&model=b", Some((Health, Some("ft%3Aa"))));
+        check("GET", "/tollgate/config?model=a", Some((Config, None)));
         check("POST", "/v1/images/generations", Some((ImageGenerations, None)));
         check("POST", "/openai/deployments/w/audio/transcriptions", Some((Transcriptions, Some("w"))));
     }
@@ -379,6 +407,9 @@ mod tests {
         check("POST", "/tollgate/v1/usage", None);
         check("GET", "/tollgate/v1/usage/", None);
         check("GET", "/tollgate/v1/models", None);
+        check("POST", "/tollgate/health", None);
+        check("HEAD", "/tollgate/config", None);
+        check("GET", "/tollgate/", None);
         check("POST", "/v2/chat/completions", None);
         check("POST", "/v1/chat/completions/", None);
         check("POST", "/v1//chat/completions", None);

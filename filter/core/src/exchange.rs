@@ -7,6 +7,7 @@
 use crate::answer::{self, Answer};
 use crate::attempt::{Destination, Flight};
 use crate::capacity::{Ask, Seat};
+use crate::decision::{EXPLAIN, PassedOver};
 use crate::denial::Denial;
 use crate::endpoint::{self, BodyKind, Operation};
 use crate::estimate::Estimate;
@@ -28,7 +29,9 @@ use std::time::Duration;
 
 mod admitting;
 mod ending;
+mod explaining;
 mod preparing;
+mod status;
 
 use admitting::Admitting;
 use ending::{AnswerKind, Arriving, Sent};
@@ -129,6 +132,10 @@ struct Known {
     shadow_refusals: Vec<Rc<str>>,
     /// What was reserved for it, while it is.
     reserved: Option<Reserved>,
+    /// The backends that were passed over.
+    passed_over: Vec<PassedOver>,
+    /// Whether its client may know why, and has asked.
+    explains: bool,
 }
 
 /// What a note needs besides the rest.
@@ -232,8 +239,12 @@ impl Exchange {
         let client = match self.gateway.clients.identify(pairs, local, now) {
             Ok(Identity::Client(client)) => client,
             Ok(Identity::Unknown(wait)) => return Err(wait),
+            Err(Denial::MissingCredential) if operation == Operation::Health && self.gateway.health_open => {
+                return Ok(self.health(None, endpoint.deployment, local, now));
+            }
             Err(denial) => return Ok(self.deny(denial)),
         };
+        self.known.explains = client.operator && find(headers, EXPLAIN) == Some(b"true");
         self.known.client = Some(client.clone());
         if let Err(denial) = client.check_endpoint(operation) {
             return Ok(self.deny(denial));
@@ -259,6 +270,8 @@ impl Exchange {
                 }
             }
             (Operation::Limits, _) => self.answer(None, Outcome::Answered),
+            (Operation::Health, _) => self.health(Some(&client), endpoint.deployment, local, now),
+            (Operation::Config, _) => self.configuration(&client, now),
             (_, Some((rest, query))) => {
                 let choice = self.choose(&self.gateway.clone().other, &client, 0, local, now);
                 self.reserve(Ready {
@@ -508,6 +521,7 @@ impl Exchange {
         }
         edits.set.extend(sent.standing.headers());
         edits.set.extend(finding::told(&self.known.findings).map(|told| (finding::CLAMPED, told)));
+        edits.set.extend(self.known.told(Some(&sent.flight)));
         sent.answer = Some(Arriving { kind, is_complete: end, first_token: None });
         edits
     }
@@ -564,6 +578,7 @@ impl Exchange {
     ) -> Finished {
         let closed = Phase::Closed { reservation: None, outcome: Outcome::ClientGone };
         let mut known = std::mem::take(&mut self.known);
+        let mut candidates = Vec::new();
         let mut finished = match std::mem::replace(&mut self.phase, closed) {
             Phase::Head
             | Phase::Unidentified(_)
@@ -592,6 +607,7 @@ impl Exchange {
                 }
             }
             Phase::Sent(sent) => {
+                candidates = known.candidates(&sent.flight);
                 let (finished, faults) = sent.finish(known.model.as_deref(), local, now, interruption);
                 self.store_faults += faults;
                 finished
@@ -608,6 +624,8 @@ impl Exchange {
         record.queued = known.queued;
         record.findings = known.findings;
         record.limit = known.limit;
+        record.candidates = candidates;
+        record.passed_over = known.passed_over;
         record.shadow_refusals = known.shadow_refusals;
         record.duration = now.saturating_sub(self.began);
         finished
@@ -658,6 +676,7 @@ impl Exchange {
         self.phase = Phase::Closed { reservation, outcome: Outcome::Denied(denial.code()) };
         let mut answer = denial.answer();
         answer.headers.extend(standing.headers());
+        answer.headers.extend(self.known.told(None));
         Step::Answer(answer)
     }
 }

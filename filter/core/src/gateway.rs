@@ -8,7 +8,8 @@ use crate::ledger::Name;
 use crate::limits::Budget;
 use crate::policy::Policy;
 use crate::request::{CapNames, Family};
-use crate::route::{self, Target, number_of};
+use crate::route::{self, Asker, Failing, Target, number_of};
+use crate::store::{self, Store, StoreFault};
 use crate::tokens::Usage;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -33,6 +34,8 @@ pub struct Client {
     pub priority: Priority,
     /// The only regions that may serve it; `None` is anywhere.
     pub regions: Option<Vec<Rc<str>>>,
+    /// Whether it may know what is behind the gateway: backends, decisions, which configuration runs.
+    pub operator: bool,
 }
 
 /// Which models a client may call.
@@ -131,6 +134,8 @@ impl Precedences {
 pub struct Gateway {
     /// Who may call.
     pub clients: Directory<Client>,
+    /// All of them, in the order of the configuration.
+    pub roster: Vec<Rc<Client>>,
     /// The models, by name and alias.
     pub by_name: HashMap<Rc<str>, Rc<Model>>,
     /// The models in the order of the configuration.
@@ -146,9 +151,47 @@ pub struct Gateway {
     /// Every header that some backend's credential goes in: removed before each attempt, for all attempts of a request
     /// share one set of headers.
     pub credential_headers: Vec<String>,
+    /// Whether those who show nothing may ask whether there are backends that can be asked.
+    pub health_open: bool,
+    /// Which targets fail of late.
+    pub failing: Failing,
+    /// The fingerprint of its configuration.
+    pub sha256: String,
+    /// Since when that is in service, from the epoch.
+    pub since: Duration,
 }
 
 impl Gateway {
+    /// The models that a client may use; all of them for whoever has shown nothing, who is told no names.
+    pub fn models_for(&self, client: Option<&Client>) -> impl Iterator<Item = &Rc<Model>> {
+        self.models.iter().filter(move |model| client.is_none_or(|client| client.may_use(model)))
+    }
+
+    /// The model that is meant, by a client or by whoever has shown nothing.
+    pub fn model_for(&self, client: Option<&Client>, name: &str) -> Result<Rc<Model>, Denial> {
+        let found = match client {
+            Some(client) => return self.model(client, name),
+            None => self.by_name.get(name).cloned(),
+        };
+        found.ok_or_else(|| Denial::ModelNotAllowed(shown(name)))
+    }
+
+    /// From now on it serves, unless one with the same fingerprint already does in this process: then it has since that did.
+    pub fn enter_service(&mut self, store: &dyn Store, now: Duration) -> Result<(), StoreFault> {
+        let sha256 = self.sha256.as_bytes();
+        self.since = store::update(store, "tollgate/configuration", |record| {
+            let since = record.strip_prefix(sha256).and_then(|since| since.try_into().ok());
+            match since.map(u64::from_le_bytes) {
+                Some(since) => (None, Duration::from_millis(since)),
+                None => {
+                    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+                    (Some([sha256, &millis.to_le_bytes()].concat()), now)
+                }
+            }
+        })?;
+        Ok(())
+    }
+
     /// The model a client means. One that does not exist and one that it may not use are refused alike.
     pub fn model(&self, client: &Client, name: &str) -> Result<Rc<Model>, Denial> {
         self.by_name
@@ -160,14 +203,21 @@ impl Gateway {
 }
 
 impl Client {
-    /// Whether it may use an endpoint. The lists of models and of limits tell of its own only, so everybody may have
-    /// them.
+    /// Whether it may use an endpoint. What Tollgate answers itself tells of its own only, so everybody may ask.
     pub fn check_endpoint(&self, operation: Operation) -> Result<(), Denial> {
-        if matches!(operation, Operation::Models | Operation::Limits) || self.endpoints.contains(&operation) {
+        if matches!(operation, Operation::Models | Operation::Limits | Operation::Health | Operation::Config)
+            || self.endpoints.contains(&operation)
+        {
             Ok(())
         } else {
             Err(Denial::EndpointNotAllowed(operation.word()))
         }
+    }
+
+    /// Who asks, when it is decided where a request of its own goes.
+    #[must_use]
+    pub fn asker(&self, lot: u64) -> Asker<'_> {
+        Asker { regions: self.regions.as_deref(), lot }
     }
 
     /// Whether the model is one of its own.

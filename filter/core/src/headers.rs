@@ -2,6 +2,8 @@
 //!
 //! Names in lower case, as Envoy has them. Not decided here: what is put in their place.
 
+use crate::decision::EXPLAIN;
+
 /// Headers by which a backend tells about itself, or about limits that are not the client's.
 #[must_use]
 pub fn reveals_backend(name: &str) -> bool {
@@ -21,8 +23,14 @@ pub fn reveals_backend(name: &str) -> bool {
 /// compressed answer could not be read, so none is asked for.
 #[must_use]
 pub fn ends_here(name: &str) -> bool {
-    const NAMES: [&str; 5] =
-        ["accept-encoding", "cookie", "openai-organization", "openai-project", "x-forwarded-client-cert"];
+    const NAMES: [&str; 6] = [
+        EXPLAIN,
+        "accept-encoding",
+        "cookie",
+        "openai-organization",
+        "openai-project",
+        "x-forwarded-client-cert",
+    ];
     const PREFIXES: [&str; 2] = ["x-tollgate-", "x-envoy-"];
     NAMES.contains(&name) || is_credential(name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -46,6 +54,7 @@ mod tests {
             "x-api-key",
             "cookie",
             "x-tollgate-candidates",
+            "tollgate-explain",
             "x-envoy-max-retries",
         ];
         assert!(ends.into_iter().all(ends_here));

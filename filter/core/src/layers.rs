@@ -8,12 +8,14 @@ const WORDS: &[(&str, &str)] = &[
     ("allowance", include_str!("allowance.rs")),
     ("answer", include_str!("answer.rs")),
     ("calendar", include_str!("calendar.rs")),
+    ("decision", include_str!("decision.rs")),
     ("denial", include_str!("denial.rs")),
     ("endpoint", include_str!("endpoint.rs")),
     ("finding", include_str!("finding.rs")),
     ("form", include_str!("form.rs")),
     ("gauge", include_str!("gauge.rs")),
     ("headers", include_str!("headers.rs")),
+    ("health", include_str!("health.rs")),
     ("json", include_str!("json.rs")),
     ("number", include_str!("number.rs")),
     ("request", include_str!("request.rs")),
@@ -70,6 +72,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("policy", include_str!("policy/service.rs")),
     ("route", include_str!("route/answer.rs")),
     ("route", include_str!("route/cooldown.rs")),
+    ("route", include_str!("route/failing.rs")),
     ("route", include_str!("route/order.rs")),
     ("usage", include_str!("usage/events.rs")),
     ("usage", include_str!("usage/scan.rs")),
@@ -79,6 +82,7 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/backends.rs")),
     ("config", include_str!("config/clients.rs")),
     ("config", include_str!("config/dates.rs")),
+    ("config", include_str!("config/fingerprint.rs")),
     ("config", include_str!("config/issuers.rs")),
     ("config", include_str!("config/limits.rs")),
     ("config", include_str!("config/models.rs")),
@@ -90,7 +94,9 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
 const INSIDE_ORDER: &[(&str, &str)] = &[
     ("exchange", include_str!("exchange/admitting.rs")),
     ("exchange", include_str!("exchange/ending.rs")),
+    ("exchange", include_str!("exchange/explaining.rs")),
     ("exchange", include_str!("exchange/preparing.rs")),
+    ("exchange", include_str!("exchange/status.rs")),
 ];
 
 /// The modules of this crate that a source names, outside its tests.

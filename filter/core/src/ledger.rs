@@ -3,6 +3,7 @@
 //! One record per exchange, whatever happened; what it adds to the metrics, and the fields it leaves for the access log.
 //! Not decided here: where they are written.
 
+use crate::decision::PassedOver;
 use crate::finding::{Effect, Finding, Would};
 use crate::tokens::Usage;
 use std::rc::Rc;
@@ -175,6 +176,10 @@ pub struct Record {
     pub limit: Option<Rc<str>>,
     /// The labels of the limits that would have, if they were not only to report that.
     pub shadow_refusals: Vec<Rc<str>>,
+    /// The backends in their order, if any was passed over.
+    pub candidates: Vec<Rc<str>>,
+    /// The backends that were passed over, and why.
+    pub passed_over: Vec<PassedOver>,
 }
 
 impl Record {
@@ -203,6 +208,8 @@ impl Record {
             findings: Vec::new(),
             limit: None,
             shadow_refusals: Vec::new(),
+            candidates: Vec::new(),
+            passed_over: Vec::new(),
         }
     }
 }
@@ -502,7 +509,8 @@ impl Record {
             let found: Vec<_> = self.findings.iter().filter_map(wanted).collect();
             (!found.is_empty()).then_some(Detail::Words(found))
         };
-        let shadows: Vec<_> = self.shadow_refusals.iter().map(ToString::to_string).collect();
+        let words = |words: &[Rc<str>]| Detail::Words(words.iter().map(ToString::to_string).collect());
+        let passed_over = &self.passed_over;
         let optional = [
             ("model_asked", self.asked.clone().map(Detail::Text)),
             ("model_answered", self.answered.clone().map(Detail::Text)),
@@ -518,7 +526,9 @@ impl Record {
             ("would_clamp", found(|finding| finding.would(Would::Clamp))),
             ("would_default", found(|finding| finding.would(Would::Default))),
             ("limit", self.limit.as_deref().map(text)),
-            ("shadow_refusals", (!shadows.is_empty()).then_some(Detail::Words(shadows))),
+            ("shadow_refusals", (!self.shadow_refusals.is_empty()).then(|| words(&self.shadow_refusals))),
+            ("candidates", (!self.candidates.is_empty()).then(|| words(&self.candidates))),
+            ("passed_over", (!passed_over.is_empty()).then(|| Detail::PassedOver(passed_over.clone()))),
         ];
         let always = [
             ("operation", text(self.operation)),
@@ -549,6 +559,8 @@ pub enum Detail {
     Words(Vec<String>),
     /// All tries, in their order.
     Tries(Vec<Try>),
+    /// The backends that were passed over.
+    PassedOver(Vec<PassedOver>),
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -20,12 +20,14 @@
 pub mod allowance;
 pub mod answer;
 pub mod calendar;
+pub mod decision;
 pub mod denial;
 pub mod endpoint;
 pub mod finding;
 pub mod form;
 pub mod gauge;
 pub mod headers;
+pub mod health;
 pub mod json;
 pub mod number;
 pub mod request;

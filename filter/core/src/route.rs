@@ -6,11 +6,14 @@
 
 mod answer;
 mod cooldown;
+mod failing;
 mod order;
 
 pub use answer::{Room, cooldown, room};
 pub use cooldown::{COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown, Cooldowns, State};
+pub use failing::{Failing, Failures};
 
+use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
 use crate::endpoint::Style;
 use crate::gauge::Gauge;
@@ -95,6 +98,12 @@ impl Target {
             .is_none_or(|regions| self.backend.region.as_ref().is_some_and(|region| regions.contains(region)))
     }
 
+    /// That it was not the next one to be asked, for the record.
+    #[must_use]
+    pub fn passed_over(&self, why: Why) -> PassedOver {
+        PassedOver { backend: self.backend.name.clone(), why }
+    }
+
     /// The number by which its pauses are known.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -140,13 +149,17 @@ pub struct Choice {
 }
 
 /// The targets to try, best first; those that pause are behind the others if their capacity was declared, and left out
-/// if not. When none is left, the refusal carries the shortest wait.
+/// if not. When none is left, the refusal carries the shortest wait. Whoever is not there for the asking is added to
+/// `passed_over`, whatever comes of it.
 pub fn choose(
     targets: &[Rc<Target>],
     asker: Asker<'_>,
     store: &dyn Store,
     now: Duration,
+    passed_over: &mut Vec<PassedOver>,
 ) -> Result<Choice, Denial> {
+    let abroad = targets.iter().filter(|target| !target.is_in(asker.regions));
+    passed_over.extend(abroad.map(|target| target.passed_over(Why::Region)));
     let permitted = order::order(targets, asker.regions, asker.lot);
     if permitted.is_empty() {
         return Err(Denial::NoRegion);
@@ -189,6 +202,11 @@ pub fn choose(
             ready.push(target.clone());
         }
     }
+    let is_sent_to_see =
+        |target: &Rc<Target>| asks && ready.first().is_some_and(|first| first.id == target.id);
+    let passed = pausing.iter().filter(|target| !is_sent_to_see(target));
+    passed_over
+        .extend(passed.map(|target| target.passed_over(Why::Pausing(cooldowns.remaining(target.id, now)))));
     if ready.is_empty() {
         let wait = pausing.iter().map(|target| cooldowns.remaining(target.id, now)).min();
         return Err(Denial::BackendsThrottled { wait: wait.unwrap_or(COOLDOWN_DEFAULT) });
@@ -218,6 +236,16 @@ mod tests {
             Rc::new(Target::new(Rc::new(backend), "d".into(), None))
         };
         names.iter().map(target).collect()
+    }
+
+    /// Who is chosen; who is passed over has tests of its own.
+    fn choose(
+        targets: &[Rc<Target>],
+        asker: Asker<'_>,
+        store: &dyn Store,
+        now: Duration,
+    ) -> Result<Choice, Denial> {
+        super::choose(targets, asker, store, now, &mut Vec::new())
     }
 
     fn order(targets: &[Rc<Target>], store: &dyn Store, now: Duration) -> Result<Vec<String>, Denial> {
@@ -331,6 +359,46 @@ mod tests {
         Rc::get_mut(&mut targets[0]).unwrap().gauge = Some(gauge);
         assert_eq!(order(&targets), ["b", "a"]);
         assert_eq!(order(&targets[..1]), ["a"]);
+    }
+
+    #[test]
+    fn who_is_passed_over_is_told_with_the_reason_whatever_comes_of_it() {
+        let store = MemoryStore::default();
+        let mut targets = targets(&["a", "b", "c", "abroad"]);
+        for target in &mut targets[..3] {
+            let backend = Rc::get_mut(&mut Rc::get_mut(target).unwrap().backend).unwrap();
+            backend.region = Some("eu".into());
+        }
+        let home: [Rc<str>; 1] = ["eu".into()];
+        let passed = |targets: &[Rc<Target>], ms| {
+            let asker = Asker { regions: Some(&home), lot: 0 };
+            let mut passed_over = Vec::new();
+            let chosen =
+                super::choose(targets, asker, &store, NOW + Duration::from_millis(ms), &mut passed_over);
+            let passed =
+                |one: &PassedOver| format!("{} {} {:?}", one.backend, one.why.word(), one.why.wait_ms());
+            let chosen = chosen.map_or(0, |choice| choice.targets.len());
+            (chosen, passed_over.iter().map(passed).collect::<Vec<_>>())
+        };
+        let region = "abroad region None";
+        assert_eq!(passed(&targets[..3], 0), (3, vec![]));
+        assert_eq!(passed(&targets, 0), (3, vec![region.to_owned()]));
+        assert_eq!(passed(&targets[3..], 0), (0, vec![region.to_owned()]));
+        Cooldowns::note(&store, &targets[0], told(1500), NOW).unwrap();
+        assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
+        // All pause: nobody is chosen, and it is told of all.
+        Cooldowns::note(&store, &targets[1], told(900), NOW).unwrap();
+        Cooldowns::note(&store, &targets[2], guessed(800), NOW).unwrap();
+        let two = |at: u64| {
+            [("a", 1500), ("b", 900)].map(|(name, ms)| format!("{name} cooldown Some({})", ms - at))
+        };
+        // But whoever is sent to see is not passed over.
+        assert_eq!(passed(&targets, 1), (1, [vec![region.to_owned()], two(1).to_vec()].concat()));
+        let asked = "c cooldown Some(1999)".to_owned();
+        assert_eq!(
+            passed(&targets, 2),
+            (0, [vec![region.to_owned()], two(2).to_vec(), vec![asked]].concat())
+        );
     }
 
     fn weighted(weights: &[Option<u32>]) -> Vec<Rc<Target>> {

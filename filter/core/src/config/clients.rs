@@ -28,7 +28,8 @@ impl Build<'_> {
         issuers: Vec<Issuer>,
         mut known: Known<'_>,
         labels_max: usize,
-    ) -> Directory<Client> {
+    ) -> (Directory<Client>, Vec<Rc<Client>>) {
+        let mut roster = Vec::new();
         let mut clients = Directory::new(issuers);
         let mut names = HashSet::new();
         if wire.is_empty() {
@@ -42,8 +43,9 @@ impl Build<'_> {
             }
             let built = Rc::new(self.client(&path, labelled(name, at, labels_max), &client, &mut known));
             self.ways_in(&mut clients, &path, &client, &built);
+            roster.push(built);
         }
-        clients
+        (clients, roster)
     }
 
     fn client(&mut self, path: &str, name: Name, wire: &wire::Client, known: &mut Known<'_>) -> Client {
@@ -74,6 +76,7 @@ impl Build<'_> {
             policy_by_model,
             budget: Rc::new(Budget::new([Some(account), group].into_iter().flatten())),
             priority,
+            operator: wire.operator,
             regions: home.map(|home| self.regions(&format!("{path}.regions"), home, regions)),
         }
     }

@@ -34,6 +34,18 @@ pub(super) struct Gateway {
     /// What happens to requests when the shared store does not answer.
     #[serde(default)]
     pub(super) on_store_failure: OnStoreFailure,
+    /// Who may ask whether there are backends that can be asked.
+    #[serde(default)]
+    pub(super) health: Health,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Health {
+    #[default]
+    Clients,
+    /// Whoever shows nothing at all, too.
+    Open,
 }
 
 /// How many names may be label values; those beyond share the value `other`.
@@ -76,6 +88,9 @@ pub(super) struct Client {
     pub(super) priority: Priority,
     /// The only regions that may serve it, whatever is down. Absent: anywhere.
     pub(super) regions: Option<Vec<String>>,
+    /// Whether it may know what is behind the gateway.
+    #[serde(default)]
+    pub(super) operator: bool,
 }
 
 #[derive(Deserialize)]

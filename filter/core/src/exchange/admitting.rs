@@ -3,6 +3,7 @@
 use super::preparing::Ready;
 use super::{Exchange, Phase, Step};
 use crate::capacity::{Ask, Place, Priority, Turn};
+use crate::decision::Why;
 use crate::denial::Denial;
 use crate::ledger::{Queued, Wait};
 use crate::limits::{Reservation, Standing};
@@ -109,6 +110,8 @@ impl Exchange {
         let Admitting { ready, mut choice, reservation, standing, .. } = *admitting;
         // Those before the one with room have none.
         let at = place.min(choice.targets.len());
+        let full = choice.targets.iter().take(at).map(|target| target.passed_over(Why::Capacity));
+        self.known.passed_over.extend(full);
         choice.targets.rotate_left(at);
         choice.asks &= at == 0;
         let cooldowns = Cooldowns::load(local).unwrap_or_default();

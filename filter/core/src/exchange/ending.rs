@@ -119,6 +119,9 @@ impl Sent {
         let took = (source == Source::Reported || tried.is_none())
             .then(|| usage.total().saturating_sub(usage.cached));
         let seat = self.flight.land(took, local, now);
+        // Envoy gave up on the last attempt, if it had not been answered.
+        let missed =
+            if outcome == Outcome::ProxyError { self.flight.note_miss(local, || now) } else { Ok(()) };
         let prices = tried.as_ref().and_then(|target| target.prices);
         let record = Record {
             answered: reader.and_then(Reader::model).map(str::to_owned),
@@ -143,7 +146,10 @@ impl Sent {
             requests: u64::from(record.served.is_some()),
         };
         let settlement = self.reservation.map(|reservation| reservation.settle(spent));
-        (Finished { settlement, record }, u64::from(learnt.is_err()) + u64::from(seat.is_err()))
+        (
+            Finished { settlement, record },
+            u64::from(learnt.is_err()) + u64::from(seat.is_err()) + u64::from(missed.is_err()),
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use crate::gateway::{Client, Model};
 use crate::json::Patch;
 use crate::policy::{self, Asked, Policy, Verdict};
 use crate::request::Request;
-use crate::route::{self, Asker, Choice, Target};
+use crate::route::{self, Choice, Target};
 use crate::store::Store;
 use crate::usage::UsageEvent;
 use std::rc::Rc;
@@ -127,8 +127,7 @@ impl Exchange {
         local: &dyn Store,
         now: Duration,
     ) -> Result<Choice, Denial> {
-        let asker = Asker { regions: client.regions.as_deref(), lot };
-        let choice = route::choose(targets, asker, local, now)?;
+        let choice = route::choose(targets, client.asker(lot), local, now, &mut self.known.passed_over)?;
         self.store_faults += choice.faults;
         Ok(choice)
     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod admitting;
+mod status;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 const BUDGET: u64 = 10_000;
@@ -36,6 +37,13 @@ fn gateway(edit: impl FnOnce(&mut Value)) -> Rc<Gateway> {
     });
     edit(&mut config);
     Rc::new(config::from_value(config, &|name| Some(format!("secret-{name}"))).unwrap())
+}
+
+/// The object with these members as well.
+fn with(mut object: Value, more: Value) -> Value {
+    let (Some(members), Value::Object(more)) = (object.as_object_mut(), more) else { panic!() };
+    members.extend(more);
+    object
 }
 
 /// One stream, driven as the filter drives it.

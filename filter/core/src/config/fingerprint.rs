@@ -1,0 +1,68 @@
+//! Which configuration is this?
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The SHA-256 of a configuration, as hexadecimal digits. It is that of what was meant, not of how it was written: the order
+/// of members does not count, nor does the format, nor `10` or `10.0`, which a protobuf `Struct` cannot tell apart.
+pub(super) fn of(value: &Value) -> String {
+    let mut hash = Sha256::new();
+    take(value, &mut hash);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn take(value: &Value, hash: &mut Sha256) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            hash.update("{");
+            for (name, value) in members {
+                take(&Value::from(name.as_str()), hash);
+                take(value, hash);
+            }
+            hash.update("}");
+        }
+        Value::Array(values) => {
+            hash.update("[");
+            for value in values {
+                take(value, hash);
+            }
+            hash.update("]");
+        }
+        // Every number of a configuration is one that a float has exactly, or was rounded to it on the way.
+        Value::Number(number) => hash.update(format!("{};", number.as_f64().unwrap_or_default())),
+        // A text is in quotes, with those in it escaped.
+        Value::Null | Value::Bool(_) | Value::String(_) => hash.update(value.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn what_means_the_same_has_the_same_fingerprint_and_nothing_else_has() {
+        let read = |text: &str| of(&serde_json::from_str(text).unwrap());
+        let one = read(r#"{ "a": [10.0, "b"], "c": null }"#);
+        assert_eq!(one, read(r#"{"c":null,"a":[10,"b"]}"#));
+        assert_eq!(one.len(), 64);
+        let others = [
+            json!({ "a": [11, "b"], "c": null }),
+            json!({ "a": ["b", 10], "c": null }),
+            json!({ "a": ["10", "b"], "c": null }),
+            json!({ "a": [10, "b"], "c": false }),
+            json!({ "a": [10, "b"] }),
+            json!({ "a": [10], "b": "c" }),
+            json!([1, 23]),
+            json!([12, 3]),
+        ];
+        let mut all: Vec<_> = others.iter().map(of).chain([one]).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 9);
+    }
+}

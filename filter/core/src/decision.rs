@@ -1,0 +1,124 @@
+//! Which backends came into question for a request, which were passed over, and why?
+//!
+//! The words for it in records and in a header of the answer, for those who may know what is behind the gateway. Not
+//! decided here: where a request goes.
+
+use serde::Serialize;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The header by which an operator's client asks for [`HEADER`]; its value is `true`. It goes no further.
+pub const EXPLAIN: &str = "tollgate-explain";
+
+/// The header that tells of the decision.
+pub const HEADER: &str = "x-tollgate-decision";
+
+/// Why a backend was not the next one to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The client must not be served there.
+    Region,
+    /// It is to be left alone for so long; for no time, if somebody else just went to see whether its pause is over.
+    Pausing(Duration),
+    /// It had no room, where its capacity was declared. It stays at the end of the order, for fail-over.
+    Capacity,
+}
+
+impl Why {
+    /// The word in records and in the header.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Region => "region",
+            Self::Pausing(_) => "cooldown",
+            Self::Capacity => "capacity",
+        }
+    }
+
+    /// How long it lasts, in milliseconds and rounded up, where that is known.
+    #[must_use]
+    pub fn wait_ms(self) -> Option<u64> {
+        match self {
+            Self::Pausing(wait) => {
+                Some(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+            }
+            Self::Region | Self::Capacity => None,
+        }
+    }
+}
+
+/// A backend that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Which.
+    pub backend: Rc<str>,
+    /// Why.
+    pub why: Why,
+}
+
+impl PassedOver {
+    /// As it is written.
+    #[must_use]
+    pub fn written(&self) -> Written<'_> {
+        Written { backend: &self.backend, why: self.why.word(), wait_ms: self.why.wait_ms() }
+    }
+}
+
+/// A backend that was passed over, as a JSON object.
+#[derive(Debug, Serialize)]
+pub struct Written<'a> {
+    backend: &'a str,
+    why: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Decision<'a> {
+    candidates: Vec<&'a str>,
+    passed_over: Vec<Written<'a>>,
+    attempts: Vec<Attempt<'a>>,
+}
+
+#[derive(Serialize)]
+struct Attempt<'a> {
+    backend: &'a str,
+    status: Option<u16>,
+}
+
+/// The header's value: the candidates in their order, who was passed over, and the attempts with their status so far. It is
+/// JSON, and ASCII, for names are.
+pub fn told<'a>(
+    candidates: impl Iterator<Item = &'a str>,
+    passed_over: &'a [PassedOver],
+    attempts: impl Iterator<Item = (&'a str, Option<u16>)>,
+) -> String {
+    let decision = Decision {
+        candidates: candidates.collect(),
+        passed_over: passed_over.iter().map(PassedOver::written).collect(),
+        attempts: attempts.map(|(backend, status)| Attempt { backend, status }).collect(),
+    };
+    // Writing names and numbers to memory cannot fail.
+    serde_json::to_string(&decision).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_decision_is_told_in_one_line_of_json() {
+        let passed = |backend: &str, why| PassedOver { backend: backend.into(), why };
+        let passed_over = [
+            passed("us", Why::Region),
+            passed("ptu", Why::Pausing(Duration::from_micros(1_498_001))),
+            passed("full", Why::Capacity),
+        ];
+        let told =
+            told(["a", "full"].into_iter(), &passed_over, [("a", Some(429)), ("full", None)].into_iter());
+        let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,111 @@
+//! How are the backends, and which configuration runs?
+
+use super::{Exchange, Step};
+use crate::answer;
+use crate::denial::Denial;
+use crate::gateway::{Client, Model};
+use crate::health::{self, Condition, Member, Pool};
+use crate::ledger::Outcome;
+use crate::route::{Cooldowns, Failures, State, Target};
+use crate::store::Store;
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What is known against backends.
+struct Known {
+    cooldowns: Cooldowns,
+    failures: Failures,
+    now: Duration,
+}
+
+impl Known {
+    fn condition(&self, target: &Target) -> Condition {
+        match self.cooldowns.state(target.number(), self.now) {
+            State::Pausing(wait) | State::Claimable(wait) if wait > Duration::ZERO => {
+                Condition::Throttled(wait)
+            }
+            _ if self.failures.is_down(target.number()) => Condition::Down,
+            _ => Condition::Healthy,
+        }
+    }
+
+    /// How a model's backends are, as far as they may serve the client; `None` if none may.
+    fn pool<'m>(&self, model: &'m Model, client: Option<&Client>) -> Option<Pool<'m>> {
+        let regions = client.and_then(|client| client.regions.as_deref());
+        let permitted: Vec<_> = model.targets.iter().filter(|target| target.is_in(regions)).collect();
+        if permitted.is_empty() {
+            return None;
+        }
+        let condition = Condition::of_all(permitted.iter().map(|target| self.condition(target)));
+        let member = |target: &&'m Rc<Target>| Member {
+            backend: &target.backend.name,
+            deployment: &target.deployment,
+            region: target.backend.region.as_deref(),
+            condition: self.condition(target),
+        };
+        let tells = client.is_some_and(|client| client.operator);
+        let backends = tells.then(|| permitted.iter().map(member).collect());
+        Some(Pool { model: &model.name.text, condition, backends })
+    }
+}
+
+impl Exchange {
+    /// How the backends are: those of one model, or of all that the client may use. Whoever has shown nothing is told no
+    /// names, where it is told anything at all.
+    pub(super) fn health(
+        &mut self,
+        client: Option<&Client>,
+        model: Option<&str>,
+        local: &dyn Store,
+        now: Duration,
+    ) -> Step {
+        let (cooldowns, failures) = (Cooldowns::load(local), Failures::load(local, now));
+        self.store_faults += u64::from(cooldowns.is_err()) + u64::from(failures.is_err());
+        // Without the store, nothing is known against any.
+        let known =
+            Known { cooldowns: cooldowns.unwrap_or_default(), failures: failures.unwrap_or_default(), now };
+        let gateway = self.gateway.clone();
+        let models = match model {
+            Some(name) => match gateway.model_for(client, &decoded(name)) {
+                Ok(model) => vec![model],
+                Err(denial) => return self.deny(denial),
+            },
+            None => gateway.models_for(client).cloned().collect(),
+        };
+        let pools: Vec<_> = models.iter().filter_map(|model| known.pool(model, client)).collect();
+        if pools.is_empty() && model.is_some() {
+            return self.deny(Denial::NoRegion);
+        }
+        self.answer(Some(health::answer(pools, client.is_some(), now)), Outcome::Answered)
+    }
+
+    /// Which configuration runs.
+    pub(super) fn configuration(&mut self, client: &Client, now: Duration) -> Step {
+        if !client.operator {
+            return self.deny(Denial::EndpointNotAllowed("config"));
+        }
+        let answer = answer::configuration(&self.gateway.sha256, self.gateway.since, now);
+        self.answer(Some(answer), Outcome::Answered)
+    }
+}
+
+/// A value of a query, with its `%41`. What is no such thing stays as it is: it is no model's name then.
+fn decoded(value: &str) -> Cow<'_, str> {
+    if !value.contains('%') {
+        return Cow::Borrowed(value);
+    }
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.split_at_checked(2).filter(|_| *first == b'%');
+        let code = digits.and_then(|(digits, after)| {
+            let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+            Some((u8::from_str_radix(digits, 16).ok()?, after))
+        });
+        let (byte, after) = code.unwrap_or((*first, after));
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(value), Cow::Owned)
+}

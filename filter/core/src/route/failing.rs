@@ -1,0 +1,169 @@
+//! Which targets fail of late?
+//!
+//! Envoy knows more, and ejects hosts by it, but tells a filter nothing of that. Here stands only what attempts came to:
+//! one that was answered with 5xx, or that Envoy gave up without an answer, is a failure, and any other answer takes them all
+//! back. It decides nothing about where a request goes; it is told to those who ask how the backends are. The list is in the
+//! store, which is written on failures and on the first answer after them, never while all goes well.
+
+use super::Target;
+use crate::store::{self, Store, StoreFault};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// After so many failures with nothing good in between a target counts as down.
+const FAILURES_MIN: u32 = 3;
+
+/// Failures that are older say nothing any more: somebody has to try again.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// Where the failures are kept.
+const KEY: &str = "tollgate/failures";
+
+/// What this worker knows of failures, so that good answers need not ask the store.
+#[derive(Debug, Default)]
+pub struct Failing {
+    /// The targets that have failed here since they last answered well here.
+    noted: RefCell<HashSet<u64>>,
+}
+
+impl Failing {
+    /// Notes that an attempt at a target failed.
+    pub fn failed(&self, target: &Target, store: &dyn Store, now: Duration) -> Result<(), StoreFault> {
+        self.noted.borrow_mut().insert(target.id);
+        let now = nanos(now);
+        store::update(store, KEY, |record| {
+            let mut failures = Failures::read(record, now);
+            match failures.0.iter_mut().find(|known| known.target == target.id) {
+                Some(known) => *known = Failure { count: known.count.saturating_add(1), last: now, ..*known },
+                None => failures.0.push(Failure { target: target.id, last: now, count: 1 }),
+            }
+            (Some(failures.write()), ())
+        })
+    }
+
+    /// Takes back what was noted against a target, for it has answered well.
+    pub fn answered(&self, target: &Target, store: &dyn Store) -> Result<(), StoreFault> {
+        if !self.noted.borrow_mut().remove(&target.id) {
+            return Ok(());
+        }
+        store::update(store, KEY, |record| {
+            let mut failures = Failures::read(record, 0);
+            failures.0.retain(|known| known.target != target.id);
+            (Some(failures.write()), ())
+        })
+    }
+}
+
+/// The failures as read at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures(Vec<Failure>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failure {
+    target: u64,
+    /// Nanoseconds since the epoch.
+    last: u64,
+    count: u32,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Failures {
+    const BYTES: usize = 20;
+
+    /// Reads those that still count.
+    pub fn load(store: &dyn Store, now: Duration) -> Result<Self, StoreFault> {
+        Ok(Self::read(&store.load(KEY)?.value, nanos(now)))
+    }
+
+    /// Whether the target with this number has failed time after time.
+    #[must_use]
+    pub fn is_down(&self, target: u64) -> bool {
+        self.0.iter().any(|known| known.target == target && known.count >= FAILURES_MIN)
+    }
+
+    fn read(record: &[u8], now: u64) -> Self {
+        let failures = record.chunks_exact(Self::BYTES).filter_map(|bytes| {
+            let (target, rest) = bytes.split_at_checked(8)?;
+            let (last, count) = rest.split_at_checked(8)?;
+            Some(Failure {
+                target: u64::from_le_bytes(target.try_into().ok()?),
+                last: u64::from_le_bytes(last.try_into().ok()?),
+                count: u32::from_le_bytes(count.try_into().ok()?),
+            })
+        });
+        Self(failures.filter(|known| now < known.last.saturating_add(nanos(FORGOTTEN_AFTER))).collect())
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let write = |known: &Failure| {
+            [&known.target.to_le_bytes()[..], &known.last.to_le_bytes(), &known.count.to_le_bytes()].concat()
+        };
+        self.0.iter().flat_map(write).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Style;
+    use crate::route::{Backend, Counts};
+    use crate::store::MemoryStore;
+    use std::rc::Rc;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const NOW: Duration = Duration::from_secs(1_795_000_000);
+
+    fn target(name: &str) -> Target {
+        let backend = Backend {
+            name: name.into(),
+            cluster: name.into(),
+            style: Style::OpenAi,
+            region: None,
+            credential: None,
+            gauge: None,
+            counts: Counts { window: Duration::from_secs(60), is_provisioned: false },
+        };
+        Target::new(Rc::new(backend), "d".into(), None)
+    }
+
+    #[test]
+    fn a_target_is_down_after_failures_in_a_row_until_it_answers_or_they_are_old() {
+        let (store, here, there) = (MemoryStore::default(), Failing::default(), Failing::default());
+        let (one, other) = (target("one"), target("other"));
+        let down = |after| {
+            let failures = Failures::load(&store, NOW + Duration::from_secs(after)).unwrap();
+            [failures.is_down(one.id), failures.is_down(other.id)]
+        };
+        // Two in a row are not enough, and an answer in between begins anew.
+        for _ in 0..2 {
+            here.failed(&one, &store, NOW).unwrap();
+        }
+        here.answered(&one, &store).unwrap();
+        for worker in [&here, &there] {
+            worker.failed(&one, &store, NOW).unwrap();
+            worker.failed(&other, &store, NOW).unwrap();
+        }
+        assert_eq!(down(0), [false, false]);
+        // All workers count together.
+        there.failed(&one, &store, NOW + Duration::from_secs(5)).unwrap();
+        assert_eq!(down(5), [true, false]);
+        assert_eq!(down(34), [true, false]);
+        assert_eq!(down(35), [false, false]);
+        here.answered(&one, &store).unwrap();
+        assert_eq!(down(5), [false, false]);
+    }
+
+    #[test]
+    fn while_all_goes_well_the_store_is_not_asked() {
+        let (store, failing) = (MemoryStore::default(), Failing::default());
+        store.break_with(Some(StoreFault::Unavailable));
+        assert_eq!(failing.answered(&target("one"), &store), Ok(()));
+        assert_eq!(failing.failed(&target("one"), &store, NOW), Err(StoreFault::Unavailable));
+        assert_eq!(failing.answered(&target("one"), &store), Err(StoreFault::Unavailable));
+    }
+}
