@@ -36,8 +36,11 @@ const DECISIONS: &[(&str, &str)] = &[
 ];
 const ASSEMBLY: &[(&str, &str)] =
     &[("config", include_str!("config.rs")), ("gateway", include_str!("gateway.rs"))];
-const ORDER: &[(&str, &str)] =
-    &[("attempt", include_str!("attempt.rs")), ("exchange", include_str!("exchange.rs"))];
+const ORDER: &[(&str, &str)] = &[
+    ("attempt", include_str!("attempt.rs")),
+    ("exchange", include_str!("exchange.rs")),
+    ("prove", include_str!("prove.rs")),
+];
 
 /// The files inside a module belong to its layer.
 const INSIDE_WORDS: &[(&str, &str)] = &[

@@ -53,6 +53,7 @@ pub mod gateway;
 // Order: one request and its tries.
 pub mod attempt;
 pub mod exchange;
+pub mod prove;
 
 #[cfg(test)]
 mod layers;

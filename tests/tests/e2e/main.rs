@@ -7,6 +7,7 @@ mod accounting;
 mod bodies;
 mod configuration;
 mod drivers;
+mod explain;
 mod failover;
 mod identity;
 mod issuer;
