@@ -1,0 +1,74 @@
+//! How does a key stand in the configuration?
+
+use crate::End;
+use crate::arguments::Arguments;
+use crate::paint::print;
+use sha2::{Digest, Sha256};
+use std::io::{self, BufRead, IsTerminal, Write};
+
+/// Reads a key, and prints what the configuration knows of it.
+pub(crate) fn hash_key(arguments: &Arguments) -> Result<End, String> {
+    if !arguments.files.is_empty() {
+        // It would be in the shell's history, and in the list of processes.
+        return Err("the key is read from standard input, not from the command line".to_owned());
+    }
+    let line = read().map_err(|error| format!("standard input cannot be read: {error}"))?;
+    let key = line.trim_end_matches(['\r', '\n']);
+    if key.is_empty() {
+        return Err("no key came on standard input".to_owned());
+    }
+    if key.trim() != key {
+        return Err("the key begins or ends with a space, which no client could send".to_owned());
+    }
+    let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    print(&format!("{{ sha256: {hash} }}\n"));
+    Ok(End::Well)
+}
+
+/// One line. On a terminal it is asked for, and not shown.
+fn read() -> io::Result<String> {
+    let mut line = String::new();
+    if !io::stdin().is_terminal() {
+        io::stdin().lock().read_line(&mut line)?;
+        return Ok(line);
+    }
+    io::stderr().write_all(b"API key: ")?;
+    let silence = Silence::begin()?;
+    let read = io::stdin().lock().read_line(&mut line);
+    drop(silence);
+    io::stderr().write_all(b"\n")?;
+    read.map(|_| line)
+}
+
+/// While it lives, the terminal does not show what is typed.
+struct Silence {
+    #[cfg(unix)]
+    before: rustix::termios::Termios,
+}
+
+#[cfg(unix)]
+impl Silence {
+    fn begin() -> io::Result<Self> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Self { before })
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Silence {
+    fn drop(&mut self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+#[cfg(not(unix))]
+impl Silence {
+    fn begin() -> io::Result<Self> {
+        Err(io::Error::other("on this system the key can only come through a pipe"))
+    }
+}

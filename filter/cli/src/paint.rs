@@ -1,0 +1,41 @@
+//! How does a line look?
+
+use std::io::{self, IsTerminal, Write};
+
+/// What a word is to look like, where there is somebody to see it.
+#[derive(Clone, Copy)]
+pub(crate) enum Look {
+    Good,
+    Bad,
+    Doubtful,
+    Title,
+}
+
+/// The word with its colour on a terminal, and as it is elsewhere or with `NO_COLOR` (<https://no-color.org>).
+pub(crate) fn paint(look: Look, word: &str) -> String {
+    painted(look, word, io::stdout().is_terminal())
+}
+
+fn painted(look: Look, word: &str, is_terminal: bool) -> String {
+    if !is_terminal || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        return word.to_owned();
+    }
+    let code = match look {
+        Look::Good => 32,
+        Look::Bad => 31,
+        Look::Doubtful => 33,
+        Look::Title => 1,
+    };
+    format!("\x1b[{code}m{word}\x1b[0m")
+}
+
+/// Writes to standard output. Whoever does not want to read on, such as `head`, may.
+pub(crate) fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Says on standard error what is wrong with the call.
+pub(crate) fn complain(problem: &str) {
+    let error = painted(Look::Bad, "error", io::stderr().is_terminal());
+    let _ = writeln!(io::stderr(), "{error}: {problem}");
+}

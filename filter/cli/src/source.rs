@@ -1,0 +1,167 @@
+//! Where in a file is the gateway's configuration?
+
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use tollgate::config::{self, ConfigError};
+use tollgate::gateway::Gateway;
+
+/// How deep one text may stand in another, and one file mount another.
+const DEPTH_MAX: u32 = 4;
+
+/// A gateway configuration, and where it was found.
+pub(crate) struct Found {
+    /// The file, with the path inside it unless it is all there is.
+    pub(crate) place: String,
+    pub(crate) value: Value,
+    /// The document around it; null where it stands alone.
+    pub(crate) around: Value,
+}
+
+/// A gateway configuration that has been loaded, or its faults.
+pub(crate) struct Loaded {
+    pub(crate) gateway: Result<Gateway, Vec<ConfigError>>,
+    /// Variables of the environment that it reads and that are not set here.
+    pub(crate) unset: Vec<String>,
+    /// All that it reads.
+    pub(crate) variables: BTreeSet<String>,
+}
+
+impl Found {
+    /// Loads it. What a variable holds is not looked at: a stand-in takes its place.
+    pub(crate) fn load(&self) -> Loaded {
+        // Long enough for any secret that there is.
+        const STAND_IN: &str = "stand-in-for-a-secret-that-is-not-needed-to-check-a-configuration";
+        let read = std::cell::RefCell::new(BTreeSet::new());
+        let env = |name: &str| {
+            read.borrow_mut().insert(name.to_owned());
+            Some(STAND_IN.to_owned())
+        };
+        let gateway = config::from_value(self.value.clone(), &env);
+        let variables = read.into_inner();
+        let unset = variables.iter().filter(|name| std::env::var_os(name).is_none()).cloned().collect();
+        Loaded { gateway, unset, variables }
+    }
+}
+
+/// All configurations in a file; `-` is standard input.
+pub(crate) fn find(file: &str) -> Result<Vec<Found>, String> {
+    let mut search = Search { found: Vec::new() };
+    search.file(Path::new(file), file, 0)?;
+    if search.found.is_empty() {
+        return Err(format!(
+            "{file} has no gateway configuration: expected clients, models and backends, or a Wasm filter with \
+             root_id: gateway and a configuration"
+        ));
+    }
+    Ok(search.found)
+}
+
+struct Search {
+    found: Vec<Found>,
+}
+
+impl Search {
+    fn file(&mut self, path: &Path, shown: &str, depth: u32) -> Result<(), String> {
+        let text = if shown == "-" {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        } else {
+            fs::read_to_string(path)
+        };
+        let text = text.map_err(|error| format!("{shown} cannot be read: {error}"))?;
+        for document in documents(&text).map_err(|problem| format!("{shown} is not YAML: {problem}"))? {
+            let before = self.found.len();
+            self.value(&document, &document, shown, "", depth);
+            self.mounts(&document, path, depth);
+            if self.found.len() == before && is_gateway(&document) {
+                self.found.push(Found { place: shown.to_owned(), value: document, around: Value::Null });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for Wasm filters of the role that has a configuration, and into texts that may have some.
+    fn value(&mut self, value: &Value, document: &Value, shown: &str, at: &str, depth: u32) {
+        match value {
+            Value::Object(members) => {
+                if let (Some("gateway"), Some(configuration)) =
+                    (members.get("root_id").and_then(Value::as_str), members.get("configuration"))
+                {
+                    let value = match configuration.get("value").unwrap_or(configuration) {
+                        Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+                        value => value.clone(),
+                    };
+                    let place = format!("{shown} at {at}.configuration");
+                    self.found.push(Found { place, value, around: document.clone() });
+                    return;
+                }
+                for (name, member) in members {
+                    let dot = if at.is_empty() { "" } else { "." };
+                    self.value(member, document, shown, &format!("{at}{dot}{name}"), depth);
+                }
+            }
+            Value::Array(values) => {
+                for (index, value) in values.iter().enumerate() {
+                    self.value(value, document, shown, &format!("{at}[{index}]"), depth);
+                }
+            }
+            Value::String(text) if depth < DEPTH_MAX && text.contains('\n') => {
+                self.text(text, shown, at, depth)
+            }
+            _ => {}
+        }
+    }
+
+    /// A text inside of a document: a file of a ConfigMap, the `content` of a config of Compose.
+    fn text(&mut self, text: &str, shown: &str, at: &str, depth: u32) {
+        let place = format!("{shown} at {at}");
+        for document in documents(text).unwrap_or_default() {
+            let before = self.found.len();
+            self.value(&document, &document, &place, "", depth + 1);
+            if self.found.len() == before && is_gateway(&document) {
+                self.found.push(Found { place: place.clone(), value: document, around: Value::Null });
+            }
+        }
+    }
+
+    /// What a Compose file mounts beside it. A file that is not there, or is something else, is none of ours.
+    fn mounts(&mut self, document: &Value, file: &Path, depth: u32) {
+        if depth >= DEPTH_MAX || document.get("services").is_none() {
+            return;
+        }
+        let mut sources = BTreeSet::new();
+        for service in members(&document["services"]) {
+            for volume in service["volumes"].as_array().into_iter().flatten() {
+                let short = volume.as_str().and_then(|volume| volume.split(':').next());
+                sources.extend(short.or_else(|| volume["source"].as_str()));
+            }
+        }
+        sources.extend(members(&document["configs"]).filter_map(|config| config["file"].as_str()));
+        for source in sources {
+            let is_readable = [".yaml", ".yml", ".json"].iter().any(|end| source.ends_with(end));
+            let path = file.parent().unwrap_or(Path::new("")).join(source);
+            if is_readable && path.is_file() {
+                let _ = self.file(&path, &path.display().to_string(), depth + 1);
+            }
+        }
+    }
+}
+
+fn members(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_object().into_iter().flatten().map(|(_, member)| member)
+}
+
+/// Every document of a text.
+fn documents(text: &str) -> Result<Vec<Value>, serde_yaml_ng::Error> {
+    let documents = serde_yaml_ng::Deserializer::from_str(text).map(Value::deserialize);
+    documents.filter(|document| !matches!(document, Ok(Value::Null))).collect()
+}
+
+/// Whether it looks like one, so that its faults are told and not that it is none.
+fn is_gateway(value: &Value) -> bool {
+    ["clients", "models", "backends"].iter().filter(|name| value.get(name).is_some()).count() >= 2
+}

@@ -1,0 +1,167 @@
+//! Does the built tool say what it should, and end as it should?
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Runs it with the repository's root as its directory and this environment only.
+fn run(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(arguments)
+        .current_dir(root())
+        .env_clear()
+        .env("PAYG_KEY", "x")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Whoever reads no input may have ended by now.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[track_caller]
+fn check(arguments: &[&str], input: &str, code: i32, printed: &str) {
+    assert_eq!(run(arguments, input), (code, printed.to_owned(), String::new()));
+}
+
+fn example() -> String {
+    fs::read_to_string(root().join("examples/ptu-first/gateway.yaml")).unwrap()
+}
+
+/// The configuration of the example inside of a Wasm filter, as Envoy and Istio have it.
+fn in_filter(keys: &str, attempt: &str) -> String {
+    let inside = example().replace('\n', "\n      ");
+    format!(
+        "filters:\n- config:\n    root_id: gateway\n    allow_on_headers_stop_iteration: true\n    \
+         vm_config: {{ vm_id: t, environment_variables: {{ host_env_keys: [ {keys} ] }} }}\n    \
+         configuration:\n      value:\n        {}\n- config:\n    root_id: attempt\n    vm_config: {attempt}\n",
+        inside.replace("\n      ", "\n        ")
+    )
+}
+
+const SHA256: &str = "44456ffbdb5bb5b1a75ed5a7254d404f0bcfe4d04f3d976654d55d73d088f465";
+
+#[test]
+fn a_configuration_that_loads_is_well_and_what_is_not_set_is_a_warning() {
+    let expected = format!(
+        "examples/ptu-first/gateway.yaml: ok: 1 client, 1 model, sha256 {SHA256}\n  warning: the environment variable \
+         PTU_KEY is not set here\n"
+    );
+    check(&["check", "examples/ptu-first/gateway.yaml"], "", 0, &expected);
+}
+
+#[test]
+fn every_fault_is_told_with_its_path() {
+    let config =
+        example().replace("backend: payg,", "backend: azure,").replace("models: [ \"*\" ]", "models: []");
+    let expected = "-: 2 errors\n  error: models[0].backends[1].backend: no backend is named \"azure\": expected one of \
+                    \"payg\", \"ptu\"\n  error: clients[0].models: empty: expected at least one model, or \"*\" for all\n";
+    let warning = "  warning: the environment variable PTU_KEY is not set here\n";
+    check(&["check", "-"], &config, 1, &format!("{expected}{warning}"));
+    // Who asks something else of it is told the same.
+    check(&["prove", "-"], &config, 1, expected);
+    check(&["explain", "-", "--client", "team", "--model", "gpt-4o"], &config, 1, expected);
+}
+
+#[test]
+fn a_configuration_is_found_inside_of_other_files_and_what_is_around_it_is_checked() {
+    let place = "- at filters[0].config.configuration";
+    let warning = "  warning: the environment variable PTU_KEY is not set here\n";
+    let vm = "{ vm_id: t, environment_variables: { host_env_keys: [ PTU_KEY, PAYG_KEY ] } }";
+    let well = format!("{place}: ok: 1 client, 1 model, sha256 {SHA256}\n{warning}");
+    let envoy = in_filter("PTU_KEY, PAYG_KEY", vm);
+    check(&["check", "-"], &envoy, 0, &well);
+    // As the text of a file in a ConfigMap.
+    let map = format!("data:\n  envoy.yaml: |\n    {}", envoy.replace('\n', "\n    "));
+    let expected = well.replace(place, "- at data.envoy.yaml at filters[0].config.configuration");
+    check(&["check", "-"], &map, 0, &expected);
+    let (code, printed, _) = run(&["check", "docker-compose.yml"], "");
+    assert!(code == 0 && printed.starts_with("./envoy/envoy.yaml at static_resources."), "{printed}");
+    let expected = format!(
+        "{place}: 2 errors\n  error: Envoy's part: the vm_config of both filters differs: expected the same, for they share \
+         one VM\n  error: Envoy's part: vm_config.environment_variables.host_env_keys: expected PAYG_KEY among them\n{warning}"
+    );
+    check(&["check", "-"], &in_filter("PTU_KEY", vm), 1, &expected);
+}
+
+#[test]
+fn an_envoy_that_does_not_know_a_backend_is_told() {
+    let envoy = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let (code, printed, _) =
+        run(&["check", "-"], &envoy.replace("- { name: ptu, clusters", "- { name: other, clusters"));
+    let fault = "  error: Envoy's part: priority_groups of the route: expected one with the name \"ptu\"\n";
+    assert!(code == 1 && printed.contains(fault), "{printed}");
+}
+
+#[test]
+fn the_proof_lists_who_may_reach_what() {
+    let config = example()
+        .replace("models: [ \"*\" ]", "models: [ \"*\" ]\n  regions: [ eu ]")
+        .replace("cluster: ptu,", "cluster: ptu, region: eu,");
+    let expected = "gpt-4o\n  team: only eu\n    reach  ptu/gpt-4o-ptu (region eu)\n    never  payg/gpt-4o (no region)\n    \
+                    13 combinations of failures, refused in 2\nproven: no failure leads out of a region.\n";
+    check(&["prove", "-"], &config, 0, expected);
+}
+
+#[test]
+fn what_becomes_of_a_request_is_told_by_the_exchange_that_serves() {
+    let body = tempfile::NamedTempFile::new().unwrap();
+    fs::write(body.path(), r#"{"model":"gpt-4o","max_tokens":4096,"stream":true,"messages":[]}"#).unwrap();
+    let file = body.path().to_str().unwrap();
+    let (code, printed, _) =
+        run(&["explain", "envoy/envoy.yaml", "--client", "web-shop", "--body", file], "");
+    for line in [
+        "client    web-shop\n",
+        "policy    interactive\n",
+        "rule      max_tokens: changed to max_tokens=512\n",
+        "edit      max_tokens: 4096 becomes 512\n",
+        "edit      stream_options: {\"include_usage\":true} is written\n",
+        "1         ptu: cluster ptu, region swedencentral, ",
+        "2         payg-a: cluster payg-a, ",
+    ] {
+        assert!(code == 0 && printed.contains(line), "{line}: {printed}");
+    }
+    let refused = "client    web-shop\nregions   anywhere\nrefused   403 model_not_allowed: The model `gpt-35-turbo-instruct` \
+                   does not exist, or this client may not use it.\n";
+    let arguments = ["explain", "envoy/envoy.yaml", "--client=web-shop", "--model=gpt-35-turbo-instruct"];
+    check(&arguments, "", 1, refused);
+}
+
+#[test]
+fn a_key_is_hashed_and_never_taken_from_the_command_line() {
+    let hash = "{ sha256: d25609d3ba89bdec4185a20547540e43ceb6b59e433558321254efe37ae4ec98 }\n";
+    for key in ["demo-web-shop", "demo-web-shop\n", "demo-web-shop\r\n"] {
+        check(&["hash-key"], key, 0, hash);
+    }
+    let (code, printed, problem) = run(&["hash-key", "demo-web-shop"], "");
+    assert_eq!((code, printed.as_str()), (2, ""));
+    assert!(!problem.contains("demo-web-shop"), "{problem}");
+}
+
+#[test]
+fn a_wrong_call_is_told_on_standard_error() {
+    let help = "; `tollgate help` tells how it is used\n";
+    for (arguments, problem) in [
+        (&[][..], "no command is given"),
+        (&["chek"], "there is no command \"chek\""),
+        (&["check"], "no file is given"),
+        (&["prove", "a", "b"], "more than one file is given"),
+        (&["explain", "-", "--who", "x"], "there is no option --who"),
+        (&["explain", "-", "--client"], "--client needs a value"),
+        (&["hash-key"], "no key came on standard input"),
+    ] {
+        let expected = (2, String::new(), format!("error: {problem}{help}"));
+        assert_eq!(run(arguments, ""), expected, "{arguments:?}");
+    }
+    let (code, printed, _) = run(&["help"], "");
+    assert!(code == 0 && ["check", "prove", "explain", "hash-key"].iter().all(|word| printed.contains(word)));
+}
