@@ -198,6 +198,12 @@ fn the_configuration_of_the_routing_document_loads() {
     assert_eq!(tollgate::config::from_value(config, &|_| None).map(|_| ()), Ok(()));
 }
 
+#[test]
+fn the_configuration_of_the_explain_document_loads() {
+    let config = serde_yaml_ng::from_str(&blocks(&read("docs/explain.md"), "yaml")[0]).unwrap();
+    assert_eq!(tollgate::config::from_value(config, &|_| None).map(|_| ()), Ok(()));
+}
+
 /// It shows only what is about capacity; the rest of a configuration is added.
 #[test]
 fn the_configuration_of_the_priority_document_loads() {
@@ -287,6 +293,7 @@ fn every_cargo_command_in_the_documents_exists() {
         "docs/policy.md",
         "docs/priority.md",
         "docs/routing.md",
+        "docs/tool.md",
         "examples/ptu-first/README.md",
     ] {
         let text = read(document);
@@ -309,9 +316,11 @@ fn every_link_and_every_named_test_is_there() {
         "README.md",
         "ARCHITECTURE.md",
         "docs/estimates.md",
+        "docs/explain.md",
         "docs/limits.md",
         "docs/identity.md",
         "docs/sdks.md",
+        "docs/tool.md",
         "docs/policy.md",
         "docs/priority.md",
         "examples/ptu-first/README.md",

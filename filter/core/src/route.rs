@@ -386,6 +386,9 @@ mod tests {
         assert_eq!(passed(&targets[3..], 0), (0, vec![region.to_owned()]));
         Cooldowns::note(&store, &targets[0], told(1500), NOW).unwrap();
         assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
+        // Whose pause is over stands behind the open ones, and is not passed over.
+        Cooldowns::note(&store, &targets[2], guessed(0), NOW).unwrap();
+        assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
         // All pause: nobody is chosen, and it is told of all.
         Cooldowns::note(&store, &targets[1], told(900), NOW).unwrap();
         Cooldowns::note(&store, &targets[2], guessed(800), NOW).unwrap();
