@@ -110,7 +110,7 @@ impl Search {
                 }
             }
             Value::String(text) if depth < DEPTH_MAX && text.contains('\n') => {
-                self.text(text, shown, at, depth)
+                self.text(text, shown, at, depth);
             }
             _ => {}
         }
