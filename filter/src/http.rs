@@ -165,7 +165,8 @@ impl Stream {
 
     fn response_chunk(&mut self, bytes: usize, end: bool) {
         if self.exchange.awaits_answer() {
-            let chunk = host::body(BufferType::HttpResponseBody, bytes);
+            // The end of an answer often comes with nothing.
+            let chunk = if bytes == 0 { Vec::new() } else { host::body(BufferType::HttpResponseBody, bytes) };
             if let Output::Replaced(replacement) = self.exchange.response_chunk(&chunk, end, host::now) {
                 host::set_body(BufferType::HttpResponseBody, bytes, &replacement);
             }

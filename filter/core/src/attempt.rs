@@ -105,10 +105,13 @@ impl Flight {
             .iter()
             .find(|target| target.backend.cluster.as_bytes() == cluster)
             .ok_or(Denial::Unplanned)?;
+        let is_first = self.tries.borrow().is_empty();
         self.tries.borrow_mut().push((target.clone(), None));
         let style = &target.backend.style;
         let departure = Departure {
-            remove: &self.gateway.credential_headers,
+            // The client's own were taken out before: the first attempt meets none, each later one its predecessor's,
+            // which Envoy may have added.
+            remove: if is_first { &[] } else { &self.gateway.credential_headers },
             path: match &self.destination {
                 Destination::Deployment(operation) => style.path(*operation, &target.deployment),
                 Destination::Other(rest, query) => style.other_path(rest, query),
