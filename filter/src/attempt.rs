@@ -2,7 +2,7 @@
 
 use crate::{flights, host};
 use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, MapType};
+use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
 use tollgate::attempt::{Departure, Flight};
 use tollgate::denial::Denial;
@@ -15,6 +15,8 @@ use tollgate::store::StoreFault;
 pub(crate) struct Upstream {
     /// Its request, and where it went; `None` if it went nowhere.
     departed: Option<(Rc<Flight>, Rc<Target>)>,
+    /// Whether its body is another one than what waits, and has not been changed yet.
+    is_to_edit: bool,
 }
 
 impl Context for Upstream {}
@@ -29,7 +31,7 @@ impl HttpContext for Upstream {
         let cluster = host::property(&["xds", "cluster_name"]).unwrap_or_default();
         known(flight.note_miss(&host::SharedData, host::now));
         match flight.depart(&cluster) {
-            Ok((target, Departure { remove, path, set })) => {
+            Ok((target, Departure { remove, path, set, content_length, edits })) => {
                 for name in remove {
                     host::remove_header(MapType::HttpRequestHeaders, name);
                 }
@@ -37,6 +39,11 @@ impl HttpContext for Upstream {
                 if let Some((name, value)) = set {
                     host::set_header(MapType::HttpRequestHeaders, name, value);
                 }
+                // The headers may go before the body is seen: how long it will be is known.
+                if let Some(length) = content_length {
+                    host::set_header(MapType::HttpRequestHeaders, "content-length", &length.to_string());
+                }
+                self.is_to_edit = edits.is_some();
                 known(flight.take_seat(&target, &host::SharedData, host::now));
                 self.departed = Some((flight.clone(), target));
                 Action::Continue
@@ -45,6 +52,31 @@ impl HttpContext for Upstream {
                 let cluster = String::from_utf8_lossy(&cluster);
                 log::error!("Envoy picked cluster {cluster}, which is not among the candidates");
                 host::answer(&denial.answer());
+                Action::Pause
+            }
+        }
+    }
+
+    /// Envoy hands over the whole body at once, the same one to each attempt; were it to come in pieces, the front that
+    /// is changed waits until it is here.
+    fn on_http_request_body(&mut self, bytes: usize, end: bool) -> Action {
+        let Some((flight, target)) = self.departed.as_ref().filter(|_| self.is_to_edit) else {
+            return Action::Continue;
+        };
+        let Some(edits) = flight.edits(target) else { return Action::Continue };
+        if bytes < edits.reach() && !end {
+            return Action::Pause;
+        }
+        let front = host::body(BufferType::HttpRequestBody, edits.reach());
+        match edits.clone().patch(&front) {
+            Some(patch) if front.len() == patch.replaced => {
+                host::set_body(BufferType::HttpRequestBody, patch.replaced, &patch.bytes);
+                self.is_to_edit = false;
+                Action::Continue
+            }
+            _ => {
+                log::error!("an attempt's body is shorter than the one that was decided on");
+                host::answer(&Denial::OutOfTurn.answer());
                 Action::Pause
             }
         }

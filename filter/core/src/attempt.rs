@@ -4,13 +4,19 @@
 //! be and then sets its own, and it sets its path whole. Not decided here: which backend is tried next; Envoy goes down
 //! the candidates.
 
+mod bodies;
+
+pub use bodies::{Bodies, Other};
+
 use crate::capacity::{self, Seat, Told};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::gateway::Gateway;
+use crate::json::Edits;
 use crate::ledger::{Series, Try};
 use crate::route::{self, Choice, Cooldown, Target};
 use crate::store::{Store, StoreFault};
+use crate::usage::UsageEvent;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +26,7 @@ use std::time::Duration;
 pub struct Flight {
     gateway: Rc<Gateway>,
     destination: Destination,
+    bodies: Bodies,
     candidates: Vec<Rc<Target>>,
     tries: RefCell<Vec<(Rc<Target>, Option<u16>)>>,
     /// What it has taken of a backend's capacity.
@@ -48,6 +55,10 @@ pub struct Departure<'a> {
     pub path: String,
     /// Then set: the backend's credential, unless Envoy adds it.
     pub set: Option<(&'a str, &'a str)>,
+    /// The length of its body, where attempts differ in it.
+    pub content_length: Option<usize>,
+    /// What makes its body of the one that waits; `None` if it is that one.
+    pub edits: Option<&'a Edits>,
 }
 
 /// What an answer teaches.
@@ -67,13 +78,14 @@ impl Flight {
     pub fn new(
         gateway: Rc<Gateway>,
         destination: Destination,
+        bodies: Bodies,
         choice: Choice,
         seat: Option<Seat>,
         tokens: u64,
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
         let Choice { targets: candidates, asks, .. } = choice;
-        Self { gateway, destination, candidates, tries, seat, tokens, asks }
+        Self { gateway, destination, bodies, candidates, tries, seat, tokens, asks }
     }
 
     /// Where it may go, best first.
@@ -86,6 +98,12 @@ impl Flight {
     #[must_use]
     pub fn last_tried(&self) -> Option<Rc<Target>> {
         self.tries.borrow().last().map(|(target, _)| target.clone())
+    }
+
+    /// Whether the answer to the last attempt has a usage event that only we asked for.
+    #[must_use]
+    pub fn usage_event(&self) -> UsageEvent {
+        self.bodies.usage_event(self.last_tried().map(|target| target.number()))
     }
 
     /// All attempts, for the record.
@@ -121,8 +139,16 @@ impl Flight {
                 .credential
                 .as_ref()
                 .map(|credential| (&*credential.header, &*credential.value)),
+            content_length: self.bodies.content_length(target.number()),
+            edits: self.edits(target),
         };
         Ok((target.clone(), departure))
+    }
+
+    /// What makes a target's body of the one that waits; `None` if it is that one.
+    #[must_use]
+    pub fn edits(&self, target: &Target) -> Option<&Edits> {
+        self.bodies.edits(target.number())
     }
 
     /// Takes its tokens at the target that it goes to now, if it has not yet, and gives back those it took elsewhere.

@@ -177,6 +177,22 @@ pub enum Denial {
     },
     /// The model is served in no region that the client may be served from.
     NoRegion,
+    /// A field that no backend takes that might serve the request.
+    UnknownField {
+        /// The field.
+        field: &'static str,
+        /// The first version of the API that has it.
+        since: &'static str,
+    },
+    /// An operation that no backend has that might serve the request.
+    UnknownOperation {
+        /// The operation's path.
+        operation: &'static str,
+        /// The first version of the API that has it.
+        since: &'static str,
+    },
+    /// Every backend that was asked says that it does not have the deployment which the configuration names.
+    NoDeployment,
     /// The backends have no room for it, and it has waited as long as it may.
     NoCapacity {
         /// Until there is, if nobody else comes.
@@ -295,6 +311,9 @@ impl Denial {
             Self::NeverFits { .. } => (429, RATE_LIMIT, "request_exceeds_limit"),
             Self::BackendsThrottled { .. } => (429, RATE_LIMIT, "backends_throttled"),
             Self::NoRegion => (403, PERMISSION, "region_not_permitted"),
+            Self::UnknownField { .. } => (400, BAD_REQUEST, "unsupported_parameter"),
+            Self::UnknownOperation { .. } => (400, BAD_REQUEST, "unsupported_operation"),
+            Self::NoDeployment => (503, SERVER, "deployment_not_found"),
             Self::NoCapacity { .. } => (429, RATE_LIMIT, "capacity_exceeded"),
             Self::StoreUnavailable => (503, SERVER, "store_unavailable"),
             Self::Unplanned => (503, SERVER, "backend_not_permitted"),
@@ -337,6 +356,7 @@ impl Denial {
             | Self::TooMany { field, .. }
             | Self::Forbidden(field)
             | Self::ForbiddenPart { field, .. }
+            | Self::UnknownField { field, .. }
             | Self::NotAllowed { field, .. }
             | Self::Exclusive(field, _) => Some(field),
             Self::BestOfBelowN { .. } => Some("best_of"),
@@ -470,6 +490,16 @@ impl Denial {
             }
             Self::BackendsThrottled { wait } => {
                 format!("Every backend for this model is at its limit. Try again in {}.", seconds(*wait))
+            }
+            Self::UnknownField { field, since } => format!(
+                "`{field}` is taken by no backend that may serve this request: it needs API version {since} or later."
+            ),
+            Self::UnknownOperation { operation, since } => format!(
+                "No backend that may serve this request has `{operation}`: it needs API version {since} or later."
+            ),
+            Self::NoDeployment => {
+                "No backend has the deployment that this gateway's configuration names for the model."
+                    .to_owned()
             }
             Self::NoRegion => {
                 "No backend for this model is in a region that this client may be served from.".to_owned()

@@ -259,10 +259,11 @@ impl ApiVersion {
         shape.then(|| Self { text: text.to_owned() })
     }
 
-    /// Dated versions before 2024-09-01-preview answer `stream_options` and `max_completion_tokens` with 400.
-    fn is_since_september_2024(&self) -> bool {
+    /// Whether it is this one or a later one. Of one day, a preview and the version proper count as the same.
+    #[must_use]
+    pub fn is_since(&self, other: &str) -> bool {
         // Dates in this form sort as text.
-        self.text.get(..10) >= Some("2024-09-01")
+        self.text.get(..10) >= other.get(..10)
     }
 }
 
@@ -321,21 +322,6 @@ impl Style {
     #[must_use]
     pub fn names_model_in_body(&self, operation: Operation) -> bool {
         !matches!(self, Self::Azure(_)) || operation == Operation::Responses
-    }
-
-    /// Whether a stream may be asked for its usage.
-    #[must_use]
-    pub fn takes_stream_options(&self) -> bool {
-        match self {
-            Self::Azure(version) => version.is_since_september_2024(),
-            Self::AzureV1 | Self::OpenAi => true,
-        }
-    }
-
-    /// Whether chat may name its cap `max_completion_tokens`, whatever the model.
-    #[must_use]
-    pub fn takes_max_completion_tokens(&self) -> bool {
-        self.takes_stream_options()
     }
 }
 
@@ -440,8 +426,9 @@ mod tests {
 
     #[test]
     fn an_api_version_is_a_date() {
-        for (text, stream_options) in [
+        for (text, is_since) in [
             ("2024-10-21", Some(true)),
+            ("2024-09-01", Some(true)),
             ("2024-09-01-preview", Some(true)),
             ("2024-08-01-preview", Some(false)),
             ("2024-06-01", Some(false)),
@@ -450,8 +437,8 @@ mod tests {
             ("2024-10-21&x=1", None),
             ("2024-10-21-beta", None),
         ] {
-            let found = ApiVersion::parse(text).map(|version| version.is_since_september_2024());
-            assert_eq!(found, stream_options, "{text}");
+            let found = ApiVersion::parse(text).map(|version| version.is_since("2024-09-01-preview"));
+            assert_eq!(found, is_since, "{text}");
         }
     }
 }

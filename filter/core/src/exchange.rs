@@ -5,7 +5,7 @@
 //! [`Step::Reserve`], whose answer may come later. Not decided here: anything but the order.
 
 use crate::answer::{self, Answer};
-use crate::attempt::{Destination, Flight};
+use crate::attempt::{Bodies, Destination, Flight};
 use crate::capacity::{Ask, Seat};
 use crate::decision::{EXPLAIN, PassedOver};
 use crate::denial::Denial;
@@ -30,6 +30,7 @@ use std::time::Duration;
 mod admitting;
 mod ending;
 mod explaining;
+mod fitting;
 mod preparing;
 mod status;
 
@@ -281,6 +282,7 @@ impl Exchange {
                     strip,
                     patch: None,
                     content_length: None,
+                    bodies: Bodies::default(),
                     expected: Expected::nothing(operation),
                 })
             }
@@ -380,9 +382,9 @@ impl Exchange {
         standing: Standing,
         seat: Option<Seat>,
     ) -> Step {
-        let Ready { destination, strip, patch, content_length, expected, .. } = ready;
+        let Ready { destination, strip, patch, content_length, bodies, expected, .. } = ready;
         let tokens = expected.estimate.total();
-        let flight = Rc::new(Flight::new(self.gateway.clone(), destination, choice, seat, tokens));
+        let flight = Rc::new(Flight::new(self.gateway.clone(), destination, bodies, choice, seat, tokens));
         self.phase = Phase::Sent(Box::new(Sent {
             expected,
             reservation,
@@ -505,7 +507,7 @@ impl Exchange {
                 return edits;
             }
         };
-        let Expected { operation, usage_event, .. } = sent.expected;
+        let (operation, usage_event) = (sent.expected.operation, sent.flight.usage_event());
         let kind = if status < 400 {
             AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
         } else if format != Format::Json && origin() == Origin::Proxy {

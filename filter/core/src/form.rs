@@ -6,7 +6,7 @@
 //! <https://www.rfc-editor.org/rfc/rfc7578>
 
 use crate::denial::{Ambiguity, Denial};
-use crate::json::Patch;
+use crate::json::Edits;
 use memchr::memmem;
 use std::ops::Range;
 
@@ -88,15 +88,14 @@ impl<'a> Form<'a> {
         Ok(())
     }
 
-    /// The patch that names the deployment as the backend knows it, if the form names another.
+    /// The edit that names the deployment as the backend knows it, if the form names another.
     #[must_use]
-    pub fn name_model(&self, body: &[u8], name: &str) -> Option<Patch> {
-        if self.model.is_none_or(|model| model == name) {
-            return None;
+    pub fn name_model(&self, name: &str) -> Edits {
+        let mut edits = Edits::default();
+        if self.model.is_some_and(|model| model != name) {
+            edits.splice(self.model_at.clone(), name);
         }
-        let mut bytes = body.get(..self.model_at.start)?.to_vec();
-        bytes.extend_from_slice(name.as_bytes());
-        Some(Patch { replaced: self.model_at.end, bytes })
+        edits
     }
 }
 
@@ -151,9 +150,9 @@ mod tests {
     fn the_deployment_takes_the_models_place() {
         let body = form(&[("name=\"model\"", "a"), ("name=\"x\"", "1")]);
         let read = Form::read(body.as_bytes(), TYPE).unwrap();
-        let patch = read.name_model(body.as_bytes(), "deployment").unwrap();
+        let patch = read.name_model("deployment").patch(body.as_bytes()).unwrap();
         let after = String::from_utf8(patch.bytes).unwrap() + &body[patch.replaced..];
         assert_eq!(after, form(&[("name=\"model\"", "deployment"), ("name=\"x\"", "1")]));
-        assert_eq!(read.name_model(body.as_bytes(), "a"), None);
+        assert!(read.name_model("a").is_empty());
     }
 }

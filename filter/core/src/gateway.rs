@@ -7,7 +7,7 @@ use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::limits::Budget;
 use crate::policy::Policy;
-use crate::request::{CapNames, Family};
+use crate::request::Family;
 use crate::route::{self, Asker, Failing, Target, number_of};
 use crate::store::{self, Store, StoreFault};
 use crate::tokens::Usage;
@@ -68,23 +68,6 @@ impl Model {
         let number =
             if self.is_sticky { number_of(&[&client.name.text]) } else { u64::from(now.subsec_nanos()) };
         route::lot(number)
-    }
-
-    /// Whether a stream may be asked for its usage, wherever it goes.
-    #[must_use]
-    pub fn takes_stream_options(&self) -> bool {
-        self.targets.iter().all(|target| target.backend.style.takes_stream_options())
-    }
-
-    /// Under which names its chat takes a cap, wherever it goes.
-    #[must_use]
-    pub fn cap_names(&self) -> CapNames {
-        let known = self.targets.iter().all(|target| target.backend.style.takes_max_completion_tokens());
-        match self.family {
-            Family::Gpt5 | Family::OSeries => CapNames::MaxCompletionTokens,
-            Family::Gpt4 if known => CapNames::Either,
-            Family::Gpt4 => CapNames::MaxTokens,
-        }
     }
 
     /// The most that these tokens can cost at any of its targets, in millionths of the currency: what is found in a

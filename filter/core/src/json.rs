@@ -5,8 +5,10 @@
 //! stands twice, or has escapes or other letter case; bytes after the end; text that is not UTF-8. Not decided here:
 //! what the members mean.
 
+mod edits;
 mod names;
 
+pub use edits::{Edits, Patch};
 pub use names::{Found, Names};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -184,76 +186,6 @@ impl<'de, const N: usize> Visitor<'de> for NameSeed<N> {
     }
 }
 
-/// Changes to a body, gathered while it is read and made in one go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Edits {
-    splices: Vec<(Range<usize>, String)>,
-}
-
-/// The front part of a body as it shall be; what follows stays as it is.
-///
-/// Envoy can replace the front of a buffer without moving the rest, which for an edit near the start of a long body is
-/// nearly free.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patch {
-    /// How many bytes of the old body are replaced.
-    pub replaced: usize,
-    /// By these.
-    pub bytes: Vec<u8>,
-}
-
-impl Patch {
-    /// The length of the whole body once patched.
-    #[must_use]
-    pub fn patched_len(&self, body_len: usize) -> usize {
-        body_len.saturating_sub(self.replaced).saturating_add(self.bytes.len())
-    }
-}
-
-impl Edits {
-    /// Puts `json` in place of a member's value, and of what was put there before.
-    pub fn replace(&mut self, member: &Member<'_>, json: String) {
-        let span = member.span();
-        match self.splices.iter_mut().find(|(other, _)| *other == span) {
-            Some((_, before)) => *before = json,
-            None => self.splices.push((span, json)),
-        }
-    }
-
-    /// Gives a member another name. Neither may need escapes.
-    pub fn rename(&mut self, member: &Member<'_>, from: &'static str, to: &'static str) {
-        self.splices.push((member.name_start..member.name_start + from.len(), to.to_owned()));
-    }
-
-    /// Puts a member at the front of an object. `name` must need no escapes.
-    pub fn insert<const N: usize>(&mut self, object: &Object<'_, N>, name: &'static str, json: &str) {
-        let at = object.open..object.open;
-        let comma =
-            if object.is_empty && !self.splices.iter().any(|(span, _)| *span == at) { "" } else { "," };
-        // Splices at one place are made in the order of `patch`, the newest first.
-        self.splices.push((at, format!("\"{name}\":{json}{comma}")));
-    }
-
-    /// The edits as one patch; `None` if there are none.
-    #[must_use]
-    pub fn patch(mut self, body: &str) -> Option<Patch> {
-        // Reversed first, and sorted stably: of several insertions at one place the last one, which alone is sure to
-        // be followed by a comma, comes first.
-        self.splices.reverse();
-        self.splices.sort_by_key(|(span, _)| span.start);
-        let replaced = self.splices.last()?.0.end;
-        let added: usize = self.splices.iter().map(|(_, json)| json.len()).sum();
-        let mut bytes = Vec::with_capacity(replaced + added);
-        let mut done = 0;
-        for (span, json) in &self.splices {
-            bytes.extend_from_slice(body.as_bytes().get(done..span.start).unwrap_or_default());
-            bytes.extend_from_slice(json.as_bytes());
-            done = span.end;
-        }
-        Some(Patch { replaced, bytes })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,7 +242,7 @@ mod tests {
         let object = find(body, body, &NAMES).unwrap();
         let mut edits = Edits::default();
         edit(&mut edits, &object);
-        let Some(patch) = edits.patch(body) else { return body.to_owned() };
+        let Some(patch) = edits.patch(body.as_bytes()) else { return body.to_owned() };
         let mut bytes = patch.bytes.clone();
         bytes.extend_from_slice(&body.as_bytes()[patch.replaced..]);
         assert_eq!(bytes.len(), patch.patched_len(body.len()));
@@ -353,7 +285,7 @@ mod tests {
 
     #[test]
     fn no_edit_is_no_patch() {
-        assert_eq!(Edits::default().patch("{}"), None);
+        assert_eq!(Edits::default().patch(b"{}"), None);
     }
 
     proptest! {

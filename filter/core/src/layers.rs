@@ -9,6 +9,7 @@ const WORDS: &[(&str, &str)] = &[
     ("answer", include_str!("answer.rs")),
     ("calendar", include_str!("calendar.rs")),
     ("decision", include_str!("decision.rs")),
+    ("capability", include_str!("capability.rs")),
     ("denial", include_str!("denial.rs")),
     ("endpoint", include_str!("endpoint.rs")),
     ("finding", include_str!("finding.rs")),
@@ -44,6 +45,7 @@ const ORDER: &[(&str, &str)] = &[
 
 /// The files inside a module belong to its layer.
 const INSIDE_WORDS: &[(&str, &str)] = &[
+    ("json", include_str!("json/edits.rs")),
     ("json", include_str!("json/names.rs")),
     ("request", include_str!("request/fields.rs")),
     ("request", include_str!("request/parts.rs")),
@@ -95,9 +97,11 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/wire.rs")),
 ];
 const INSIDE_ORDER: &[(&str, &str)] = &[
+    ("attempt", include_str!("attempt/bodies.rs")),
     ("exchange", include_str!("exchange/admitting.rs")),
     ("exchange", include_str!("exchange/ending.rs")),
     ("exchange", include_str!("exchange/explaining.rs")),
+    ("exchange", include_str!("exchange/fitting.rs")),
     ("exchange", include_str!("exchange/preparing.rs")),
     ("exchange", include_str!("exchange/status.rs")),
 ];

@@ -21,6 +21,7 @@ pub mod allowance;
 pub mod answer;
 pub mod calendar;
 pub mod decision;
+pub mod capability;
 pub mod denial;
 pub mod endpoint;
 pub mod finding;

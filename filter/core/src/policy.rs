@@ -19,7 +19,7 @@ pub use rules::{
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::finding::{Effect, Finding, Would};
-use crate::request::{CapNames, Ceiling, Family, Field, Request};
+use crate::request::{Ceiling, Family, Field, Request};
 
 /// What a request that names no cap is taken to produce at the most, when the policy sets no default either. An
 /// assumption for the reservation only: nothing is written into the body.
@@ -40,8 +40,6 @@ pub struct Asked {
     pub operation: Operation,
     /// What kind of model.
     pub family: Family,
-    /// Under which names that model takes its cap.
-    pub cap_names: CapNames,
     /// The prompt, by estimate.
     pub prompt_tokens: u64,
 }

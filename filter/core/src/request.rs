@@ -11,6 +11,7 @@ pub use fields::{CapField, CapNames, Ceiling, Family, Field, Inner};
 pub use parts::Parts;
 
 use crate::denial::{Ambiguity, Denial};
+use crate::endpoint::Operation;
 use crate::json::{self, Edits, Fault, Member, Names, Object, Patch};
 use crate::number::Decimal;
 use fields::FIELDS;
@@ -27,6 +28,8 @@ pub struct Request<'a> {
     body: &'a str,
     object: Object<'a, { Field::COUNT }>,
     edits: Edits,
+    /// The fields that were written, one bit for each.
+    written: u64,
     /// The model as the body names it.
     pub model: Option<Cow<'a, str>>,
     /// Whether the answer is to come as a stream.
@@ -65,6 +68,7 @@ impl<'a> Request<'a> {
             object: json::find(body, body, &FIELDS).map_err(denial)?,
             body,
             edits: Edits::default(),
+            written: 0,
             model: None,
             stream: false,
             stream_options: None,
@@ -95,6 +99,12 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn raw(&self, field: Field) -> Option<&'a str> {
         self.member(field).map(|member| member.value).filter(|value| *value != "null")
+    }
+
+    /// Whether the body that goes on has a field, be it the client's or ours. A client's null is none.
+    #[must_use]
+    pub fn carries(&self, field: Field) -> bool {
+        self.raw(field).is_some() || self.written & (1 << field as u64) != 0
     }
 
     /// One of the three limits on what may be produced.
@@ -224,6 +234,7 @@ impl<'a> Request<'a> {
 
     /// Writes a field, in place or anew. `json` is a whole JSON value.
     pub fn set(&mut self, field: Field, json: String) {
+        self.written |= 1 << field as u64;
         match self.object.members.get(field as usize) {
             Some(Some(member)) => self.edits.replace(member, json),
             _ => self.edits.insert(&self.object, field.name(), &json),
@@ -250,8 +261,17 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Gives a cap the name that the model reads. `value` is what it says by now.
-    pub fn rename_cap(&mut self, from: CapField, to: CapField, value: u32) {
+    /// Gives the client's cap a name that is taken, if its own is not. `value` is what it says by now.
+    pub fn name_cap(&mut self, operation: Operation, names: CapNames, value: u32) {
+        let mut read = CapField::ALL.into_iter().filter(|field| field.is_read_by(operation));
+        if let Some(given) = read.find(|field| self.cap(*field).is_some())
+            && let Some(taken) = names.other_than(given, operation)
+        {
+            self.rename_cap(given, taken, value);
+        }
+    }
+
+    fn rename_cap(&mut self, from: CapField, to: CapField, value: u32) {
         let Some(member) = self.member(from.field()).cloned() else { return };
         match self.member(to.field()).cloned() {
             None => self.edits.rename(&member, from.name(), to.name()),
@@ -324,7 +344,13 @@ impl<'a> Request<'a> {
     /// All edits as one patch of the body.
     #[must_use]
     pub fn patch(self) -> Option<Patch> {
-        self.edits.patch(self.body)
+        self.edits.patch(self.body.as_bytes())
+    }
+
+    /// All edits.
+    #[must_use]
+    pub fn edits(self) -> Edits {
+        self.edits
     }
 }
 
@@ -441,6 +467,50 @@ mod tests {
             let after = Request::read(expected.as_bytes()).unwrap();
             assert!(after.asks_for_usage());
         }
+    }
+
+    #[test]
+    fn a_cap_goes_under_a_name_that_is_taken() {
+        use CapNames::{Either, MaxCompletionTokens, MaxTokens};
+        let chat = Operation::ChatCompletions;
+        let named = |names, body: &str| patched(body, |request| request.name_cap(chat, names, 9));
+        let (old, new) = (r#"{"a":1, "max_tokens" : 9}"#, r#"{"a":1, "max_completion_tokens" : 9}"#);
+        for (names, body, expected) in [
+            (Either, old, old),
+            (Either, new, new),
+            (MaxTokens, old, old),
+            (MaxTokens, new, old),
+            (MaxCompletionTokens, old, new),
+            (MaxCompletionTokens, new, new),
+            // A null in the other's place must not become a second one.
+            (
+                MaxCompletionTokens,
+                r#"{"max_completion_tokens":null,"max_tokens":9}"#,
+                r#"{"max_completion_tokens":9,"max_tokens":null}"#,
+            ),
+            (MaxCompletionTokens, r#"{"max_tokens":null}"#, r#"{"max_tokens":null}"#),
+        ] {
+            assert_eq!(named(names, body), expected, "{names:?} {body}");
+        }
+        // What a policy has lowered stays so.
+        let after = patched(r#"{"max_completion_tokens":null,"max_tokens":900}"#, |request| {
+            request.set(Field::MaxTokens, "9".to_owned());
+            request.name_cap(chat, MaxCompletionTokens, 9);
+        });
+        assert_eq!(after, r#"{"max_completion_tokens":9,"max_tokens":null}"#);
+        // Only chat has two names.
+        let legacy = |request: &mut Request<'_>| {
+            request.name_cap(Operation::Completions, MaxCompletionTokens, 9);
+        };
+        assert_eq!(patched(old, legacy), old);
+    }
+
+    #[test]
+    fn what_goes_on_carries_what_the_client_said_and_what_was_written() {
+        let mut request = Request::read(br#"{"store":true,"metadata":null}"#).unwrap();
+        request.set(Field::ReasoningEffort, "\"low\"".to_owned());
+        let carried: Vec<_> = Field::ALL.iter().filter(|field| request.carries(**field)).collect();
+        assert_eq!(carried, [&Field::Store, &Field::ReasoningEffort]);
     }
 
     #[test]

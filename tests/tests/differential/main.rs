@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use tollgate::policy::{self, Asked, Policy};
-use tollgate::request::{CapField, Ceiling, Request};
+use tollgate::request::{CapField, CapNames, Ceiling, Request};
 
 use python::Python;
 use view::View;
@@ -41,12 +41,19 @@ struct Forwarded {
     ours: View,
     ceiling: Ceiling,
     asked: Asked,
+    cap_names: CapNames,
 }
 
 /// Does with a body what the exchange does. `None` if it is refused.
-fn forward(policy: &Policy, asked: &Asked, rename: bool, body: &[u8]) -> Option<(Vec<u8>, Ceiling)> {
+fn forward(
+    policy: &Policy,
+    (asked, cap_names): (&Asked, CapNames),
+    rename: bool,
+    body: &[u8],
+) -> Option<(Vec<u8>, Ceiling)> {
     let mut request = Request::read(body).ok()?;
     let ceiling = policy::apply(policy, asked, &mut request).ok()?.ceiling;
+    request.name_cap(asked.operation, cap_names, ceiling.completion_tokens);
     if rename {
         request.set_model("deployment");
     }
@@ -63,10 +70,12 @@ fn forward(policy: &Policy, asked: &Asked, rename: bool, body: &[u8]) -> Option<
 fn run(seed: u64, case: u64) -> Result<Option<Forwarded>, String> {
     let mut dice = bodies::Dice::new(seed, case);
     let policy = policies::pick(&mut dice);
-    let asked = policies::asked(&mut dice);
+    let (asked, cap_names) = policies::asked(&mut dice);
     let rename = dice.one_in(2);
     let body = bodies::body(&mut dice);
-    let Some((forwarded, ceiling)) = forward(&policy, &asked, rename, &body) else { return Ok(None) };
+    let Some((forwarded, ceiling)) = forward(&policy, (&asked, cap_names), rename, &body) else {
+        return Ok(None);
+    };
     // What goes on keeps the policy: held to it again, it passes as it is.
     let mut again =
         Request::read(&forwarded).map_err(|denial| format!("cannot be read again: {denial:?}"))?;
@@ -76,7 +85,7 @@ fn run(seed: u64, case: u64) -> Result<Option<Forwarded>, String> {
     if verdict.ceiling != ceiling || verdict.findings.iter().any(|finding| finding.clamped().is_some()) {
         return Err(format!("{ceiling:?} became {verdict:?}"));
     }
-    Ok(Some(Forwarded { case, body, forwarded, ours, ceiling, asked }))
+    Ok(Some(Forwarded { case, body, forwarded, ours, ceiling, asked, cap_names }))
 }
 
 impl Forwarded {
@@ -87,7 +96,7 @@ impl Forwarded {
         }
         // The reservation is for what the reader will do.
         let count = |name: &str| reader.count(name);
-        let Asked { operation, cap_names, .. } = self.asked;
+        let (operation, cap_names) = (self.asked.operation, self.cap_names);
         let mut caps = CapField::ALL.into_iter().filter(|field| field.is_read_by(operation));
         let given = caps.find_map(|field| count(field.name()).map(|cap| (field, cap)));
         if given.is_some_and(|(field, _)| cap_names.other_than(field, operation).is_some()) {

@@ -51,8 +51,8 @@ pub fn pick(dice: &mut Dice) -> Policy {
     }
 }
 
-/// For which operation and model.
-pub fn asked(dice: &mut Dice) -> Asked {
+/// For which operation and model, and under which names that takes its cap.
+pub fn asked(dice: &mut Dice) -> (Asked, CapNames) {
     use Operation::{ChatCompletions, Completions, Embeddings, Responses};
     let (family, cap_names) = dice.pick(&[
         (Family::Gpt4, CapNames::Either),
@@ -60,5 +60,5 @@ pub fn asked(dice: &mut Dice) -> Asked {
         (Family::Gpt5, CapNames::MaxCompletionTokens),
     ]);
     let operation = dice.pick(&[ChatCompletions, ChatCompletions, Responses, Completions, Embeddings]);
-    Asked { operation, family, cap_names, prompt_tokens: 0 }
+    (Asked { operation, family, prompt_tokens: 0 }, cap_names)
 }

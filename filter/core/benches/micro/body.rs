@@ -7,7 +7,7 @@ use tollgate::endpoint::Operation;
 use tollgate::estimate::{self, Learnt};
 use tollgate::json::Patch;
 use tollgate::policy::{self, Asked, Policy};
-use tollgate::request::{CapNames, Family, Request};
+use tollgate::request::{Family, Request};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let gateway = samples::gateway();
@@ -42,12 +42,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 fn parse_and_edit(body: &[u8], policy: &Policy) -> (u64, Option<Patch>) {
     let mut request = Request::read(body).unwrap();
     let prompt_tokens = Learnt::default().prompt_tokens(&estimate::sketch(&request.prompt));
-    let asked = Asked {
-        operation: Operation::ChatCompletions,
-        family: Family::Gpt4,
-        cap_names: CapNames::Either,
-        prompt_tokens,
-    };
+    let asked = Asked { operation: Operation::ChatCompletions, family: Family::Gpt4, prompt_tokens };
     let ceiling = policy::apply(policy, &asked, &mut request).unwrap().ceiling;
     request.set_model("gpt-4o-ptu");
     if request.stream {

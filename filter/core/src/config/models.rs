@@ -92,20 +92,6 @@ impl Build<'_> {
             targets.push(Rc::new(target));
         }
         targets.sort_by_key(|target| target.priority);
-        // The body is written once for all attempts, so those backends that read the model there must agree.
-        let mut in_body = targets
-            .iter()
-            .filter(|target| !matches!(target.backend.style, Style::Azure(_)))
-            .map(|target| &target.deployment);
-        if let Some(first) = in_body.next()
-            && let Some(other) = in_body.find(|other| *other != first)
-        {
-            let problem = format!(
-                "deployments {first:?} and {other:?} differ: expected one name at all backends of style azure-v1 and \
-                 openai, which read it from the body"
-            );
-            self.fault(path.to_owned(), problem);
-        }
         targets
     }
 

@@ -3,7 +3,6 @@ use crate::number::Decimal;
 use crate::policy::{
     Bound, Effort, Efforts, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming,
 };
-use crate::request::CapNames;
 use crate::tokens::Prices;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
@@ -234,18 +233,6 @@ fn what_cannot_be_meant_is_refused() {
 }
 
 #[test]
-fn backends_that_read_the_model_from_the_body_must_agree() {
-    check(
-        "/backends/0",
-        json!({ "name": "a", "cluster": "ca", "style": "azure-v1" }),
-        &[
-            "models[0].backends: deployments \"x\" and \"d\" differ: expected one name at all backends of style azure-v1 \
-         and openai, which read it from the body",
-        ],
-    );
-}
-
-#[test]
 fn a_policy_says_all_that_it_can() {
     let mut config = whole();
     config["policies"][0] = json!({
@@ -385,20 +372,6 @@ fn prices_are_of_a_million_tokens_and_a_backend_may_have_its_own() {
     assert_eq!(prices[1], Prices { prompt: 2_500_000, cached: 2_500_000, completion: 10_000_000 });
     let problem = "models[0].backends[0].prices: expected prices of a million tokens, from 0 to 1000000";
     check("/models/0/backends/0/prices", json!({ "prompt": -1 }), &[problem]);
-}
-
-#[test]
-fn the_family_and_the_backends_decide_how_a_cap_is_named() {
-    let named = |family: &str, version: &str| {
-        let mut config = whole();
-        config["models"][0]["family"] = json!(family);
-        config["backends"][0]["api_version"] = json!(version);
-        load(config).unwrap().models[0].cap_names()
-    };
-    assert_eq!(named("gpt-4", "2024-10-21"), CapNames::Either);
-    assert_eq!(named("gpt-4", "2024-06-01"), CapNames::MaxTokens);
-    assert_eq!(named("gpt-5", "2024-06-01"), CapNames::MaxCompletionTokens);
-    assert_eq!(named("o-series", "2024-10-21"), CapNames::MaxCompletionTokens);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What does a body ask for, what may it cost, and where may it go?
 
 use super::Exchange;
-use crate::attempt::Destination;
+use super::fitting::{self, Fitted, Fitting};
+use crate::attempt::{Bodies, Destination};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::estimate::{self, Estimate, Learnt, Sketch};
@@ -12,7 +13,6 @@ use crate::policy::{self, Asked, Policy, Verdict};
 use crate::request::Request;
 use crate::route::{self, Choice, Target};
 use crate::store::Store;
-use crate::usage::UsageEvent;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub(super) struct Ready {
     pub(super) strip: Vec<String>,
     pub(super) patch: Option<Patch>,
     pub(super) content_length: Option<usize>,
+    pub(super) bodies: Bodies,
     pub(super) expected: Expected,
 }
 
@@ -45,7 +46,6 @@ pub(super) struct Expected {
     pub(super) sketch: Sketch,
     pub(super) learnt: Learnt,
     pub(super) estimate: Estimate,
-    pub(super) usage_event: UsageEvent,
 }
 
 impl Exchange {
@@ -77,21 +77,17 @@ impl Exchange {
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
         let prompt_tokens = learnt.prompt_tokens(&sketch);
-        let asked = Asked { operation, family: model.family, cap_names: model.cap_names(), prompt_tokens };
+        let asked = Asked { operation, family: model.family, prompt_tokens };
         let Verdict { ceiling, findings } = policy::apply(&policy, &asked, &mut request)?;
         self.known.findings = findings;
         self.known.stream = request.stream;
         let lot = model.lot(&held.client, now);
-        let mut choice = self.choose(&model.targets, &held.client, lot, local, now);
-        if let Some(name) = name_in_body(operation, &mut choice) {
-            request.set_model(&name);
-        }
-        let asks = request.stream && operation.takes_stream_options() && model.takes_stream_options();
-        let usage_event = if asks && request.ask_for_usage() { UsageEvent::Hide } else { UsageEvent::Show };
-        let patch = request.patch();
+        let able = fitting::able(&model, &held.client, operation, Some(&request))?;
+        let choice = self.choose(&able, &held.client, lot, local, now);
+        let fitted = held.fitting(body, &choice).json(&model, request, ceiling.completion_tokens);
         let estimate = Estimate { prompt: prompt_tokens, completion: ceiling.tokens() };
-        let expected = Expected { operation, sketch, learnt, estimate, usage_event };
-        Ok(held.ready(choice, patch, body.len(), expected))
+        let expected = Expected { operation, sketch, learnt, estimate };
+        Ok(held.ready(choice, fitted, expected))
     }
 
     /// Reads a form as far as it names the model.
@@ -107,15 +103,16 @@ impl Exchange {
         let model = self.model(&held, form.model)?;
         held.policy(&model, body)?;
         let lot = model.lot(&held.client, now);
-        let mut choice = self.choose(&model.targets, &held.client, lot, local, now);
-        let patch = name_in_body(operation, &mut choice).and_then(|name| form.name_model(body, &name));
+        let able = fitting::able(&model, &held.client, operation, None)?;
+        let choice = self.choose(&able, &held.client, lot, local, now);
+        let fitted = held.fitting(body, &choice).form(&form);
         let sketch = estimate::sketch(&[form.prompt]);
         let estimate = Estimate {
             prompt: Learnt::default().prompt_tokens(&sketch),
             completion: policy::unread_ceiling(operation).tokens(),
         };
         let expected = Expected { sketch, estimate, ..Expected::nothing(operation) };
-        Ok(held.ready(choice, patch, body.len(), expected))
+        Ok(held.ready(choice, fitted, expected))
     }
 
     /// The targets that may be tried now.
@@ -144,15 +141,17 @@ impl Held {
         Ok(policy.clone())
     }
 
-    fn ready(
-        self,
-        choice: Result<Choice, Denial>,
-        patch: Option<Patch>,
-        body_len: usize,
-        expected: Expected,
-    ) -> Ready {
-        let content_length =
-            patch.as_ref().filter(|_| self.has_content_length).map(|patch| patch.patched_len(body_len));
+    fn fitting<'f>(&self, body: &'f [u8], choice: &'f Result<Choice, Denial>) -> Fitting<'f> {
+        Fitting {
+            body,
+            has_content_length: self.has_content_length,
+            operation: self.operation,
+            candidates: choice.as_ref().map(|choice| choice.targets.as_slice()).unwrap_or_default(),
+        }
+    }
+
+    fn ready(self, choice: Result<Choice, Denial>, fitted: Fitted, expected: Expected) -> Ready {
+        let Fitted { patch, content_length, bodies } = fitted;
         Ready {
             client: self.client,
             choice,
@@ -160,6 +159,7 @@ impl Held {
             strip: Vec::new(),
             patch,
             content_length,
+            bodies,
             expected,
         }
     }
@@ -172,17 +172,6 @@ impl Expected {
             sketch: Sketch::default(),
             learnt: Learnt::default(),
             estimate: Estimate { prompt: 0, completion: 0 },
-            usage_event: UsageEvent::Show,
         }
     }
-}
-
-/// What the body's `model` must say. A body is written once for all attempts, so of the candidates that read it there
-/// only those stay which know the model by the first one's name.
-fn name_in_body(operation: Operation, choice: &mut Result<Choice, Denial>) -> Option<Rc<str>> {
-    let candidates = &mut choice.as_mut().ok()?.targets;
-    let reads = |target: &Rc<Target>| target.backend.style.names_model_in_body(operation);
-    let name = candidates.iter().find(|target| reads(target))?.deployment.clone();
-    candidates.retain(|target| !reads(target) || target.deployment == name);
-    Some(name)
 }

@@ -11,6 +11,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod admitting;
 mod status;
+mod fitting;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 const BUDGET: u64 = 10_000;
@@ -395,17 +396,6 @@ fn an_answer_of_our_own_is_not_touched() {
     assert!(!run.exchange.awaits_answer());
     assert_eq!(run.answer("401", "text/plain"), ResponseEdits::default());
     assert_eq!(run.exchange.response_chunk(b"{}", true, || NOW), Output::Same);
-}
-
-#[test]
-fn responses_go_only_to_backends_that_know_the_model_by_one_name() {
-    let mut run = Run::new();
-    let _ = run.head(&[CHAT[0], (":path", "/v1/responses"), CHAT[2]]);
-    let Step::Forward(forward) = run.body(r#"{"model":"gpt-4o","input":"x"}"#) else { panic!() };
-    // In its Responses API Azure reads the deployment from the body.
-    let patch = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
-    assert!(patch.contains(r#""model":"d""#), "{patch}");
-    assert_eq!(forward.flight.candidates().len(), 1);
 }
 
 const DELTA: &[u8] = b"data: {\"choices\":[{\"delta\":{\"content\":\"12345678\"}}]}\n\n";

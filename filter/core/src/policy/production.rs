@@ -41,9 +41,9 @@ impl Hearing<'_, '_> {
         })
     }
 
-    /// The cap that goes upstream, under the name that the model reads.
+    /// The cap that goes upstream, under the name that the client gave it.
     fn cap(&mut self) -> Result<Option<u32>, Denial> {
-        let Asked { operation, cap_names, .. } = *self.asked;
+        let Asked { operation, family, .. } = *self.asked;
         let given = CapField::ALL.into_iter().filter(|field| field.is_read_by(operation));
         if given.filter(|field| self.request.cap(*field).is_some()).count() > 1 {
             return Err(Denial::Exclusive(CapField::MaxTokens.name(), CapField::MaxCompletionTokens.name()));
@@ -56,17 +56,16 @@ impl Hearing<'_, '_> {
             if asked.is_some() {
                 let bounded = self.bound("max_tokens", self.policy.max_tokens, field.field(), asked)?;
                 if field.is_read_by(operation) {
-                    read = bounded.map(|cap| (field, cap));
+                    read = bounded;
                 }
             }
         }
-        let Some((field, cap)) = read else {
-            let field = cap_names.default_field(operation).field();
-            return self.bound("max_tokens", self.policy.max_tokens, field, None);
-        };
-        if let Some(name) = cap_names.other_than(field, operation) {
-            self.request.rename_cap(field, name, cap);
+        match read {
+            Some(cap) => Ok(Some(cap)),
+            None => {
+                let field = family.cap_field(operation).field();
+                self.bound("max_tokens", self.policy.max_tokens, field, None)
+            }
         }
-        Ok(Some(cap))
     }
 }

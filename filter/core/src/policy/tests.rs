@@ -6,15 +6,10 @@ use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const CHAT: Asked = Asked {
-    operation: Operation::ChatCompletions,
-    family: Family::Gpt4,
-    cap_names: CapNames::Either,
-    prompt_tokens: 10,
-};
+const CHAT: Asked = Asked { operation: Operation::ChatCompletions, family: Family::Gpt4, prompt_tokens: 10 };
 const RESPONSES: Asked = Asked { operation: Operation::Responses, ..CHAT };
 const COMPLETIONS: Asked = Asked { operation: Operation::Completions, ..CHAT };
-const REASONING: Asked = Asked { family: Family::Gpt5, cap_names: CapNames::MaxCompletionTokens, ..CHAT };
+const REASONING: Asked = Asked { family: Family::Gpt5, ..CHAT };
 
 fn clamp(max: u32) -> Option<Bound> {
     Some(Bound { default: None, max: Some(max), over: Over::Clamp })
@@ -122,7 +117,6 @@ fn an_absent_cap_gets_the_default_under_the_name_the_model_reads() {
     };
     let other = |operation| Asked { operation, ..CHAT };
     with(CHAT, "{}", r#"{"max_tokens":100}"#, 100, 1);
-    with(Asked { cap_names: CapNames::MaxTokens, ..CHAT }, "{}", r#"{"max_tokens":100}"#, 100, 1);
     with(REASONING, "{}", r#"{"max_completion_tokens":100}"#, 100, 1);
     with(COMPLETIONS, "{}", r#"{"max_tokens":100}"#, 100, 1);
     with(RESPONSES, "{}", r#"{"max_output_tokens":100}"#, 100, 1);
@@ -140,30 +134,11 @@ fn a_cap_that_the_operation_does_not_read_is_none() {
 }
 
 #[test]
-fn a_cap_goes_under_the_name_that_the_model_takes() {
-    let older = Asked { cap_names: CapNames::MaxTokens, ..CHAT };
-    let policy = Policy::default();
-    check_same(&policy, &CHAT, r#"{"max_completion_tokens":9}"#);
-    check_same(&policy, &CHAT, r#"{"max_tokens":9}"#);
-    check_same(&policy, &older, r#"{"max_tokens":9}"#);
-    check_same(&policy, &REASONING, r#"{"max_completion_tokens":9}"#);
-    let body = r#"{"a":1, "max_tokens" : 9}"#;
-    check(&policy, &REASONING, body, Ok((r#"{"a":1, "max_completion_tokens" : 9}"#, None)));
-    check_ceiling(&policy, &REASONING, body, 9, 1);
-    let body = r#"{"a":1, "max_completion_tokens" : 9}"#;
-    check(&policy, &older, body, Ok((r#"{"a":1, "max_tokens" : 9}"#, None)));
-    // Both at once: told under the client's name, sent under the model's.
-    let told = Ok((r#"{"max_completion_tokens":500}"#, Some("max_tokens=500")));
+fn a_cap_is_held_under_the_name_that_the_client_gave_it() {
+    check_same(&Policy::default(), &REASONING, r#"{"max_tokens":9}"#);
+    check_ceiling(&Policy::default(), &REASONING, r#"{"max_tokens":9}"#, 9, 1);
+    let told = Ok((r#"{"max_tokens":500}"#, Some("max_tokens=500")));
     check(&bounded(), &REASONING, r#"{"max_tokens":501}"#, told);
-    // A null in the other's place must not become a second one.
-    let after = r#"{"max_completion_tokens":500,"max_tokens":null}"#;
-    let told = Some("max_tokens=500");
-    check(&bounded(), &REASONING, r#"{"max_completion_tokens":null,"max_tokens":501}"#, Ok((after, told)));
-    // Only chat has two names.
-    check_same(&policy, &Asked { operation: Operation::Completions, ..REASONING }, r#"{"max_tokens":9}"#);
-    // It is the model that asks for the name, not the policy.
-    let audit = Policy { mode: Mode::Audit, ..Policy::default() };
-    check(&audit, &REASONING, r#"{"max_tokens":9}"#, Ok((r#"{"max_completion_tokens":9}"#, None)));
 }
 
 #[test]

@@ -63,6 +63,9 @@ fields! {
     ServiceTier = "service_tier",
     ReasoningEffort = "reasoning_effort",
     Reasoning = "reasoning",
+    Metadata = "metadata",
+    ParallelToolCalls = "parallel_tool_calls",
+    Prediction = "prediction",
 }
 
 impl Field {
@@ -190,30 +193,32 @@ impl Family {
     pub fn reasons(self) -> bool {
         matches!(self, Self::Gpt5 | Self::OSeries)
     }
+
+    /// The name under which a default is written: one that the model reads wherever it is served.
+    #[must_use]
+    pub fn cap_field(self, operation: Operation) -> CapField {
+        match operation {
+            Operation::Responses => CapField::MaxOutputTokens,
+            Operation::ChatCompletions if self.reasons() => CapField::MaxCompletionTokens,
+            _ => CapField::MaxTokens,
+        }
+    }
 }
 
-/// Under which names a chat model takes its cap, wherever it is served.
+/// Under which names a chat model takes its cap at some backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CapNames {
     /// `max_tokens` and `max_completion_tokens`.
     Either,
-    /// Only `max_tokens`: some backend does not know the other.
+    /// Only `max_tokens`: the backend does not know the other.
     MaxTokens,
-    /// Only `max_completion_tokens`.
+    /// Only `max_completion_tokens`: the model refuses the other.
     MaxCompletionTokens,
+    /// Under none: the model refuses the one, the backend the other.
+    Neither,
 }
 
 impl CapNames {
-    /// The name under which a default is written.
-    #[must_use]
-    pub fn default_field(self, operation: Operation) -> CapField {
-        match (operation, self) {
-            (Operation::Responses, _) => CapField::MaxOutputTokens,
-            (Operation::ChatCompletions, Self::MaxCompletionTokens) => CapField::MaxCompletionTokens,
-            _ => CapField::MaxTokens,
-        }
-    }
-
     /// The name that a cap must get, if it cannot keep the one that the client gave it.
     #[must_use]
     pub fn other_than(self, given: CapField, operation: Operation) -> Option<CapField> {

@@ -1,0 +1,158 @@
+//! Which targets can take the request, and which body does each of them get?
+//!
+//! One body waits in Envoy, that of the first candidate; the others' are told as what makes them of it. Not decided here:
+//! what a backend understands, which is `capability`'s, and in which order they are tried.
+
+use crate::attempt::{Bodies, Other};
+use crate::capability::{self, Feature, Since};
+use crate::denial::Denial;
+use crate::endpoint::Operation;
+use crate::form::Form;
+use crate::gateway::{Client, Model};
+use crate::json::{Edits, Patch};
+use crate::request::{CapNames, Request};
+use crate::route::Target;
+use crate::usage::UsageEvent;
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// The targets of a model that can take this request. When none of those can that may serve the client, the refusal says
+/// what it is for.
+pub(super) fn able<'m>(
+    model: &'m Model,
+    client: &Client,
+    operation: Operation,
+    request: Option<&Request<'_>>,
+) -> Result<Cow<'m, [Rc<Target>]>, Denial> {
+    let missing =
+        |target: &Rc<Target>| capability::missing(&target.backend.style, model.family, operation, request);
+    if model.targets.iter().all(|target| missing(target).is_none()) {
+        return Ok(Cow::Borrowed(&model.targets));
+    }
+    let mut first = None;
+    for target in model.targets.iter().filter(|target| target.is_in(client.regions.as_deref())) {
+        match missing(target) {
+            Some(since) => first = first.or(Some(since)),
+            None => {
+                let able = model.targets.iter().filter(|target| missing(target).is_none());
+                return Ok(able.cloned().collect());
+            }
+        }
+    }
+    // Without any, it is for want of a region.
+    first.map_or(Ok(Cow::Borrowed(&[])), |since| Err(denial(since)))
+}
+
+fn denial(Since { feature, version }: Since) -> Denial {
+    match feature {
+        Feature::Operation(operation) => {
+            Denial::UnknownOperation { operation: operation.path(), since: version }
+        }
+        Feature::Field(_, field) => Denial::UnknownField { field: field.name(), since: version },
+    }
+}
+
+/// How a target wants the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shape {
+    /// What `model` says; `None` where it is left as it is.
+    model: Option<Rc<str>>,
+    cap_names: CapNames,
+    asks_for_usage: bool,
+}
+
+/// The body that waits, and those of all candidates.
+pub(super) struct Fitted {
+    pub(super) patch: Option<Patch>,
+    pub(super) content_length: Option<usize>,
+    pub(super) bodies: Bodies,
+}
+
+/// A body that is read, and for whom it is written.
+pub(super) struct Fitting<'f> {
+    pub(super) body: &'f [u8],
+    pub(super) has_content_length: bool,
+    pub(super) operation: Operation,
+    /// Best first; empty if it goes nowhere.
+    pub(super) candidates: &'f [Rc<Target>],
+}
+
+impl Fitting<'_> {
+    /// Writes a JSON body. `cap` is what it says by now, if it says one.
+    pub(super) fn json(&self, model: &Model, request: Request<'_>, cap: u32) -> Fitted {
+        let operation = self.operation;
+        let shape = |target: &Target, model_name: Option<&Rc<str>>| {
+            let style = &target.backend.style;
+            Shape {
+                model: model_name.cloned(),
+                cap_names: capability::cap_names(style, model.family),
+                asks_for_usage: request.stream && capability::takes_stream_options(style, operation),
+            }
+        };
+        let (shapes, targets) = self.shapes(shape);
+        let write = |mut request: Request<'_>, shape: &Shape| {
+            request.name_cap(operation, shape.cap_names, cap);
+            if let Some(name) = &shape.model {
+                request.set_model(name);
+            }
+            let hides = shape.asks_for_usage && request.ask_for_usage();
+            (request.edits(), if hides { UsageEvent::Hide } else { UsageEvent::Show })
+        };
+        match shapes.as_slice() {
+            [] => self.fitted(targets, vec![(request.edits(), UsageEvent::Show)]),
+            [shape] => self.fitted(targets, vec![write(request, shape)]),
+            all => self.fitted(targets, all.iter().map(|shape| write(request.clone(), shape)).collect()),
+        }
+    }
+
+    /// Writes a form.
+    pub(super) fn form(&self, form: &Form<'_>) -> Fitted {
+        let (mut names, targets) = self.shapes(|_, model_name| model_name.cloned());
+        if names.is_empty() {
+            names.push(None);
+        }
+        let write = |name: &Option<Rc<str>>| {
+            let edits = name.as_ref().map(|name| form.name_model(name)).unwrap_or_default();
+            (edits, UsageEvent::Show)
+        };
+        self.fitted(targets, names.iter().map(write).collect())
+    }
+
+    /// The ways in which the candidates want the body, that of the first candidate first, and whose they are. Who does
+    /// not read the model's name takes the one that the others read.
+    fn shapes<S: PartialEq>(&self, of: impl Fn(&Target, Option<&Rc<str>>) -> S) -> (Vec<S>, Vec<Vec<u64>>) {
+        let reads = |target: &&Rc<Target>| target.backend.style.names_model_in_body(self.operation);
+        let name = self.candidates.iter().find(reads).map(|target| &target.deployment);
+        let (mut shapes, mut targets) = (Vec::with_capacity(1), Vec::with_capacity(1));
+        for target in self.candidates {
+            let name = if reads(&target) { Some(&target.deployment) } else { name };
+            let shape = of(target, name);
+            let known = shapes.iter().position(|other| *other == shape);
+            match known.and_then(|at| targets.get_mut(at)) {
+                Some(same) => Vec::push(same, target.number()),
+                None => {
+                    shapes.push(shape);
+                    targets.push(vec![target.number()]);
+                }
+            }
+        }
+        (shapes, targets)
+    }
+
+    /// The first of the written bodies waits; the others differ from it, or not.
+    fn fitted(&self, targets: Vec<Vec<u64>>, written: Vec<(Edits, UsageEvent)>) -> Fitted {
+        let mut written = written.into_iter();
+        let (edits, usage_event) = written.next().unwrap_or((Edits::default(), UsageEvent::Show));
+        let mut others = Vec::new();
+        for (targets, (other, other_event)) in targets.into_iter().skip(1).zip(written) {
+            let difference = edits.difference(&other, self.body);
+            if !difference.is_empty() || other_event != usage_event {
+                others.push(Other { targets, edits: difference, usage_event: other_event });
+            }
+        }
+        let len = self.has_content_length.then(|| edits.edited_len(self.body.len()));
+        let patch = edits.patch(self.body);
+        let content_length = len.filter(|_| patch.is_some());
+        Fitted { patch, content_length, bodies: Bodies::new(len, usage_event, others) }
+    }
+}
