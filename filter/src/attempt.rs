@@ -4,7 +4,7 @@ use crate::{flights, host};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
-use tollgate::attempt::{Departure, Flight};
+use tollgate::attempt::{Departure, ERROR_BYTES_MAX, Flight, Misplaced};
 use tollgate::denial::Denial;
 use tollgate::ledger::Series;
 use tollgate::route::{Cooldowns, Target};
@@ -17,6 +17,29 @@ pub(crate) struct Upstream {
     departed: Option<(Rc<Flight>, Rc<Target>)>,
     /// Whether its body is another one than what waits, and has not been changed yet.
     is_to_edit: bool,
+    /// Whether its answer waits until its body has been read.
+    is_held: bool,
+}
+
+/// An answer that has this header makes Envoy's route go on to the next candidate. Only an attempt sets it.
+const ELSEWHERE: &str = "x-tollgate-elsewhere";
+
+impl Upstream {
+    /// Lets an answer go on that was held: to the client, or, if there is no such deployment, elsewhere.
+    fn release(&mut self, body: &[u8]) {
+        self.is_held = false;
+        let Some((flight, target)) = &self.departed else { return };
+        let Some(Misplaced { series, pause }) = flight.misplaced(target, body) else { return };
+        let (backend, deployment) = (&target.backend.name, &target.deployment);
+        log::error!(
+            "backend {backend} has no deployment {deployment}: the configuration names one that is not there"
+        );
+        host::count(series, 1);
+        if let Some(pause) = pause {
+            known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
+        }
+        host::set_header(MapType::HttpResponseHeaders, ELSEWHERE, "deployment");
+    }
 }
 
 impl Context for Upstream {}
@@ -82,7 +105,7 @@ impl HttpContext for Upstream {
         }
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
         let Some((flight, target)) = &self.departed else { return Action::Continue };
         let header = |name: &str| {
             host::header(MapType::HttpResponseHeaders, name).and_then(|value| String::from_utf8(value).ok())
@@ -99,6 +122,28 @@ impl HttpContext for Upstream {
         }
         if lesson.ends_pause {
             known(Cooldowns::end(&host::SharedData, target));
+        }
+        host::remove_header(MapType::HttpResponseHeaders, ELSEWHERE);
+        self.is_held = !end && flight.is_to_be_read(status);
+        if self.is_held { Action::Pause } else { Action::Continue }
+    }
+
+    fn on_http_response_body(&mut self, bytes: usize, end: bool) -> Action {
+        if !self.is_held {
+            return Action::Continue;
+        }
+        if bytes > ERROR_BYTES_MAX {
+            self.is_held = false;
+        } else if end {
+            self.release(&host::body(BufferType::HttpResponseBody, bytes));
+        }
+        if self.is_held { Action::Pause } else { Action::Continue }
+    }
+
+    /// Trailers end an answer that has them; what is held of its body is whole by then.
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        if self.is_held {
+            self.release(&host::body(BufferType::HttpResponseBody, ERROR_BYTES_MAX));
         }
         Action::Continue
     }

@@ -16,6 +16,9 @@ use tollgate::sse::Output;
 /// How often Envoy may go on to the next candidate. The router reads this, and takes it out.
 const MAX_RETRIES: &str = "x-envoy-max-retries";
 
+/// How long each attempt may take until its answer's head is there; likewise.
+const TRY_TIMEOUT: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
+
 /// The bit of `response.flags` for a client that hung up: `DC` in the access log. Its place is that of
 /// `CoreResponseFlag::DownstreamConnectionTermination` in Envoy's `stream_info.h`, observed on 1.40.
 const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
@@ -100,7 +103,7 @@ impl Stream {
     }
 
     fn forward(&mut self, forward: Forward) {
-        let Forward { strip, patch, content_length, flight } = forward;
+        let Forward { strip, patch, content_length, start_max, flight } = forward;
         for name in strip {
             host::remove_header(MapType::HttpRequestHeaders, &name);
         }
@@ -114,6 +117,9 @@ impl Stream {
         host::set_header(MapType::HttpRequestHeaders, candidates::HEADER, &candidates::encode(targets));
         let retries = targets.len().saturating_sub(1);
         host::set_header(MapType::HttpRequestHeaders, MAX_RETRIES, &retries.to_string());
+        if let Some(start_max) = start_max {
+            host::set_header(MapType::HttpRequestHeaders, TRY_TIMEOUT, &start_max.as_millis().to_string());
+        }
         flights::enter(self.id, flight);
     }
 

@@ -5,8 +5,10 @@
 //! the candidates.
 
 mod bodies;
+mod missing;
 
 pub use bodies::{Bodies, Other};
+pub use missing::ERROR_BYTES_MAX;
 
 use crate::capacity::{self, Seat, Told};
 use crate::denial::Denial;
@@ -17,7 +19,7 @@ use crate::ledger::{Series, Try};
 use crate::route::{self, Choice, Cooldown, Target};
 use crate::store::{Store, StoreFault};
 use crate::usage::UsageEvent;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,6 +37,8 @@ pub struct Flight {
     tokens: u64,
     /// Whether the first candidate is asked if its pause is over.
     asks: bool,
+    /// Whether the last attempt was told that there is no such deployment.
+    is_misplaced: Cell<bool>,
 }
 
 /// What is asked of whichever backend it is.
@@ -72,6 +76,18 @@ pub struct Lesson {
     pub ends_pause: bool,
 }
 
+/// A backend that does not have the deployment which the configuration names.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misplaced {
+    /// To be counted.
+    pub series: Series,
+    /// How long it is left alone, if there is another.
+    pub pause: Option<Cooldown>,
+}
+
+/// A deployment that is made now can be used some minutes later, and a request that asks too early costs an attempt.
+const MISPLACED_PAUSE: Duration = Duration::from_secs(30);
+
 impl Flight {
     /// A request that may go to these targets.
     #[must_use]
@@ -85,7 +101,17 @@ impl Flight {
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
         let Choice { targets: candidates, asks, .. } = choice;
-        Self { gateway, destination, bodies, candidates, tries, seat, tokens, asks }
+        Self {
+            gateway,
+            destination,
+            bodies,
+            candidates,
+            tries,
+            seat,
+            tokens,
+            asks,
+            is_misplaced: Cell::new(false),
+        }
     }
 
     /// Where it may go, best first.
@@ -125,6 +151,7 @@ impl Flight {
             .ok_or(Denial::Unplanned)?;
         let is_first = self.tries.borrow().is_empty();
         self.tries.borrow_mut().push((target.clone(), None));
+        self.is_misplaced.set(false);
         let style = &target.backend.style;
         let departure = Departure {
             // The client's own were taken out before: the first attempt meets none, each later one its predecessor's,
@@ -196,6 +223,31 @@ impl Flight {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether the body of an answer with this status is to be read before the answer goes on.
+    #[must_use]
+    pub fn is_to_be_read(&self, status: u16) -> bool {
+        missing::may_be(status) && matches!(self.destination, Destination::Deployment(_))
+    }
+
+    /// Reads such a body: whether the backend has no such deployment, and what is to be done about it.
+    #[must_use]
+    pub fn misplaced(&self, target: &Target, body: &[u8]) -> Option<Misplaced> {
+        if !missing::is(body) {
+            return None;
+        }
+        self.is_misplaced.set(true);
+        // Somebody has to tell the client, so whoever comes last is asked again.
+        let is_last = self.candidates.last().is_none_or(|last| **last == *target);
+        let pause = (!is_last).then_some(Cooldown { wait: MISPLACED_PAUSE, is_told: false });
+        Some(Misplaced { series: Series::MissingDeployments { backend: target.backend.name.clone() }, pause })
+    }
+
+    /// Whether the answer that the client would get is that there is no such deployment.
+    #[must_use]
+    pub fn is_misplaced(&self) -> bool {
+        self.is_misplaced.get()
     }
 
     /// Gives back what it took and did not use, where the backend does. `took` is `None` if nobody knows.

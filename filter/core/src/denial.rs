@@ -338,6 +338,12 @@ impl Denial {
         }
     }
 
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.row().0
+    }
+
     /// The `code` of the error, which is also the metrics' and the access log's word for this outcome.
     #[must_use]
     pub const fn code(&self) -> &'static str {

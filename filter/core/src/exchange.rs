@@ -73,6 +73,8 @@ pub struct Forward {
     pub patch: Option<Patch>,
     /// The new `content-length`, if there was one and the body is changed.
     pub content_length: Option<usize>,
+    /// How long each attempt may take until its answer begins; `None` is as long as it takes.
+    pub start_max: Option<Duration>,
     /// Where to, and what its attempts need.
     pub flight: Rc<Flight>,
 }
@@ -185,9 +187,9 @@ pub struct Exchange {
 }
 
 impl ResponseEdits {
-    /// Puts an answer of Envoy's own into OpenAI's shape, and answers its body.
-    fn speak(&mut self, status: u16) -> Vec<u8> {
-        let Answer { headers, body, .. } = Denial::Proxy { status }.answer();
+    /// Puts a refusal in place of an answer, and answers its body.
+    fn speak(&mut self, denial: &Denial) -> Vec<u8> {
+        let Answer { headers, body, .. } = denial.answer();
         self.set = headers;
         self.set.push(("content-length", body.len().to_string()));
         body
@@ -392,7 +394,10 @@ impl Exchange {
             flight: flight.clone(),
             answer: None,
         }));
-        Step::Forward(Forward { strip, patch, content_length, flight })
+        // An answer that is no stream begins when it is finished: cut off, it would be produced again, and billed twice.
+        let start_max =
+            self.known.model.as_ref().filter(|_| self.known.stream).and_then(|model| model.stream_start_max);
+        Step::Forward(Forward { strip, patch, content_length, start_max, flight })
     }
 
     /// What is to be known of this request if this VM dies: there is a note from the moment that something is reserved
@@ -503,15 +508,25 @@ impl Exchange {
                     Phase::Admitting(admitting) => admitting.into_reservation(),
                     _ => None,
                 };
-                self.phase = Phase::Interrupted { body: Some(edits.speak(status)), reservation };
+                self.phase =
+                    Phase::Interrupted { body: Some(edits.speak(&Denial::Proxy { status })), reservation };
                 return edits;
             }
         };
         let (operation, usage_event) = (sent.expected.operation, sent.flight.usage_event());
         let kind = if status < 400 {
             AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
+        } else if sent.flight.is_misplaced() {
+            let denial = Denial::NoDeployment;
+            let kind = AnswerKind::Ours {
+                body: Some(edits.speak(&denial)),
+                outcome: Outcome::Denied(denial.code()),
+            };
+            edits.set.push((":status", denial.status().to_string()));
+            kind
         } else if format != Format::Json && origin() == Origin::Proxy {
-            AnswerKind::Proxy { body: Some(edits.speak(status)) }
+            let body = Some(edits.speak(&Denial::Proxy { status }));
+            AnswerKind::Ours { body, outcome: Outcome::ProxyError }
         } else {
             AnswerKind::Error(Box::new(Reader::of_error(status)))
         };
@@ -547,7 +562,7 @@ impl Exchange {
                 output
             }
             AnswerKind::Error(reader) => reader.push(chunk, end),
-            AnswerKind::Proxy { body } => Output::Replaced(body.take().unwrap_or_default()),
+            AnswerKind::Ours { body, .. } => Output::Replaced(body.take().unwrap_or_default()),
         }
     }
 

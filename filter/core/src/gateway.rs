@@ -58,6 +58,8 @@ pub struct Model {
     pub targets: Vec<Rc<Target>>,
     /// Whether a client is always served by the same of several targets with weights, while that is open.
     pub is_sticky: bool,
+    /// How long a backend may take until a stream begins, before the next one is asked.
+    pub stream_start_max: Option<Duration>,
 }
 
 impl Model {

@@ -98,6 +98,7 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
 ];
 const INSIDE_ORDER: &[(&str, &str)] = &[
     ("attempt", include_str!("attempt/bodies.rs")),
+    ("attempt", include_str!("attempt/missing.rs")),
     ("exchange", include_str!("exchange/admitting.rs")),
     ("exchange", include_str!("exchange/ending.rs")),
     ("exchange", include_str!("exchange/explaining.rs")),

@@ -311,6 +311,11 @@ pub enum Series {
         /// Which.
         backend: Rc<str>,
     },
+    /// Answers of backends that do not have the deployment which the configuration names.
+    MissingDeployments {
+        /// Which.
+        backend: Rc<str>,
+    },
     /// Requests that had to wait for room at a backend.
     Queued {
         /// How important they were.
@@ -413,6 +418,9 @@ impl Series {
                 format!("tollgate_upstream_responses;backend={backend};status={status}")
             }
             Self::Cooldowns { backend } => format!("tollgate_cooldowns;backend={backend}"),
+            Self::MissingDeployments { backend } => {
+                format!("tollgate_missing_deployments;backend={backend}")
+            }
             Self::Queued { priority, result } => {
                 format!("tollgate_queued_requests;priority={priority};result={result}")
             }

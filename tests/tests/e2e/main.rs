@@ -9,6 +9,7 @@ mod configuration;
 mod drivers;
 mod explain;
 mod failover;
+mod fitting;
 mod identity;
 mod issuer;
 mod limits;

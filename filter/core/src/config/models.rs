@@ -8,6 +8,7 @@ use crate::route::{Backend, Target};
 use crate::tokens::Prices;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 impl Build<'_> {
     pub(super) fn models(
@@ -28,8 +29,13 @@ impl Build<'_> {
             };
             self.versions(&format!("{path}.backends"), &model);
             let is_sticky = matches!(model.sticky_by, Some(wire::StickyBy::Client));
+            let stream_start_max = model.stream_start_ms_max.map(|ms| Duration::from_millis(ms.into()));
+            if stream_start_max == Some(Duration::ZERO) {
+                // Envoy would take it for none.
+                self.fault(format!("{path}.stream_start_ms_max"), "0: expected at least 1");
+            }
             let name = labelled(name, at, labels_max);
-            let built = Rc::new(Model { name, family, targets, is_sticky });
+            let built = Rc::new(Model { name, family, targets, is_sticky, stream_start_max });
             let aliases =
                 model.aliases.iter().enumerate().map(|(at, alias)| (format!("{path}.aliases[{at}]"), alias));
             for (path, name) in std::iter::once((format!("{path}.name"), &model.name)).chain(aliases) {

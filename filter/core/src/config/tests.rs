@@ -497,6 +497,26 @@ fn regions_are_those_of_backends() {
 }
 
 #[test]
+fn a_stream_may_have_a_time_to_begin_in() {
+    let mut config = whole();
+    assert_eq!(load(config.clone()).unwrap().models[0].stream_start_max, None);
+    config["models"][0]["stream_start_ms_max"] = json!(1500);
+    let model = load(config).unwrap().models[0].clone();
+    assert_eq!(model.stream_start_max, Some(std::time::Duration::from_millis(1500)));
+    let problem = "models[0].stream_start_ms_max: 0: expected at least 1";
+    check("/models/0/stream_start_ms_max", json!(0), &[problem]);
+}
+
+#[test]
+fn backends_may_name_the_model_each_in_its_own_way() {
+    let mut config = whole();
+    config["backends"][0] = json!({ "name": "a", "cluster": "ca", "style": "azure-v1" });
+    let gateway = load(config).unwrap();
+    let names: Vec<_> = gateway.models[0].targets.iter().map(|target| &*target.deployment).collect();
+    assert_ne!(names[0], names[1]);
+}
+
+#[test]
 fn a_pool_has_one_version_unless_it_is_a_rollout() {
     let mut config = whole();
     config["models"][0]["backends"][0]["version"] = json!("2024-08-06");

@@ -391,6 +391,8 @@ pub(super) struct Model {
     /// Whether backends may serve different versions.
     #[serde(default)]
     pub(super) rollout: bool,
+    /// After so many milliseconds without the head of an answer, a stream is asked for elsewhere.
+    pub(super) stream_start_ms_max: Option<u32>,
 }
 
 #[derive(Clone, Copy, Deserialize)]

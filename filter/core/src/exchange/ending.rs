@@ -35,8 +35,8 @@ pub(super) enum AnswerKind {
     Good(Box<Reader>),
     /// A backend's error.
     Error(Box<Reader>),
-    /// Envoy's own, which gets a body in OpenAI's shape.
-    Proxy { body: Option<Vec<u8>> },
+    /// One that gets a body of ours, in OpenAI's shape.
+    Ours { body: Option<Vec<u8>>, outcome: Outcome },
 }
 
 /// The cost of an exchange.
@@ -85,7 +85,7 @@ impl Sent {
         });
         let is_complete = self.answer.as_ref().is_some_and(|answer| answer.is_complete);
         let (outcome, cost) = match self.answer.as_ref().map(|answer| &answer.kind) {
-            Some(AnswerKind::Proxy { .. }) => (Outcome::ProxyError, Cost::NOTHING),
+            Some(AnswerKind::Ours { outcome, .. }) => (*outcome, Cost::NOTHING),
             // Billed, by Azure's documentation, though the error says nothing of tokens.
             Some(AnswerKind::Error(reader)) if reader.is_content_filter() => {
                 let usage = Usage { prompt: self.expected.estimate.prompt, ..Usage::default() };
