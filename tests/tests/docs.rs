@@ -239,6 +239,19 @@ fn the_configuration_of_the_priority_document_loads() {
 }
 
 #[test]
+fn the_configuration_of_the_state_document_loads() {
+    let mut config: Value = serde_yaml_ng::from_str(&blocks(&read("docs/routing.md"), "yaml")[0]).unwrap();
+    let document = read("docs/state.md");
+    let shown: Value = serde_yaml_ng::from_str(&blocks(&document, "yaml")[0]).unwrap();
+    config["pinning"] = shown["pinning"].clone();
+    let gateway = tollgate::config::from_value(config, &|_| Some("x".repeat(32)));
+    assert!(gateway.unwrap().pinning.is_some());
+    for word in words(&document, "tollgate_") {
+        assert!(read("filter/core/src/ledger.rs").contains(word), "{word} is no metric");
+    }
+}
+
+#[test]
 fn the_configuration_of_clients_and_issuers_loads() {
     let config = serde_yaml_ng::from_str(&blocks(&read("docs/identity.md"), "yaml")[0]).unwrap();
     if let Err(errors) = tollgate::config::from_value(config, &|_| None) {
@@ -323,6 +336,7 @@ fn every_link_and_every_named_test_is_there() {
         "docs/tool.md",
         "docs/policy.md",
         "docs/priority.md",
+        "docs/state.md",
         "examples/ptu-first/README.md",
         "examples/azure-tls/README.md",
         "examples/otel-logs/README.md",

@@ -10,6 +10,7 @@ mod fingerprint;
 mod issuers;
 mod limits;
 mod models;
+mod pinning;
 mod policies;
 mod priorities;
 mod ways_in;
@@ -147,6 +148,7 @@ impl Build<'_> {
         let backends = self.backends(wire.backends);
         let (models, by_name) = self.models(wire.models, &backends, wire.metrics.models_max);
         let other = self.other(&wire.other_endpoints, &backends);
+        let pinning = wire.pinning.as_ref().and_then(|pinning| self.pinning(pinning, &backends));
         let policies = self.policies(wire.policies);
         let regions = backends.values().flatten().filter_map(|backend| backend.region.clone()).collect();
         let groups = self.groups(&wire.groups, &by_name);
@@ -175,6 +177,7 @@ impl Build<'_> {
             by_name,
             models,
             other,
+            pinning,
             on_store_failure,
             credential_headers,
             health_open: matches!(wire.health, wire::Health::Open),

@@ -175,6 +175,12 @@ pub enum Denial {
         /// Until the first of them is back.
         wait: Duration,
     },
+    /// An id that this gateway did not give to this client, or whose backend is gone.
+    UnknownId(String),
+    /// Ids of what is kept at different backends.
+    MixedIds,
+    /// What the request refers to is kept at a backend that does not serve this model.
+    NotServedThere(String),
     /// The model is served in no region that the client may be served from.
     NoRegion,
     /// A field that no backend takes that might serve the request.
@@ -310,6 +316,9 @@ impl Denial {
             Self::TooManyAtOnce { .. } => (429, RATE_LIMIT, "concurrency_limit_exceeded"),
             Self::NeverFits { .. } => (429, RATE_LIMIT, "request_exceeds_limit"),
             Self::BackendsThrottled { .. } => (429, RATE_LIMIT, "backends_throttled"),
+            Self::UnknownId(_) => (404, BAD_REQUEST, "id_not_found"),
+            Self::MixedIds => (400, BAD_REQUEST, "ids_of_different_backends"),
+            Self::NotServedThere(_) => (400, BAD_REQUEST, "model_not_served_there"),
             Self::NoRegion => (403, PERMISSION, "region_not_permitted"),
             Self::UnknownField { .. } => (400, BAD_REQUEST, "unsupported_parameter"),
             Self::UnknownOperation { .. } => (400, BAD_REQUEST, "unsupported_operation"),
@@ -324,6 +333,13 @@ impl Denial {
             Self::Proxy { status } if *status >= 500 => (*status, SERVER, "proxy_error"),
             Self::Proxy { status } => (*status, BAD_REQUEST, "proxy_error"),
         }
+    }
+
+    /// An id that cannot be told from one that was made up.
+    #[must_use]
+    pub fn unknown_id(id: &str) -> Self {
+        const CHARS_MAX: usize = 100;
+        Self::UnknownId(id.chars().take(CHARS_MAX).collect())
     }
 
     /// The limit that refuses.
@@ -366,7 +382,7 @@ impl Denial {
             | Self::NotAllowed { field, .. }
             | Self::Exclusive(field, _) => Some(field),
             Self::BestOfBelowN { .. } => Some("best_of"),
-            Self::ModelNotAllowed(_) => Some("model"),
+            Self::ModelNotAllowed(_) | Self::NotServedThere(_) => Some("model"),
             _ => None,
         }
     }
@@ -506,6 +522,14 @@ impl Denial {
             Self::NoDeployment => {
                 "No backend has the deployment that this gateway's configuration names for the model."
                     .to_owned()
+            }
+            Self::UnknownId(id) => format!("Nothing with the id `{id}` is known here."),
+            Self::MixedIds => {
+                "The ids in this request are of things that are kept in different places: no backend has them all."
+                    .to_owned()
+            }
+            Self::NotServedThere(model) => {
+                format!("What this request refers to is kept where the model `{model}` is not served.")
             }
             Self::NoRegion => {
                 "No backend for this model is in a region that this client may be served from.".to_owned()

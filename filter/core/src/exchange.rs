@@ -5,7 +5,7 @@
 //! [`Step::Reserve`], whose answer may come later. Not decided here: anything but the order.
 
 use crate::answer::{self, Answer};
-use crate::attempt::{Bodies, Destination, Flight};
+use crate::attempt::Flight;
 use crate::capacity::{Ask, Seat};
 use crate::decision::{EXPLAIN, PassedOver};
 use crate::denial::Denial;
@@ -17,7 +17,7 @@ use crate::headers::{ends_here, reveals_backend};
 use crate::identity::Identity;
 use crate::journal::Note;
 use crate::json::Patch;
-use crate::ledger::{Name, Outcome, Queued, Record, Series, Source};
+use crate::ledger::{Name, Outcome, Pin, Queued, Record, Series, Source};
 use crate::limits::{Claim, Grant, Granted, Inquiry, Report, Reservation, Settlement, Spent, Standing};
 use crate::route::Choice;
 use crate::sse::Output;
@@ -31,11 +31,13 @@ mod admitting;
 mod ending;
 mod explaining;
 mod fitting;
+mod pinned;
 mod preparing;
 mod status;
 
 use admitting::Admitting;
 use ending::{AnswerKind, Arriving, Sent};
+use pinned::Other;
 use preparing::{Expected, Held, Ready};
 
 /// Headers as they came, names in lower case.
@@ -127,6 +129,10 @@ struct Known {
     stream: bool,
     /// How it waited for room at a backend, if it did.
     queued: Option<Queued>,
+    /// What came of the ids in it, if it had any.
+    pin: Option<Pin>,
+    /// Whether the ids in its answer are to be sealed.
+    seals: bool,
     /// What its policy found.
     findings: Vec<Finding>,
     /// The label of the limit that refused it.
@@ -276,27 +282,20 @@ impl Exchange {
             (Operation::Health, _) => self.health(Some(&client), endpoint.deployment, local, now),
             (Operation::Config, _) => self.configuration(&client, now),
             (_, Some((rest, query))) => {
-                let choice = self.choose(&self.gateway.clone().other, &client, 0, local, now);
-                self.reserve(Ready {
-                    client,
-                    choice,
-                    destination: Destination::Other(rest.to_owned(), query.to_owned()),
-                    strip,
-                    patch: None,
-                    content_length: None,
-                    bodies: Bodies::default(),
-                    expected: Expected::nothing(operation),
-                })
+                let other = Other { rest: rest.to_owned(), query: query.to_owned() };
+                if !end && self.reads_body_of_other(headers) {
+                    self.phase =
+                        Phase::Body(Held { other: Some(other), ..Held::new(client, &endpoint, headers) });
+                    return Ok(Step::AwaitBody { strip });
+                }
+                match self.prepare_other(client, other, None, local, now) {
+                    Ok(ready) => self.reserve(Ready { strip, ..ready }),
+                    Err(denial) => self.deny(denial),
+                }
             }
             _ if end => self.deny(Denial::MissingField("body")),
             _ => {
-                self.phase = Phase::Body(Held {
-                    client,
-                    operation,
-                    deployment: endpoint.deployment.map(str::to_owned),
-                    content_type: find(headers, "content-type").unwrap_or_default().to_vec(),
-                    has_content_length: find(headers, "content-length").is_some(),
-                });
+                self.phase = Phase::Body(Held::new(client, &endpoint, headers));
                 Step::AwaitBody { strip }
             }
         })
@@ -319,6 +318,7 @@ impl Exchange {
             }
         };
         let prepared = match held.operation.body() {
+            BodyKind::Unread => self.prepare_read_other(held, body, local, now),
             BodyKind::Form => self.prepare_form(held, body, local, now),
             _ => self.prepare_json(held, body, local, now),
         };
@@ -536,10 +536,19 @@ impl Exchange {
         {
             edits.remove.push("content-length".to_owned());
         }
+        let stamp = match (&kind, &self.known.client) {
+            (AnswerKind::Good(_), Some(client)) if self.known.seals => {
+                pinned::stamp(&self.gateway, client, &sent.flight, format)
+            }
+            _ => None,
+        };
+        if stamp.is_some() {
+            edits.remove.push("content-length".to_owned());
+        }
         edits.set.extend(sent.standing.headers());
         edits.set.extend(finding::told(&self.known.findings).map(|told| (finding::CLAMPED, told)));
         edits.set.extend(self.known.told(Some(&sent.flight)));
-        sent.answer = Some(Arriving { kind, is_complete: end, first_token: None });
+        sent.answer = Some(Arriving { kind, stamp, is_complete: end, first_token: None });
         edits
     }
 
@@ -559,7 +568,10 @@ impl Exchange {
                 if answer.first_token.is_none() && reader.has_streamed_text() {
                     answer.first_token = Some(now().saturating_sub(self.began));
                 }
-                output
+                match &mut answer.stamp {
+                    Some(stamp) => pinned::stamped(stamp, chunk, output, end),
+                    None => output,
+                }
             }
             AnswerKind::Error(reader) => reader.push(chunk, end),
             AnswerKind::Ours { body, .. } => Output::Replaced(body.take().unwrap_or_default()),
@@ -639,6 +651,7 @@ impl Exchange {
         record.asked = known.asked;
         record.stream = known.stream;
         record.queued = known.queued;
+        record.pin = known.pin;
         record.findings = known.findings;
         record.limit = known.limit;
         record.candidates = candidates;

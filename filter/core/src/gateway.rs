@@ -6,6 +6,7 @@ use crate::endpoint::Operation;
 use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::limits::Budget;
+use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
 use crate::route::{self, Asker, Failing, Target, number_of};
@@ -114,6 +115,15 @@ impl Precedences {
     }
 }
 
+/// Whose state is where.
+#[derive(Debug)]
+pub struct Pinned {
+    /// Reads and writes the ids.
+    pub pinning: Rc<Pinning>,
+    /// Every backend under its name, as endpoints without a model go there.
+    pub targets: HashMap<Rc<str>, Rc<Target>>,
+}
+
 /// Everything.
 #[derive(Debug)]
 pub struct Gateway {
@@ -127,6 +137,8 @@ pub struct Gateway {
     pub models: Vec<Rc<Model>>,
     /// Where endpoints go that are not named; empty where they are refused.
     pub other: Vec<Rc<Target>>,
+    /// How ids carry their backends; `None` where they pass as they are.
+    pub pinning: Option<Pinned>,
     /// What happens when the store fails.
     pub on_store_failure: OnStoreFailure,
     /// What each priority means.

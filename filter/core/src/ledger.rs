@@ -88,6 +88,29 @@ pub struct Try {
     pub status: Option<u16>,
 }
 
+/// What came of the ids in a request that refers to what a backend keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// They led to their backend.
+    Followed,
+    /// There is no seal on them, and they passed.
+    Unsealed,
+    /// They were refused.
+    Refused,
+}
+
+impl Pin {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Followed => "followed",
+            Self::Unsealed => "unsealed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// How the waiting for room at a backend ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -170,6 +193,8 @@ pub struct Record {
     pub unread: Option<&'static str>,
     /// How it waited for room at a backend, if it did.
     pub queued: Option<Queued>,
+    /// What came of the ids in it, if it had any.
+    pub pin: Option<Pin>,
     /// What the client's policy changed, or would have.
     pub findings: Vec<Finding>,
     /// The label of the limit that refused it.
@@ -205,6 +230,7 @@ impl Record {
             duration: Duration::ZERO,
             unread: None,
             queued: None,
+            pin: None,
             findings: Vec::new(),
             limit: None,
             shadow_refusals: Vec::new(),
@@ -315,6 +341,13 @@ pub enum Series {
     MissingDeployments {
         /// Which.
         backend: Rc<str>,
+        },
+    /// Requests with ids of what a backend keeps.
+    Pinned {
+        /// Who asked.
+        client: Rc<str>,
+        /// What came of them.
+        result: &'static str,
     },
     /// Requests that had to wait for room at a backend.
     Queued {
@@ -421,6 +454,9 @@ impl Series {
             Self::MissingDeployments { backend } => {
                 format!("tollgate_missing_deployments;backend={backend}")
             }
+            Self::Pinned { client, result } => {
+                format!("tollgate_pinned_requests;client={client};result={result}")
+            }
             Self::Queued { priority, result } => {
                 format!("tollgate_queued_requests;priority={priority};result={result}")
             }
@@ -493,6 +529,9 @@ impl Record {
             found.push((Series::Queued { priority, result: wait.word() }, 1));
             found.push((Series::QueueTime { priority }, millis(time)));
         }
+        if let Some(pin) = self.pin {
+            found.push((Series::Pinned { client: client.clone(), result: pin.word() }, 1));
+        }
         for Finding { rule, effect } in &self.findings {
             let client = client.clone();
             let series = match effect {
@@ -533,6 +572,7 @@ impl Record {
             ("would_refuse", found(|finding| finding.would(Would::Reject))),
             ("would_clamp", found(|finding| finding.would(Would::Clamp))),
             ("would_default", found(|finding| finding.would(Would::Default))),
+            ("pinned", self.pin.map(|pin| text(pin.word()))),
             ("limit", self.limit.as_deref().map(text)),
             ("shadow_refusals", (!self.shadow_refusals.is_empty()).then(|| words(&self.shadow_refusals))),
             ("candidates", (!self.candidates.is_empty()).then(|| words(&self.candidates))),

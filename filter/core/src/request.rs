@@ -19,6 +19,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 static INCLUDE_USAGE: Names<1> = Names::new(["include_usage"]);
 
@@ -339,6 +340,17 @@ impl<'a> Request<'a> {
             });
         }
         Ok(Some(StreamOptions::Object(object)))
+    }
+
+    /// Puts text in place of a part of the body that is no field of ours, or a part of one.
+    pub fn splice(&mut self, span: Range<usize>, text: &str) {
+        self.edits.splice(span, text);
+    }
+
+    /// The whole body.
+    #[must_use]
+    pub fn body(&self) -> &'a str {
+        self.body
     }
 
     /// All edits as one patch of the body.

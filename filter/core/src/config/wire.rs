@@ -26,6 +26,8 @@ pub(super) struct Gateway {
     /// Where endpoints go that have no policy: files, batches. Absent: they are refused with 404.
     #[serde(default)]
     pub(super) other_endpoints: Vec<String>,
+    /// How ids of what a backend keeps lead back there. Absent: they pass as they are.
+    pub(super) pinning: Option<Pinning>,
     #[serde(default)]
     pub(super) metrics: Metrics,
     /// What it means to be important.
@@ -46,6 +48,34 @@ pub(super) enum Health {
     Clients,
     /// Whoever shows nothing at all, too.
     Open,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pinning {
+    /// Environment variables: the first one's secret seals, all of them open.
+    pub(super) secret_envs: Vec<String>,
+    #[serde(default)]
+    pub(super) bound_to: BoundTo,
+    /// What becomes of requests with ids that have no seal.
+    #[serde(default)]
+    pub(super) unsealed_ids: UnsealedIds,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum BoundTo {
+    #[default]
+    Client,
+    Anyone,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum UnsealedIds {
+    #[default]
+    Pass,
+    Refuse,
 }
 
 /// How many names may be label values; those beyond share the value `other`.

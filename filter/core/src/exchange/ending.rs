@@ -8,6 +8,7 @@ use crate::estimate::{Learnt, Observed, Produced};
 use crate::gateway::Model;
 use crate::ledger::{Outcome, Record, Served, Source};
 use crate::limits::{Reservation, Spent, Standing};
+use crate::pinning::Stamp;
 use crate::store::Store;
 use crate::tokens::Usage;
 use crate::usage::Reader;
@@ -26,6 +27,8 @@ pub(super) struct Sent {
 /// An answer that has begun.
 pub(super) struct Arriving {
     pub(super) kind: AnswerKind,
+    /// What seals the ids in it, if that is to be done.
+    pub(super) stamp: Option<Box<Stamp>>,
     pub(super) is_complete: bool,
     pub(super) first_token: Option<Duration>,
 }

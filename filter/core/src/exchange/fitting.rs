@@ -16,25 +16,26 @@ use crate::usage::UsageEvent;
 use std::borrow::Cow;
 use std::rc::Rc;
 
-/// The targets of a model that can take this request. When none of those can that may serve the client, the refusal says
+/// Those of a model's targets that can take this request. When none of those can that may serve the client, the refusal says
 /// what it is for.
-pub(super) fn able<'m>(
-    model: &'m Model,
+pub(super) fn able<'t>(
+    targets: &'t [Rc<Target>],
+    model: &Model,
     client: &Client,
     operation: Operation,
     request: Option<&Request<'_>>,
-) -> Result<Cow<'m, [Rc<Target>]>, Denial> {
+) -> Result<Cow<'t, [Rc<Target>]>, Denial> {
     let missing =
         |target: &Rc<Target>| capability::missing(&target.backend.style, model.family, operation, request);
-    if model.targets.iter().all(|target| missing(target).is_none()) {
-        return Ok(Cow::Borrowed(&model.targets));
+    if targets.iter().all(|target| missing(target).is_none()) {
+        return Ok(Cow::Borrowed(targets));
     }
     let mut first = None;
-    for target in model.targets.iter().filter(|target| target.is_in(client.regions.as_deref())) {
+    for target in targets.iter().filter(|target| target.is_in(client.regions.as_deref())) {
         match missing(target) {
             Some(since) => first = first.or(Some(since)),
             None => {
-                let able = model.targets.iter().filter(|target| missing(target).is_none());
+                let able = targets.iter().filter(|target| missing(target).is_none());
                 return Ok(able.cloned().collect());
             }
         }

@@ -1,10 +1,11 @@
 //! What does a body ask for, what may it cost, and where may it go?
 
-use super::Exchange;
 use super::fitting::{self, Fitted, Fitting};
+use super::pinned::Other;
+use super::{Exchange, Headers, find};
 use crate::attempt::{Bodies, Destination};
 use crate::denial::Denial;
-use crate::endpoint::Operation;
+use crate::endpoint::{Endpoint, Operation};
 use crate::estimate::{self, Estimate, Learnt, Sketch};
 use crate::form::Form;
 use crate::gateway::{Client, Model};
@@ -24,6 +25,8 @@ pub(super) struct Held {
     pub(super) deployment: Option<String>,
     pub(super) content_type: Vec<u8>,
     pub(super) has_content_length: bool,
+    /// Of [`Operation::Other`], where it goes.
+    pub(super) other: Option<Other>,
 }
 
 /// A request that is understood and may go, once there is budget for it.
@@ -82,7 +85,8 @@ impl Exchange {
         self.known.findings = findings;
         self.known.stream = request.stream;
         let lot = model.lot(&held.client, now);
-        let able = fitting::able(&model, &held.client, operation, Some(&request))?;
+        let targets = self.keepers(&held.client, operation, &model, &mut request)?;
+        let able = fitting::able(&targets, &model, &held.client, operation, Some(&request))?;
         let choice = self.choose(&able, &held.client, lot, local, now);
         let fitted = held.fitting(body, &choice).json(&model, request, ceiling.completion_tokens);
         let estimate = Estimate { prompt: prompt_tokens, completion: ceiling.tokens() };
@@ -103,7 +107,7 @@ impl Exchange {
         let model = self.model(&held, form.model)?;
         held.policy(&model, body)?;
         let lot = model.lot(&held.client, now);
-        let able = fitting::able(&model, &held.client, operation, None)?;
+        let able = fitting::able(&model.targets, &model, &held.client, operation, None)?;
         let choice = self.choose(&able, &held.client, lot, local, now);
         let fitted = held.fitting(body, &choice).form(&form);
         let sketch = estimate::sketch(&[form.prompt]);
@@ -131,6 +135,17 @@ impl Exchange {
 }
 
 impl Held {
+    pub(super) fn new(client: Rc<Client>, endpoint: &Endpoint<'_>, headers: &Headers) -> Self {
+        Self {
+            client,
+            operation: endpoint.operation,
+            deployment: endpoint.deployment.map(str::to_owned),
+            content_type: find(headers, "content-type").unwrap_or_default().to_vec(),
+            has_content_length: find(headers, "content-length").is_some(),
+            other: None,
+        }
+    }
+
     /// The policy for a model, which may want shorter bodies than another of this client's.
     fn policy(&self, model: &Model, body: &[u8]) -> Result<Rc<Policy>, Denial> {
         let policy = self.client.policy(model);

@@ -12,6 +12,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 mod admitting;
 mod status;
 mod fitting;
+mod pinned;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 const BUDGET: u64 = 10_000;

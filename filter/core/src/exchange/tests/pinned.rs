@@ -1,0 +1,293 @@
+//! What a backend keeps: where its ids lead, and what clients see of them.
+
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+fn pinning(config: &mut Value) {
+    config["pinning"] = json!({ "secret_envs": ["A_SECRET_THAT_HAS_THIRTY_TWO_BYTES"] });
+    config["clients"][0]["endpoints"] = json!(["*", "other"]);
+    config["other_endpoints"] = json!(["b"]);
+    config["backends"][0]["api_version"] = json!("2025-03-01-preview");
+    config["backends"][0]["region"] = json!("eu");
+    // Both may be tried with one body.
+    config["models"][0]["backends"][1]["deployment"] = json!("d");
+    config["policies"][0]["request_bytes_max"] = json!(10_000);
+}
+
+fn run() -> Run {
+    Run::with(gateway(pinning))
+}
+
+/// What happens to the request and its answer; the answer comes from the backend of this cluster, after tries elsewhere.
+struct Told {
+    candidates: Vec<String>,
+    path: String,
+    body: String,
+    edits: ResponseEdits,
+    answer: String,
+    record: Record,
+}
+
+struct Asked<'a> {
+    line: &'a str,
+    content_type: &'a str,
+    body: Option<&'a str>,
+    tried: &'a [&'a str],
+    answer: (&'a str, &'a str),
+}
+
+impl<'a> Asked<'a> {
+    fn new(line: &'a str) -> Self {
+        Self {
+            line,
+            content_type: "application/json",
+            body: None,
+            tried: &["cb"],
+            answer: ("application/json", "{}"),
+        }
+    }
+
+    fn step(&self, run: &mut Run) -> Step {
+        let (method, path) = self.line.split_once(' ').unwrap();
+        let head = headers(&[
+            (":method", method),
+            (":path", path),
+            ("api-key", "key"),
+            ("content-type", self.content_type),
+            ("content-length", "1"),
+        ]);
+        let step = run.exchange.request_head(&head, self.body.is_none(), &run.store, NOW);
+        match (run.perform(step), self.body) {
+            (Step::AwaitBody { .. }, Some(body)) => run.body(body),
+            (step, _) => step,
+        }
+    }
+
+    #[track_caller]
+    fn told(&self, run: &mut Run) -> Told {
+        let step = self.step(run);
+        let Step::Forward(forward) = step else { panic!("{step:?}") };
+        let mut body = self.body.unwrap_or_default().as_bytes().to_vec();
+        if let Some(patch) = forward.patch {
+            body.splice(..patch.replaced, patch.bytes);
+            assert_eq!(forward.content_length, Some(body.len()));
+        }
+        let mut path = String::new();
+        for cluster in self.tried {
+            path = forward.flight.depart(cluster.as_bytes()).unwrap().1.path;
+        }
+        let candidates = forward.flight.candidates().iter().map(|target| target.backend.name.to_string());
+        let candidates = candidates.collect();
+        let edits = run.answer("200", self.answer.0);
+        let mut answer = Vec::new();
+        let (one, two) = self.answer.1.split_at(self.answer.1.len() / 2);
+        for (chunk, end) in [(one, false), (two, true)] {
+            match run.exchange.response_chunk(chunk.as_bytes(), end, || NOW) {
+                Output::Same => answer.extend_from_slice(chunk.as_bytes()),
+                Output::Replaced(bytes) => answer.extend(bytes),
+            }
+        }
+        let [body, answer] = [body, answer].map(|bytes| String::from_utf8(bytes).unwrap());
+        Told { candidates, path, body, edits, answer, record: run.finish() }
+    }
+}
+
+const RESPONSES: &str = "POST /v1/responses";
+
+fn id_in(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+/// An id that this backend made.
+fn made_by(cluster: &str, id: &str) -> String {
+    let answer = json!({ "id": id }).to_string();
+    let body = r#"{"model":"gpt-4o","input":"x"}"#;
+    let asked = Asked {
+        body: Some(body),
+        tried: &[cluster],
+        answer: ("application/json", &answer),
+        ..Asked::new(RESPONSES)
+    };
+    id_in(&asked.told(&mut run()).answer)
+}
+
+fn follow_up(id: &str) -> String {
+    json!({ "model": "gpt-4o", "input": "x", "previous_response_id": id }).to_string()
+}
+
+#[test]
+fn an_id_leads_back_to_whoever_answered_and_nowhere_else() {
+    let body = r#"{"model":"gpt-4o","input":"x"}"#;
+    let first = Asked {
+        body: Some(body),
+        // The first candidate failed.
+        tried: &["ca", "cb"],
+        answer: ("application/json", r#"{"id":"resp_1","usage":{"input_tokens":3,"output_tokens":4}}"#),
+        ..Asked::new(RESPONSES)
+    };
+    let told = first.told(&mut run());
+    assert_eq!(told.candidates, ["a", "b"]);
+    assert!(told.edits.remove.contains(&"content-length".to_owned()));
+    assert_eq!((told.record.pin, told.record.usage.completion), (None, 4));
+    let id = id_in(&told.answer);
+    assert!(id.starts_with("resp_tg_") && id.ends_with('1'), "{id}");
+
+    let told = Asked { body: Some(&follow_up(&id)), ..Asked::new(RESPONSES) }.told(&mut run());
+    assert_eq!((told.candidates, told.record.pin), (vec!["b".to_owned()], Some(Pin::Followed)));
+    let sent: Value = serde_json::from_str(&told.body).unwrap();
+    assert_eq!((&sent["previous_response_id"], &sent["model"]), (&json!("resp_1"), &json!("d")));
+
+    let line = format!("GET /v1/responses/{id}/input_items?after={}", made_by("cb", "msg_1"));
+    let told = Asked::new(&line).told(&mut run());
+    assert_eq!(
+        (told.candidates, told.path),
+        (vec!["b".to_owned()], "/v1/responses/resp_1/input_items?after=msg_1".to_owned())
+    );
+
+    // Also to one that is not among those for endpoints without a name.
+    let line = format!("DELETE /openai/responses/{}?api-version=x", made_by("ca", "resp_2"));
+    let told = Asked { tried: &["ca"], ..Asked::new(&line) }.told(&mut run());
+    assert_eq!(told.candidates, ["a"]);
+    assert_eq!(told.path, "/openai/responses/resp_2?api-version=2025-03-01-preview");
+}
+
+#[test]
+fn bodies_of_endpoints_without_a_name_are_restored_and_uploads_are_not_read() {
+    let file = made_by("ca", "file-1");
+    let body = format!(r#"{{ "input_file_id" : "{file}", "endpoint":"/v1/responses" }}"#);
+    let answer = r#"{"id":"batch_1","input_file_id":"file-1","metadata":{"id":"x"}}"#;
+    let asked = Asked {
+        body: Some(&body),
+        tried: &["ca"],
+        answer: ("application/json; charset=utf-8", answer),
+        ..Asked::new("POST /v1/batches")
+    };
+    let told = asked.told(&mut run());
+    assert_eq!(told.candidates, ["a"]);
+    assert_eq!(told.body, r#"{ "input_file_id" : "file-1", "endpoint":"/v1/responses" }"#);
+    let found: Value = serde_json::from_str(&told.answer).unwrap();
+    assert_eq!((&found["input_file_id"], &found["metadata"]["id"]), (&json!(file), &json!("x")));
+
+    let form = Asked { content_type: "multipart/form-data; boundary=x", ..asked };
+    let step = Asked { line: "POST /v1/files", ..form }.step(&mut run());
+    assert!(matches!(step, Step::Forward(Forward { patch: None, .. })), "{step:?}");
+    // A body that readers differ about is refused: ids might hide in it.
+    for (content_type, body) in [("application/json", "[1,]"), ("text/plain", r#"{"a":01}"#)] {
+        let asked = Asked { content_type, body: Some(body), ..Asked::new("POST /v1/batches") };
+        assert_eq!(refused(asked.step(&mut run())), "400 invalid_json");
+    }
+    let plain = Asked { content_type: "text/plain", body: Some("hello"), ..Asked::new("POST /v1/batches") };
+    assert_eq!(plain.told(&mut run()).body, "hello");
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(10_000));
+    let mut run = run();
+    let head = headers(&[(":method", "POST"), (":path", "/v1/batches"), ("api-key", "key")]);
+    let step = run.exchange.request_head(&head, false, &run.store, NOW);
+    assert!(matches!(step, Step::AwaitBody { .. }));
+    let step = run.exchange.request_body_grows(long.len()).unwrap();
+    assert_eq!(refused(run.perform(step)), "413 request_too_large");
+}
+
+#[test]
+fn a_pinned_request_waits_for_its_backend_and_stays_in_its_region() {
+    let id = made_by("ca", "resp_1");
+    let follow_up = follow_up(&id);
+    let asked = Asked { body: Some(&follow_up), ..Asked::new(RESPONSES) };
+    let mut pausing = run();
+    let target = pausing.exchange.gateway.models[0].targets[0].clone();
+    let wait = Cooldown { wait: Duration::from_millis(1500), is_told: true };
+    Cooldowns::note(&pausing.store, &target, wait, NOW).unwrap();
+    let Step::Answer(answer) = asked.step(&mut pausing) else { panic!() };
+    assert_eq!(answer.status, 429);
+    assert!(answer.headers.contains(&("retry-after-ms", "1500".to_owned())));
+
+    let elsewhere = |config: &mut Value| {
+        pinning(config);
+        config["backends"][1]["region"] = json!("us");
+        config["clients"][0]["regions"] = json!(["us"]);
+    };
+    assert_eq!(refused(asked.step(&mut Run::with(gateway(elsewhere)))), "403 region_not_permitted");
+    let line = format!("GET /v1/responses/{id}");
+    let step = Asked::new(&line).step(&mut Run::with(gateway(elsewhere)));
+    assert_eq!(refused(step), "403 region_not_permitted");
+}
+
+#[test]
+fn the_model_must_be_permitted_and_be_served_where_the_ids_are() {
+    let with = |id: &str, edit: fn(&mut Value)| {
+        let gateway = gateway(|config| {
+            pinning(config);
+            edit(config);
+        });
+        let mut run = Run::with(gateway);
+        let code = refused(Asked { body: Some(&follow_up(id)), ..Asked::new(RESPONSES) }.step(&mut run));
+        (code, run.finish().pin)
+    };
+    let id = made_by("ca", "resp_1");
+    let only_b = |config: &mut Value| {
+        config["models"][0]["backends"].as_array_mut().unwrap().remove(0);
+    };
+    assert_eq!(with(&id, only_b), ("400 model_not_served_there".to_owned(), Some(Pin::Followed)));
+    let none = |config: &mut Value| config["clients"][0]["models"] = json!(["secret"]);
+    assert_eq!(with(&id, none), ("403 model_not_allowed".to_owned(), None));
+    let refused = Some(Pin::Refused);
+    let other = |config: &mut Value| config["clients"][0]["name"] = json!("other");
+    assert_eq!(with(&id, other), ("404 id_not_found".to_owned(), refused));
+    assert_eq!(with(&format!("{id}x"), |_| {}), ("404 id_not_found".to_owned(), refused));
+    let strict = |config: &mut Value| config["pinning"]["unsealed_ids"] = json!("refuse");
+    assert_eq!(with("resp_1", strict), ("404 id_not_found".to_owned(), refused));
+
+    let body =
+        json!({ "model": "gpt-4o", "previous_response_id": id, "conversation": made_by("cb", "conv_1") });
+    let step = Asked { body: Some(&body.to_string()), ..Asked::new(RESPONSES) }.step(&mut run());
+    assert_eq!(super::refused(step), "400 ids_of_different_backends");
+}
+
+#[test]
+fn what_was_not_sealed_goes_on_as_before() {
+    let told = Asked { body: Some(&follow_up("resp_1")), ..Asked::new(RESPONSES) }.told(&mut run());
+    assert_eq!((told.candidates.len(), told.record.pin), (2, Some(Pin::Unsealed)));
+    assert!(told.body.contains("\"resp_1\""));
+    // Without a secret nothing is looked at.
+    let mut plain = Run::with(gateway(|config| {
+        pinning(config);
+        config.as_object_mut().unwrap().remove("pinning");
+    }));
+    let answer = ("application/json", r#"{"id":"resp_1"}"#);
+    let asked = Asked { body: Some(&follow_up("resp_tg_x")), answer, ..Asked::new(RESPONSES) };
+    let told = asked.told(&mut plain);
+    assert_eq!((told.candidates.len(), told.record.pin, &*told.answer), (2, None, answer.1));
+    assert_eq!(told.edits.remove, ["x-ms-region"]);
+}
+
+#[test]
+fn only_answers_that_have_ids_are_looked_at() {
+    let chat = r#"{"model":"gpt-4o","messages":[]}"#;
+    let answer = ("application/json", r#"{"id":"resp_1"}"#);
+    let asked = Asked { body: Some(chat), answer, ..Asked::new("POST /v1/chat/completions") };
+    let told = asked.told(&mut run());
+    assert_eq!((&*told.answer, told.edits.remove), (answer.1, vec!["x-ms-region".to_owned()]));
+    // What a client has put into a file is its own.
+    let line = format!("GET /v1/files/{}/content", made_by("cb", "file-1"));
+    let told = Asked { answer, ..Asked::new(&line) }.told(&mut run());
+    assert_eq!((&*told.path, &*told.answer), ("/v1/files/file-1/content", answer.1));
+    let told = Asked { answer: ("audio/mpeg", answer.1), ..Asked::new("GET /v1/files") }.told(&mut run());
+    assert_eq!(told.answer, answer.1);
+    // Events are.
+    let events = ("text/event-stream", "event: x\ndata: {\"response\":{\"id\":\"resp_1\"}}\n\n");
+    let body = r#"{"model":"gpt-4o","input":"x","stream":true}"#;
+    let told = Asked { body: Some(body), answer: events, ..Asked::new(RESPONSES) }.told(&mut run());
+    assert_eq!(told.answer, events.1.replace("resp_1", &made_by("cb", "resp_1")));
+}
+
+#[test]
+fn an_error_passes_as_it_is() {
+    let mut run = run();
+    let step = Asked { body: Some(&follow_up("resp_1")), ..Asked::new(RESPONSES) }.step(&mut run);
+    let Step::Forward(forward) = step else { panic!() };
+    let _ = forward.flight.depart(b"cb");
+    let edits = run.answer("404", "application/json");
+    assert_eq!(edits.remove, ["x-ms-region"]);
+    assert_eq!(run.exchange.response_chunk(br#"{"id":"resp_1"}"#, true, || NOW), Output::Same);
+}
