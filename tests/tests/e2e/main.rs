@@ -14,6 +14,7 @@ mod identity;
 mod issuer;
 mod limits;
 mod metering;
+mod pinned;
 mod policy;
 mod priority;
 mod proven;
