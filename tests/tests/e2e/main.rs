@@ -27,4 +27,5 @@ mod sdk;
 mod secrecy;
 mod soak;
 mod streams;
+mod throttling;
 mod tokens;

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod admitting;
-mod status;
 mod fitting;
 mod pinned;
+mod status;
+mod throttling;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 const BUDGET: u64 = 10_000;
