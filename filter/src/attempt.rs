@@ -53,6 +53,10 @@ impl HttpContext for Upstream {
         };
         let cluster = host::property(&["xds", "cluster_name"]).unwrap_or_default();
         known(flight.note_miss(&host::SharedData, host::now));
+        if let Err(denial) = flight.may_spill_to(&cluster, &host::SharedData, host::now) {
+            host::answer(&denial.answer());
+            return Action::Pause;
+        }
         match flight.depart(&cluster) {
             Ok((target, Departure { remove, path, set, content_length, edits })) => {
                 for name in remove {
@@ -67,6 +71,7 @@ impl HttpContext for Upstream {
                     host::set_header(MapType::HttpRequestHeaders, "content-length", &length.to_string());
                 }
                 self.is_to_edit = edits.is_some();
+                flight.departs(host::now);
                 known(flight.take_seat(&target, &host::SharedData, host::now));
                 self.departed = Some((flight.clone(), target));
                 Action::Continue

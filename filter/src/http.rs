@@ -176,6 +176,7 @@ impl Stream {
             if let Output::Replaced(replacement) = self.exchange.response_chunk(&chunk, end, host::now) {
                 host::set_body(BufferType::HttpResponseBody, bytes, &replacement);
             }
+            self.exchange.note_first_token(&host::SharedData);
         }
     }
 

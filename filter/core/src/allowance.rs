@@ -164,6 +164,8 @@ pub enum Whose {
     Client,
     /// That of the group of this name, shared by all its clients.
     Group(Rc<str>),
+    /// What of the model of this name goes to backends of a lower priority, whoever asks.
+    Spill(Rc<str>),
 }
 
 /// One limit.
@@ -187,10 +189,15 @@ impl Allowance {
     /// A limit with its label.
     #[must_use]
     pub fn new(whose: Whose, measure: Measure, amount: NonZeroU64, scope: Scope, shadow: bool) -> Self {
-        let (group, unit) = (if whose == Whose::Client { "" } else { "group/" }, measure.unit_word());
+        let owner = match whose {
+            Whose::Client => "",
+            Whose::Group(_) => "group/",
+            Whose::Spill(_) => "spill/",
+        };
+        let unit = measure.unit_word();
         let word = match measure.per() {
-            Some(per) => format!("{group}{unit}/{per}"),
-            None => format!("{group}{unit}"),
+            Some(per) => format!("{owner}{unit}/{per}"),
+            None => format!("{owner}{unit}"),
         };
         Self { whose, measure, amount, scope, shadow, word: word.into() }
     }

@@ -136,7 +136,7 @@ impl<'a> Limit<'a> {
         let up = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
         let (models, endpoints) = (allowance.scope.models.as_ref(), allowance.scope.endpoints.as_ref());
         let group = match &allowance.whose {
-            Whose::Client => None,
+            Whose::Client | Whose::Spill(_) => None,
             Whose::Group(name) => Some(&**name),
         };
         Self {

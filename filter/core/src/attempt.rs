@@ -5,10 +5,13 @@
 //! the candidates.
 
 mod bodies;
+mod first_token;
 mod missing;
+mod spilling;
 
 pub use bodies::{Bodies, Other};
 pub use missing::ERROR_BYTES_MAX;
+pub use spilling::{Spilling, refusal};
 
 use crate::capacity::{self, Seat, Told};
 use crate::denial::Denial;
@@ -22,6 +25,8 @@ use crate::usage::UsageEvent;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
+
+use first_token::Stopwatch;
 
 /// A request on its way: what its attempts need to know, and what is known of them afterwards.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Flight {
     asks: bool,
     /// Whether the last attempt was told that there is no such deployment.
     is_misplaced: Cell<bool>,
+    stopwatch: Stopwatch,
+    spilling: Option<Spilling>,
 }
 
 /// What is asked of whichever backend it is.
@@ -100,7 +107,7 @@ impl Flight {
         tokens: u64,
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
-        let Choice { targets: candidates, asks, .. } = choice;
+        let Choice { targets: candidates, asks, watch, .. } = choice;
         Self {
             gateway,
             destination,
@@ -111,6 +118,8 @@ impl Flight {
             tokens,
             asks,
             is_misplaced: Cell::new(false),
+            stopwatch: Stopwatch::new(watch),
+            spilling: None,
         }
     }
 

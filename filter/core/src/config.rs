@@ -13,6 +13,7 @@ mod models;
 mod pinning;
 mod policies;
 mod priorities;
+mod spill;
 mod ways_in;
 mod wire;
 

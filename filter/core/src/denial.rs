@@ -204,6 +204,13 @@ pub enum Denial {
         /// Until there is, if nobody else comes.
         wait: Duration,
     },
+    /// The backends of the first priority have no room, and what may go elsewhere is used up.
+    SpillExhausted {
+        /// How much of it there is.
+        allowance: Rc<Allowance>,
+        /// Until one of the two has room.
+        wait: Duration,
+    },
     /// The store that holds the budgets did not answer, and the configuration says to refuse then.
     StoreUnavailable,
     /// An attempt went to a cluster that was not among the candidates.
@@ -324,6 +331,7 @@ impl Denial {
             Self::UnknownOperation { .. } => (400, BAD_REQUEST, "unsupported_operation"),
             Self::NoDeployment => (503, SERVER, "deployment_not_found"),
             Self::NoCapacity { .. } => (429, RATE_LIMIT, "capacity_exceeded"),
+            Self::SpillExhausted { .. } => (429, RATE_LIMIT, "spill_limit_exceeded"),
             Self::StoreUnavailable => (503, SERVER, "store_unavailable"),
             Self::Unplanned => (503, SERVER, "backend_not_permitted"),
             Self::OutOfTurn => (500, SERVER, "internal_error"),
@@ -349,7 +357,8 @@ impl Denial {
             Self::RateExhausted { allowance, .. }
             | Self::QuotaExhausted { allowance, .. }
             | Self::NeverFits { allowance, .. }
-            | Self::TooManyAtOnce { allowance, .. } => Some(allowance),
+            | Self::TooManyAtOnce { allowance, .. }
+            | Self::SpillExhausted { allowance, .. } => Some(allowance),
             _ => None,
         }
     }
@@ -406,7 +415,8 @@ impl Denial {
             Self::RateExhausted { wait, .. }
             | Self::QuotaExhausted { wait, .. }
             | Self::BackendsThrottled { wait }
-            | Self::NoCapacity { wait } => Retry::After(*wait),
+            | Self::NoCapacity { wait }
+            | Self::SpillExhausted { wait, .. } => Retry::After(*wait),
             Self::TooManyAtOnce { wait, .. } => Retry::Perhaps(*wait),
             Self::StoreUnavailable | Self::KeysUnavailable | Self::Proxy { .. } => Retry::Open,
             _ => Retry::Never,
@@ -538,6 +548,11 @@ impl Denial {
                 "The backends for this model have no room for a request of this client's priority. Try again in {}.",
                 seconds(*wait),
             ),
+            Self::SpillExhausted { allowance, wait } => format!(
+                "The first backends for this model have no room, and {} is reached. Try again in {}.",
+                limit(allowance, allowance.measure.unit().map_or("", counted)),
+                long(*wait),
+            ),
             Self::StoreUnavailable => "The gateway cannot check this client's budget right now.".to_owned(),
             Self::Unplanned => "The gateway chose no backend for this attempt.".to_owned(),
             Self::OutOfTurn => "The gateway lost track of this request.".to_owned(),
@@ -602,6 +617,7 @@ fn limit(allowance: &Allowance, unit: &str) -> String {
     let owner = match &allowance.whose {
         Whose::Client => "this client's limit".to_owned(),
         Whose::Group(name) => format!("the limit of group `{name}`"),
+        Whose::Spill(model) => format!("the spill limit of model `{model}`"),
     };
     let size = match allowance.measure.unit() {
         Some(unit) => amount(unit, allowance.amount.get()),

@@ -33,6 +33,7 @@ mod explaining;
 mod fitting;
 mod pinned;
 mod preparing;
+mod spilling;
 mod status;
 
 use admitting::Admitting;
@@ -383,10 +384,13 @@ impl Exchange {
         reservation: Option<Reservation>,
         standing: Standing,
         seat: Option<Seat>,
+        spilled: Option<Reservation>,
     ) -> Step {
+        let spilling = self.spilling(&ready, &choice, spilled);
         let Ready { destination, strip, patch, content_length, bodies, expected, .. } = ready;
         let tokens = expected.estimate.total();
-        let flight = Rc::new(Flight::new(self.gateway.clone(), destination, bodies, choice, seat, tokens));
+        let flight = Flight::new(self.gateway.clone(), destination, bodies, choice, seat, tokens);
+        let flight = Rc::new(flight.with_spilling(spilling));
         self.phase = Phase::Sent(Box::new(Sent {
             expected,
             reservation,
@@ -566,7 +570,9 @@ impl Exchange {
             AnswerKind::Good(reader) => {
                 let output = reader.push(chunk, end);
                 if answer.first_token.is_none() && reader.has_streamed_text() {
-                    answer.first_token = Some(now().saturating_sub(self.began));
+                    let now = now();
+                    answer.first_token = Some(now.saturating_sub(self.began));
+                    sent.flight.speaks(now);
                 }
                 match &mut answer.stamp {
                     Some(stamp) => pinned::stamped(stamp, chunk, output, end),
@@ -575,6 +581,13 @@ impl Exchange {
             }
             AnswerKind::Error(reader) => reader.push(chunk, end),
             AnswerKind::Ours { body, .. } => Output::Replaced(body.take().unwrap_or_default()),
+        }
+    }
+
+    /// Notes how soon the backend spoke, once it has, where the model is ordered by that.
+    pub fn note_first_token(&mut self, local: &dyn Store) {
+        if let Phase::Sent(sent) = &self.phase {
+            self.store_faults += u64::from(sent.flight.note_first_token(local).is_err());
         }
     }
 
@@ -653,7 +666,7 @@ impl Exchange {
         record.queued = known.queued;
         record.pin = known.pin;
         record.findings = known.findings;
-        record.limit = known.limit;
+        record.limit = known.limit.or(record.limit.take());
         record.candidates = candidates;
         record.passed_over = known.passed_over;
         record.shadow_refusals = known.shadow_refusals;

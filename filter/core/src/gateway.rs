@@ -9,7 +9,7 @@ use crate::limits::Budget;
 use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
-use crate::route::{self, Asker, Failing, Target, number_of};
+use crate::route::{self, Asker, Failing, Target, Watch, number_of};
 use crate::store::{self, Store, StoreFault};
 use crate::tokens::Usage;
 use std::collections::{HashMap, HashSet};
@@ -61,6 +61,19 @@ pub struct Model {
     pub is_sticky: bool,
     /// How long a backend may take until a stream begins, before the next one is asked.
     pub stream_start_max: Option<Duration>,
+    /// Where it is kept how soon its targets speak, if they are ordered by that.
+    pub nearness: Option<Rc<str>>,
+    /// When its requests go to targets of a lower priority, and how much of them.
+    pub spill: Spill,
+}
+
+/// What goes to targets of a lower priority.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Spill {
+    /// The share of the others' capacity that stays free while there is room elsewhere, in millionths of it.
+    pub spare: u32,
+    /// How much may go there; `None` where that is not bounded.
+    pub budget: Option<Rc<Budget>>,
 }
 
 impl Model {
@@ -71,6 +84,12 @@ impl Model {
         let number =
             if self.is_sticky { number_of(&[&client.name.text]) } else { u64::from(now.subsec_nanos()) };
         route::lot(number)
+    }
+
+    /// What is to be measured about a request, if its targets are ordered by how soon they speak.
+    #[must_use]
+    pub fn watch(&self, prompt_tokens: u64, is_stream: bool) -> Option<Watch> {
+        Some(Watch::new(self.nearness.clone()?, prompt_tokens, is_stream))
     }
 
     /// The most that these tokens can cost at any of its targets, in millionths of the currency: what is found in a
@@ -214,7 +233,7 @@ impl Client {
     /// Who asks, when it is decided where a request of its own goes.
     #[must_use]
     pub fn asker(&self, lot: u64) -> Asker<'_> {
-        Asker { regions: self.regions.as_deref(), lot }
+        Asker { regions: self.regions.as_deref(), lot, watch: None }
     }
 
     /// Whether the model is one of its own.

@@ -81,6 +81,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("route", include_str!("route/answer.rs")),
     ("route", include_str!("route/cooldown.rs")),
     ("route", include_str!("route/failing.rs")),
+    ("route", include_str!("route/nearness.rs")),
     ("route", include_str!("route/order.rs")),
     ("usage", include_str!("usage/events.rs")),
     ("usage", include_str!("usage/scan.rs")),
@@ -97,18 +98,22 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/pinning.rs")),
     ("config", include_str!("config/policies.rs")),
     ("config", include_str!("config/priorities.rs")),
+    ("config", include_str!("config/spill.rs")),
     ("config", include_str!("config/ways_in.rs")),
     ("config", include_str!("config/wire.rs")),
 ];
 const INSIDE_ORDER: &[(&str, &str)] = &[
     ("attempt", include_str!("attempt/bodies.rs")),
+    ("attempt", include_str!("attempt/first_token.rs")),
     ("attempt", include_str!("attempt/missing.rs")),
+    ("attempt", include_str!("attempt/spilling.rs")),
     ("exchange", include_str!("exchange/admitting.rs")),
     ("exchange", include_str!("exchange/ending.rs")),
     ("exchange", include_str!("exchange/explaining.rs")),
     ("exchange", include_str!("exchange/fitting.rs")),
     ("exchange", include_str!("exchange/pinned.rs")),
     ("exchange", include_str!("exchange/preparing.rs")),
+    ("exchange", include_str!("exchange/spilling.rs")),
     ("exchange", include_str!("exchange/status.rs")),
 ];
 

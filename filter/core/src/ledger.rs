@@ -143,6 +143,41 @@ pub struct Queued {
     pub time: Duration,
 }
 
+/// Why a request went to a backend of a lower priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Those before had no room, or were to keep what they had.
+    Capacity,
+    /// They had asked for a pause.
+    Paused,
+    /// They answered this request 429.
+    Throttled,
+    /// They did not serve it for another reason.
+    Failed,
+}
+
+impl Cause {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Capacity => "capacity",
+            Self::Paused => "paused",
+            Self::Throttled => "throttled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A request that was served by, or tried last at, a backend of a lower priority than where it would have gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spill {
+    /// Where it would have gone.
+    pub from: Rc<str>,
+    /// Where it went.
+    pub to: Rc<str>,
+    /// Why.
+    pub cause: Cause,
+}
+
 /// Where an exchange was served, or tried last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
@@ -205,6 +240,8 @@ pub struct Record {
     pub candidates: Vec<Rc<str>>,
     /// The backends that were passed over, and why.
     pub passed_over: Vec<PassedOver>,
+    /// Whether it went to a backend of a lower priority.
+    pub spill: Option<Spill>,
 }
 
 impl Record {
@@ -236,6 +273,7 @@ impl Record {
             shadow_refusals: Vec::new(),
             candidates: Vec::new(),
             passed_over: Vec::new(),
+            spill: None,
         }
     }
 }
@@ -361,6 +399,17 @@ pub enum Series {
         /// How important they were.
         priority: &'static str,
     },
+    /// Requests that went to a backend of a lower priority.
+    Spills {
+        /// For which model.
+        model: Rc<str>,
+        /// Where they would have gone.
+        from: Rc<str>,
+        /// Where they went.
+        to: Rc<str>,
+        /// Why.
+        reason: &'static str,
+    },
     /// Fetches of an issuer's keys.
     JwksFetches {
         /// Whose.
@@ -461,6 +510,9 @@ impl Series {
                 format!("tollgate_queued_requests;priority={priority};result={result}")
             }
             Self::QueueTime { priority } => format!("tollgate_queue_ms;priority={priority}"),
+            Self::Spills { model, from, to, reason } => {
+                format!("tollgate_spills;model={model};from={from};to={to};reason={reason}")
+            }
             Self::JwksFetches { issuer, outcome } => {
                 format!("tollgate_jwks_fetches;issuer={issuer};outcome={outcome}")
             }
@@ -532,6 +584,9 @@ impl Record {
         if let Some(pin) = self.pin {
             found.push((Series::Pinned { client: client.clone(), result: pin.word() }, 1));
         }
+        if let Some(Spill { from, to, cause }) = self.spill.clone() {
+            found.push((Series::Spills { model: model.clone(), from, to, reason: cause.word() }, 1));
+        }
         for Finding { rule, effect } in &self.findings {
             let client = client.clone();
             let series = match effect {
@@ -568,6 +623,8 @@ impl Record {
             ("unread", self.unread.map(text)),
             ("priority", self.queued.map(|queued| text(queued.priority))),
             ("queued_ms", self.queued.map(|queued| Detail::Count(millis(queued.time)))),
+            ("spilled_from", self.spill.as_ref().map(|spill| text(&spill.from))),
+            ("spill_reason", self.spill.as_ref().map(|spill| text(spill.cause.word()))),
             ("clamped", found(Finding::clamped)),
             ("would_refuse", found(|finding| finding.would(Would::Reject))),
             ("would_clamp", found(|finding| finding.would(Would::Clamp))),

@@ -47,6 +47,12 @@ impl Account {
     pub fn of_group(name: &str, allowances: Vec<Allowance>) -> Self {
         Self { key: format!("tollgate/limits/group/{name}"), limits: Measured::all(allowances) }
     }
+
+    /// The account of what a model's requests may take at backends of a lower priority.
+    #[must_use]
+    pub fn of_spill(model: &str, allowances: Vec<Allowance>) -> Self {
+        Self { key: format!("tollgate/limits/spill/{model}"), limits: Measured::all(allowances) }
+    }
 }
 
 /// All limits that a client meets.

@@ -7,11 +7,13 @@
 mod answer;
 mod cooldown;
 mod failing;
+pub mod nearness;
 mod order;
 
 pub use answer::{Room, cooldown, room};
 pub use cooldown::{COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown, Cooldowns, State};
 pub use failing::{Failing, Failures};
+pub use nearness::{Sight, Watch};
 
 use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
@@ -134,6 +136,8 @@ pub struct Asker<'a> {
     pub regions: Option<&'a [Rc<str>]>,
     /// The number that decides between weights: one for each request, or always the same for one client.
     pub lot: u64,
+    /// What orders those of one priority by how soon they speak; `None` where they are not.
+    pub watch: Option<&'a Watch>,
 }
 
 /// Where a request goes.
@@ -146,6 +150,18 @@ pub struct Choice {
     /// How often the store failed. Without it, every target is taken to be open: a throttled one costs an attempt, not
     /// the request.
     pub faults: u64,
+    /// Where the request would go, were every target open.
+    pub preferred: Option<Rc<Target>>,
+    /// What its answer is measured for; `None` where nobody wants to know.
+    pub watch: Option<Watch>,
+}
+
+impl Choice {
+    /// Whether a target is of a lower priority than where the request would go, were every target open.
+    #[must_use]
+    pub fn is_spill(&self, target: &Target) -> bool {
+        self.preferred.as_ref().is_some_and(|preferred| target.priority > preferred.priority)
+    }
 }
 
 /// The targets to try, best first; those that pause are behind the others if their capacity was declared, and left out
@@ -160,12 +176,13 @@ pub fn choose(
 ) -> Result<Choice, Denial> {
     let abroad = targets.iter().filter(|target| !target.is_in(asker.regions));
     passed_over.extend(abroad.map(|target| target.passed_over(Why::Region)));
-    let permitted = order::order(targets, asker.regions, asker.lot);
+    let mut permitted = order::order(targets, asker.regions, asker.lot);
     if permitted.is_empty() {
         return Err(Denial::NoRegion);
     }
+    let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, store, now));
     let loaded = Cooldowns::load(store);
-    let mut faults = u64::from(loaded.is_err());
+    let mut faults = u64::from(arranged.is_err()) + u64::from(loaded.is_err());
     let cooldowns = loaded.unwrap_or_default();
     let state = |target: &Rc<Target>| cooldowns.state(target.id, now);
     let mut claim = |target: &Rc<Target>| {
@@ -211,7 +228,8 @@ pub fn choose(
         let wait = pausing.iter().map(|target| cooldowns.remaining(target.id, now)).min();
         return Err(Denial::BackendsThrottled { wait: wait.unwrap_or(COOLDOWN_DEFAULT) });
     }
-    Ok(Choice { targets: ready, asks, faults })
+    let (preferred, watch) = (permitted.into_iter().next(), asker.watch.cloned());
+    Ok(Choice { targets: ready, asks, faults, preferred, watch })
 }
 
 #[cfg(test)]
@@ -336,9 +354,10 @@ mod tests {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
         Cooldowns::note(&store, &targets[0], told(500), NOW).unwrap();
         store.break_with(Some(crate::store::StoreFault::Unavailable));
+        let preferred = Some(targets[0].clone());
         assert_eq!(
             choose(&targets, Asker::default(), &store, NOW),
-            Ok(Choice { targets, asks: false, faults: 1 })
+            Ok(Choice { targets, faults: 1, preferred, ..Choice::default() })
         );
     }
 
@@ -371,7 +390,7 @@ mod tests {
         }
         let home: [Rc<str>; 1] = ["eu".into()];
         let passed = |targets: &[Rc<Target>], ms| {
-            let asker = Asker { regions: Some(&home), lot: 0 };
+            let asker = Asker { regions: Some(&home), ..Asker::default() };
             let mut passed_over = Vec::new();
             let chosen =
                 super::choose(targets, asker, &store, NOW + Duration::from_millis(ms), &mut passed_over);
@@ -418,7 +437,7 @@ mod tests {
         let store = MemoryStore::default();
         let mut counts = vec![0; targets.len()];
         for request in 0..requests {
-            let asker = Asker { regions: None, lot: lot(request) };
+            let asker = Asker { lot: lot(request), ..Asker::default() };
             let choice = choose(targets, asker, &store, NOW).unwrap();
             assert_eq!(choice.targets.len(), targets.len());
             counts[targets.iter().position(|target| *target == choice.targets[0]).unwrap()] += 1;
@@ -440,7 +459,7 @@ mod tests {
         let (before, after) = (weighted(&[Some(90), Some(10)]), weighted(&[Some(80), Some(20)]));
         let store = MemoryStore::default();
         let first = |targets: &[Rc<Target>], lot| {
-            choose(targets, Asker { regions: None, lot }, &store, NOW).unwrap().targets[0].number()
+            choose(targets, Asker { lot, ..Asker::default() }, &store, NOW).unwrap().targets[0].number()
         };
         let (mut moved, mut back) = (0, 0);
         for client in 0..1000 {
@@ -463,7 +482,7 @@ mod tests {
     fn a_model_that_is_served_in_no_region_of_the_client_is_refused() {
         let store = MemoryStore::default();
         let regions = ["eu".into()];
-        let asker = Asker { regions: Some(&regions), lot: 0 };
+        let asker = Asker { regions: Some(&regions), ..Asker::default() };
         assert_eq!(choose(&targets(&["a"]), asker, &store, NOW), Err(Denial::NoRegion));
     }
 
@@ -506,7 +525,7 @@ mod tests {
             }
             store.break_with(is_broken.then_some(crate::store::StoreFault::Unavailable));
             let regions: Vec<Rc<str>> = regions.into_iter().map(|at| REGIONS[at].into()).collect();
-            let asker = Asker { regions: Some(&regions), lot };
+            let asker = Asker { regions: Some(&regions), lot, watch: None };
             let is_home = |target: &Rc<Target>| regions.contains(target.backend.region.as_ref().unwrap());
             match choose(&all, asker, &store, NOW + Duration::from_millis(ms)) {
                 Ok(choice) => prop_assert!(!choice.targets.is_empty() && choice.targets.iter().all(is_home)),

@@ -29,6 +29,8 @@ pub struct Place {
     pub target: u64,
     /// Its capacity; `None` where it was not declared: there is always room.
     pub gauge: Option<Gauge>,
+    /// This share of it stays free while there is room at another place, in millionths.
+    pub spare: u32,
 }
 
 /// What becomes of a request.
@@ -169,9 +171,28 @@ impl Queue {
     }
 }
 
-/// Looks for the first place with room.
+/// Looks for a place with room: for the first that keeps its spare share free, if one has such, and else for the first.
 fn admit(
     ask: &Ask,
+    full: &[u64],
+    pause: &dyn Fn(u64) -> Duration,
+    store: &dyn Store,
+    now: Duration,
+) -> Result<Option<Turn>, StoreFault> {
+    let headroom_min = ask.precedence.headroom_min;
+    if ask.places.iter().any(|place| place.spare > headroom_min) {
+        let spare = |place: &Place| place.spare.max(headroom_min);
+        let turn = first_with_room(ask, &spare, full, pause, store, now)?;
+        if turn.is_some() {
+            return Ok(turn);
+        }
+    }
+    first_with_room(ask, &|_| headroom_min, full, pause, store, now)
+}
+
+fn first_with_room(
+    ask: &Ask,
+    headroom: &dyn Fn(&Place) -> u32,
     full: &[u64],
     pause: &dyn Fn(u64) -> Duration,
     store: &dyn Store,
@@ -183,7 +204,7 @@ fn admit(
         }
         let Some(gauge) = place.gauge else { return Ok(Some(Turn::Goes { place: at, seat: None })) };
         if !full.contains(&gauge.id)
-            && let Ok(seat) = take(store, gauge, ask.tokens, ask.precedence.headroom_min, now)?
+            && let Ok(seat) = take(store, gauge, ask.tokens, headroom(place), now)?
         {
             return Ok(Some(Turn::Goes { place: at, seat: Some(seat) }));
         }

@@ -18,7 +18,7 @@ fn s(seconds: u64) -> Duration {
 }
 
 fn ask(priority: Priority, tokens: u64) -> Ask {
-    let places = vec![Place { target: 1, gauge: Some(gauge(1, 100)) }];
+    let places = vec![Place { target: 1, gauge: Some(gauge(1, 100)), spare: 0 }];
     Ask { places, tokens, priority, precedence: PRECEDENCE }
 }
 
@@ -98,9 +98,9 @@ fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
 fn a_request_goes_to_the_first_place_with_room() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
     let places = vec![
-        Place { target: 1, gauge: Some(gauge(1, 100)) },
-        Place { target: 2, gauge: Some(gauge(2, 100)) },
-        Place { target: 3, gauge: None },
+        Place { target: 1, gauge: Some(gauge(1, 100)), spare: 0 },
+        Place { target: 2, gauge: Some(gauge(2, 100)), spare: 0 },
+        Place { target: 3, gauge: None, spare: 0 },
     ];
     let ask = Ask { places, ..ask(Priority::Normal, 60) };
     let mut place =
@@ -170,7 +170,7 @@ fn a_queue_is_bounded_in_length_and_in_time() {
     assert_eq!(round(&mut queue, &store, s(61)), (vec![], vec![2]));
     // Where something may be given back any time, it waits all the same.
     let provisioned = Gauge { is_provisioned: true, ..gauge(1, 100) };
-    let places = vec![Place { target: 1, gauge: Some(provisioned) }];
+    let places = vec![Place { target: 1, gauge: Some(provisioned), spare: 0 }];
     let hopeful = Ask { places, ..ask(Priority::Low, 60) };
     assert_eq!(queue.enter(5, hopeful, &no_pause, &store, s(61)).unwrap(), Turn::Waits);
     queue.leave(5);

@@ -73,6 +73,15 @@ impl Build<'_> {
         Rc::new(Account::of_client(&client.name, allowances))
     }
 
+    /// The account of what a model's requests may take at backends of a lower priority.
+    pub(super) fn spill_account(&mut self, path: &str, wire: &[wire::Limit], model: &Model) -> Account {
+        let name = model.name.text.clone();
+        let (allowances, money) =
+            self.allowances(path, wire, &Whose::Spill(name.clone()), &ModelsByName::new());
+        self.has_prices(&money, model);
+        Account::of_spill(&name, allowances)
+    }
+
     /// The account that a client shares with its group.
     pub(super) fn join(
         &mut self,

@@ -2,7 +2,7 @@
 
 use super::{Backends, Build, ModelsByName, labelled, one_of, wire};
 use crate::endpoint::{Style, is_path_segment};
-use crate::gateway::Model;
+use crate::gateway::{Model, Spill};
 use crate::request::Family;
 use crate::route::{Backend, Target};
 use crate::tokens::Prices;
@@ -35,7 +35,12 @@ impl Build<'_> {
                 self.fault(format!("{path}.stream_start_ms_max"), "0: expected at least 1");
             }
             let name = labelled(name, at, labels_max);
-            let built = Rc::new(Model { name, family, targets, is_sticky, stream_start_max });
+            let nearness = self.nearness(&path, &model);
+            let mut built = Model { name, family, targets, is_sticky, stream_start_max, nearness, spill: Spill::default() };
+            if let Some(wire) = &model.spill {
+                built.spill = self.spill(&format!("{path}.spill"), wire, &built);
+            }
+            let built = Rc::new(built);
             let aliases =
                 model.aliases.iter().enumerate().map(|(at, alias)| (format!("{path}.aliases[{at}]"), alias));
             for (path, name) in std::iter::once((format!("{path}.name"), &model.name)).chain(aliases) {

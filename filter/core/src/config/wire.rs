@@ -418,6 +418,10 @@ pub(super) struct Model {
     pub(super) backends: Vec<Place>,
     /// What keeps to the same backend among those with weights.
     pub(super) sticky_by: Option<StickyBy>,
+    /// What orders backends of the same priority; if absent, weights or their places here do.
+    pub(super) order_by: Option<OrderBy>,
+    /// What goes to backends of a lower priority. Absent: what the others have no room for, all of it.
+    pub(super) spill: Option<Spill>,
     /// Whether backends may serve different versions.
     #[serde(default)]
     pub(super) rollout: bool,
@@ -429,6 +433,22 @@ pub(super) struct Model {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum StickyBy {
     Client,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OrderBy {
+    TimeToFirstToken,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spill {
+    /// When this share of a backend's capacity is in use, requests go to the next one, if that has room.
+    pub(super) above: Option<f64>,
+    /// How much may go there, all clients together.
+    #[serde(default)]
+    pub(super) limits: Vec<Limit>,
 }
 
 /// The price of a million tokens, in any currency.

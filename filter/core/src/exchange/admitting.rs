@@ -2,24 +2,28 @@
 
 use super::preparing::Ready;
 use super::{Exchange, Phase, Step};
+use crate::attempt::refusal;
 use crate::capacity::{Ask, Place, Priority, Turn};
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::ledger::{Queued, Wait};
 use crate::limits::{Reservation, Standing};
-use crate::route::{Choice, Cooldowns};
+use crate::route::{Choice, Cooldowns, Target};
 use crate::store::{Store, StoreFault};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A request for which there is budget, and perhaps no room yet.
 pub(super) struct Admitting {
-    ready: Ready,
-    choice: Choice,
-    reservation: Option<Reservation>,
-    standing: Standing,
+    pub(super) ready: Ready,
+    pub(super) choice: Choice,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) standing: Standing,
     priority: Priority,
     /// Since when it waits; `None` if it has not been told to.
     waits_since: Option<Duration>,
+    /// What the bound on spilling said, if it kept the request from going elsewhere.
+    pub(super) spill_refusal: Option<Denial>,
 }
 
 impl Admitting {
@@ -38,14 +42,14 @@ impl Admitting {
         (self.reservation, queued)
     }
 
-    fn queued(&self, wait: Wait, now: Duration) -> Option<Queued> {
+    pub(super) fn queued(&self, wait: Wait, now: Duration) -> Option<Queued> {
         let since = self.waits_since?;
         Some(Queued { priority: self.priority.word(), wait, time: now.saturating_sub(since) })
     }
 }
 
 impl Exchange {
-    /// Asks for room, if any of the backends has declared how much it has.
+    /// Asks for room, if any of the backends has declared how much it has, or what goes elsewhere is bounded.
     pub(super) fn admit(
         &mut self,
         mut ready: Ready,
@@ -56,29 +60,43 @@ impl Exchange {
             Ok(choice) => choice,
             Err(denial) => return self.refuse(&denial, reservation, standing),
         };
-        if choice.targets.iter().all(|target| target.gauge.is_none()) {
-            return self.forward(ready, choice, reservation, standing, None);
+        if choice.targets.iter().all(|target| target.gauge.is_none()) && !self.spills_within_a_bound(&choice)
+        {
+            return self.forward(ready, choice, reservation, standing, None, None);
         }
         let priority = ready.client.priority;
-        let ask = Ask {
-            places: choice
-                .targets
-                .iter()
-                .map(|target| Place { target: target.number(), gauge: target.gauge })
-                .collect(),
-            tokens: ready.expected.estimate.total(),
-            priority,
-            precedence: self.gateway.precedences.of(priority),
-        };
-        self.phase = Phase::Admitting(Box::new(Admitting {
+        let admitting = Admitting {
             ready,
             choice,
             reservation,
             standing,
             priority,
             waits_since: None,
-        }));
+            spill_refusal: None,
+        };
+        let ask = self.ask(&admitting, Duration::ZERO);
+        self.phase = Phase::Admitting(Box::new(admitting));
         Step::Admit(ask)
+    }
+
+    /// What it asks for; the time that it has waited already is taken off.
+    pub(super) fn ask(&self, admitting: &Admitting, now: Duration) -> Ask {
+        let Admitting { ready, choice, priority, waits_since, .. } = admitting;
+        let spare = self.known.model.as_ref().map_or(0, |model| model.spill.spare);
+        let place = |target: &Rc<Target>| Place {
+            target: target.number(),
+            gauge: target.gauge,
+            spare: if choice.is_spill(target) { 0 } else { spare },
+        };
+        let mut precedence = self.gateway.precedences.of(*priority);
+        let waited = waits_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        precedence.wait_max = precedence.wait_max.saturating_sub(waited);
+        Ask {
+            places: choice.targets.iter().map(place).collect(),
+            tokens: ready.expected.estimate.total(),
+            priority: *priority,
+            precedence,
+        }
     }
 
     /// Takes the answer to [`Step::Admit`], and after [`Turn::Waits`] the one that ends the waiting. Without the store
@@ -100,11 +118,18 @@ impl Exchange {
             }
             Ok(Turn::Leaves { wait }) => {
                 self.known.queued = admitting.queued(Wait::Refused, now);
-                let Admitting { reservation, standing, .. } = *admitting;
-                return self.refuse(&Denial::NoCapacity { wait }, reservation, standing);
+                let denial = match admitting.spill_refusal.take() {
+                    Some(denial) => refusal(denial, Some(wait)),
+                    None => Denial::NoCapacity { wait },
+                };
+                return self.refuse_spill(&denial, *admitting);
             }
             Ok(Turn::Goes { place, seat }) => (place, seat),
             Err(_) => (0, None),
+        };
+        let spilled = match self.claim_spill(&admitting, place, local, now) {
+            Ok(spilled) => spilled,
+            Err(denial) => return self.keep_from_spilling(admitting, seat, denial, local, now),
         };
         self.known.queued = admitting.queued(Wait::Went, now);
         let Admitting { ready, mut choice, reservation, standing, .. } = *admitting;
@@ -119,6 +144,6 @@ impl Exchange {
         choice.targets.retain(|target| {
             std::mem::take(&mut is_first) || cooldowns.remaining(target.number(), now).is_zero()
         });
-        self.forward(ready, choice, reservation, standing, seat)
+        self.forward(ready, choice, reservation, standing, seat, spilled)
     }
 }

@@ -102,6 +102,12 @@ impl Sent {
             None if tried.is_some() => (broken(), self.expected.cost(None)),
             None => (broken(), Cost::NOTHING),
         };
+        // No backend has refused it: it was not to go to the next one.
+        let refusal = self.flight.spill_refusal();
+        let (outcome, cost) = match &refusal {
+            Some(denial) => (Outcome::Denied(denial.code()), Cost::NOTHING),
+            None => (outcome, cost),
+        };
         let Cost { usage, source, unread } = cost;
         let reported = (source == Source::Reported && outcome == Outcome::Served && usage.prompt > 0)
             .then_some(model)
@@ -141,6 +147,8 @@ impl Sent {
             estimated_prompt: reported.map(|_| self.expected.estimate.prompt),
             price_micros: prices.map(|prices| prices.micros(usage)),
             first_token: self.answer.as_ref().and_then(|answer| answer.first_token),
+            spill: self.flight.spill(),
+            limit: refusal.and_then(|denial| Some(denial.limit()?.word.clone())),
             ..Record::new(outcome)
         };
         let spent = Spent {
@@ -148,11 +156,10 @@ impl Sent {
             cost: record.price_micros.unwrap_or(0),
             requests: u64::from(record.served.is_some()),
         };
+        let spill_faults = self.flight.settle_spill(spent, local, now);
         let settlement = self.reservation.map(|reservation| reservation.settle(spent));
-        (
-            Finished { settlement, record },
-            u64::from(learnt.is_err()) + u64::from(seat.is_err()) + u64::from(missed.is_err()),
-        )
+        let faults = [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from).sum::<u64>();
+        (Finished { settlement, record }, faults + spill_faults)
     }
 }
 

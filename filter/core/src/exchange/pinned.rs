@@ -96,7 +96,7 @@ impl Exchange {
             }
         }
         Ok(Ready {
-            choice: self.choose(&targets, &client, 0, local, now),
+            choice: self.choose(&targets, &client, 0, None, local, now),
             client,
             destination: Destination::Other(path, query),
             strip: Vec::new(),

@@ -12,7 +12,7 @@ use crate::gateway::{Client, Model};
 use crate::json::Patch;
 use crate::policy::{self, Asked, Policy, Verdict};
 use crate::request::Request;
-use crate::route::{self, Choice, Target};
+use crate::route::{self, Asker, Choice, Target, Watch};
 use crate::store::Store;
 use std::rc::Rc;
 use std::time::Duration;
@@ -85,9 +85,10 @@ impl Exchange {
         self.known.findings = findings;
         self.known.stream = request.stream;
         let lot = model.lot(&held.client, now);
+        let watch = model.watch(prompt_tokens, request.stream);
         let targets = self.keepers(&held.client, operation, &model, &mut request)?;
         let able = fitting::able(&targets, &model, &held.client, operation, Some(&request))?;
-        let choice = self.choose(&able, &held.client, lot, local, now);
+        let choice = self.choose(&able, &held.client, lot, watch.as_ref(), local, now);
         let fitted = held.fitting(body, &choice).json(&model, request, ceiling.completion_tokens);
         let estimate = Estimate { prompt: prompt_tokens, completion: ceiling.tokens() };
         let expected = Expected { operation, sketch, learnt, estimate };
@@ -108,7 +109,7 @@ impl Exchange {
         held.policy(&model, body)?;
         let lot = model.lot(&held.client, now);
         let able = fitting::able(&model.targets, &model, &held.client, operation, None)?;
-        let choice = self.choose(&able, &held.client, lot, local, now);
+        let choice = self.choose(&able, &held.client, lot, None, local, now);
         let fitted = held.fitting(body, &choice).form(&form);
         let sketch = estimate::sketch(&[form.prompt]);
         let estimate = Estimate {
@@ -125,10 +126,12 @@ impl Exchange {
         targets: &[Rc<Target>],
         client: &Client,
         lot: u64,
+        watch: Option<&Watch>,
         local: &dyn Store,
         now: Duration,
     ) -> Result<Choice, Denial> {
-        let choice = route::choose(targets, client.asker(lot), local, now, &mut self.known.passed_over)?;
+        let asker = Asker { watch, ..client.asker(lot) };
+        let choice = route::choose(targets, asker, local, now, &mut self.known.passed_over)?;
         self.store_faults += choice.faults;
         Ok(choice)
     }

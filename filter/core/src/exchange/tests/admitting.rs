@@ -13,17 +13,17 @@ fn declared(config: &mut Value) {
 }
 
 /// A prompt that costs 108 tokens at the most.
-const COST: u64 = 108;
+pub(super) const COST: u64 = 108;
 
 /// One worker.
-struct Worker {
-    gateway: Rc<Gateway>,
-    store: MemoryStore,
-    queue: Queue,
+pub(super) struct Worker {
+    pub(super) gateway: Rc<Gateway>,
+    pub(super) store: MemoryStore,
+    pub(super) queue: Queue,
 }
 
 impl Worker {
-    fn new(edit: impl FnOnce(&mut Value)) -> Self {
+    pub(super) fn new(edit: impl FnOnce(&mut Value)) -> Self {
         let gateway = gateway(|config| {
             declared(config);
             config["clients"][0]["limits"] = json!([]);
@@ -33,26 +33,24 @@ impl Worker {
     }
 
     /// An exchange up to the answer whether there is room.
-    fn ask(&mut self, id: u32) -> (Exchange, Step) {
+    pub(super) fn ask(&mut self, id: u32) -> (Exchange, Step) {
         let mut exchange = Exchange::new(self.gateway.clone());
         let _ = exchange.request_head(&headers(&CHAT), false, &self.store, NOW);
         let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), &self.store, NOW) else {
             panic!()
         };
         let grant = limits::reserve(&self.store, claim, NOW);
-        let step = match exchange.reserved(grant) {
-            Step::Admit(ask) => {
-                let cooldowns = Cooldowns::load(&self.store).unwrap();
-                let pause = |target| cooldowns.remaining(target, NOW);
-                let turn = self.queue.enter(id, ask, &pause, &self.store, NOW);
-                exchange.admitted(turn, &self.store, NOW)
-            }
-            step => step,
-        };
+        let mut step = exchange.reserved(grant);
+        while let Step::Admit(ask) = step {
+            let cooldowns = Cooldowns::load(&self.store).unwrap();
+            let pause = |target| cooldowns.remaining(target, NOW);
+            let turn = self.queue.enter(id, ask, &pause, &self.store, NOW);
+            step = exchange.admitted(turn, &self.store, NOW);
+        }
         (exchange, step)
     }
 
-    fn goes(&mut self) -> (Exchange, Forward) {
+    pub(super) fn goes(&mut self) -> (Exchange, Forward) {
         match self.ask(0) {
             (exchange, Step::Forward(forward)) => (exchange, forward),
             (_, step) => panic!("{step:?}"),
@@ -60,7 +58,7 @@ impl Worker {
     }
 
     /// What a backend has left, found by taking it.
-    fn left(&self, backend: usize) -> u64 {
+    pub(super) fn left(&self, backend: usize) -> u64 {
         let gauge = self.gateway.models[0].targets[backend].gauge.unwrap();
         (0..=1000)
             .rev()
@@ -68,7 +66,7 @@ impl Worker {
             .unwrap()
     }
 
-    fn end(&self, mut exchange: Exchange) -> Record {
+    pub(super) fn end(&self, mut exchange: Exchange) -> Record {
         let finished = exchange.finish(&self.store, NOW, || Interruption::Client);
         if let Some(settlement) = finished.settlement {
             limits::settle(&self.store, &settlement, NOW).unwrap();
@@ -77,7 +75,7 @@ impl Worker {
     }
 }
 
-fn names(forward: &Forward) -> Vec<&str> {
+pub(super) fn names(forward: &Forward) -> Vec<&str> {
     forward.flight.candidates().iter().map(|target| &*target.backend.name).collect()
 }
 

@@ -1,0 +1,247 @@
+use super::*;
+use crate::denial::Denial;
+use crate::endpoint::Style;
+use crate::route::{Asker, Backend, Cooldown, Cooldowns, Counts, choose, lot};
+use crate::store::MemoryStore;
+use proptest::prelude::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const NOW: Duration = Duration::from_secs(1_795_000_000);
+
+fn target(name: &str, priority: u32) -> Rc<Target> {
+    let backend = Backend {
+        name: name.into(),
+        cluster: name.into(),
+        style: Style::OpenAi,
+        region: None,
+        credential: None,
+        gauge: None,
+        counts: Counts { window: Duration::from_secs(60), is_provisioned: false },
+    };
+    let mut target = Target::new(Rc::new(backend), "d".into(), None);
+    target.priority = priority;
+    Rc::new(target)
+}
+
+fn equals(names: &[&str]) -> Vec<Rc<Target>> {
+    names.iter().map(|name| target(name, 0)).collect()
+}
+
+fn watch(prompt_tokens: u64) -> Watch {
+    Watch::new(key("m"), prompt_tokens, true)
+}
+
+/// One worker's view: targets and the store.
+struct Pool {
+    targets: Vec<Rc<Target>>,
+    store: MemoryStore,
+}
+
+impl Pool {
+    fn new(names: &[&str]) -> Self {
+        Self { targets: equals(names), store: MemoryStore::default() }
+    }
+
+    fn saw(&self, at: usize, ms: u64, now: Duration) {
+        let sights = [(self.targets[at].number(), Sight::FirstToken(Duration::from_millis(ms)))];
+        watch(0).note(&self.store, &sights, now).unwrap();
+    }
+
+    fn order(&self, watch: &Watch, lot: u64, now: Duration) -> String {
+        let asker = Asker { lot, watch: Some(watch), ..Asker::default() };
+        let choice = choose(&self.targets, asker, &self.store, now, &mut Vec::new()).unwrap();
+        choice.targets.iter().map(|target| target.backend.name.to_string()).collect()
+    }
+
+    /// How many of so many streams go first to which target.
+    fn firsts(&self, streams: u64, now: Duration) -> Vec<(String, u64)> {
+        let mut counts: Vec<(String, u64)> = Vec::new();
+        for stream in 0..streams {
+            let first = self.order(&watch(0), lot(stream), now)[..1].to_owned();
+            match counts.iter_mut().find(|(name, _)| *name == first) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((first, 1)),
+            }
+        }
+        counts.sort();
+        counts
+    }
+
+    fn known_us(&self, at: usize) -> u32 {
+        let record = self.store.load(&key("m")).unwrap().value;
+        let entries = Entry::read_all(&record);
+        let found = entries.iter().find(|entry| entry.target == self.targets[at].number());
+        found.map_or(0, |entry| entry.seen[0].us)
+    }
+}
+
+#[test]
+fn the_nearest_comes_first_and_who_is_as_near_stays_where_it_stands() {
+    let pool = Pool::new(&["a", "b", "c", "d"]);
+    for (at, ms) in [(0, 300), (1, 105), (2, 100), (3, 120)] {
+        pool.saw(at, ms, NOW);
+    }
+    assert_eq!(pool.firsts(200, NOW), [("b".to_owned(), 200)]);
+    assert_eq!(pool.order(&watch(0), 0, NOW), "bcda");
+}
+
+#[test]
+fn a_prompt_is_compared_with_those_of_its_size() {
+    let pool = Pool::new(&["a", "b"]);
+    pool.saw(0, 300, NOW);
+    pool.saw(1, 100, NOW);
+    let order = |tokens| pool.order(&Watch { is_stream: false, ..watch(tokens) }, 0, NOW);
+    assert_eq!([order(0), order(1000)], ["ba", "ba"]);
+    assert_eq!([order(1001), order(8001), order(u64::MAX)], ["ab", "ab", "ab"]);
+    let sizes = [0, 1000, 1001, 8000, 8001, 32_000, 32_001].map(|tokens| watch(tokens).size);
+    assert_eq!(sizes, [0, 0, 1, 1, 2, 2, 3]);
+}
+
+#[test]
+fn some_streams_ask_who_is_not_known() {
+    let pool = Pool::new(&["a", "b", "c"]);
+    // Nothing is known of anybody: as they stand.
+    assert_eq!(pool.firsts(100, NOW), [("a".to_owned(), 100)]);
+    pool.saw(0, 100, NOW);
+    let counts = pool.firsts(4000, NOW);
+    // One in four is 1000, and five standard deviations are 140. `c` waits until `b` is known.
+    assert!((860..1140).contains(&counts[1].1) && counts.len() == 2, "{counts:?}");
+    // What is no stream shows nothing, and asks nobody.
+    let unseen = Watch { is_stream: false, ..watch(0) };
+    assert!((0..100).all(|stream| pool.order(&unseen, lot(stream), NOW) == "abc"));
+}
+
+#[test]
+fn who_was_slow_once_is_asked_again_and_judged_anew() {
+    let pool = Pool::new(&["a", "b"]);
+    pool.saw(0, 10_000, NOW);
+    pool.saw(1, 100, NOW);
+    let later = NOW + STALE_AFTER - Duration::from_millis(1);
+    assert_eq!(pool.firsts(500, later), [("b".to_owned(), 500)]);
+    let later = NOW + STALE_AFTER;
+    pool.saw(1, 100, later);
+    let counts = pool.firsts(4000, later);
+    // One in sixteen is 250, and five standard deviations are 77.
+    assert!((173..327).contains(&counts[0].1), "{counts:?}");
+    // What it shows after an hour is what counts.
+    let later = NOW + Duration::from_secs(3600);
+    pool.saw(0, 50, later);
+    assert!(pool.known_us(0) < 130_000, "{}", pool.known_us(0));
+    pool.saw(1, 1000, later);
+    assert_eq!(pool.firsts(500, later), [("a".to_owned(), 500)]);
+}
+
+#[test]
+fn who_fails_is_not_asked_by_every_fourth_stream_and_not_taken_for_slow() {
+    let pool = Pool::new(&["a", "b"]);
+    pool.saw(0, 100, NOW);
+    let failed = [
+        (pool.targets[1].number(), Sight::Failed),
+        (pool.targets[0].number(), Sight::FirstToken(Duration::from_millis(100))),
+    ];
+    watch(0).note(&pool.store, &failed, NOW).unwrap();
+    assert_eq!(pool.firsts(500, NOW), [("a".to_owned(), 500)]);
+    // It serves again: that is all that is known of it.
+    pool.saw(1, 50, NOW);
+    assert_eq!(pool.known_us(1), 50_000);
+    assert_eq!(pool.firsts(500, NOW), [("b".to_owned(), 500)]);
+    watch(0).note(&pool.store, &failed[..1], NOW).unwrap();
+    assert_eq!(pool.known_us(1), 50_000);
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_nobody_for_fresh() {
+    let pool = Pool::new(&["a", "b"]);
+    pool.saw(0, 10_000, NOW + Duration::from_secs(3600));
+    pool.saw(1, 100, NOW);
+    assert_eq!(pool.firsts(4000, NOW).len(), 2);
+    pool.saw(0, 50, NOW);
+    assert_eq!(pool.known_us(0), 50_000);
+}
+
+#[test]
+fn without_the_store_they_stay_as_they_stand() {
+    let pool = Pool::new(&["a", "b"]);
+    pool.saw(0, 300, NOW);
+    pool.saw(1, 100, NOW);
+    pool.store.break_with(Some(StoreFault::Unavailable));
+    let asker = Asker { watch: Some(&watch(0)), ..Asker::default() };
+    let choice = choose(&pool.targets, asker, &pool.store, NOW, &mut Vec::new()).unwrap();
+    assert_eq!((choice.targets, choice.faults), (pool.targets, 2));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Priorities, pauses and regions are decided elsewhere: whatever a record says, all that it changes is the order
+    /// within one priority.
+    #[test]
+    fn nearness_changes_only_the_order_of_equals(
+        priorities in prop::collection::vec(0..3u32, 1..8),
+        pausing in prop::collection::vec(any::<bool>(), 8),
+        seen in prop::collection::vec((0..8usize, 1..5000u64, 0..90_000u64), 0..40),
+        garbage in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
+        tokens in 0..50_000u64,
+        lot in any::<u64>(),
+    ) {
+        let mut targets: Vec<_> =
+            priorities.iter().enumerate().map(|(at, priority)| target(&format!("t{at}"), *priority)).collect();
+        targets.sort_by_key(|target| target.priority);
+        let store = MemoryStore::default();
+        let watch = watch(tokens);
+        for (at, ms, ago_ms) in seen {
+            let Some(target) = targets.get(at) else { continue };
+            let sights = [(target.number(), Sight::FirstToken(Duration::from_millis(ms)))];
+            watch.note(&store, &sights, NOW - Duration::from_millis(ago_ms)).unwrap();
+        }
+        if let Some(garbage) = garbage {
+            store.put(&watch.key, &garbage).unwrap();
+        }
+        for (target, _) in targets.iter().zip(pausing).filter(|(_, pausing)| *pausing) {
+            Cooldowns::note(&store, target, Cooldown { wait: Duration::from_secs(9), is_told: true }, NOW).unwrap();
+        }
+        let plain = choose(&targets, Asker { lot, ..Asker::default() }, &store, NOW, &mut Vec::new());
+        let near = choose(&targets, Asker { lot, watch: Some(&watch), ..Asker::default() }, &store, NOW, &mut Vec::new());
+        match (plain, near) {
+            (Ok(plain), Ok(near)) => {
+                let of = |found: &[Rc<Target>]| found.iter().map(|target| target.priority).collect::<Vec<_>>();
+                prop_assert_eq!(of(&plain.targets), of(&near.targets));
+                let sorted = |found: &[Rc<Target>]| {
+                    let mut numbers: Vec<_> = found.iter().map(|target| target.number()).collect();
+                    numbers.sort_unstable();
+                    numbers
+                };
+                prop_assert_eq!(sorted(&plain.targets), sorted(&near.targets));
+            }
+            (Err(plain), Err(near)) => {
+                prop_assert_eq!(&plain, &near);
+                let is_throttled = matches!(plain, Denial::BackendsThrottled { .. });
+                prop_assert!(is_throttled);
+            }
+            (plain, near) => prop_assert!(false, "{:?} {:?}", plain, near),
+        }
+    }
+
+    /// What is known lies between the least and the most that was seen, and the record has its bound.
+    #[test]
+    fn what_is_known_lies_between_what_was_seen(
+        seen in prop::collection::vec((0..200u64, 1..100_000u64, 0..100_000u64), 1..300),
+    ) {
+        let store = MemoryStore::default();
+        let (mut now, mut bounds) = (NOW, std::collections::HashMap::<u64, (u64, u64)>::new());
+        for (target, us, later_ms) in seen {
+            now += Duration::from_millis(later_ms);
+            let sights = [(target, Sight::FirstToken(Duration::from_micros(us)))];
+            watch(0).note(&store, &sights, now).unwrap();
+            let (least, most) = bounds.entry(target).or_insert((us, us));
+            (*least, *most) = ((*least).min(us), (*most).max(us));
+            let record = store.load(&key("m")).unwrap().value;
+            prop_assert!(record.len() <= TARGETS_MAX * Entry::BYTES);
+            let entries = Entry::read_all(&record);
+            let found = entries.iter().find(|entry| entry.target == target).unwrap();
+            let known = u64::from(found.seen[0].us);
+            prop_assert!((*least..=*most).contains(&known), "{} {:?}", known, (least, most));
+        }
+    }
+}

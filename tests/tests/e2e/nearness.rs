@@ -1,0 +1,71 @@
+//! Does the backend that speaks first get the requests?
+
+use serde_json::{Value, json};
+use tollgate_tests::harness::{Answer, Gateway, Setup};
+use tollgate_tests::mock::Settings;
+
+use crate::requests::{CHAT, WEB_SHOP, chat, nobody_is_limited, with};
+
+/// Two equals, of which the nearest comes first.
+fn by_nearness(config: &mut Value) {
+    config["models"][0]["order_by"] = json!("time_to_first_token");
+    config["models"][0]["backends"] = json!([
+        { "backend": "payg-a", "deployment": "gpt-4o" },
+        { "backend": "payg-b", "deployment": "gpt-4o" },
+    ]);
+}
+
+/// On a connection of its own, so that all workers are asked.
+async fn ask(gateway: &Gateway, stream: bool) {
+    let body = with(chat("how near are you"), json!({ "max_tokens": 8, "stream": stream }));
+    let request = gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
+    let request = request.header("connection", "close").json(&body);
+    let answer = Answer::read(request.send().await.unwrap()).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+fn asked(gateway: &Gateway, backend: &str) -> usize {
+    gateway.mock(backend).received().len()
+}
+
+/// Asks for streams until this backend has been asked so often.
+async fn until(gateway: &Gateway, backend: &str, times: usize) {
+    for _ in 0..200 {
+        if asked(gateway, backend) >= times {
+            return;
+        }
+        ask(gateway, true).await;
+    }
+    panic!("{backend} was asked {} times", asked(gateway, backend));
+}
+
+/// What is no stream goes to the nearest, for it asks nobody how near it is.
+async fn all_go_to(gateway: &Gateway, backend: &str) {
+    let before = asked(gateway, backend);
+    for _ in 0..10 {
+        ask(gateway, false).await;
+    }
+    assert_eq!(asked(gateway, backend), before + 10);
+}
+
+#[tokio::test]
+async fn the_backend_that_speaks_first_is_asked_first_until_it_is_slower() {
+    let slow = Settings { latency_ms: 300, ..Settings::default() };
+    let setup = Setup::new().edit(nobody_is_limited).edit(by_nearness).mock("payg-a", slow);
+    let gateway = Gateway::start(setup).await.unwrap();
+    // Nothing is known: as they stand.
+    all_go_to(&gateway, "payg-a").await;
+    // One that shows its first token, and some that see how near the other is.
+    until(&gateway, "payg-b", 1).await;
+    all_go_to(&gateway, "payg-b").await;
+    let before = asked(&gateway, "payg-a");
+    for _ in 0..20 {
+        ask(&gateway, true).await;
+    }
+    // It was seen a moment ago, so nobody asks it how near it is.
+    assert_eq!(asked(&gateway, "payg-a"), before);
+    // It gets slow, and the other is the nearer one again.
+    gateway.mock("payg-b").update(|settings| settings.latency_ms = 3000);
+    until(&gateway, "payg-a", before + 1).await;
+    all_go_to(&gateway, "payg-a").await;
+}
