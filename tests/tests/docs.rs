@@ -204,6 +204,14 @@ fn the_configuration_of_the_explain_document_loads() {
     assert_eq!(tollgate::config::from_value(config, &|_| None).map(|_| ()), Ok(()));
 }
 
+#[test]
+fn the_configurations_of_nearness_and_of_spilling_load() {
+    for document in ["docs/routing.md", "docs/priority.md"] {
+        let config = serde_yaml_ng::from_str(&blocks(&read(document), "yaml")[1]).unwrap();
+        assert_eq!(tollgate::config::from_value(config, &|_| None).map(|_| ()), Ok(()), "{document}");
+    }
+}
+
 /// It shows only what is about capacity; the rest of a configuration is added.
 #[test]
 fn the_configuration_of_the_priority_document_loads() {
