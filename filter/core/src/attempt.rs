@@ -19,7 +19,7 @@ use crate::endpoint::Operation;
 use crate::gateway::Gateway;
 use crate::json::Edits;
 use crate::ledger::{Series, Try};
-use crate::route::{self, Choice, Cooldown, Target};
+use crate::route::{self, Choice, Cooldown, Fitted, Target};
 use crate::store::{Store, StoreFault};
 use crate::usage::UsageEvent;
 use std::cell::{Cell, RefCell};
@@ -35,6 +35,8 @@ pub struct Flight {
     destination: Destination,
     bodies: Bodies,
     candidates: Vec<Rc<Target>>,
+    /// The one cluster that Envoy is told; `None` if it is told all candidates.
+    cluster: Option<Rc<str>>,
     tries: RefCell<Vec<(Rc<Target>, Option<u16>)>>,
     /// What it has taken of a backend's capacity.
     seat: RefCell<Option<Seat>>,
@@ -107,12 +109,14 @@ impl Flight {
         tokens: u64,
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
-        let Choice { targets: candidates, asks, watch, .. } = choice;
+        let Choice { targets, asks, watch, .. } = choice;
+        let (cluster, candidates) = gateway.routing.way(targets);
         Self {
             gateway,
             destination,
             bodies,
             candidates,
+            cluster,
             tries,
             seat,
             tokens,
@@ -121,6 +125,18 @@ impl Flight {
             stopwatch: Stopwatch::new(watch),
             spilling: None,
         }
+    }
+
+    /// The one cluster that Envoy is told, where its route reads one: that of the only candidate, or a pool of them all.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
+    /// Whether Envoy goes to a cluster that is a pool, so that its name does not tell where an attempt is.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.cluster.is_some() && self.candidates.len() > 1
     }
 
     /// Where it may go, best first.
@@ -153,19 +169,44 @@ impl Flight {
 
     /// Begins an attempt at the cluster that Envoy picked. One that is not among the candidates gets nothing.
     pub fn depart(&self, cluster: &[u8]) -> Result<(Rc<Target>, Departure<'_>), Denial> {
-        let target = self
-            .candidates
-            .iter()
-            .find(|target| target.backend.cluster.as_bytes() == cluster)
-            .ok_or(Denial::Unplanned)?;
-        let is_first = self.tries.borrow().is_empty();
+        let target = self.candidate(cluster).ok_or(Denial::Unplanned)?;
+        // The client's own credentials were taken out before: the first attempt meets none, each later one its
+        // predecessor's, which Envoy may have added.
+        let remove: &[String] =
+            if self.tries.borrow().is_empty() { &[] } else { &self.gateway.credential_headers };
         self.tries.borrow_mut().push((target.clone(), None));
         self.is_misplaced.set(false);
+        Ok((target.clone(), self.departure(target, remove)))
+    }
+
+    /// Begins all attempts, where none of them is seen; `None` where each is.
+    pub fn depart_once(&self) -> Option<Departure<'_>> {
+        let first = self.candidates.first().filter(|_| self.gateway.routing.fitted == Fitted::Once)?;
+        // Until the answer tells who was asked.
+        self.tries.replace(vec![(first.clone(), None)]);
+        Some(self.departure(first, &self.gateway.credential_headers))
+    }
+
+    /// An answer came of attempts that nobody saw, from this cluster.
+    pub fn arrive(&self, cluster: &[u8]) -> Option<Rc<Target>> {
+        let target = self.candidate(cluster)?;
+        self.tries.replace(vec![(target.clone(), None)]);
+        Some(target.clone())
+    }
+
+    /// No backend answered to attempts that nobody saw.
+    pub fn vanish(&self) {
+        self.tries.take();
+    }
+
+    fn candidate(&self, cluster: &[u8]) -> Option<&Rc<Target>> {
+        self.candidates.iter().find(|target| target.backend.cluster.as_bytes() == cluster)
+    }
+
+    fn departure<'a>(&'a self, target: &'a Target, remove: &'a [String]) -> Departure<'a> {
         let style = &target.backend.style;
-        let departure = Departure {
-            // The client's own were taken out before: the first attempt meets none, each later one its predecessor's,
-            // which Envoy may have added.
-            remove: if is_first { &[] } else { &self.gateway.credential_headers },
+        Departure {
+            remove,
             path: match &self.destination {
                 Destination::Deployment(operation) => style.path(*operation, &target.deployment),
                 Destination::Other(rest, query) => style.other_path(rest, query),
@@ -177,8 +218,7 @@ impl Flight {
                 .map(|credential| (&*credential.header, &*credential.value)),
             content_length: self.bodies.content_length(target.number()),
             edits: self.edits(target),
-        };
-        Ok((target.clone(), departure))
+        }
     }
 
     /// What makes a target's body of the one that waits; `None` if it is that one.

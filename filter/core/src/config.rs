@@ -13,6 +13,7 @@ mod models;
 mod pinning;
 mod policies;
 mod priorities;
+mod routing;
 mod spill;
 mod ways_in;
 mod wire;
@@ -150,6 +151,7 @@ impl Build<'_> {
         let (models, by_name) = self.models(wire.models, &backends, wire.metrics.models_max);
         let other = self.other(&wire.other_endpoints, &backends);
         let pinning = wire.pinning.as_ref().and_then(|pinning| self.pinning(pinning, &backends));
+        let routing = self.routing(wire.routing, &backends, &models, &other);
         let policies = self.policies(wire.policies);
         let regions = backends.values().flatten().filter_map(|backend| backend.region.clone()).collect();
         let groups = self.groups(&wire.groups, &by_name);
@@ -179,6 +181,7 @@ impl Build<'_> {
             models,
             other,
             pinning,
+            routing,
             on_store_failure,
             credential_headers,
             health_open: matches!(wire.health, wire::Health::Open),

@@ -213,6 +213,8 @@ pub enum Denial {
     },
     /// The store that holds the budgets did not answer, and the configuration says to refuse then.
     StoreUnavailable,
+    /// Envoy does not hold a request's headers while its body is read, so that no decision on it would count.
+    HeadersNotHeld,
     /// An attempt went to a cluster that was not among the candidates.
     Unplanned,
     /// A callback came when none was due: a fault of ours, or of Envoy's.
@@ -333,6 +335,7 @@ impl Denial {
             Self::NoCapacity { .. } => (429, RATE_LIMIT, "capacity_exceeded"),
             Self::SpillExhausted { .. } => (429, RATE_LIMIT, "spill_limit_exceeded"),
             Self::StoreUnavailable => (503, SERVER, "store_unavailable"),
+            Self::HeadersNotHeld => (503, SERVER, "headers_not_held"),
             Self::Unplanned => (503, SERVER, "backend_not_permitted"),
             Self::OutOfTurn => (500, SERVER, "internal_error"),
             Self::Proxy { status: 413 } => (413, BAD_REQUEST, "request_too_large"),
@@ -554,6 +557,7 @@ impl Denial {
                 long(*wait),
             ),
             Self::StoreUnavailable => "The gateway cannot check this client's budget right now.".to_owned(),
+            Self::HeadersNotHeld => "The gateway is not set up to check requests, and takes none.".to_owned(),
             Self::Unplanned => "The gateway chose no backend for this attempt.".to_owned(),
             Self::OutOfTurn => "The gateway lost track of this request.".to_owned(),
             Self::Proxy { status: 413 } => "The request body is longer than the gateway takes.".to_owned(),

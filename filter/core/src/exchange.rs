@@ -695,6 +695,15 @@ impl Exchange {
         }
     }
 
+    /// Refuses, because Envoy is not set up to hold the request until it is decided on.
+    pub fn refuse_unheld(&mut self, now: Duration) -> Step {
+        if matches!(self.phase, Phase::Head) {
+            self.began = now;
+        }
+        let denial = Denial::HeadersNotHeld;
+        self.refuse(&denial, None, Standing::default())
+    }
+
     fn deny(&mut self, denial: Denial) -> Step {
         self.answer(Some(denial.answer()), Outcome::Denied(denial.code()))
     }

@@ -9,7 +9,7 @@ use crate::limits::Budget;
 use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
-use crate::route::{self, Asker, Failing, Target, Watch, number_of};
+use crate::route::{self, Asker, Failing, Routing, Target, Watch, number_of};
 use crate::store::{self, Store, StoreFault};
 use crate::tokens::Usage;
 use std::collections::{HashMap, HashSet};
@@ -158,6 +158,8 @@ pub struct Gateway {
     pub other: Vec<Rc<Target>>,
     /// How ids carry their backends; `None` where they pass as they are.
     pub pinning: Option<Pinned>,
+    /// How Envoy is told where a request goes.
+    pub routing: Routing,
     /// What happens when the store fails.
     pub on_store_failure: OnStoreFailure,
     /// What each priority means.

@@ -9,11 +9,13 @@ mod cooldown;
 mod failing;
 pub mod nearness;
 mod order;
+mod pools;
 
 pub use answer::{Room, cooldown, room};
 pub use cooldown::{COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown, Cooldowns, State};
 pub use failing::{Failing, Failures};
 pub use nearness::{Sight, Watch};
+pub use pools::{Fitted, Pool, Routing};
 
 use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;

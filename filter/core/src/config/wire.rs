@@ -28,6 +28,9 @@ pub(super) struct Gateway {
     pub(super) other_endpoints: Vec<String>,
     /// How ids of what a backend keeps lead back there. Absent: they pass as they are.
     pub(super) pinning: Option<Pinning>,
+    /// How Envoy is told where a request goes.
+    #[serde(default)]
+    pub(super) routing: Routing,
     #[serde(default)]
     pub(super) metrics: Metrics,
     /// What it means to be important.
@@ -76,6 +79,32 @@ pub(super) enum UnsealedIds {
     #[default]
     Pass,
     Refuse,
+}
+
+/// For Envoys that lack a part of what `envoy.yaml` uses.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Routing {
+    /// The route reads one cluster's name. Absent: it reads the whole order.
+    pub(super) pools: Option<Vec<Pool>>,
+    pub(super) fitted: Fitted,
+}
+
+/// Clusters that Envoy takes for one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pool {
+    pub(super) cluster: String,
+    pub(super) backends: Vec<String>,
+}
+
+/// By whom a request gets the path and the credential of its backend.
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Fitted {
+    #[default]
+    EachAttempt,
+    Once,
 }
 
 /// How many names may be label values; those beyond share the value `other`.

@@ -12,6 +12,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 mod admitting;
 mod fitting;
 mod pinned;
+mod portable;
 mod spilling;
 mod status;
 mod throttling;

@@ -1,0 +1,88 @@
+//! Where Envoy is told one cluster, and where nobody sees the attempts.
+
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+fn pooled(fitted: &'static str) -> Rc<Gateway> {
+    gateway(move |config| {
+        config["routing"] =
+            json!({ "fitted": fitted, "pools": [{ "cluster": "pool", "backends": ["a", "b"] }] });
+        config["models"][0]["backends"] = json!([{ "backend": "a" }, { "backend": "b" }, { "backend": "c" }]);
+        let backend = |name: &str| {
+            json!({ "name": name, "cluster": format!("c{name}"), "style": "openai",
+                    "credential": { "header": "api-key", "env": "A" } })
+        };
+        config["backends"] = ["a", "b", "c"].map(backend).into();
+    })
+}
+
+const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+
+fn names(forward: &Forward) -> Vec<&str> {
+    forward.flight.candidates().iter().map(|target| &*target.backend.name).collect()
+}
+
+#[test]
+fn a_pool_stands_for_its_members_and_a_pause_leaves_the_cluster_alone() {
+    let mut run = Run::with(pooled("each_attempt"));
+    let forward = run.send(BODY);
+    assert_eq!((forward.flight.cluster(), names(&forward)), (Some("pool"), vec!["a", "b"]));
+    assert!(forward.flight.is_pooled() && forward.flight.depart_once().is_none());
+    // Nobody but those is let through, whatever Envoy picks.
+    assert_eq!(forward.flight.depart(b"cc").unwrap_err(), Denial::Unplanned);
+    assert_eq!(forward.flight.depart(b"pool").unwrap_err(), Denial::Unplanned);
+
+    let pause = Cooldown { wait: Duration::from_secs(9), is_told: true };
+    let member = forward.flight.candidates()[1].clone();
+    let mut run = Run::with(pooled("each_attempt"));
+    Cooldowns::note(&run.store, &member, pause, NOW).unwrap();
+    let forward = run.send(BODY);
+    assert_eq!((forward.flight.cluster(), names(&forward)), (Some("ca"), vec!["a"]));
+    assert!(!forward.flight.is_pooled());
+}
+
+#[test]
+fn a_pool_with_a_member_elsewhere_is_never_used_for_a_client_that_stays() {
+    let stays = gateway(|config| {
+        config["clients"][0]["regions"] = json!(["eu"]);
+        config["backends"][0]["region"] = json!("eu");
+        config["backends"][1]["region"] = json!("us");
+        config["routing"] = json!({ "pools": [{ "cluster": "pool", "backends": ["a", "b"] }] });
+    });
+    let mut run = Run::with(stays);
+    let forward = run.send(BODY);
+    assert_eq!((forward.flight.cluster(), names(&forward)), (Some("ca"), vec!["a"]));
+}
+
+#[test]
+fn what_is_fitted_once_is_put_down_to_whoever_answered() {
+    let mut run = Run::with(pooled("once"));
+    let forward = run.send(BODY);
+    let flight = &forward.flight;
+    let departure = flight.depart_once().unwrap();
+    assert_eq!(
+        (departure.path.as_str(), departure.set),
+        ("/v1/chat/completions", Some(("api-key", "secret-A")))
+    );
+    assert_eq!(departure.remove, ["api-key"]);
+    assert_eq!(&*flight.last_tried().unwrap().backend.name, "a");
+    assert!(flight.arrive(b"cc").is_none());
+    let target = flight.arrive(b"cb").unwrap();
+    let lesson = flight.learn(&target, 429, |name| (name == "retry-after").then(|| "7".to_owned()), NOW);
+    assert_eq!(lesson.cooldown.unwrap().wait, Duration::from_secs(7));
+    let tries: Vec<_> =
+        flight.tries().into_iter().map(|tried| (tried.backend.to_string(), tried.status)).collect();
+    assert_eq!(tries, [("b".to_owned(), Some(429))]);
+    flight.vanish();
+    assert!(flight.last_tried().is_none());
+}
+
+#[test]
+fn a_request_that_is_not_held_is_refused() {
+    let mut run = Run::new();
+    let Step::AwaitBody { .. } = run.head(&CHAT) else { panic!() };
+    let Step::Answer(answer) = run.exchange.refuse_unheld(NOW) else { panic!() };
+    assert_eq!(answer.status, 503);
+    assert_eq!(run.finish().outcome, Outcome::Denied("headers_not_held"));
+}
