@@ -6,6 +6,7 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
 use tollgate::attempt::{Departure, ERROR_BYTES_MAX, Flight, Misplaced};
 use tollgate::denial::Denial;
+use tollgate::exchange::Origin;
 use tollgate::ledger::Series;
 use tollgate::route::{Cooldowns, Target};
 use tollgate::store::StoreFault;
@@ -51,26 +52,16 @@ impl HttpContext for Upstream {
             host::answer(&Denial::Unplanned.answer());
             return Action::Pause;
         };
-        let cluster = host::property(&["xds", "cluster_name"]).unwrap_or_default();
         known(flight.note_miss(&host::SharedData, host::now));
+        let cluster = cluster(&flight);
         if let Err(denial) = flight.may_spill_to(&cluster, &host::SharedData, host::now) {
             host::answer(&denial.answer());
             return Action::Pause;
         }
         match flight.depart(&cluster) {
-            Ok((target, Departure { remove, path, set, content_length, edits })) => {
-                for name in remove {
-                    host::remove_header(MapType::HttpRequestHeaders, name);
-                }
-                host::set_header(MapType::HttpRequestHeaders, ":path", &path);
-                if let Some((name, value)) = set {
-                    host::set_header(MapType::HttpRequestHeaders, name, value);
-                }
-                // The headers may go before the body is seen: how long it will be is known.
-                if let Some(length) = content_length {
-                    host::set_header(MapType::HttpRequestHeaders, "content-length", &length.to_string());
-                }
-                self.is_to_edit = edits.is_some();
+            Ok((target, departure)) => {
+                self.is_to_edit = departure.edits.is_some();
+                fit(departure);
                 flight.departs(host::now);
                 known(flight.take_seat(&target, &host::SharedData, host::now));
                 self.departed = Some((flight.clone(), target));
@@ -85,8 +76,8 @@ impl HttpContext for Upstream {
         }
     }
 
-    /// Envoy hands over the whole body at once, the same one to each attempt; were it to come in pieces, the front that
-    /// is changed waits until it is here.
+    /// Every attempt is shown the body that waits in Envoy, from its beginning. Comes it in pieces, they wait until the
+    /// front that is changed is here.
     fn on_http_request_body(&mut self, bytes: usize, end: bool) -> Action {
         let Some((flight, target)) = self.departed.as_ref().filter(|_| self.is_to_edit) else {
             return Action::Continue;
@@ -112,22 +103,7 @@ impl HttpContext for Upstream {
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
         let Some((flight, target)) = &self.departed else { return Action::Continue };
-        let header = |name: &str| {
-            host::header(MapType::HttpResponseHeaders, name).and_then(|value| String::from_utf8(value).ok())
-        };
-        let status = header(":status").and_then(|status| status.parse().ok()).unwrap_or_default();
-        let lesson = flight.learn(target, status, header, host::now());
-        known(flight.learn_room(target, status, header, &host::SharedData, host::now));
-        known(flight.note_answer(target, status, &host::SharedData, host::now));
-        host::count(lesson.series, 1);
-        if let Some(pause) = lesson.cooldown {
-            let backend = target.backend.name.clone();
-            host::count(Series::Cooldowns { backend }, 1);
-            known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
-        }
-        if lesson.ends_pause {
-            known(Cooldowns::end(&host::SharedData, target));
-        }
+        let status = learn(flight, target);
         host::remove_header(MapType::HttpResponseHeaders, ELSEWHERE);
         self.is_held = !end && flight.is_to_be_read(status);
         if self.is_held { Action::Pause } else { Action::Continue }
@@ -152,6 +128,70 @@ impl HttpContext for Upstream {
         }
         Action::Continue
     }
+}
+
+/// Sets what one backend is to be asked by.
+pub(crate) fn fit(Departure { remove, path, set, content_length, .. }: Departure<'_>) {
+    for name in remove {
+        host::remove_header(MapType::HttpRequestHeaders, name);
+    }
+    host::set_header(MapType::HttpRequestHeaders, ":path", &path);
+    if let Some((name, value)) = set {
+        host::set_header(MapType::HttpRequestHeaders, name, value);
+    }
+    // The headers may go before the body is seen: how long it will be is known.
+    if let Some(length) = content_length {
+        host::set_header(MapType::HttpRequestHeaders, "content-length", &length.to_string());
+    }
+}
+
+/// The cluster that Envoy has gone to. Of a pool, Envoy tells only the pool's name; what it is made of is told by the
+/// metadata of the endpoints.
+fn cluster(flight: &Flight) -> Vec<u8> {
+    if !flight.is_pooled() {
+        return host::property(&["xds", "cluster_name"]).unwrap_or_default();
+    }
+    let of_endpoint = ["xds", "upstream_host_metadata", "filter_metadata", "tollgate", "cluster"];
+    host::property(&of_endpoint).unwrap_or_else(|| {
+        log::error!(
+            "an endpoint in a pool does not tell its cluster: expected metadata tollgate: {{ cluster: NAME }}"
+        );
+        Vec::new()
+    })
+}
+
+/// Learns from the answer that the client gets, where nobody saw the attempts.
+pub(crate) fn answered(flight: &Flight, origin: Origin) {
+    match origin {
+        Origin::Backend => {
+            if let Some(target) = flight.arrive(&cluster(flight)) {
+                known(flight.take_seat(&target, &host::SharedData, host::now));
+                learn(flight, &target);
+            }
+        }
+        Origin::Proxy => flight.vanish(),
+    }
+}
+
+/// Learns from the head of an answer, and tells its status.
+fn learn(flight: &Flight, target: &Target) -> u16 {
+    let header = |name: &str| {
+        host::header(MapType::HttpResponseHeaders, name).and_then(|value| String::from_utf8(value).ok())
+    };
+    let status = header(":status").and_then(|status| status.parse().ok()).unwrap_or_default();
+    let lesson = flight.learn(target, status, header, host::now());
+    known(flight.learn_room(target, status, header, &host::SharedData, host::now));
+    known(flight.note_answer(target, status, &host::SharedData, host::now));
+    host::count(lesson.series, 1);
+    if let Some(pause) = lesson.cooldown {
+        let backend = target.backend.name.clone();
+        host::count(Series::Cooldowns { backend }, 1);
+        known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
+    }
+    if lesson.ends_pause {
+        known(Cooldowns::end(&host::SharedData, target));
+    }
+    status
 }
 
 /// What an attempt teaches is for others: it goes on whether the store takes it or not.

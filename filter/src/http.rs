@@ -1,10 +1,12 @@
 //! The listener's side: Envoy's callbacks become calls of the [`Exchange`], and its steps become host calls.
 
-use crate::{candidates, flights, host, journal, record, waiting};
+use crate::holding::Holding;
+use crate::{attempt, candidates, flights, host, journal, record, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
 use std::rc::Rc;
+use tollgate::attempt::Flight;
 use tollgate::capacity::Turn;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::gateway::Gateway;
@@ -19,6 +21,9 @@ const MAX_RETRIES: &str = "x-envoy-max-retries";
 /// How long each attempt may take until its answer's head is there; likewise.
 const TRY_TIMEOUT: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
 
+/// The cluster to go to, where the route reads one name by `cluster_header`.
+const CLUSTER: &str = "x-tollgate-cluster";
+
 /// The bit of `response.flags` for a client that hung up: `DC` in the access log. Its place is that of
 /// `CoreResponseFlag::DownstreamConnectionTermination` in Envoy's `stream_info.h`, observed on 1.40.
 const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
@@ -29,9 +34,10 @@ const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
 pub(crate) struct Downstream(Rc<RefCell<Stream>>);
 
 impl Downstream {
-    pub(crate) fn new(id: u32, gateway: Rc<Gateway>) -> Self {
+    pub(crate) fn new(id: u32, gateway: Rc<Gateway>, holding: Rc<Holding>) -> Self {
         let exchange = Exchange::new(gateway);
-        Self(Rc::new(RefCell::new(Stream { id, exchange, body: Body::default(), slot: None })))
+        let (body, slot, unseen) = (Body::default(), None, None);
+        Self(Rc::new(RefCell::new(Stream { id, exchange, body, slot, holding, unshown: None, unseen })))
     }
 
     /// Decides on the request as far as it has come.
@@ -52,6 +58,11 @@ pub(crate) struct Stream {
     body: Body,
     /// Its note in the journal, while something is reserved for it.
     slot: Option<Slot>,
+    holding: Rc<Holding>,
+    /// How much had been received when it began to wait for a body, if none may ever be shown.
+    unshown: Option<u64>,
+    /// Its flight, if nobody sees the attempts.
+    unseen: Option<Rc<Flight>>,
 }
 
 /// How much of the request's body is here; Envoy counts it up while the headers are held.
@@ -73,7 +84,10 @@ impl Stream {
                     // It may have come while the stream waited.
                     match self.read_body() {
                         Some(step) => step,
-                        None => return Action::Pause,
+                        None => {
+                            self.unshown = self.holding.received();
+                            return Action::Pause;
+                        }
                     }
                 }
                 Step::Wait => return Action::Pause,
@@ -114,7 +128,20 @@ impl Stream {
             host::set_header(MapType::HttpRequestHeaders, "content-length", &length.to_string());
         }
         let targets = flight.candidates();
-        host::set_header(MapType::HttpRequestHeaders, candidates::HEADER, &candidates::encode(targets));
+        match flight.cluster() {
+            Some(cluster) => host::set_header(MapType::HttpRequestHeaders, CLUSTER, cluster),
+            None => {
+                host::set_header(
+                    MapType::HttpRequestHeaders,
+                    candidates::HEADER,
+                    &candidates::encode(targets),
+                );
+            }
+        }
+        if let Some(departure) = flight.depart_once() {
+            attempt::fit(departure);
+            self.unseen = Some(flight.clone());
+        }
         let retries = targets.len().saturating_sub(1);
         host::set_header(MapType::HttpRequestHeaders, MAX_RETRIES, &retries.to_string());
         if let Some(start_max) = start_max {
@@ -124,6 +151,10 @@ impl Stream {
     }
 
     fn request_head(&mut self, end: bool) -> Action {
+        if self.holding.is_missing() {
+            let step = self.exchange.refuse_unheld(host::now());
+            return self.perform(step);
+        }
         let headers = host::headers(MapType::HttpRequestHeaders);
         #[cfg(feature = "trap")]
         if headers.iter().any(|(name, _)| name == "x-trap") {
@@ -138,6 +169,9 @@ impl Stream {
         // A body that is not read goes on as it comes.
         if self.exchange.has_decided() {
             return Action::Continue;
+        }
+        if self.unshown.take().is_some() {
+            self.holding.prove();
         }
         self.body = body;
         match self.read_body() {
@@ -158,6 +192,9 @@ impl Stream {
     fn response_head(&mut self, end: bool) {
         if !self.exchange.awaits_answer() {
             return;
+        }
+        if let Some(flight) = &self.unseen {
+            attempt::answered(flight, origin());
         }
         let headers = host::headers(MapType::HttpResponseHeaders);
         let edits = self.exchange.response_head(&headers, end, origin);
@@ -203,12 +240,16 @@ impl Stream {
 
     /// Whether the tick is to look at it.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.exchange.is_waiting()
+        self.exchange.is_waiting() || self.unshown.is_some()
     }
 
     /// Goes on with a stream that waits, if what it waits for has come. Called outside its callbacks.
     pub(crate) fn wake(&mut self) {
-        if let Some(step) = self.exchange.wake(&host::SharedData, host::now()) {
+        if self.unshown.is_some_and(|before| self.holding.disproves(before)) {
+            self.unshown = None;
+            let step = self.exchange.refuse_unheld(host::now());
+            self.go_on(step);
+        } else if let Some(step) = self.exchange.wake(&host::SharedData, host::now()) {
             self.go_on(step);
         }
     }

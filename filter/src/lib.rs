@@ -17,6 +17,7 @@ mod attempt;
 mod candidates;
 mod configuration;
 mod flights;
+mod holding;
 mod host;
 mod http;
 mod journal;

@@ -1,5 +1,6 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
+use crate::holding::Holding;
 use crate::{attempt, configuration, host, http, journal, jwks, waiting, witness};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -14,7 +15,7 @@ pub(crate) enum Root {
     #[default]
     Idle,
     /// In the listener's chain.
-    Gateway(Rc<Gateway>),
+    Gateway(Rc<Gateway>, Rc<Holding>),
     /// Among the router's upstream filters.
     Attempt,
 }
@@ -36,7 +37,7 @@ impl Root {
                     let name = &client.name.text;
                     log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");
                 }
-                Ok(Self::Gateway(Rc::new(gateway)))
+                Ok(Self::Gateway(Rc::new(gateway), Rc::default()))
             }
             b"attempt" => Ok(Self::Attempt),
             other => Err(format!(
@@ -72,7 +73,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         journal::tick();
         // Before streams are looked at, in whose names nothing can be fetched.
-        if let Self::Gateway(gateway) = self {
+        if let Self::Gateway(gateway, _) = self {
             jwks::tick(gateway);
         }
         waiting::tick();
@@ -81,7 +82,9 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         match self {
             Self::Idle => None,
-            Self::Gateway(gateway) => Some(Box::new(http::Downstream::new(id, gateway.clone()))),
+            Self::Gateway(gateway, holding) => {
+                Some(Box::new(http::Downstream::new(id, gateway.clone(), holding.clone())))
+            }
             Self::Attempt => Some(Box::new(attempt::Upstream::default())),
         }
     }
