@@ -45,7 +45,15 @@ impl Bootstrap {
     /// # Errors
     /// It cannot be read or is not YAML.
     pub fn load() -> Result<Self> {
-        Ok(Self(read(&workspace().join("envoy/envoy.yaml"))?))
+        Self::load_from("envoy/envoy.yaml")
+    }
+
+    /// Another whole configuration, by its path in the workspace.
+    ///
+    /// # Errors
+    /// It cannot be read or is not YAML.
+    pub fn load_from(file: &str) -> Result<Self> {
+        Ok(Self(read(&workspace().join(file))?))
     }
 
     /// All of it, for a change that has no name here.
@@ -111,15 +119,18 @@ impl Bootstrap {
         Ok(())
     }
 
-    /// One cluster and one priority group for each cluster that the gateway's configuration names, in its order, all
-    /// after the model of the first in `envoy.yaml`. A backend that `upstreams` does not know is at a closed port.
+    /// One cluster, and one priority group where the route has them, for each cluster that the gateway's configuration
+    /// names, in its order, all after the model of the first in the file; its pools stay. A backend that `upstreams` does
+    /// not know is at a closed port.
     ///
     /// # Errors
-    /// There is no cluster to take for a model, or the route has no priority groups.
+    /// There is no cluster to take for a model.
     pub fn connect(&mut self, backends: &[Backend], upstreams: &BTreeMap<String, Upstream>) -> Result<()> {
         let present = self.0.pointer("/static_resources/clusters").and_then(Value::as_array);
         let present = present.context("envoy.yaml has no clusters")?;
         let model = present.first().context("envoy.yaml has no cluster")?.clone();
+        let pools: Vec<Value> =
+            present.iter().filter(|cluster| cluster.get("cluster_type").is_some()).cloned().collect();
         let mut clusters: Vec<Value> = Vec::new();
         let mut groups: Vec<Value> = Vec::new();
         // A configuration without a backend is for Tollgate to refuse, not for Envoy for the want of a cluster.
@@ -144,10 +155,11 @@ impl Bootstrap {
                 "clusters": [ { "cluster_name": backend.cluster, "weight": 1 } ],
             }));
         }
+        clusters.extend(pools);
         self.0["static_resources"]["clusters"] = Value::Array(clusters);
-        let route =
-            find(&mut self.0, "priority_groups").context("envoy.yaml: the route has no priority_groups")?;
-        route["priority_groups"] = Value::Array(groups);
+        if let Some(route) = find(&mut self.0, "priority_groups") {
+            route["priority_groups"] = Value::Array(groups);
+        }
         Ok(())
     }
 }
@@ -198,6 +210,7 @@ fn stand_ins(clusters: &[Value]) -> Vec<Backend> {
 
 fn cluster(model: Value, name: &str, upstream: &Upstream) -> Value {
     let mut cluster = model;
+    let tells = find(&mut cluster, "metadata").is_some();
     cluster["name"] = json!(name);
     cluster["load_assignment"] = json!({
         "cluster_name": name,
@@ -206,6 +219,11 @@ fn cluster(model: Value, name: &str, upstream: &Upstream) -> Value {
             "address": { "socket_address": { "address": upstream.address, "port_value": upstream.port } },
         } } ] } ],
     });
+    if tells {
+        // What an attempt in a pool knows its backend by.
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"] =
+            json!({ "filter_metadata": { "tollgate": { "cluster": name } } });
+    }
     if let Some(authorities) = &upstream.tls {
         cluster["transport_socket"] = tls(&upstream.address, authorities);
     }

@@ -269,7 +269,14 @@ struct Attempt {
 impl Attempt {
     async fn start(setup: Setup) -> Result<Self> {
         let plan = setup.plan()?;
-        let tools = tokio::task::spawn_blocking(|| Ok::<_, anyhow::Error>((tools::wasm()?, tools::envoy()?)));
+        let version = plan.envoy;
+        let tools = tokio::task::spawn_blocking(move || {
+            let program = match version {
+                Some(version) => tools::envoy_of(version)?,
+                None => tools::envoy()?,
+            };
+            Ok::<_, anyhow::Error>((tools::wasm()?, program))
+        });
         let (module, program) = tools.await??;
         let dir = RunDir::new()?;
         let scene = plan.scene(&module, &dir.access_log()).await?;

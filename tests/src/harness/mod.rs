@@ -19,6 +19,7 @@
 pub mod bootstrap;
 pub mod leash;
 pub mod metrics;
+pub mod portable;
 pub mod tools;
 
 mod envoy;

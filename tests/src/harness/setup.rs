@@ -14,6 +14,8 @@ type Change = Box<dyn FnOnce(&mut Value) + Send>;
 /// A description of a run; every method gives it back changed.
 #[derive(Default)]
 pub struct Setup {
+    file: Option<&'static str>,
+    envoy: Option<&'static str>,
     config: Option<Value>,
     edits: Vec<Change>,
     patches: Vec<Change>,
@@ -50,6 +52,20 @@ impl Setup {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another file than `envoy/envoy.yaml`, by its path in the workspace.
+    #[must_use]
+    pub fn file(mut self, file: &'static str) -> Self {
+        self.file = Some(file);
+        self
+    }
+
+    /// Another version of Envoy than the one that everything else is tested with.
+    #[must_use]
+    pub fn envoy(mut self, version: &'static str) -> Self {
+        self.envoy = Some(version);
+        self
     }
 
     /// Another gateway configuration than the one in `envoy.yaml`. Clusters follow from its backends.
@@ -111,7 +127,7 @@ impl Setup {
 
     /// Everything that can be said without starting anything: mistakes show before there is a wait for a build.
     pub(super) fn plan(self) -> Result<Plan> {
-        let mut bootstrap = Bootstrap::load()?;
+        let mut bootstrap = Bootstrap::load_from(self.file.unwrap_or("envoy/envoy.yaml"))?;
         let gateway = bootstrap.gateway_mut()?;
         if let Some(config) = self.config {
             *gateway = config;
@@ -136,6 +152,7 @@ impl Setup {
             }
         }
         Ok(Plan {
+            envoy: self.envoy,
             bootstrap,
             declared,
             upstreams,
@@ -150,6 +167,8 @@ impl Setup {
 
 /// A setup whose gateway configuration is settled.
 pub(super) struct Plan {
+    /// Its version, if it is not the usual one.
+    pub(super) envoy: Option<&'static str>,
     bootstrap: Bootstrap,
     declared: Vec<Backend>,
     /// Of the real servers; the mocks' follow when they have started.

@@ -17,6 +17,7 @@ mod metering;
 mod nearness;
 mod pinned;
 mod policy;
+mod portable;
 mod priority;
 mod proven;
 mod queue;

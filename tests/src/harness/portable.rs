@@ -1,0 +1,190 @@
+//! What do `envoy/portable-pools.yaml` and `envoy/portable-once.yaml` have to be?
+//!
+//! Whole files, for a reader to copy; but each is `envoy/envoy.yaml` with some blocks replaced, and is written from it:
+//! `cargo portable`. What a block is follows from how far its lines are indented.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::tools::workspace;
+
+/// The files, by their paths in the workspace, with what has to be in them.
+///
+/// # Errors
+/// `envoy/envoy.yaml` cannot be read, or a block that is to be replaced is not in it.
+pub fn files() -> Result<[(&'static str, String); 2]> {
+    let whole = fs::read_to_string(workspace().join("envoy/envoy.yaml")).context("envoy/envoy.yaml")?;
+    let pools = pools(&whole)?;
+    let once = once(&pools)?;
+    Ok([("envoy/portable-pools.yaml", pools), ("envoy/portable-once.yaml", once)])
+}
+
+const POOLS: &str = "\
+# Tollgate on an Envoy before 1.40, whose routes cannot read an ordered list: they read the name of one cluster.
+# Written from envoy.yaml by `cargo portable`; docs/portable.md says what differs, and what is lost.
+";
+
+const ONCE: &str = "\
+# Tollgate where it cannot be loaded among the router's upstream filters: path and credential are set once.
+# Written from envoy.yaml by `cargo portable`; docs/portable.md says what differs, and what is lost.
+";
+
+/// `envoy.yaml` for a route that reads one cluster's name.
+fn pools(whole: &str) -> Result<String> {
+    let from_admin = whole.find("\nadmin:").context("envoy.yaml has no admin")?;
+    let mut text = format!("{POOLS}{}", &whole[from_admin..].trim_start_matches('\n'));
+    for (key, replacement) in [
+        ("inline_cluster_specifier_plugin:", "cluster_header: x-tollgate-cluster"),
+        ("request_headers_to_remove:", "request_headers_to_remove: [ x-forwarded-for, x-tollgate-cluster ]"),
+        ("refresh_cluster_on_retry:", PREVIOUS_PRIORITIES),
+        ("- name: candidates", ""),
+        ("- name: clear-route", ""),
+    ] {
+        text = replace(&text, key, replacement)?;
+    }
+    text = before(&text, "other_endpoints:", ROUTING)?;
+    for cluster in ["ptu", "payg-a", "payg-b"] {
+        let (head, tail) = split(&text, &format!("- name: {cluster}\n    type:"))?;
+        let tail = replace(tail, "load_assignment:", &LOAD_ASSIGNMENT.replace("CLUSTER", cluster))?;
+        text = format!("{head}{tail}");
+    }
+    Ok(format!("{}\n{CLUSTERS}", text.trim_end()))
+}
+
+/// The same without the role among the upstream filters, and with backends that are asked alike.
+fn once(pools: &str) -> Result<String> {
+    let mut text = pools.replacen(POOLS, ONCE, 1);
+    for (key, replacement) in [
+        ("upstream_http_filters:", ""),
+        ("environment_variables:", "environment_variables: { host_env_keys: [ BACKENDS_KEY ] }"),
+        (
+            "pools:",
+            "pools:\n- { cluster: all, backends: [ ptu, payg-a, payg-b ] }\n- { cluster: payg, backends: [ payg-a, payg-b ] }\nfitted: once",
+        ),
+        ("models:\n                    - name: gpt-4o\n", MODELS),
+        ("backends:\n                    - name: ptu\n", BACKENDS),
+    ] {
+        text = replace(&text, key, replacement)?;
+    }
+    Ok(text)
+}
+
+const PREVIOUS_PRIORITIES: &str = "\
+# To the next member of the pool, not to the same once more. A composite cluster, which Envoys have from 1.37
+# on, needs no such rule.
+retry_priority:
+  name: envoy.retry_priorities.previous_priorities
+  typed_config:
+    \"@type\": type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig
+    update_frequency: 1";
+
+const ROUTING: &str = "\
+# The clusters at the end of this file. One is used if all of its members may be tried; else the first
+# candidate's own cluster.
+routing:
+  pools:
+  - { cluster: all, backends: [ ptu, payg-a, payg-b ] }
+  - { cluster: payg, backends: [ payg-a, payg-b ] }";
+
+const LOAD_ASSIGNMENT: &str = "\
+load_assignment:
+  cluster_name: CLUSTER
+  endpoints:
+  - lb_endpoints:
+    - endpoint: { hostname: CLUSTER, address: { socket_address: { address: CLUSTER, port_value: 8080 } } }
+      # In a pool Envoy tells a filter the pool's name only; this is how it knows whose turn it is.
+      metadata: { filter_metadata: { tollgate: { cluster: CLUSTER } } }";
+
+const CLUSTERS: &str = "
+  # The pools: their members in the order in which they are tried, the same as in the gateway's configuration.
+  - name: all
+    connect_timeout: 2s
+    lb_policy: CLUSTER_PROVIDED
+    cluster_type:
+      name: envoy.clusters.aggregate
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig
+        clusters: [ ptu, payg-a, payg-b ]
+  - name: payg
+    connect_timeout: 2s
+    lb_policy: CLUSTER_PROVIDED
+    cluster_type:
+      name: envoy.clusters.aggregate
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig
+        clusters: [ payg-a, payg-b ]
+";
+
+const MODELS: &str = "\
+models:
+- name: gpt-4o
+  aliases: [ gpt-4o-2024-08-06 ]
+  family: gpt-4
+  prices: { prompt: 2.50, cached: 1.25, completion: 10.00 }
+  backends:
+  - { backend: ptu, priority: 0, prices: { prompt: 0 } }
+  - { backend: payg-a, priority: 1 }
+  - { backend: payg-b, priority: 2 }
+- name: text-embedding-3-small
+  backends:
+  - { backend: payg-a, priority: 0 }
+  - { backend: payg-b, priority: 1 }";
+
+const BACKENDS: &str = "\
+# One style, one key and one name of each deployment: a request is written once for all of them.
+backends:
+- { name: ptu, cluster: ptu, region: swedencentral, style: azure-v1, credential: { header: api-key, env: BACKENDS_KEY } }
+- { name: payg-a, cluster: payg-a, style: azure-v1, credential: { header: api-key, env: BACKENDS_KEY } }
+- { name: payg-b, cluster: payg-b, style: azure-v1, credential: { header: api-key, env: BACKENDS_KEY } }";
+
+fn split<'t>(text: &'t str, at: &str) -> Result<(&'t str, &'t str)> {
+    let found = text.find(at).with_context(|| format!("envoy.yaml has no {at:?}"))?;
+    Ok(text.split_at(found))
+}
+
+/// Where the line begins on which `key` comes first, and how far it is indented.
+fn place(text: &str, key: &str) -> Result<(usize, usize)> {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        if text[at + indent..].starts_with(key) {
+            return Ok((at, indent));
+        }
+        at += line.len();
+    }
+    anyhow::bail!("envoy.yaml has no line that begins with {key:?}")
+}
+
+/// The replacement takes the place of the first block that begins with `key`.
+fn replace(text: &str, key: &str, replacement: &str) -> Result<String> {
+    let (start, indent) = place(text, key)?;
+    let first = text[start..].split_inclusive('\n').next().unwrap_or_default();
+    let is_item = first.trim_start().starts_with("- ");
+    let mut end = start + first.len();
+    for line in text[end..].split_inclusive('\n') {
+        let deeper = line.len() - line.trim_start_matches(' ').len();
+        let continues =
+            deeper > indent || (deeper == indent && !is_item && line.trim_start().starts_with("- "));
+        if !continues || line.trim().is_empty() {
+            break;
+        }
+        end += line.len();
+    }
+    Ok(format!("{}{}{}", &text[..start], indented(replacement, indent), &text[end..]))
+}
+
+/// Puts a block before the comment and the line that begins with `key`.
+fn before(text: &str, key: &str, block: &str) -> Result<String> {
+    let (mut start, indent) = place(text, key)?;
+    while let Some(line) = text[..start].trim_end_matches('\n').rsplit('\n').next()
+        && line.trim_start().starts_with('#')
+    {
+        start -= line.len() + 1;
+    }
+    Ok(format!("{}{}{}", &text[..start], indented(block, indent), &text[start..]))
+}
+
+fn indented(block: &str, indent: usize) -> String {
+    block.lines().map(|line| format!("{:indent$}{line}\n", "")).collect()
+}
