@@ -212,6 +212,16 @@ fn the_configurations_of_nearness_and_of_spilling_load() {
     }
 }
 
+#[test]
+fn the_configuration_of_the_portable_document_loads_and_its_fault_reads_as_shown() {
+    let document = read("docs/portable.md");
+    let mut config: Value = serde_yaml_ng::from_str(&blocks(&document, "yaml")[0]).unwrap();
+    assert_eq!(tollgate::config::from_value(config.clone(), &|_| None).map(|_| ()), Ok(()));
+    config["routing"]["fitted"] = json!("once");
+    let errors = tollgate::config::from_value(config, &|_| None).unwrap_err();
+    assert_eq!(format!("tollgate: configuration: {}", errors[0]), blocks(&document, "text")[0]);
+}
+
 /// It shows only what is about capacity; the rest of a configuration is added.
 #[test]
 fn the_configuration_of_the_priority_document_loads() {
@@ -312,6 +322,7 @@ fn every_cargo_command_in_the_documents_exists() {
         "ARCHITECTURE.md",
         "docker-compose.yml",
         "docs/policy.md",
+        "docs/portable.md",
         "docs/priority.md",
         "docs/routing.md",
         "docs/tool.md",
@@ -343,6 +354,7 @@ fn every_link_and_every_named_test_is_there() {
         "docs/sdks.md",
         "docs/tool.md",
         "docs/policy.md",
+        "docs/portable.md",
         "docs/priority.md",
         "docs/state.md",
         "examples/ptu-first/README.md",
