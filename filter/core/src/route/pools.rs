@@ -121,7 +121,9 @@ mod tests {
     }
 
     proptest! {
-        #[cfg_attr(target_arch = "wasm32", test)]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
         fn a_pool_never_brings_in_what_is_no_target(
             pools in proptest::collection::vec(proptest::sample::subsequence(vec!['a', 'b', 'c', 'd', 'e'], 2..=5), 0..6),
             targets in proptest::sample::subsequence(vec!['e', 'd', 'c', 'b', 'a'], 1..=5),
