@@ -379,7 +379,7 @@ pub enum Series {
     MissingDeployments {
         /// Which.
         backend: Rc<str>,
-        },
+    },
     /// Requests with ids of what a backend keeps.
     Pinned {
         /// Who asked.

@@ -20,8 +20,8 @@
 pub mod allowance;
 pub mod answer;
 pub mod calendar;
-pub mod decision;
 pub mod capability;
+pub mod decision;
 pub mod denial;
 pub mod endpoint;
 pub mod finding;

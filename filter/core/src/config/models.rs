@@ -36,7 +36,15 @@ impl Build<'_> {
             }
             let name = labelled(name, at, labels_max);
             let nearness = self.nearness(&path, &model);
-            let mut built = Model { name, family, targets, is_sticky, stream_start_max, nearness, spill: Spill::default() };
+            let mut built = Model {
+                name,
+                family,
+                targets,
+                is_sticky,
+                stream_start_max,
+                nearness,
+                spill: Spill::default(),
+            };
             if let Some(wire) = &model.spill {
                 built.spill = self.spill(&format!("{path}.spill"), wire, &built);
             }

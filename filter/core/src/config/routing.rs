@@ -31,8 +31,22 @@ impl Build<'_> {
             for company in companies(pools.as_deref(), models, other) {
                 self.agree(&company);
             }
+            self.unseen(models);
         }
         Routing { pools, fitted }
+    }
+
+    /// What only an attempt that is seen can do.
+    fn unseen(&mut self, models: &[Rc<Model>]) {
+        for (at, model) in models.iter().enumerate() {
+            let wanted =
+                [("order_by", model.nearness.is_some()), ("spill.limits", model.spill.budget.is_some())];
+            for (field, _) in wanted.into_iter().filter(|(_, is_set)| *is_set) {
+                let problem =
+                    "needs routing.fitted: each_attempt, for it is measured or taken at each attempt";
+                self.fault(format!("models[{at}].{field}"), problem);
+            }
+        }
     }
 
     fn pools<'t, S: Iterator<Item = &'t [Rc<Target>]>>(
@@ -234,6 +248,22 @@ mod tests {
         check(json!({ "fitted": "once", "pools": [] }), &[]);
         // The whole order is told, so all of it must agree.
         check(json!({ "fitted": "once" }), &[&differ("models[0].backends", "a", "c", "style")]);
+    }
+
+    #[test]
+    fn what_attempts_are_seen_for_is_refused_where_they_are_not() {
+        let mut config = whole();
+        config["routing"] = json!({ "fitted": "once" });
+        config["models"].as_array_mut().unwrap().remove(0);
+        config["models"][0]["order_by"] = json!("time_to_first_token");
+        config["models"][0]["backends"][1]["priority"] = json!(1);
+        config["models"][0]["spill"] = json!({ "limits": [{ "tokens": 9, "per": "day" }] });
+        let errors = from_value(config, &|name| Some(name.to_owned())).unwrap_err();
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let problem = "needs routing.fitted: each_attempt, for it is measured or taken at each attempt";
+        let expected =
+            ["models[0].order_by", "models[0].spill.limits"].map(|field| format!("{field}: {problem}"));
+        assert_eq!(errors, expected);
     }
 
     #[test]

@@ -158,7 +158,8 @@ impl Sent {
         };
         let spill_faults = self.flight.settle_spill(spent, local, now);
         let settlement = self.reservation.map(|reservation| reservation.settle(spent));
-        let faults = [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from).sum::<u64>();
+        let faults =
+            [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from).sum::<u64>();
         (Finished { settlement, record }, faults + spill_faults)
     }
 }
