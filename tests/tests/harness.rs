@@ -57,7 +57,8 @@ fn clusters_and_priority_groups_are_those_the_configuration_names_in_its_order()
     let group = |name: &str| json!({ "name": name, "clusters": [ { "cluster_name": name, "weight": 1 } ] });
     assert_eq!(groups, [&json!([group("zone-z"), group("bee")])]);
 
-    let endpoints = all(bootstrap.value(), "endpoint");
+    // Behind each comes the one that is nowhere.
+    let endpoints: Vec<_> = all(bootstrap.value(), "endpoint").into_iter().step_by(2).collect();
     let endpoint = |hostname: &str, port: u16| {
         json!({
             "hostname": hostname,
@@ -76,6 +77,7 @@ fn without_a_backend_the_clusters_of_envoy_yaml_stay_but_lead_nowhere() {
     bootstrap.connect(&[], &BTreeMap::new()).unwrap();
     assert_eq!(cluster_names(&bootstrap), ["ptu", "payg-a", "payg-b"]);
     let addresses = all(&bootstrap.value()["static_resources"]["clusters"], "socket_address");
+    let addresses: Vec<_> = addresses.into_iter().step_by(2).collect();
     assert_eq!(addresses, vec![&json!({ "address": "127.0.0.1", "port_value": 9 }); 3]);
 }
 

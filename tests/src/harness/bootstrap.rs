@@ -212,12 +212,12 @@ fn cluster(model: Value, name: &str, upstream: &Upstream) -> Value {
     let mut cluster = model;
     let tells = find(&mut cluster, "metadata").is_some();
     cluster["name"] = json!(name);
-    cluster["load_assignment"] = json!({
-        "cluster_name": name,
-        "endpoints": [ { "lb_endpoints": [ { "endpoint": {
-            "hostname": upstream.hostname,
-            "address": { "socket_address": { "address": upstream.address, "port_value": upstream.port } },
-        } } ] } ],
+    let assignment = &mut cluster["load_assignment"];
+    assignment["cluster_name"] = json!(name);
+    // The first is where the backend is; the other is for when it is nowhere.
+    assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"] = json!({
+        "hostname": upstream.hostname,
+        "address": { "socket_address": { "address": upstream.address, "port_value": upstream.port } },
     });
     if tells {
         // What an attempt in a pool knows its backend by.

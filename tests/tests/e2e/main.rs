@@ -7,6 +7,7 @@ mod accounting;
 mod bodies;
 mod configuration;
 mod drivers;
+mod envoy_lines;
 mod explain;
 mod failover;
 mod fitting;
