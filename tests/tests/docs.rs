@@ -351,6 +351,7 @@ fn every_link_and_every_named_test_is_there() {
         "docs/explain.md",
         "docs/limits.md",
         "docs/identity.md",
+        "docs/operations.md",
         "docs/sdks.md",
         "docs/tool.md",
         "docs/policy.md",

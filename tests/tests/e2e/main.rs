@@ -10,6 +10,7 @@ mod drivers;
 mod envoy_lines;
 mod explain;
 mod failover;
+mod faults;
 mod fitting;
 mod identity;
 mod issuer;
