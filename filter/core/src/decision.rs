@@ -18,6 +18,10 @@ pub const HEADER: &str = "x-tollgate-decision";
 pub enum Why {
     /// The client must not be served there.
     Region,
+    /// What the request refers to is kept at another one.
+    Pinned,
+    /// It does not understand what the request asks for.
+    Unsupported,
     /// It is to be left alone for so long; for no time, if somebody else just went to see whether its pause is over.
     Pausing(Duration),
     /// It had no room, where its capacity was declared. It stays at the end of the order, for fail-over.
@@ -30,6 +34,8 @@ impl Why {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Region => "region",
+            Self::Pinned => "pinned",
+            Self::Unsupported => "unsupported",
             Self::Pausing(_) => "cooldown",
             Self::Capacity => "capacity",
         }
@@ -42,7 +48,7 @@ impl Why {
             Self::Pausing(wait) => {
                 Some(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
             }
-            Self::Region | Self::Capacity => None,
+            Self::Region | Self::Pinned | Self::Unsupported | Self::Capacity => None,
         }
     }
 }
@@ -115,10 +121,12 @@ mod tests {
             passed("us", Why::Region),
             passed("ptu", Why::Pausing(Duration::from_micros(1_498_001))),
             passed("full", Why::Capacity),
+            passed("other", Why::Pinned),
+            passed("old", Why::Unsupported),
         ];
         let told =
             told(["a", "full"].into_iter(), &passed_over, [("a", Some(429)), ("full", None)].into_iter());
-        let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
+        let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"},{"backend":"other","why":"pinned"},{"backend":"old","why":"unsupported"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
         assert_eq!(told, expected);
     }
 }

@@ -3,6 +3,7 @@
 use super::preparing::{Expected, Held, Ready};
 use super::{Exchange, Headers, find};
 use crate::attempt::{Bodies, Destination, Flight};
+use crate::decision::Why;
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::gateway::{Client, Gateway, Model};
@@ -93,6 +94,7 @@ impl Exchange {
             (path, query, patch) = self.followed(&reading, found)?;
             if let Some(place) = reading.place() {
                 targets = Cow::Owned(pinned.targets.get(&place).cloned().into_iter().collect());
+                self.leave_out(&gateway.other, &targets, Why::Pinned);
             }
         }
         Ok(Ready {

@@ -4,6 +4,7 @@ use super::fitting::{self, Fitted, Fitting};
 use super::pinned::Other;
 use super::{Exchange, Headers, find};
 use crate::attempt::{Bodies, Destination};
+use crate::decision::Why;
 use crate::denial::Denial;
 use crate::endpoint::{Endpoint, Operation};
 use crate::estimate::{self, Estimate, Learnt, Sketch};
@@ -87,7 +88,9 @@ impl Exchange {
         let lot = model.lot(&held.client, now);
         let watch = model.watch(prompt_tokens, request.stream);
         let targets = self.keepers(&held.client, operation, &model, &mut request)?;
+        self.leave_out(&model.targets, &targets, Why::Pinned);
         let able = fitting::able(&targets, &model, &held.client, operation, Some(&request))?;
+        self.leave_out(&targets, &able, Why::Unsupported);
         let choice = self.choose(&able, &held.client, lot, watch.as_ref(), local, now);
         let fitted = held.fitting(body, &choice).json(&model, request, ceiling.completion_tokens);
         let estimate = Estimate { prompt: prompt_tokens, completion: ceiling.tokens() };
@@ -109,6 +112,7 @@ impl Exchange {
         held.policy(&model, body)?;
         let lot = model.lot(&held.client, now);
         let able = fitting::able(&model.targets, &model, &held.client, operation, None)?;
+        self.leave_out(&model.targets, &able, Why::Unsupported);
         let choice = self.choose(&able, &held.client, lot, None, local, now);
         let fitted = held.fitting(body, &choice).form(&form);
         let sketch = estimate::sketch(&[form.prompt]);
@@ -118,6 +122,14 @@ impl Exchange {
         };
         let expected = Expected { sketch, estimate, ..Expected::nothing(operation) };
         Ok(held.ready(choice, fitted, expected))
+    }
+
+    /// Notes why the others of these are not among those that stay.
+    pub(super) fn leave_out(&mut self, all: &[Rc<Target>], stay: &[Rc<Target>], why: Why) {
+        if all.len() != stay.len() {
+            let is_out = |target: &&Rc<Target>| stay.iter().all(|other| other.number() != target.number());
+            self.known.passed_over.extend(all.iter().filter(is_out).map(|target| target.passed_over(why)));
+        }
     }
 
     /// The targets that may be tried now.

@@ -170,6 +170,12 @@ fn a_target_that_cannot_take_the_request_is_left_out() {
     let body = r#"{"model":"gpt-4o","input":"x"}"#;
     assert_eq!(candidates(mixed, "/v1/responses", body), ["b".into(), "v1".into()]);
     assert_eq!(candidates(mixed, "/v1/embeddings", body).len(), 3);
+
+    let mut run = Run::with(gateway(mixed));
+    let _ = run.send(r#"{"model":"gpt-4o","store":true}"#);
+    let record = run.finish();
+    let passed: Vec<_> = record.passed_over.iter().map(|one| (&*one.backend, one.why.word())).collect();
+    assert_eq!(passed, [("old", "unsupported")]);
 }
 
 #[test]

@@ -136,6 +136,8 @@ fn an_id_leads_back_to_whoever_answered_and_nowhere_else() {
 
     let told = Asked { body: Some(&follow_up(&id)), ..Asked::new(RESPONSES) }.told(&mut run());
     assert_eq!((told.candidates, told.record.pin), (vec!["b".to_owned()], Some(Pin::Followed)));
+    let passed: Vec<_> = told.record.passed_over.iter().map(|one| (&*one.backend, one.why.word())).collect();
+    assert_eq!(passed, [("a", "pinned")]);
     let sent: Value = serde_json::from_str(&told.body).unwrap();
     assert_eq!((&sent["previous_response_id"], &sent["model"]), (&json!("resp_1"), &json!("d")));
 
