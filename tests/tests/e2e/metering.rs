@@ -234,9 +234,10 @@ async fn a_request_whose_vm_traps_is_written_down_by_another() {
     // What was under way stays open until its backend is done.
     gateway.mock("ptu").release();
     let _ = in_flight.await.unwrap();
-    // Others are served again.
+    // Others are served again, once Envoy has loaded the filter anew.
     gateway.mock("ptu").update(|settings| settings.hold = false);
-    assert_eq!(gateway.post(CHAT, WEB_SHOP, &body).await.unwrap().status, 200);
+    let served = async { while gateway.post(CHAT, WEB_SHOP, &body).await.unwrap().status != 200 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), served).await.expect("nobody is served again");
     let lost = [("client", "web-shop"), ("model", GPT_4O), ("outcome", "lost")];
     gateway.wait_for_metric("tollgate_requests", &lost, 1.0).await.unwrap();
     // All that had been reserved for it.
