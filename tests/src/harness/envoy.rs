@@ -90,6 +90,7 @@ pub(super) struct Launch<'a> {
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) workers: u32,
     pub(super) log_level: &'a str,
+    pub(super) args: &'a [String],
 }
 
 impl Launch<'_> {
@@ -132,6 +133,7 @@ impl Launch<'_> {
             .args(["--file-flush-interval-msec", "10"])
             // Nothing in shared memory, so that any number can run side by side.
             .arg("--disable-hot-restart")
+            .args(self.args)
             .envs(self.env)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

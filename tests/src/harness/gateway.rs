@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use super::bootstrap::Bootstrap;
 use super::envoy::{Envoy, Launch, POLL, RunDir, Start, tail};
+use super::files;
 use super::metrics::{self, Sample};
 use super::setup::{Scene, Setup};
 use super::tools;
@@ -24,6 +27,8 @@ pub struct Gateway {
     mocks: BTreeMap<String, Mock>,
     backends: BTreeMap<String, String>,
     http: reqwest::Client,
+    /// What was configured last.
+    bootstrap: Mutex<Bootstrap>,
     dir: RunDir,
 }
 
@@ -76,7 +81,8 @@ impl Gateway {
     pub async fn start(setup: Setup) -> Result<Self> {
         match Attempt::start(setup).await? {
             Attempt { start: Start::Ready(envoy), scene, http, dir } => {
-                Ok(Self { envoy, mocks: scene.mocks, backends: scene.backends, http, dir })
+                let (mocks, backends, bootstrap) = (scene.mocks, scene.backends, Mutex::new(scene.bootstrap));
+                Ok(Self { envoy, mocks, backends, http, bootstrap, dir })
             }
             Attempt { start: Start::Refused(status), dir, .. } => {
                 bail!("Envoy refuses to start ({status}); its log ends:\n{}", tail(&dir.log()))
@@ -95,6 +101,16 @@ impl Gateway {
                 bail!("Envoy started with a configuration it should refuse")
             }
         }
+    }
+
+    /// Gives Envoy a changed configuration, by files: see [`Setup::from_files`]. It takes it a moment later.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn push(&self, change: impl FnOnce(&mut Bootstrap)) -> Result<()> {
+        let mut whole = self.bootstrap.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut whole);
+        files::put_in_place(&whole, &self.dir)
     }
 
     /// `http://127.0.0.1:PORT` where clients send their requests.
@@ -281,13 +297,17 @@ impl Attempt {
         let dir = RunDir::new()?;
         let scene = plan.scene(&module, &dir.access_log()).await?;
         let http = reqwest::Client::builder().no_proxy().build()?;
+        let whole = scene.bootstrap.value();
+        let bootstrap =
+            if scene.from_files { files::take_out(&scene.bootstrap, &dir)? } else { whole.clone() };
         let launch = Launch {
             program: &program,
             dir: &dir,
-            bootstrap: scene.bootstrap.value(),
+            bootstrap: &bootstrap,
             env: &scene.env,
             workers: scene.workers,
             log_level: &scene.log_level,
+            args: &scene.args,
         };
         let start = launch.start(&http).await?;
         Ok(Self { start, scene, http, dir })

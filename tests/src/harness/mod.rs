@@ -23,6 +23,7 @@ pub mod portable;
 pub mod tools;
 
 mod envoy;
+mod files;
 mod gateway;
 mod setup;
 

@@ -23,6 +23,8 @@ pub struct Setup {
     env: BTreeMap<String, String>,
     workers: Option<u32>,
     log_level: Option<String>,
+    from_files: bool,
+    args: Vec<String>,
 }
 
 enum Server {
@@ -39,6 +41,9 @@ pub(super) struct Scene {
     pub(super) env: BTreeMap<String, String>,
     pub(super) workers: u32,
     pub(super) log_level: String,
+    /// Whether listeners and clusters are in files of their own.
+    pub(super) from_files: bool,
+    pub(super) args: Vec<String>,
 }
 
 /// The key that Envoy is given for a backend that is a mock, unless the setup says otherwise.
@@ -125,6 +130,20 @@ impl Setup {
         self
     }
 
+    /// Listeners and clusters come from files, and can be pushed: [`super::Gateway::push`].
+    #[must_use]
+    pub fn from_files(mut self) -> Self {
+        self.from_files = true;
+        self
+    }
+
+    /// More words of Envoy's command line.
+    #[must_use]
+    pub fn options<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
+        self.args.extend(words.into_iter().map(str::to_owned));
+        self
+    }
+
     /// Everything that can be said without starting anything: mistakes show before there is a wait for a build.
     pub(super) fn plan(self) -> Result<Plan> {
         let mut bootstrap = Bootstrap::load_from(self.file.unwrap_or("envoy/envoy.yaml"))?;
@@ -161,6 +180,8 @@ impl Setup {
             env: self.env,
             workers: self.workers.unwrap_or(2),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
+            from_files: self.from_files,
+            args: self.args,
         })
     }
 }
@@ -178,6 +199,8 @@ pub(super) struct Plan {
     env: BTreeMap<String, String>,
     workers: u32,
     log_level: String,
+    from_files: bool,
+    args: Vec<String>,
 }
 
 impl Plan {
@@ -216,7 +239,16 @@ impl Plan {
 
         let mut env = mock_credentials(&self.declared, &mocks);
         env.extend(self.env);
-        Ok(Scene { bootstrap, mocks, backends: urls, env, workers: self.workers, log_level: self.log_level })
+        Ok(Scene {
+            bootstrap,
+            mocks,
+            backends: urls,
+            env,
+            workers: self.workers,
+            log_level: self.log_level,
+            from_files: self.from_files,
+            args: self.args,
+        })
     }
 }
 

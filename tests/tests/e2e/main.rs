@@ -34,3 +34,4 @@ mod spilling;
 mod streams;
 mod throttling;
 mod tokens;
+mod updates;
