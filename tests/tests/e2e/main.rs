@@ -16,6 +16,7 @@ mod identity;
 mod issuer;
 mod limits;
 mod metering;
+mod names;
 mod nearness;
 mod pinned;
 mod policy;
