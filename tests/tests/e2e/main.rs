@@ -35,4 +35,5 @@ mod spilling;
 mod streams;
 mod throttling;
 mod tokens;
+mod traps;
 mod updates;

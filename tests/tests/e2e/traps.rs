@@ -1,0 +1,114 @@
+//! What do the others notice when the filter traps on one of two workers?
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tollgate_tests::harness::{Answer, Gateway, Setup};
+use tollgate_tests::mock::Settings;
+
+use crate::envoy_lines::{LISTENER, part};
+use crate::metering::{load_module, trapping_module};
+use crate::requests::{CHAT, WEB_SHOP, chat, nobody_is_limited, with};
+
+const STREAMS: usize = 8;
+const CLIENTS: usize = 4;
+/// How long the trapped worker may take. Envoy waits for a second at most (`max_interval`).
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// On a connection of its own.
+async fn ask_anew(gateway: &Gateway, body: &Value) -> reqwest::Result<reqwest::Response> {
+    let request = gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
+    request.header("connection", "close").json(body).send().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_on_one_worker_is_not_noticed_on_the_other_and_the_first_serves_again() {
+    let module = tokio::task::spawn_blocking(trapping_module).await.unwrap();
+    let held = Settings { hold_after_events: Some(3), ..Settings::default() };
+    let setup = Setup::new()
+        .edit(nobody_is_limited)
+        .patch(move |envoy| {
+            load_module(envoy, &module);
+            // Half of the connections on each worker.
+            part(envoy, LISTENER)["connection_balance_config"] = json!({ "exact_balance": {} });
+        })
+        .mock("ptu", held);
+    let gateway = Gateway::start(setup).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let answer = ask_anew(&gateway, &with(chat("hello"), json!({ "stream": true }))).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        streams.push(answer);
+    }
+    gateway.mock("ptu").update(|settings| settings.hold_after_events = None);
+    let clients = connected_clients(&gateway).await;
+
+    let is_over = AtomicBool::new(false);
+    let others =
+        futures_util::future::join_all(clients.iter().map(|client| failures(client, &gateway, &is_over)));
+    let trap = async {
+        let trap = gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
+        let _ = trap.header("x-trap", "1").header("connection", "close").json(&chat("hello")).send().await;
+        // As many in a row as meet both workers.
+        let start = Instant::now();
+        let mut in_a_row = 0;
+        while in_a_row < STREAMS {
+            let answer = ask_anew(&gateway, &chat("hello")).await;
+            in_a_row = if answer.is_ok_and(|answer| answer.status() == 200) { in_a_row + 1 } else { 0 };
+            assert!(start.elapsed() < WITHIN, "the worker does not serve again");
+        }
+        is_over.store(true, Ordering::SeqCst);
+    };
+    let (failures, ()) = tokio::join!(others, trap);
+    let undisturbed = failures.iter().filter(|failures| **failures == 0).count();
+    assert!(undisturbed >= CLIENTS / 2, "{failures:?}");
+
+    gateway.mock("ptu").release();
+    let mut whole = 0;
+    for stream in streams {
+        // One that is not whole does not look like one that is.
+        if let Ok(answer) = Answer::read(stream).await {
+            assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+            whole += 1;
+        }
+    }
+    assert_eq!(whole, STREAMS / 2);
+    let lost = [("client", "web-shop"), ("outcome", "lost")];
+    let waited = Instant::now();
+    while gateway.metric("tollgate_requests", &lost).await.unwrap() < (STREAMS / 2) as f64 {
+        assert!(waited.elapsed() < Duration::from_secs(30), "what was lost is not written down");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Clients with a connection each, which they keep: one half of them on either worker.
+async fn connected_clients(gateway: &Gateway) -> Vec<reqwest::Client> {
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build().unwrap();
+        assert!(is_served(&client, gateway).await);
+        clients.push(client);
+    }
+    clients
+}
+
+/// Asks until it is over and all is well again; how often that failed.
+async fn failures(client: &reqwest::Client, gateway: &Gateway, is_over: &AtomicBool) -> usize {
+    let mut failures = 0;
+    loop {
+        match is_served(client, gateway).await {
+            false => failures += 1,
+            true if is_over.load(Ordering::SeqCst) => return failures,
+            true => {}
+        }
+    }
+}
+
+async fn is_served(client: &reqwest::Client, gateway: &Gateway) -> bool {
+    let request = client.post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
+    let Ok(answer) = request.json(&chat("hello")).send().await else { return false };
+    let is_good = answer.status() == 200;
+    // The connection is free again only then.
+    answer.bytes().await.is_ok() && is_good
+}
