@@ -197,6 +197,38 @@ async fn a_stream_that_breaks_off_is_charged_for_what_came() {
 }
 
 #[tokio::test]
+async fn a_reset_after_the_first_byte_ends_the_stream_and_is_settled_once_and_nowhere_else() {
+    let a_day = |config: &mut Value| {
+        config["clients"][0]["limits"] = json!([{ "tokens": 100_000, "per": "day" }]);
+    };
+    let gateway = Gateway::start(Setup::new().workers(1).edit(a_day)).await.unwrap();
+    let mut charged = 0;
+    for at in 1..=3 {
+        gateway.mock("ptu").update(|settings| settings.faults = [Fault::reset_after(at)].into());
+        let body = with(chat("breaks off"), json!({ "stream": true }));
+        let request =
+            gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP).json(&body);
+        let answer = request.send().await.unwrap();
+        let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.bytes().await.is_err(), "the client takes a part for the whole");
+        let record = crate::requests::record_where(&gateway, |line| line["request_id"] == id.as_str()).await;
+        check_record(&record, &json!({ "outcome": "broken", "estimated": "true", "attempts": 1 }));
+        for tokens in ["prompt_tokens", "completion_tokens"] {
+            charged += record[tokens].as_str().unwrap().parse::<u64>().unwrap();
+        }
+    }
+    assert!(gateway.mock("payg-a").received().is_empty());
+    let labels = [("client", "web-shop"), ("outcome", "broken")];
+    gateway.wait_for_metric("tollgate_requests", &labels, 3.0).await.unwrap();
+    // The budget lacks what the records say, and no reservation.
+    let url = format!("{}/tollgate/v1/usage", gateway.url());
+    let answer = gateway.http().get(url).bearer_auth(WEB_SHOP).send().await.unwrap();
+    let usage: Value = Answer::read(answer).await.unwrap().json();
+    assert_eq!(usage["limits"][0]["used"], charged, "{usage}");
+}
+
+#[tokio::test]
 async fn no_compressed_answer_is_asked_for_and_one_that_comes_is_passed_on_unread() {
     let setup = Setup::new().workers(1).mock("ptu", Settings { gzip: Gzip::Accepted, ..Settings::default() });
     let gateway = Gateway::start(setup).await.unwrap();
