@@ -184,3 +184,35 @@ async fn a_request_goes_where_there_is_room_rather_than_wait() {
     gateway.mock("ptu").release();
     assert!(read(full).await.starts_with("HTTP/1.1 200"));
 }
+
+#[tokio::test]
+async fn those_who_wait_go_on_in_their_order_though_a_configuration_is_pushed() {
+    let gateway = Gateway::start(setup().from_files()).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    mock.wait_for_requests(1).await;
+    let older = write(&gateway, WEB_SHOP, &with(small(), json!({ "user": "older" }))).await;
+    be_sure_it_was_read(&gateway).await;
+
+    gateway.push(|whole| whole.gateway_mut().unwrap()["clients"][1]["name"] = json!("renamed")).unwrap();
+    let is_new = async || {
+        let request = gateway.http().post(format!("{}{EMBEDDINGS}", gateway.url())).bearer_auth(BATCH);
+        let request = request.header("connection", "close");
+        let answer = request.json(&json!({ "model": EMBEDDING, "input": "x" })).send().await.unwrap();
+        let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        record_where(&gateway, |line| line["request_id"] == id.as_str()).await["client"] == "renamed"
+    };
+    while !is_new().await {}
+    let newer = write(&gateway, WEB_SHOP, &with(small(), json!({ "user": "newer" }))).await;
+    while !is_new().await {}
+    // What the old one has reserved counts for the new one.
+    assert_eq!(mock.received().len(), 1);
+
+    for (at, stream) in [full, older, newer].into_iter().enumerate() {
+        mock.wait_for_requests(at + 1).await;
+        mock.release();
+        assert!(read(stream).await.starts_with("HTTP/1.1 200"));
+    }
+    let received = mock.received();
+    assert_eq!(["older", "newer"], [1, 2].map(|at| received[at].json()["user"].as_str().unwrap().to_owned()));
+}
