@@ -321,6 +321,7 @@ fn every_cargo_command_in_the_documents_exists() {
         "README.md",
         "ARCHITECTURE.md",
         "docker-compose.yml",
+        "docs/configuration.md",
         "docs/policy.md",
         "docs/portable.md",
         "docs/priority.md",
@@ -347,6 +348,7 @@ fn every_link_and_every_named_test_is_there() {
     for document in [
         "README.md",
         "ARCHITECTURE.md",
+        "docs/configuration.md",
         "docs/estimates.md",
         "docs/explain.md",
         "docs/limits.md",

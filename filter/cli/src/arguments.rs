@@ -1,23 +1,29 @@
 //! What stands on the command line?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Files and options.
 pub(crate) struct Arguments {
     pub(crate) files: Vec<String>,
     options: BTreeMap<String, String>,
+    switches: BTreeSet<String>,
 }
 
 impl Arguments {
-    /// Takes `--NAME VALUE` and `--NAME=VALUE` for the options that there are, and everything else for files.
-    pub(crate) fn read(arguments: Vec<String>, options: &[&str]) -> Result<Self, String> {
-        let mut read = Self { files: Vec::new(), options: BTreeMap::new() };
+    /// Takes `--NAME VALUE` and `--NAME=VALUE` for the options that there are, `--NAME` for switches, and everything else for
+    /// files.
+    pub(crate) fn read(arguments: Vec<String>, options: &[&str], switches: &[&str]) -> Result<Self, String> {
+        let mut read = Self { files: Vec::new(), options: BTreeMap::new(), switches: BTreeSet::new() };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let Some(option) = argument.strip_prefix("--") else {
                 read.files.push(argument);
                 continue;
             };
+            if switches.contains(&option) {
+                read.switches.insert(option.to_owned());
+                continue;
+            }
             let (name, value) = match option.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (option, None),
@@ -44,5 +50,9 @@ impl Arguments {
 
     pub(crate) fn option(&self, name: &str) -> Option<&str> {
         self.options.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn is_set(&self, switch: &str) -> bool {
+        self.switches.contains(switch)
     }
 }

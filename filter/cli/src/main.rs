@@ -1,7 +1,7 @@
 //! What would Tollgate do, without an Envoy, a network or a secret?
 //!
-//! `tollgate check`, `prove`, `explain` and `hash-key`. All of them ask the core that serves; nothing is decided a second time
-//! here. Findings go to standard output with exit code 1, what is wrong with the call to standard error with exit code 2.
+//! `tollgate check`, `prove`, `explain`, `schema` and `hash-key`. All of them ask the core that serves; nothing is decided
+//! a second time here. Findings go to standard output with exit code 1, what is wrong with the call to standard error with exit code 2.
 
 mod arguments;
 mod check;
@@ -9,6 +9,7 @@ mod explain;
 mod hash_key;
 mod paint;
 mod prove;
+mod schema;
 mod source;
 mod surroundings;
 
@@ -26,6 +27,7 @@ Commands:
                       failures to show that none leads out
   explain FILE --client NAME [--model NAME] [--endpoint NAME] [--body FILE]
                       Tell what becomes of a request: its policy's edits, and the backends in their order
+  schema [--markdown] Print the JSON Schema of a configuration, for editors; or the reference of its fields
   hash-key            Read an API key from standard input, and print the line for the configuration
 
 FILE is YAML or JSON: a gateway configuration alone, or whatever has one in it: a configuration of Envoy, an
@@ -51,10 +53,11 @@ fn main() -> ExitCode {
     let end = match command.as_str() {
         "help" | "--help" | "-h" => tell(HELP),
         "version" | "--version" | "-V" => tell(&format!("tollgate {}\n", env!("CARGO_PKG_VERSION"))),
-        "check" => run(arguments, &[], check::check),
-        "prove" => run(arguments, &[], prove::prove),
-        "explain" => run(arguments, &["client", "model", "endpoint", "body"], explain::explain),
-        "hash-key" => run(arguments, &[], hash_key::hash_key),
+        "check" => run(arguments, &[], &[], check::check),
+        "prove" => run(arguments, &[], &[], prove::prove),
+        "explain" => run(arguments, &["client", "model", "endpoint", "body"], &[], explain::explain),
+        "schema" => run(arguments, &[], &["markdown"], schema::schema),
+        "hash-key" => run(arguments, &[], &[], hash_key::hash_key),
         "" => End::Misused("no command is given".to_owned()),
         other => End::Misused(format!("there is no command {other:?}")),
     };
@@ -68,11 +71,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Vec<String>, options: &[&str], command: fn(&Arguments) -> Result<End, String>) -> End {
+fn run(
+    arguments: Vec<String>,
+    options: &[&str],
+    switches: &[&str],
+    command: fn(&Arguments) -> Result<End, String>,
+) -> End {
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
         return tell(HELP);
     }
-    let read = Arguments::read(arguments, options);
+    let read = Arguments::read(arguments, options, switches);
     read.and_then(|arguments| command(&arguments)).unwrap_or_else(End::Misused)
 }
 

@@ -157,11 +157,18 @@ fn a_wrong_call_is_told_on_standard_error() {
         (&["prove", "a", "b"], "more than one file is given"),
         (&["explain", "-", "--who", "x"], "there is no option --who"),
         (&["explain", "-", "--client"], "--client needs a value"),
+        (&["schema", "a"], "the schema is of no file"),
+        (&["schema", "--yaml"], "there is no option --yaml"),
         (&["hash-key"], "no key came on standard input"),
     ] {
         let expected = (2, String::new(), format!("error: {problem}{help}"));
         assert_eq!(run(arguments, ""), expected, "{arguments:?}");
     }
     let (code, printed, _) = run(&["help"], "");
-    assert!(code == 0 && ["check", "prove", "explain", "hash-key"].iter().all(|word| printed.contains(word)));
+    assert!(
+        code == 0
+            && ["check", "prove", "explain", "schema", "hash-key"]
+                .iter()
+                .all(|word| printed.contains(word))
+    );
 }

@@ -14,6 +14,8 @@ mod pinning;
 mod policies;
 mod priorities;
 mod routing;
+#[cfg(feature = "schema")]
+mod schema;
 mod spill;
 mod ways_in;
 mod wire;
@@ -27,6 +29,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
+
+#[cfg(feature = "schema")]
+pub use schema::schema;
 
 /// The most clients, models or backends. Each costs memory in every worker, and a label value.
 const ENTRIES_MAX: usize = 10_000;

@@ -100,6 +100,7 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/policies.rs")),
     ("config", include_str!("config/priorities.rs")),
     ("config", include_str!("config/routing.rs")),
+    ("config", include_str!("config/schema.rs")),
     ("config", include_str!("config/spill.rs")),
     ("config", include_str!("config/ways_in.rs")),
     ("config", include_str!("config/wire.rs")),
