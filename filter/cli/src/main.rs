@@ -1,6 +1,6 @@
 //! What would Tollgate do, without an Envoy, a network or a secret?
 //!
-//! `tollgate check`, `prove`, `explain`, `schema` and `hash-key`. All of them ask the core that serves; nothing is decided
+//! `tollgate check`, `prove`, `explain`, `replay`, `schema` and `hash-key`. All of them ask the core that serves; nothing is decided
 //! a second time here. Findings go to standard output with exit code 1, what is wrong with the call to standard error with exit code 2.
 
 mod arguments;
@@ -9,6 +9,7 @@ mod explain;
 mod hash_key;
 mod paint;
 mod prove;
+mod replay;
 mod schema;
 mod source;
 mod surroundings;
@@ -27,6 +28,9 @@ Commands:
                       failures to show that none leads out
   explain FILE --client NAME [--model NAME] [--endpoint NAME] [--body FILE]
                       Tell what becomes of a request: its policy's edits, and the backends in their order
+  replay --old FILE --new FILE LOG
+                      Tell which requests of an access log would be refused or moved under the new
+                      configuration, and what all would have cost
   schema [--markdown] Print the JSON Schema of a configuration, for editors; or the reference of its fields
   hash-key            Read an API key from standard input, and print the line for the configuration
 
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         "check" => run(arguments, &[], &[], check::check),
         "prove" => run(arguments, &[], &[], prove::prove),
         "explain" => run(arguments, &["client", "model", "endpoint", "body"], &[], explain::explain),
+        "replay" => run(arguments, &["old", "new"], &[], replay::replay),
         "schema" => run(arguments, &[], &["markdown"], schema::schema),
         "hash-key" => run(arguments, &[], &[], hash_key::hash_key),
         "" => End::Misused("no command is given".to_owned()),

@@ -159,6 +159,7 @@ fn a_wrong_call_is_told_on_standard_error() {
         (&["explain", "-", "--client"], "--client needs a value"),
         (&["schema", "a"], "the schema is of no file"),
         (&["schema", "--yaml"], "there is no option --yaml"),
+        (&["replay", "--new", "a", "log"], "--old is needed"),
         (&["hash-key"], "no key came on standard input"),
     ] {
         let expected = (2, String::new(), format!("error: {problem}{help}"));
@@ -167,7 +168,7 @@ fn a_wrong_call_is_told_on_standard_error() {
     let (code, printed, _) = run(&["help"], "");
     assert!(
         code == 0
-            && ["check", "prove", "explain", "schema", "hash-key"]
+            && ["check", "prove", "explain", "replay", "schema", "hash-key"]
                 .iter()
                 .all(|word| printed.contains(word))
     );

@@ -25,6 +25,7 @@ mod priority;
 mod proven;
 mod queue;
 mod quotas;
+mod replayed;
 mod requests;
 mod retries;
 mod routing;

@@ -1,0 +1,54 @@
+//! What does a line of the access log say?
+//!
+//! The fields are those of `json_format` in `envoy/envoy.yaml`, and the members of its `details`.
+
+use serde_json::Value;
+use tollgate::tokens::Usage;
+
+/// A request of a client.
+pub(crate) struct Line {
+    pub(crate) client: String,
+    /// As it was asked for, else as configured.
+    pub(crate) model: Option<String>,
+    /// Where it was served, or tried last.
+    pub(crate) backend: Option<String>,
+    pub(crate) operation: String,
+    pub(crate) outcome: String,
+    pub(crate) usage: Usage,
+    pub(crate) is_estimated: bool,
+    /// What it cost, as was reckoned then.
+    pub(crate) price_micros: Option<u64>,
+    /// Whether it went where the ids in it led.
+    pub(crate) is_pinned: bool,
+}
+
+impl Line {
+    /// `None` for what is no record of a request whose client was known.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(text).ok()?;
+        // Envoy writes what is not there as null, and as a dash where it makes a text of it.
+        let word = |value: &Value| value.as_str().filter(|word| *word != "-").map(str::to_owned);
+        let number =
+            |value: &Value| value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+        let details: Value = serde_json::from_str(line["details"].as_str()?).ok()?;
+        let count = |name: &str| number(&details[name]).unwrap_or(0);
+        Some(Self {
+            client: word(&line["client"])?,
+            model: word(&details["model_asked"]).or_else(|| word(&line["model"])),
+            backend: word(&line["backend"]),
+            operation: word(&details["operation"])?,
+            outcome: word(&line["outcome"])?,
+            usage: Usage {
+                prompt: number(&line["prompt_tokens"]).unwrap_or(0),
+                cached: count("cached_tokens"),
+                prompt_audio: count("prompt_audio_tokens"),
+                completion: number(&line["completion_tokens"]).unwrap_or(0),
+                reasoning: count("reasoning_tokens"),
+                completion_audio: count("completion_audio_tokens"),
+            },
+            is_estimated: line["estimated"] == "true",
+            price_micros: number(&details["price_micros"]),
+            is_pinned: details["pinned"] == "followed",
+        })
+    }
+}
