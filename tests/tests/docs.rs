@@ -367,7 +367,14 @@ fn every_link_and_every_named_test_is_there() {
         let text = read(document);
         let folder = workspace().join(document).parent().unwrap().to_owned();
         for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            assert!(target.starts_with("http") || folder.join(target).exists(), "{document}: {target}");
+            let is_heading = |anchor: &str| {
+                text.lines().any(|line| line.trim_start_matches('#').trim().to_lowercase() == anchor)
+            };
+            let is_there = match target.strip_prefix('#') {
+                Some(anchor) => is_heading(anchor),
+                None => target.starts_with("http") || folder.join(target).exists(),
+            };
+            assert!(is_there, "{document}: {target}");
         }
         for test in text.split("test `").skip(1).map(|rest| rest.split('`').next().unwrap()) {
             assert!(sources.contains(&format!("fn {test}(")), "{document}: no test is named {test}");
