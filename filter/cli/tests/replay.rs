@@ -154,6 +154,9 @@ fn what_is_not_known_is_told() {
     let misfit = "1 of the lines: not as the old configuration would have it: was another one in force?\n";
     let other = line(json!({}), json!({ "price_micros": 999 }));
     check(paid.clone(), paid.clone(), &other, 0, &[misfit], "0.001000 0.001000 +0.000000");
+    // It has no such backend.
+    let elsewhere = line(json!({ "backend": "c" }), json!({}));
+    check(paid.clone(), paid.clone(), &elsewhere, 0, &[unpriced, misfit], "0.000000 0.000000 +0.000000");
     let right = line(json!({}), json!({ "price_micros": 1000 }));
     check(paid.clone(), paid.clone(), &right, 0, &[], "0.001000 0.001000 +0.000000");
     // It was sent nowhere, so it moves nowhere.
