@@ -67,9 +67,20 @@ pub fn answer(
     body: &[u8],
     settings: &Settings,
 ) -> Result<Answer, Refusal> {
-    let endpoint = Endpoint::parse(method, path_and_query)?;
+    answer_of("", Endpoint::parse(method, path_and_query)?, body, settings)
+}
+
+/// The answer of the mock of this name.
+pub(super) fn answer_of(
+    name: &str,
+    endpoint: Endpoint,
+    body: &[u8],
+    settings: &Settings,
+) -> Result<Answer, Refusal> {
     let generate = match endpoint.operation {
         Operation::Models => return models::answer(&endpoint, settings),
+        // What is kept is a server's.
+        Operation::Resources => return Err(Refusal::resource_not_found()),
         Operation::Chat => chat::answer,
         Operation::Completions => completions::answer,
         Operation::Embeddings => embeddings::answer,
@@ -85,7 +96,7 @@ pub fn answer(
             .ok_or_else(|| Refusal::invalid(400, "you must provide a model parameter", None, None))?,
     };
     models::check(&model, &endpoint, settings)?;
-    generate(&Request { endpoint, model, fields, id: id(body) }, settings)
+    generate(&Request { name: name.to_owned(), endpoint, model, fields, id: id(body) }, settings)
 }
 
 /// The events of a stream, one element each: what a client gets that talks to the mock directly.
@@ -103,6 +114,8 @@ pub fn stream_events(path_and_query: &str, body: &[u8], settings: &Settings) -> 
 
 /// A request for a model to do something.
 pub(super) struct Request {
+    /// The mock's name.
+    pub(super) name: String,
     pub(super) endpoint: Endpoint,
     pub(super) model: String,
     pub(super) fields: Fields,
@@ -137,6 +150,13 @@ impl Script {
     /// `data: [DONE]`
     pub(super) fn done(mut self) -> Vec<Event> {
         self.events.push(Event { bytes: Bytes::from_static(b"data: [DONE]\n\n"), produced: self.produced });
+        self.events
+    }
+
+    /// The same with a name, as a run ends.
+    pub(super) fn named_done(mut self) -> Vec<Event> {
+        let bytes = Bytes::from_static(b"event: done\ndata: [DONE]\n\n");
+        self.events.push(Event { bytes, produced: self.produced });
         self.events
     }
 

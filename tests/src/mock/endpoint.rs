@@ -21,6 +21,8 @@ pub enum Operation {
     Responses,
     /// `GET models` and `GET models/{model}`
     Models,
+    /// What is kept: files, threads, responses that were made, and the like
+    Resources,
 }
 
 /// Whose manners the answer has.
@@ -47,7 +49,12 @@ pub(super) struct Endpoint {
     pub(super) model: Option<String>,
     /// None where the dialect has no dated versions: everything new is understood.
     pub(super) api_version: Option<ApiVersion>,
+    /// Of [`Operation::Resources`], the path less its prefix.
+    pub(super) segments: Vec<String>,
 }
+
+/// Where things are kept.
+const KEPT: [&str; 6] = ["assistants", "batches", "conversations", "files", "threads", "vector_stores"];
 
 impl Dialect {
     pub(super) fn of(path: &str) -> Self {
@@ -96,7 +103,7 @@ impl Endpoint {
             {
                 (rest, Some((*deployment).to_owned()), Some(dated().ok_or_else(not_found)?))
             }
-            ["openai", rest @ ..] if matches!(rest, ["responses"] | ["models", ..]) => {
+            ["openai", rest @ ..] if matches!(rest, ["responses" | "models", ..]) || is_kept(rest) => {
                 (rest, None, Some(dated().ok_or_else(not_found)?))
             }
             _ => return Err(not_found()),
@@ -107,6 +114,7 @@ impl Endpoint {
             ["embeddings"] => (Operation::Embeddings, "POST"),
             ["responses"] => (Operation::Responses, "POST"),
             ["models"] | ["models", _] => (Operation::Models, "GET"),
+            rest if is_kept(rest) => (Operation::Resources, method),
             _ => return Err(not_found()),
         };
         if method != expected_method {
@@ -131,13 +139,19 @@ impl Endpoint {
             ["models", model] => Some((*model).to_owned()),
             _ => model,
         };
-        Ok(Self { operation, dialect, model, api_version })
+        let of_kept = rest.iter().filter(|_| operation == Operation::Resources);
+        let segments = of_kept.map(|segment| (*segment).to_owned()).collect();
+        Ok(Self { operation, dialect, model, api_version, segments })
     }
 
     /// `stream_options`, `max_completion_tokens` and their generation came with 2024-09-01-preview.
     pub(super) fn predates_stream_options(&self) -> bool {
         self.api_version.as_ref().is_some_and(|version| version.before("2024-09-01"))
     }
+}
+
+fn is_kept(rest: &[&str]) -> bool {
+    matches!(rest, ["responses", _, ..]) || rest.first().is_some_and(|first| KEPT.contains(first))
 }
 
 fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {

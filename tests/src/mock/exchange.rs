@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::answer::{Answer, Produced};
+use super::kept::Kept;
 use super::limiter::{Admission, Exceeded, Limiter, Limits};
 use super::load::Load;
 use super::record::{Arrival, Billed, Outcome, Received, Records};
@@ -20,6 +21,7 @@ pub(super) struct Shared {
     settings: RwLock<Arc<Settings>>,
     limiter: Mutex<Limiter>,
     records: Mutex<Records>,
+    kept: Mutex<Kept>,
     counts: watch::Sender<Counts>,
     /// How many times [`Shared::release`] was called.
     releases: watch::Sender<u64>,
@@ -39,6 +41,7 @@ impl Shared {
             settings: RwLock::new(Arc::new(settings)),
             limiter: Mutex::default(),
             records: Mutex::default(),
+            kept: Mutex::new(Kept::new(name)),
             counts: watch::Sender::default(),
             releases: watch::Sender::default(),
         }
@@ -62,6 +65,11 @@ impl Shared {
 
     pub(super) fn admit(&self, settings: &Settings, cost: u64) -> Result<Admission, Exceeded> {
         lock(&self.limiter).admit(Limits::of(settings), cost, Instant::now())
+    }
+
+    /// What is kept, for one request at a time.
+    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
+        lock(&self.kept)
     }
 
     /// A 429 goes out.

@@ -5,7 +5,8 @@
 //! `/openai/deployments/{deployment}/...?api-version=` and `/openai/responses?api-version=`, can be made to fail in
 //! many ways ([`Fault`]), and keeps what it received and what it billed.
 //!
-//! It has no models, no state that one request leaves for the next but its limiter, and no TLS.
+//! What is made of responses, conversations, files, vector stores, assistants, threads, runs and batches is kept where it
+//! was made, and 404 at every other mock, as with real resources. It has no models and no TLS.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -41,12 +42,14 @@ mod fields;
 mod filters;
 mod flow;
 mod gzip;
+mod kept;
 pub mod limiter;
 mod load;
 mod models;
 mod record;
 mod refusal;
 mod reply;
+mod resources;
 mod responses;
 mod server;
 mod settings;

@@ -1,4 +1,4 @@
-//! The Responses API. It remembers nothing: `previous_response_id` is taken and not looked up.
+//! The Responses API: what is generated. That what a request refers to is there has been seen by then.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, CREATED, Content, Event, Produced, Request, Script};
 use super::endpoint::Operation;
 use super::fields::kind;
+use super::kept;
 use super::limiter;
 use super::refusal::Refusal;
 use super::settings::Settings;
@@ -121,10 +122,11 @@ impl Reply<'_> {
             instructions: self.request.fields.value("instructions"),
             max_output_tokens: self.cap,
             model: &self.request.model,
-            output: if ended { vec![self.item(state)] } else { Vec::new() },
+            output: if ended { self.output(state) } else { Vec::new() },
             parallel_tool_calls: true,
             previous_response_id: self.request.fields.value("previous_response_id"),
-            store: true,
+            conversation: self.conversation(),
+            store: self.request.fields.value("store") != Some(&json!(false)),
             temperature: 1.0,
             tool_choice: "auto",
             tools: [],
@@ -133,6 +135,28 @@ impl Reply<'_> {
             usage: ended.then(|| self.usage.for_responses()),
             metadata: Metadata {},
         }
+    }
+
+    fn conversation(&self) -> Option<Value> {
+        let asked = self.request.fields.value("conversation")?;
+        Some(if asked.is_string() { json!({ "id": asked }) } else { asked.clone() })
+    }
+
+    fn output(&self, state: State) -> Vec<Value> {
+        self.reasoning().into_iter().chain([self.item(state)]).collect()
+    }
+
+    /// What the client keeps of its reasoning, and only this mock can read.
+    fn reasoning(&self) -> Option<Value> {
+        let asked = self.request.fields.value("include").and_then(Value::as_array);
+        let is_asked = asked.is_some_and(|asked| asked.contains(&json!("reasoning.encrypted_content")));
+        let Request { id, name, .. } = self.request;
+        is_asked.then(|| {
+            json!({
+                "id": format!("rs_{id}"), "type": "reasoning", "summary": [],
+                "encrypted_content": kept::blob(name, id),
+            })
+        })
     }
 
     fn item(&self, state: State) -> Value {
@@ -171,10 +195,16 @@ impl Reply<'_> {
         );
         let reasoning = self.usage.reasoning;
         script.produce(Produced { completion: reasoning, reasoning });
+        let mut output_index = 0;
+        if let Some(item) = self.reasoning() {
+            write(&mut script, "response.output_item.added", Body::Item { output_index, item: item.clone() });
+            write(&mut script, "response.output_item.done", Body::Item { output_index, item });
+            output_index += 1;
+        }
         let item = self.item(State::InProgress);
-        write(&mut script, "response.output_item.added", Body::Item { output_index: 0, item });
+        write(&mut script, "response.output_item.added", Body::Item { output_index, item });
         let part = json!({"type": "output_text", "text": "", "annotations": []});
-        let place = Place { item_id: &item_id, output_index: 0, content_index: 0 };
+        let place = Place { item_id: &item_id, output_index, content_index: 0 };
         write(&mut script, "response.content_part.added", Body::Part { place, part });
         for delta in &self.words {
             script.produce(Produced { completion: 1, reasoning: 0 });
@@ -183,11 +213,7 @@ impl Reply<'_> {
         let text = self.words.concat();
         write(&mut script, "response.output_text.done", Body::Text { place, text: &text });
         write(&mut script, "response.content_part.done", Body::Part { place, part: self.part() });
-        write(
-            &mut script,
-            "response.output_item.done",
-            Body::Item { output_index: 0, item: self.item(ended) },
-        );
+        write(&mut script, "response.output_item.done", Body::Item { output_index, item: self.item(ended) });
         let last = format!("response.{}", ended.name());
         write(&mut script, &last, Body::Response { response: Box::new(self.object(ended)) });
         script.end()
@@ -208,6 +234,8 @@ struct Response<'a> {
     output: Vec<Value>,
     parallel_tool_calls: bool,
     previous_response_id: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation: Option<Value>,
     store: bool,
     temperature: f32,
     tool_choice: &'static str,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::answer;
-use super::endpoint::{Dialect, Operation};
+use super::answer::{self, Answer, Content};
+use super::endpoint::{Dialect, Endpoint, Operation};
 use super::exchange::{Exchange, Shared};
 use super::flow::Aborted;
 use super::limiter::Exceeded;
@@ -28,7 +28,7 @@ use super::record::{Arrival, Outcome};
 use super::refusal::Refusal;
 use super::reply::{self, Body, Coding, Grant};
 use super::settings::{Effect, Gzip, Settings};
-use super::{admin, gzip};
+use super::{admin, gzip, resources};
 
 /// No request is larger.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -90,7 +90,15 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         return Ok(admin::answer(&shared, parts.method.as_str(), admin_path, &body));
     }
 
-    let asked = Asked { method: parts.method.as_str().to_owned(), path, keys: keys(&parts.headers), body };
+    let content_type =
+        parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let asked = Asked {
+        method: parts.method.as_str().to_owned(),
+        path,
+        keys: keys(&parts.headers),
+        content_type: content_type.to_owned(),
+        body,
+    };
     let accepted = gzip::accepted(&parts.headers);
     let arrival =
         Arrival { method: &asked.method, path: &asked.path, headers: &parts.headers, body: &asked.body };
@@ -130,6 +138,7 @@ struct Asked {
     method: String,
     path: String,
     keys: Vec<HeaderValue>,
+    content_type: String,
     body: Bytes,
 }
 
@@ -166,16 +175,53 @@ impl Asked {
         {
             return Err(wrong_key(dialect));
         }
-        let answer = answer::answer(&self.method, &self.path, &self.body, settings)?;
+        let endpoint = Endpoint::parse(&self.method, &self.path)?;
+        let answer = match endpoint.operation {
+            Operation::Resources => self.resource(shared, &endpoint)?,
+            Operation::Responses => self.response(shared, endpoint, settings)?,
+            _ => answer::answer_of(&shared.name, endpoint, &self.body, settings)?,
+        };
         let cost = match settings.provisioned {
             true => answer.cost - answer.usage.cached,
             false => answer.cost,
         };
         let admission = match answer.operation {
-            Operation::Models => None,
+            Operation::Models | Operation::Resources => None,
             _ => Some(shared.admit(settings, cost).map_err(Exceeded::refusal)?),
         };
+        if answer.operation == Operation::Responses {
+            self.remember(shared, &answer);
+        }
         Ok(Grant { answer, dialect, admission, reset_after })
+    }
+
+    fn resource(&self, shared: &Shared, endpoint: &Endpoint) -> Result<Answer, Refusal> {
+        let Self { method, content_type, body, .. } = self;
+        let asked = resources::Asked { method, segments: &endpoint.segments, content_type, body };
+        resources::answer(&mut shared.kept(), &asked)
+    }
+
+    /// A response to what it refers to, if that is here.
+    fn response(&self, shared: &Shared, endpoint: Endpoint, settings: &Settings) -> Result<Answer, Refusal> {
+        if let Ok(body) = serde_json::from_slice(&self.body) {
+            shared.kept().check(&body)?;
+        }
+        answer::answer_of(&shared.name, endpoint, &self.body, settings)
+    }
+
+    /// From here on the response can be referred to.
+    fn remember(&self, shared: &Shared, answer: &Answer) {
+        let response = match &answer.content {
+            Content::Json(body) => serde_json::from_slice(body).ok(),
+            Content::Stream(events) => events.last().and_then(|last| {
+                let at = last.bytes.windows(6).position(|window| window == b"data: ")?;
+                let mut event: Value = serde_json::from_slice(last.bytes.get(at + 6..)?).ok()?;
+                Some(event["response"].take())
+            }),
+        };
+        if let (Some(response), Ok(asked)) = (response, serde_json::from_slice(&self.body)) {
+            resources::remember(&mut shared.kept(), &asked, response);
+        }
     }
 }
 

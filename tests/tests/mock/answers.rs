@@ -267,12 +267,13 @@ async fn embeddings_depend_on_their_text_alone() {
 #[tokio::test]
 async fn a_response_says_whether_it_was_cut() {
     let mock = start(Settings { cached_tokens: 100, reasoning_tokens: 2, ..Settings::default() }).await;
+    let first = post(&mock, RESPONSES, &json!({"model": "m", "input": "a"})).await.json();
     let body =
-        json!({"model": "m", "input": "a b", "max_output_tokens": 16, "previous_response_id": "resp_1"});
+        json!({"model": "m", "input": "a b", "max_output_tokens": 16, "previous_response_id": first["id"]});
     let json = post(&mock, RESPONSES, &body).await.json();
     assert_eq!(json["status"], "incomplete");
     assert_eq!(json["incomplete_details"], json!({"reason": "max_output_tokens"}));
-    assert_eq!(json["previous_response_id"], "resp_1");
+    assert_eq!(json["previous_response_id"], first["id"]);
     assert_eq!(json["output"][0]["content"][0]["text"], "a b a b a b a b a b a b a b");
     assert_eq!(
         json["usage"],

@@ -8,6 +8,7 @@ use tollgate_tests::mock::{Mock, Settings};
 mod admin;
 mod answers;
 mod faults;
+mod kept;
 mod limits;
 mod program;
 mod refusals;
