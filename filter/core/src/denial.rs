@@ -542,7 +542,7 @@ impl Denial {
                     .to_owned()
             }
             Self::NotServedThere(model) => {
-                format!("What this request refers to is kept where the model `{model}` is not served.")
+                format!("The model `{model}` is not served where this request has to go.")
             }
             Self::NoRegion => {
                 "No backend for this model is in a region that this client may be served from.".to_owned()

@@ -19,6 +19,7 @@ use crate::journal::Note;
 use crate::json::Patch;
 use crate::ledger::{Name, Outcome, Pin, Queued, Record, Series, Source};
 use crate::limits::{Claim, Grant, Granted, Inquiry, Report, Reservation, Settlement, Spent, Standing};
+use crate::pinning::Spoken;
 use crate::route::Choice;
 use crate::sse::Output;
 use crate::store::{Store, StoreFault};
@@ -134,6 +135,8 @@ struct Known {
     pin: Option<Pin>,
     /// Whether the ids in its answer are to be sealed.
     seals: bool,
+    /// Its own ids, for an error that quotes them.
+    spoken: Vec<Spoken>,
     /// What its policy found.
     findings: Vec<Finding>,
     /// The label of the limit that refused it.
@@ -241,7 +244,7 @@ impl Exchange {
     ) -> Result<Step, Duration> {
         let (method, path) = (find(headers, ":method"), find(headers, ":path"));
         let endpoint = endpoint::recognise(method.unwrap_or_default(), path.unwrap_or_default())
-            .filter(|endpoint| endpoint.operation != Operation::Other || !self.gateway.other.is_empty());
+            .filter(|endpoint| self.knows(endpoint));
         let Some(endpoint) = endpoint else { return Ok(self.deny(Denial::UnknownEndpoint)) };
         let operation = endpoint.operation;
         self.known.operation = Some(operation);
@@ -256,7 +259,7 @@ impl Exchange {
         };
         self.known.explains = client.operator && find(headers, EXPLAIN) == Some(b"true");
         self.known.client = Some(client.clone());
-        if let Err(denial) = client.check_endpoint(operation) {
+        if let Err(denial) = self.check_endpoint(&client, &endpoint) {
             return Ok(self.deny(denial));
         }
         let clients = &self.gateway.clients;
@@ -546,13 +549,17 @@ impl Exchange {
             }
             _ => None,
         };
-        if stamp.is_some() {
+        let quoted = match &kind {
+            AnswerKind::Error(_) => pinned::quoted(&mut self.known, format),
+            _ => None,
+        };
+        if stamp.is_some() || quoted.is_some() {
             edits.remove.push("content-length".to_owned());
         }
         edits.set.extend(sent.standing.headers());
         edits.set.extend(finding::told(&self.known.findings).map(|told| (finding::CLAMPED, told)));
         edits.set.extend(self.known.told(Some(&sent.flight)));
-        sent.answer = Some(Arriving { kind, stamp, is_complete: end, first_token: None });
+        sent.answer = Some(Arriving { kind, stamp, quoted, is_complete: end, first_token: None });
         edits
     }
 
@@ -579,7 +586,10 @@ impl Exchange {
                     None => output,
                 }
             }
-            AnswerKind::Error(reader) => reader.push(chunk, end),
+            AnswerKind::Error(reader) => {
+                let output = reader.push(chunk, end);
+                answer.quoted.as_mut().map_or(output, |quoted| quoted.push(chunk, end))
+            }
             AnswerKind::Ours { body, .. } => Output::Replaced(body.take().unwrap_or_default()),
         }
     }

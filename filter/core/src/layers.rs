@@ -72,6 +72,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("limits", include_str!("limits/measured.rs")),
     ("limits", include_str!("limits/record.rs")),
     ("limits", include_str!("limits/standing.rs")),
+    ("pinning", include_str!("pinning/quoted.rs")),
     ("pinning", include_str!("pinning/stamp.rs")),
     ("policy", include_str!("policy/production.rs")),
     ("policy", include_str!("policy/prompt.rs")),

@@ -10,8 +10,10 @@
 //!
 //! Not decided here: whether the client may be served there.
 
+mod quoted;
 mod stamp;
 
+pub use quoted::{Quoted, Spoken};
 pub use stamp::Stamp;
 
 use crate::denial::Denial;
@@ -236,7 +238,13 @@ impl Pinning {
     /// Begins to read a client's request.
     #[must_use]
     pub fn reading<'p>(&'p self, client: &'p str) -> Reading<'p> {
-        Reading { pinning: self, client, place: None, is_foreign: false }
+        Reading { pinning: self, client, place: None, is_foreign: false, spoken: Vec::new() }
+    }
+
+    /// Whether an id has a seal, good or not: then it leads to a backend, or to a refusal.
+    #[must_use]
+    pub fn is_sealed(id: &str) -> bool {
+        id.get(prefix_len(Kind::Id, id)..).is_some_and(|rest| rest.starts_with(MARK))
     }
 }
 
@@ -268,6 +276,7 @@ pub struct Reading<'p> {
     client: &'p str,
     place: Option<Rc<str>>,
     is_foreign: bool,
+    spoken: Vec<Spoken>,
 }
 
 /// A part of a body, and what stands there for the backend.
@@ -286,14 +295,28 @@ impl Reading<'_> {
         self.is_foreign
     }
 
+    /// Its first ids, as the client and the backend call them.
+    #[must_use]
+    pub fn spoken(self) -> Vec<Spoken> {
+        self.spoken
+    }
+
+    fn note(&mut self, kind: Kind, sealed: &str, plain: &str) {
+        let is_new = || self.spoken.iter().all(|spoken| spoken.plain != plain);
+        if kind == Kind::Id && self.spoken.len() < quoted::SPOKEN_MAX && is_new() {
+            self.spoken.push(Spoken { plain: plain.to_owned(), sealed: sealed.to_owned() });
+        }
+    }
+
     /// What the backend calls it; `None` if that is what stands there.
     fn restore(&mut self, kind: Kind, text: &str) -> Result<Option<String>, Denial> {
         match self.pinning.open(kind, self.client, text) {
-            Opened::Of(place, text) => match &self.place {
+            Opened::Of(place, plain) => match &self.place {
                 Some(other) if *other != place => Err(Denial::MixedIds),
                 _ => {
                     self.place = Some(place);
-                    Ok(Some(text))
+                    self.note(kind, text, &plain);
+                    Ok(Some(plain))
                 }
             },
             Opened::Broken => Err(Denial::unknown_id(text)),

@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+static MODEL: Names<1> = Names::new(["model"]);
 static INCLUDE_USAGE: Names<1> = Names::new(["include_usage"]);
 
 /// A request body, read.
@@ -364,6 +365,19 @@ impl<'a> Request<'a> {
     pub fn edits(self) -> Edits {
         self.edits
     }
+}
+
+/// The model that a body names of which nothing else is read; `None` if it names none.
+pub fn model_of(body: &str) -> Result<Option<(Member<'_>, Cow<'_, str>)>, Denial> {
+    let object = match json::find(body, body, &MODEL) {
+        Ok(object) => object,
+        Err(Fault::NotAnObject) => return Ok(None),
+        Err(fault) => return Err(denial(fault)),
+    };
+    let [member] = object.members;
+    let Some(member) = member.filter(|member| member.value != "null") else { return Ok(None) };
+    let name = string(member.value, "model")?;
+    Ok(Some((member, name)))
 }
 
 fn denial(fault: Fault) -> Denial {

@@ -8,7 +8,7 @@ use crate::estimate::{Learnt, Observed, Produced};
 use crate::gateway::Model;
 use crate::ledger::{Outcome, Record, Served, Source};
 use crate::limits::{Reservation, Spent, Standing};
-use crate::pinning::Stamp;
+use crate::pinning::{Quoted, Stamp};
 use crate::store::Store;
 use crate::tokens::Usage;
 use crate::usage::Reader;
@@ -29,6 +29,8 @@ pub(super) struct Arriving {
     pub(super) kind: AnswerKind,
     /// What seals the ids in it, if that is to be done.
     pub(super) stamp: Option<Box<Stamp>>,
+    /// What puts the ids right that an error quotes.
+    pub(super) quoted: Option<Box<Quoted>>,
     pub(super) is_complete: bool,
     pub(super) first_token: Option<Duration>,
 }

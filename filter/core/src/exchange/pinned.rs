@@ -1,16 +1,16 @@
 //! Where does a request go that refers to what a backend keeps, and what does its client call that?
 
 use super::preparing::{Expected, Held, Ready};
-use super::{Exchange, Headers, find};
+use super::{Exchange, Headers, Known, find};
 use crate::attempt::{Bodies, Destination, Flight};
 use crate::decision::Why;
 use crate::denial::Denial;
-use crate::endpoint::Operation;
+use crate::endpoint::{Endpoint, Operation};
 use crate::gateway::{Client, Gateway, Model};
-use crate::json::{self, Edits, Patch};
+use crate::json::{self, Edits};
 use crate::ledger::Pin;
-use crate::pinning::{Reading, Stamp};
-use crate::request::Request;
+use crate::pinning::{Pinning, Quoted, Reading, Stamp};
+use crate::request::{self, Request};
 use crate::route::Target;
 use crate::sse::Output;
 use crate::store::Store;
@@ -27,6 +27,13 @@ pub(super) struct Other {
 }
 
 impl Other {
+    /// Whether it is about a response whose id leads to a backend, or to a refusal. Then it is one of the client's own, and
+    /// whoever may make them may ask for it.
+    pub(super) fn is_of_response(rest: &str) -> bool {
+        let id = rest.strip_prefix("responses/").and_then(|rest| rest.split('/').next());
+        id.is_some_and(Pinning::is_sealed)
+    }
+
     /// Whether what is answered is the client's own, as it was once given to the backend.
     fn is_content(&self) -> bool {
         self.rest.ends_with("/content")
@@ -59,7 +66,9 @@ impl Exchange {
         for (span, text) in self.followed(&reading, found)? {
             request.splice(span, &text);
         }
-        let Some(place) = reading.place() else { return Ok(Cow::Borrowed(&model.targets)) };
+        let place = reading.place();
+        self.known.spoken = reading.spoken();
+        let Some(place) = place else { return Ok(Cow::Borrowed(&model.targets)) };
         let keeper = model.targets.iter().find(|target| target.backend.name == place);
         let keeper = keeper.ok_or_else(|| Denial::NotServedThere(model.name.text.to_string()))?;
         Ok(Cow::Owned(vec![keeper.clone()]))
@@ -73,6 +82,24 @@ impl Exchange {
             Ok(_) => reading.is_foreign().then_some(Pin::Unsealed),
         };
         found
+    }
+
+    /// What is permitted must be, for an endpoint with or without a name.
+    pub(super) fn check_endpoint(&self, client: &Client, endpoint: &Endpoint<'_>) -> Result<(), Denial> {
+        let is_own = self.is_of_kept_response(endpoint);
+        client.check_endpoint(if is_own { Operation::Responses } else { endpoint.operation })
+    }
+
+    /// Whether it asks for a response that a backend keeps.
+    fn is_of_kept_response(&self, endpoint: &Endpoint<'_>) -> bool {
+        self.gateway.pinning.is_some() && endpoint.rest.is_some_and(|(rest, _)| Other::is_of_response(rest))
+    }
+
+    /// Whether there is such an endpoint, whoever asks.
+    pub(super) fn knows(&self, endpoint: &Endpoint<'_>) -> bool {
+        endpoint.operation != Operation::Other
+            || !self.gateway.other.is_empty()
+            || self.is_of_kept_response(endpoint)
     }
 
     /// Prepares a request to an endpoint without a name, whose body was read if it is given.
@@ -91,10 +118,17 @@ impl Exchange {
             self.known.seals = !other.is_content();
             let mut reading = pinned.pinning.reading(&client.name.text);
             let found = restored(&mut reading, &other, body);
-            (path, query, patch) = self.followed(&reading, found)?;
-            if let Some(place) = reading.place() {
-                targets = Cow::Owned(pinned.targets.get(&place).cloned().into_iter().collect());
+            let (restored_path, restored_query, mut edits) = self.followed(&reading, found)?;
+            (path, query) = (restored_path, restored_query);
+            let place = reading.place();
+            self.known.spoken = reading.spoken();
+            if let Some(place) = &place {
+                targets = Cow::Owned(pinned.targets.get(place).cloned().into_iter().collect());
                 self.leave_out(&gateway.other, &targets, Why::Pinned);
+            }
+            if let Some(body) = body {
+                targets = self.holding_to_model(&client, body, targets, &mut edits)?;
+                patch = edits.patch(body.as_bytes());
             }
         }
         Ok(Ready {
@@ -107,6 +141,35 @@ impl Exchange {
             bodies: Bodies::default(),
             expected: Expected::nothing(Operation::Other),
         })
+    }
+
+    /// The model that a body without a policy names must be one that the client may use. It goes where that is served, under
+    /// the deployment's name: an alias is nothing to a backend. Of several backends only those are left that call it as
+    /// the first one does, for there is one body.
+    fn holding_to_model<'t>(
+        &mut self,
+        client: &Client,
+        body: &str,
+        targets: Cow<'t, [Rc<Target>]>,
+        edits: &mut Edits,
+    ) -> Result<Cow<'t, [Rc<Target>]>, Denial> {
+        let Some((member, name)) = request::model_of(body)? else { return Ok(targets) };
+        let model = self.gateway.model(client, &name)?;
+        let deployment_at = |target: &Target| {
+            let there = model.targets.iter().find(|served| served.backend.name == target.backend.name);
+            there.map(|served| served.deployment.clone())
+        };
+        let deployment = targets.iter().find_map(|target| deployment_at(target));
+        let deployment = deployment.ok_or_else(|| Denial::NotServedThere(model.name.text.to_string()))?;
+        let alike = |target: &&Rc<Target>| deployment_at(target).as_ref() == Some(&deployment);
+        let targets = targets.iter().filter(alike).cloned().collect();
+        if *name != *deployment {
+            // A name of the configuration is written as JSON by serde, whatever is in it.
+            edits.replace(&member, serde_json::Value::from(&*deployment).to_string());
+        }
+        self.known.asked = Some(name.into_owned());
+        self.known.model = Some(model);
+        Ok(Cow::Owned(targets))
     }
 
     /// The same, with the body that it was held for.
@@ -126,19 +189,18 @@ impl Exchange {
     }
 }
 
-/// Path, query and body as the backend knows them.
+/// Path and query as the backend knows them, and what makes such a body of this one.
 fn restored(
     reading: &mut Reading<'_>,
     other: &Other,
     body: Option<&str>,
-) -> Result<(String, String, Option<Patch>), Denial> {
+) -> Result<(String, String, Edits), Denial> {
     let (path, query) = (reading.path(&other.rest)?, reading.query(&other.query)?);
-    let Some(body) = body else { return Ok((path, query, None)) };
     let mut edits = Edits::default();
-    for (span, text) in reading.body(body)? {
+    for (span, text) in body.map(|body| reading.body(body)).transpose()?.unwrap_or_default() {
         edits.splice(span, &text);
     }
-    Ok((path, query, edits.patch(body.as_bytes())))
+    Ok((path, query, edits))
 }
 
 /// A body's JSON, if it is said or seems to be some: then it must be, for ids may hide in what readers differ about.
@@ -157,6 +219,12 @@ fn json_of<'b>(body: &'b [u8], content_type: &[u8]) -> Result<Option<&'b str>, D
         Err(json::Fault::Syntax(problem)) => Err(Denial::InvalidJson(problem)),
         Err(_) => Err(Denial::NotAnObject),
     }
+}
+
+/// What puts the request's ids into its backend's error as the client wrote them.
+pub(super) fn quoted(known: &mut Known, format: Format) -> Option<Box<Quoted>> {
+    let spoken = std::mem::take(&mut known.spoken);
+    Quoted::new(spoken).filter(|_| format == Format::Json).map(Box::new)
 }
 
 /// What seals the ids of an answer by whoever was asked last.

@@ -293,3 +293,105 @@ fn an_error_passes_as_it_is() {
     assert_eq!(edits.remove, ["x-ms-region"]);
     assert_eq!(run.exchange.response_chunk(br#"{"id":"resp_1"}"#, true, || NOW), Output::Same);
 }
+
+/// The error of the backend that was asked, as the client gets it.
+fn told_error(asked: &Asked<'_>, error: &str) -> (ResponseEdits, String) {
+    let mut run = run();
+    let Step::Forward(forward) = asked.step(&mut run) else { panic!() };
+    let _ = forward.flight.depart(asked.tried[0].as_bytes());
+    let edits = run.answer("404", "application/json");
+    let told = match run.exchange.response_chunk(error.as_bytes(), true, || NOW) {
+        Output::Same => error.to_owned(),
+        Output::Replaced(bytes) => String::from_utf8(bytes).unwrap(),
+    };
+    (edits, told)
+}
+
+#[test]
+fn an_error_quotes_the_id_that_the_client_knows() {
+    let id = made_by("cb", "resp_1");
+    let error = r#"{"error":{"message":"No 'resp_1' here, nor resp_2."}}"#;
+    let expected = error.replace("resp_1", &id);
+    let body = follow_up(&id);
+    let (edits, told) = told_error(&Asked { body: Some(&body), ..Asked::new(RESPONSES) }, error);
+    assert_eq!((&told, edits.remove.contains(&"content-length".to_owned())), (&expected, true));
+    let line = format!("DELETE /v1/responses/{id}");
+    assert_eq!(told_error(&Asked::new(&line), error).1, expected);
+    let unsealed = follow_up("resp_1");
+    assert_eq!(told_error(&Asked { body: Some(&unsealed), ..Asked::new(RESPONSES) }, error).1, error);
+}
+
+#[test]
+fn who_may_make_responses_may_ask_for_them() {
+    let only = |endpoints: Value| {
+        move |config: &mut Value| {
+            pinning(config);
+            config["clients"][0]["endpoints"] = endpoints;
+            config["other_endpoints"] = json!([]);
+        }
+    };
+    let id = made_by("ca", "resp_1");
+    let line = |id: &str| format!("GET /v1/responses/{id}/input_items");
+    let asked = |line: &str, endpoints: Value| {
+        let mut run = Run::with(gateway(only(endpoints)));
+        match (Asked { tried: &["ca"], ..Asked::new(line) }).step(&mut run) {
+            Step::Forward(forward) => forward.flight.candidates()[0].backend.name.to_string(),
+            step => refused(step),
+        }
+    };
+    assert_eq!(asked(&line(&id), json!(["responses"])), "a");
+    assert_eq!(asked(&line(&id), json!(["chat/completions"])), "403 endpoint_not_allowed");
+    assert_eq!(asked(&line(&format!("{id}x")), json!(["responses"])), "404 id_not_found");
+    // What leads nowhere is an endpoint without a name as ever, and so is what is no response.
+    assert_eq!(asked(&line("resp_1"), json!(["responses"])), "404 unknown_url");
+    assert_eq!(asked(&format!("GET /v1/files/{id}"), json!(["responses"])), "404 unknown_url");
+}
+
+#[test]
+fn the_model_of_a_body_without_a_policy_must_be_permitted_and_is_called_as_its_backend_does() {
+    let asked = |body: Value, edit: fn(&mut Value)| {
+        let mut run = Run::with(gateway(|config| {
+            pinning(config);
+            config["other_endpoints"] = json!(["b", "a"]);
+            config["models"][0]["aliases"] = json!(["an-alias"]);
+            config["models"][0]["backends"][1]["deployment"] = json!("e");
+            edit(config);
+        }));
+        let body = body.to_string();
+        let asked = Asked { body: Some(&body), tried: &[], ..Asked::new("POST /v1/assistants") };
+        let step = asked.step(&mut run);
+        if matches!(step, Step::Answer(_)) {
+            return Err(refused(step));
+        }
+        let mut run = Run::with(run.exchange.gateway.clone());
+        let told = asked.told(&mut run);
+        let body: Value = serde_json::from_str(&told.body).unwrap();
+        Ok((told.candidates.concat(), body["model"].clone()))
+    };
+    let same = |_: &mut Value| {};
+    for name in ["gpt-4o", "an-alias"] {
+        // Only the first of them: the other calls it otherwise.
+        assert_eq!(asked(json!({ "model": name }), same), Ok(("b".to_owned(), json!("e"))));
+    }
+    let file = made_by("ca", "file-1");
+    assert_eq!(
+        asked(json!({ "model": "gpt-4o", "file_ids": [file] }), same),
+        Ok(("a".to_owned(), json!("d")))
+    );
+    let alike: fn(&mut Value) = |config| config["models"][0]["backends"][1]["deployment"] = json!("d");
+    assert_eq!(asked(json!({ "model": "an-alias" }), alike), Ok(("ba".to_owned(), json!("d"))));
+    for none in [json!({}), json!({ "model": null }), json!([{ "model": "secret" }])] {
+        assert_eq!(asked(none, same).map(|told| told.0), Ok("ba".to_owned()));
+    }
+
+    for unknown in ["secret", "nothing"] {
+        assert_eq!(asked(json!({ "model": unknown }), same), Err("403 model_not_allowed".to_owned()));
+    }
+    assert_eq!(asked(json!({ "Model": "gpt-4o" }), same), Err("400 ambiguous_parameter".to_owned()));
+    assert_eq!(asked(json!({ "model": 1 }), same), Err("400 invalid_type".to_owned()));
+    let only_b: fn(&mut Value) = |config| {
+        config["models"][0]["backends"].as_array_mut().unwrap().remove(0);
+    };
+    let body = json!({ "model": "gpt-4o", "file_ids": [made_by("ca", "file-1")] });
+    assert_eq!(asked(body, only_b), Err("400 model_not_served_there".to_owned()));
+}
