@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 // Not an import: those do not look into NODE_PATH.
-const { default: OpenAI, AzureOpenAI } = createRequire(import.meta.url)("openai");
+const { default: OpenAI, AzureOpenAI, toFile } = createRequire(import.meta.url)("openai");
 
 function clientOf(call, fetch) {
   const options = { apiKey: call.key, maxRetries: call.max_retries, fetch };
@@ -27,17 +27,27 @@ async function outcomeOf(call) {
   const names = call.method.split(".");
   const method = names.pop();
   const resource = names.reduce((parent, name) => parent[name], clientOf(call, counted));
+  // A list is of arguments that have no names.
+  const list = Array.isArray(call.arguments) ? call.arguments : [call.arguments];
+  const last = list.at(-1);
+  if (Array.isArray(last.file)) {
+    // A file's name, and what is in it.
+    const [name, content] = last.file;
+    last.file = await toFile(Buffer.from(content), name);
+  }
   try {
-    const result = await resource[method](call.arguments);
+    const result = await resource[method](...list);
     let answer = result;
-    if (call.arguments.stream) {
+    if (result instanceof Response) {
+      answer = await result.text();
+    } else if (last.stream) {
       answer = [];
       for await (const event of result) answer.push(event);
-    } else if (result.getPaginatedItems) {
+    } else if (result?.getPaginatedItems) {
       // A page has its request in it as well.
       answer = { object: result.object, data: result.data };
     }
-    return { answer, retries: attempts - 1 };
+    return { answer: answer ?? null, retries: attempts - 1 };
   } catch (error) {
     if (!(error instanceof OpenAI.APIError) || error.status === undefined) throw error;
     return {

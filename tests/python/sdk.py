@@ -21,13 +21,22 @@ def outcome_of(call):
     resource, method = client_of(call), call["method"].split(".")
     for name in method[:-1]:
         resource = getattr(resource, name)
+    arguments = call["arguments"]
+    if isinstance(arguments.get("file"), list):
+        # A file's name, and what is in it.
+        name, content = arguments["file"]
+        arguments["file"] = (name, content.encode())
     try:
-        raw = getattr(resource.with_raw_response, method[-1])(**call["arguments"])
+        raw = getattr(resource.with_raw_response, method[-1])(**arguments)
         parsed = raw.parse()
-        if call["arguments"].get("stream"):
+        if arguments.get("stream"):
             answer = [event.to_dict(mode="json") for event in parsed]
-        else:
+        elif parsed is None:
+            answer = None
+        elif hasattr(parsed, "to_dict"):
             answer = parsed.to_dict(mode="json")
+        else:
+            answer = parsed.text
         return {"answer": answer, "retries": raw.retries_taken}
     except openai.APIStatusError as error:
         return {

@@ -14,6 +14,7 @@ mod faults;
 mod fitting;
 mod identity;
 mod issuer;
+mod kept;
 mod limits;
 mod metering;
 mod names;

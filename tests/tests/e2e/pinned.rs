@@ -9,11 +9,15 @@ use crate::requests::{
     BATCH, GPT_4O, RESPONSES, WEB_SHOP, check_record, details, nobody_is_limited, record_of, refusal, with,
 };
 
-const BACKENDS: [(&str, &str); 3] = [("ptu", "PTU_KEY"), ("payg-a", "PAYG_A_KEY"), ("payg-b", "PAYG_B_KEY")];
+pub const BACKENDS: [(&str, &str); 3] =
+    [("ptu", "PTU_KEY"), ("payg-a", "PAYG_A_KEY"), ("payg-b", "PAYG_B_KEY")];
 
 fn pinning(config: &mut Value) {
     config["pinning"] = json!({ "secret_envs": ["TOLLGATE_IDS"] });
-    config["clients"][0]["endpoints"] = json!(["*", "other"]);
+    for client in config["clients"].as_array_mut().unwrap() {
+        client["endpoints"] = json!(["*", "other"]);
+    }
+    config["other_endpoints"] = json!(["payg-b", "payg-a"]);
     config["backends"][0]["api_version"] = json!("2025-03-01-preview");
     for backend in config["models"][0]["backends"].as_array_mut().unwrap() {
         backend["deployment"] = json!("gpt-4o");
@@ -37,8 +41,14 @@ fn passes_the_secret(value: &mut Value) {
 }
 
 /// One Envoy of a fleet, with these backends.
-async fn envoy(mocks: &[Mock]) -> Gateway {
-    let mut setup = Setup::new().workers(1).edit(nobody_is_limited).edit(pinning).patch(passes_the_secret);
+pub async fn envoy(mocks: &[Mock]) -> Gateway {
+    envoy_with(mocks, |_| {}).await
+}
+
+/// The same, with a change of its configuration.
+pub async fn envoy_with(mocks: &[Mock], change: impl FnOnce(&mut Value) + Send + 'static) -> Gateway {
+    let mut setup = Setup::new().workers(1).edit(nobody_is_limited).edit(pinning).edit(change);
+    setup = setup.patch(passes_the_secret);
     setup = setup.env("TOLLGATE_IDS", "the same secret for all of a fleet");
     for ((name, env), mock) in BACKENDS.iter().zip(mocks) {
         setup = setup.backend(name, &mock.url()).env(env, "unused");
@@ -47,7 +57,7 @@ async fn envoy(mocks: &[Mock]) -> Gateway {
 }
 
 /// Without the seals.
-fn unsealed(text: &str) -> String {
+pub fn unsealed(text: &str) -> String {
     let mut parts = text.split("tg_");
     let first = parts.next().unwrap().to_owned();
     first + &parts.map(|part| &part[20..]).collect::<String>()
@@ -93,7 +103,7 @@ async fn a_follow_up_goes_back_to_its_backend_on_any_envoy_of_a_fleet() {
     // In a path; the endpoints without a name go elsewhere else.
     let url = format!("{}/v1/responses/{id}/input_items?after={id}", other.url());
     let request = other.http().get(url).bearer_auth(WEB_SHOP).send().await.unwrap();
-    assert_eq!(Answer::read(request).await.unwrap().status, 404);
+    assert_eq!(Answer::read(request).await.unwrap().status, 200);
     let raw = unsealed(&id);
     assert_eq!(mocks[1].received()[2].path, format!("/openai/v1/responses/{raw}/input_items?after={raw}"));
     assert_eq!(asked(&mocks), [1, 3, 0]);
