@@ -19,10 +19,10 @@ use crate::requests::{
 
 pub const LISTENER: &str = "/static_resources/listeners/0";
 pub const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
-const ROUTE: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/\
+pub const ROUTE: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/\
                      routes/0";
 const ROUTER: &str = "http_filters/3/typed_config";
-const PTU: &str = "/static_resources/clusters/0";
+pub const PTU: &str = "/static_resources/clusters/0";
 
 /// Something of `envoy.yaml`, which must be there.
 #[track_caller]
@@ -43,7 +43,7 @@ pub fn take_out(envoy: &mut Value, path: &str) {
 }
 
 /// A time that stands in `envoy.yaml` becomes this one.
-fn shortened(envoy: &mut Value, path: &str, to: &str) {
+pub fn shortened(envoy: &mut Value, path: &str, to: &str) {
     *part(envoy, path) = json!(to);
 }
 
@@ -80,6 +80,8 @@ enum Seen {
     FirstAttempt,
     /// How many of five requests that fail over at once are served.
     FailOvers,
+    /// How many addresses of a backend Envoy takes for well.
+    Well,
     /// This limit in Envoy's own account of a cluster.
     Bound(&'static str),
     /// Whether anybody is served after a trap.
@@ -113,6 +115,10 @@ async fn see(gateway: &Gateway, seen: Seen) -> Value {
             json!(gateway.post(EMBEDDINGS, WEB_SHOP, &body).await.unwrap().status)
         }
         Seen::FailOvers => fail_overs(gateway).await,
+        Seen::Well => {
+            let labels = [("envoy_cluster_name", "ptu")];
+            json!(gateway.metric("envoy_cluster_membership_healthy", &labels).await.unwrap())
+        }
         Seen::Bound(name) => {
             let page = gateway.admin("/clusters").await.unwrap();
             let start = format!("ptu::default_priority::{name}::");
@@ -232,12 +238,24 @@ fn lines() -> Vec<Line> {
             json!(200),
             json!(503),
         ),
+        // Else every thousandth request would go to the closed port first.
+        line(
+            &format!("{PTU}/load_assignment/endpoints/0/lb_endpoints/1/health_status"),
+            Seen::Well,
+            json!(1.0),
+            json!(2.0),
+        ),
         // Envoy allows three retries at a time by default.
         line(&threshold("max_retries"), Seen::FailOvers, json!(5), json!(3)),
         bound("max_connections", "1024"),
         bound("max_pending_requests", "1024"),
         bound("max_requests", "1024"),
     ]
+}
+
+/// Where the lines of the table stand.
+pub fn paths_of_lines() -> Vec<String> {
+    lines().into_iter().map(|line| line.path).collect()
 }
 
 /// The first filter notes what it sees of two headers.

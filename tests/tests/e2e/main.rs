@@ -8,6 +8,7 @@ mod bodies;
 mod configuration;
 mod drivers;
 mod envoy_lines;
+mod every_line;
 mod explain;
 mod failover;
 mod faults;
