@@ -13,7 +13,8 @@ use crate::requests::{CHAT, WEB_SHOP, chat, nobody_is_limited, with};
 
 const STREAMS: usize = 8;
 const CLIENTS: usize = 4;
-/// How long the trapped worker may take. Envoy waits for a second at most (`max_interval`).
+/// How long the trapped worker may take: Envoy waits for a second at most (`max_interval`). Nor is an answer waited for any
+/// longer: one that was under way when its VM trapped may never end.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// On a connection of its own.
@@ -68,7 +69,7 @@ async fn a_trap_on_one_worker_is_not_noticed_on_the_other_and_the_first_serves_a
     let mut whole = 0;
     for stream in streams {
         // One that is not whole does not look like one that is.
-        if let Ok(answer) = Answer::read(stream).await {
+        if let Ok(Ok(answer)) = tokio::time::timeout(WITHIN, Answer::read(stream)).await {
             assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
             whole += 1;
         }
@@ -86,7 +87,8 @@ async fn a_trap_on_one_worker_is_not_noticed_on_the_other_and_the_first_serves_a
 async fn connected_clients(gateway: &Gateway) -> Vec<reqwest::Client> {
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build().unwrap();
+        let client =
+            reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).timeout(WITHIN).build().unwrap();
         assert!(is_served(&client, gateway).await);
         clients.push(client);
     }
