@@ -6,7 +6,6 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
 use tollgate::gateway::Gateway;
-use tollgate::journal::BEAT_EVERY;
 
 /// A plugin of this VM, in one of its roles.
 #[derive(Default)]
@@ -25,7 +24,7 @@ impl Root {
         let role = host::property(&["plugin_root_id"]).unwrap_or_default();
         match role.as_slice() {
             b"gateway" => {
-                host::tick_every(BEAT_EVERY);
+                waiting::begin();
                 journal::tick();
                 let mut gateway = configuration::load()?;
                 waiting::set_waiting_max(gateway.waiting_max);
