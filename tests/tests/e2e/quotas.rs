@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tollgate_tests::harness::{Answer, Gateway, Setup, tools};
 use tollgate_tests::mock::{Settings, tokens};
 
-use crate::metering::{load_module, trapping_module};
+use crate::metering::{load_module, served_again, trapping_module};
 use crate::requests::{
     BATCH, CHAT, INSTRUCT, WEB_SHOP, chat, details, prompt_estimate, record_of, refusal, with,
 };
@@ -271,12 +271,11 @@ async fn the_place_of_a_request_whose_vm_traps_is_returned_by_another() {
     let _ = trap.send().await;
     // What was under way stays open until its backend is done.
     gateway.mock("ptu").release();
-    let _ = in_flight.await.unwrap();
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(10), in_flight).await;
     gateway.mock("ptu").update(|settings| settings.hold = false);
     // A request makes Envoy start another VM, which finds what the first left.
     let again = with(body.clone(), json!({ "max_tokens": 9 }));
-    let served = async { while gateway.post(CHAT, BATCH, &again).await.unwrap().status != 200 {} };
-    tokio::time::timeout(std::time::Duration::from_secs(10), served).await.expect("nobody is served again");
+    served_again(&gateway, BATCH, &again).await;
     let lost = [("client", "web-shop"), ("outcome", "lost")];
     gateway.wait_for_metric("tollgate_requests", &lost, 1.0).await.unwrap();
     let found = used(&gateway, WEB_SHOP).await;
