@@ -189,21 +189,26 @@ impl Stream {
         Some(self.exchange.request_body(&body, &host::SharedData, host::now()))
     }
 
-    fn response_head(&mut self, end: bool) {
+    fn response_head(&mut self, end: bool) -> Action {
         if !self.exchange.awaits_answer() {
-            return;
+            return Action::Continue;
         }
         if let Some(flight) = &self.unseen {
             attempt::answered(flight, origin());
         }
         let headers = host::headers(MapType::HttpResponseHeaders);
         let edits = self.exchange.response_head(&headers, end, origin);
+        if let Some(answer) = edits.instead {
+            host::answer(&answer);
+            return Action::Pause;
+        }
         for name in &edits.remove {
             host::remove_header(MapType::HttpResponseHeaders, name);
         }
         for (name, value) in &edits.set {
             host::set_header(MapType::HttpResponseHeaders, name, value);
         }
+        Action::Continue
     }
 
     fn response_chunk(&mut self, bytes: usize, end: bool) {
@@ -284,8 +289,7 @@ impl HttpContext for Downstream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
-        self.0.borrow_mut().response_head(end);
-        Action::Continue
+        self.0.borrow_mut().response_head(end)
     }
 
     fn on_http_response_body(&mut self, bytes: usize, end: bool) -> Action {

@@ -91,6 +91,8 @@ pub struct ResponseEdits {
     pub remove: Vec<String>,
     /// Headers that come.
     pub set: Vec<(&'static str, String)>,
+    /// What is sent in place of an answer that has no body which could be replaced.
+    pub instead: Option<Answer>,
 }
 
 /// Who gave an answer.
@@ -197,12 +199,18 @@ pub struct Exchange {
 }
 
 impl ResponseEdits {
-    /// Puts a refusal in place of an answer, and answers its body.
-    fn speak(&mut self, denial: &Denial) -> Vec<u8> {
-        let Answer { headers, body, .. } = denial.answer();
+    /// Puts a refusal in place of an answer, and answers its body; if the answer ends with its head, all of it is sent
+    /// in its place.
+    fn speak(&mut self, denial: &Denial, end: bool) -> Option<Vec<u8>> {
+        let answer = denial.answer();
+        if end {
+            self.instead = Some(answer);
+            return None;
+        }
+        let Answer { headers, body, .. } = answer;
         self.set = headers;
         self.set.push(("content-length", body.len().to_string()));
-        body
+        Some(body)
     }
 }
 
@@ -516,7 +524,7 @@ impl Exchange {
                     _ => None,
                 };
                 self.phase =
-                    Phase::Interrupted { body: Some(edits.speak(&Denial::Proxy { status })), reservation };
+                    Phase::Interrupted { body: edits.speak(&Denial::Proxy { status }, end), reservation };
                 return edits;
             }
         };
@@ -525,14 +533,12 @@ impl Exchange {
             AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
         } else if sent.flight.is_misplaced() {
             let denial = Denial::NoDeployment;
-            let kind = AnswerKind::Ours {
-                body: Some(edits.speak(&denial)),
-                outcome: Outcome::Denied(denial.code()),
-            };
+            let kind =
+                AnswerKind::Ours { body: edits.speak(&denial, end), outcome: Outcome::Denied(denial.code()) };
             edits.set.push((":status", denial.status().to_string()));
             kind
         } else if format != Format::Json && origin() == Origin::Proxy {
-            let body = Some(edits.speak(&Denial::Proxy { status }));
+            let body = edits.speak(&Denial::Proxy { status }, end);
             AnswerKind::Ours { body, outcome: Outcome::ProxyError }
         } else {
             AnswerKind::Error(Box::new(Reader::of_error(status)))
@@ -559,6 +565,9 @@ impl Exchange {
         edits.set.extend(sent.standing.headers());
         edits.set.extend(finding::told(&self.known.findings).map(|told| (finding::CLAMPED, told)));
         edits.set.extend(self.known.told(Some(&sent.flight)));
+        if let Some(answer) = &mut edits.instead {
+            answer.headers.append(&mut edits.set);
+        }
         sent.answer = Some(Arriving { kind, stamp, quoted, is_complete: end, first_token: None });
         edits
     }

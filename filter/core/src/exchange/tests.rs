@@ -379,6 +379,28 @@ fn envoys_own_error_gets_openais_shape() {
 }
 
 #[test]
+fn envoys_own_error_that_is_only_a_head_is_answered_anew() {
+    for is_sent in [true, false] {
+        let mut run = Run::new();
+        if is_sent {
+            let _ = run.send(PROMPT);
+        } else {
+            let _ = run.head(&CHAT);
+        }
+        let edits = run.exchange.response_head(&headers(&[(":status", "503")]), true, || Origin::Proxy);
+        // A length without a body would keep the client waiting.
+        assert_eq!(edits.set, []);
+        let answer = edits.instead.unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status, &body["error"]["code"]), (503, &json!("backend_unavailable")));
+        let tells_budget = answer.headers.iter().any(|(name, _)| *name == "x-ratelimit-remaining-tokens");
+        assert_eq!(tells_budget, is_sent);
+        assert_eq!(run.finish().outcome, Outcome::ProxyError);
+        assert_eq!(run.left(), BUDGET);
+    }
+}
+
+#[test]
 fn envoys_own_error_before_the_request_is_sent_gets_it_too() {
     let mut run = Run::new();
     let _ = run.head(&CHAT);
