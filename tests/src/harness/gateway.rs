@@ -20,6 +20,9 @@ use crate::mock::Mock;
 /// How long something may take that follows from what has been done already, such as a line in the log.
 const WITHIN: Duration = Duration::from_secs(15);
 
+/// How long an answer may take, its body included: a request that hangs fails its test, and not the whole run.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
+
 /// Envoy and its mock backends, on free ports. They end with this value.
 pub struct Gateway {
     // First, so that it is dropped first: no request may find a backend gone.
@@ -296,7 +299,7 @@ impl Attempt {
         let (module, program) = tools.await??;
         let dir = RunDir::new()?;
         let scene = plan.scene(&module, &dir.access_log()).await?;
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWERED_WITHIN).build()?;
         let whole = scene.bootstrap.value();
         let bootstrap =
             if scene.from_files { files::take_out(&scene.bootstrap, &dir)? } else { whole.clone() };

@@ -21,7 +21,7 @@ pub const LISTENER: &str = "/static_resources/listeners/0";
 pub const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 pub const ROUTE: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/\
                      routes/0";
-const ROUTER: &str = "http_filters/3/typed_config";
+pub const ROUTER: &str = "http_filters/3/typed_config";
 pub const PTU: &str = "/static_resources/clusters/0";
 
 /// Something of `envoy.yaml`, which must be there.

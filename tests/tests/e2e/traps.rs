@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use tollgate_tests::harness::{Answer, Gateway, Setup};
 use tollgate_tests::mock::Settings;
 
-use crate::envoy_lines::{LISTENER, part};
+use crate::envoy_lines::{LISTENER, MANAGER, ROUTER, part};
 use crate::metering::{load_module, trapping_module};
-use crate::requests::{CHAT, WEB_SHOP, chat, nobody_is_limited, with};
+use crate::requests::{CHAT, WEB_SHOP, chat, check_record, nobody_is_limited, with};
 
 const STREAMS: usize = 8;
 const CLIENTS: usize = 4;
-/// How long the trapped worker may take: Envoy waits for a second at most (`max_interval`). Nor is an answer waited for any
-/// longer: one that was under way when its VM trapped may never end.
+/// How long the trapped worker may take. Nor is an answer waited for any longer: one that was under way when its VM trapped may
+/// never end.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// On a connection of its own.
@@ -113,4 +113,73 @@ async fn is_served(client: &reqwest::Client, gateway: &Gateway) -> bool {
     let is_good = answer.status() == 200;
     // The connection is free again only then.
     answer.bytes().await.is_ok() && is_good
+}
+
+/// Makes the filter trap in a request of its own.
+async fn trap(gateway: &Gateway) {
+    let request = gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
+    let sent = request.header("x-trap", "1").json(&chat("hello")).send().await.unwrap();
+    let answer = Answer::read(sent).await.unwrap();
+    assert_eq!((answer.status, code(&answer)), (503, json!("gateway_restarting")), "{}", answer.text());
+}
+
+fn code(answer: &Answer) -> Value {
+    answer.json()["error"]["code"].clone()
+}
+
+/// Each of the two filters is loaded anew by Envoy on its own account.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_filters_are_back_in_the_same_request() {
+    const TRAPS: usize = 8;
+    let module = tokio::task::spawn_blocking(trapping_module).await.unwrap();
+    let setup =
+        Setup::new().workers(1).edit(nobody_is_limited).patch(move |envoy| load_module(envoy, &module));
+    let gateway = Gateway::start(setup).await.unwrap();
+    let mut served = 0;
+    let mut asked = 0;
+    for _ in 0..TRAPS {
+        trap(&gateway).await;
+        // So soon that Envoy still waits with it.
+        loop {
+            asked += 1;
+            if gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap().status == 200 {
+                break;
+            }
+        }
+    }
+    for line in gateway.wait_for_log(TRAPS + asked).await.unwrap() {
+        // Whom the gateway's filter let through, the attempt's did too.
+        if line["client"] == "web-shop" {
+            check_record(&line, &json!({ "status": 200, "backend": "ptu" }));
+            served += 1;
+        }
+    }
+    assert_eq!(served, TRAPS);
+}
+
+/// Envoy answers in its place, with nothing but a head.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_let_through_while_the_attempts_filter_is_gone_is_told_so_whole() {
+    let module = tokio::task::spawn_blocking(trapping_module).await.unwrap();
+    let setup = Setup::new().workers(1).edit(nobody_is_limited).patch(move |envoy| {
+        load_module(envoy, &module);
+        let attempt = format!("{MANAGER}/{ROUTER}/upstream_http_filters/0/typed_config/config");
+        part(envoy, &format!("{attempt}/reload_config/backoff"))["base_interval"] = json!("3600s");
+    });
+    let gateway = Gateway::start(setup).await.unwrap();
+    trap(&gateway).await;
+    let start = Instant::now();
+    let mut asked = 1;
+    let answer = loop {
+        asked += 1;
+        let answer = gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap();
+        if code(&answer) != "gateway_restarting" {
+            break answer;
+        }
+        assert!(start.elapsed() < WITHIN, "the gateway's filter does not serve again");
+    };
+    assert_eq!((answer.status, answer.json()["error"]["code"].clone()), (503, json!("backend_unavailable")));
+    let record =
+        json!({ "client": "web-shop", "outcome": "proxy_error", "prompt_tokens": "0", "backend": null });
+    check_record(gateway.wait_for_log(asked).await.unwrap().last().unwrap(), &record);
 }
