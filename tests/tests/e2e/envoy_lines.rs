@@ -417,18 +417,15 @@ async fn a_client_that_stalls_holds_little_memory_and_is_ended() {
 }
 
 /// `ptu` has a second address, and the first answers so, six times; which are asked after that, and how many are ejected.
-async fn after_six(fault: Fault, without: Option<&str>) -> (bool, f64) {
+async fn after_six(fault: Fault, change: impl FnOnce(&mut Value) + Send + 'static) -> (bool, f64) {
     let second = Mock::start("second", Settings::default()).await.unwrap();
     let port = second.addr().port();
-    let without = without.map(|name| format!("{PTU}/{name}"));
     let setup = Setup::new().workers(1).edit(nobody_is_limited).patch(move |envoy| {
         let endpoints = part(envoy, &format!("{PTU}/load_assignment/endpoints/0/lb_endpoints"));
         let mut other = endpoints[0].clone();
         other["endpoint"]["address"]["socket_address"]["port_value"] = json!(port);
         endpoints.as_array_mut().unwrap().insert(1, other);
-        if let Some(path) = without {
-            take_out(envoy, &path);
-        }
+        change(part(envoy, PTU));
     });
     let gateway = Gateway::start(setup).await.unwrap();
     let first = gateway.mock("ptu");
@@ -445,17 +442,32 @@ async fn after_six(fault: Fault, without: Option<&str>) -> (bool, f64) {
     (!first.received().is_empty(), ejected + 0.0)
 }
 
+/// Makes a 429 count as a failure, beside 5xx.
+fn busy_is_failing(cluster: &mut Value) {
+    let status = |matcher: Value| json!({ "http_response_headers_match": { "headers": [{ "name": ":status", "string_match": matcher }] } });
+    let failing = json!({ "safe_regex": { "regex": "5.." } });
+    let rules = json!([status(failing), status(json!({ "exact": "429" }))]);
+    cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"] = json!({
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": { "http_protocol_options": {} },
+        "outlier_detection": { "error_matcher": { "or_match": { "rules": rules } } },
+    });
+}
+
 #[tokio::test]
 async fn an_address_that_fails_is_ejected_and_one_that_is_busy_is_not() {
     let fails = || Fault::answer(500);
-    assert_eq!(after_six(fails(), None).await, (false, 1.0));
+    assert_eq!(after_six(fails(), |_| ()).await, (false, 1.0));
     for line in ["outlier_detection", "outlier_detection/max_ejection_percent"] {
-        assert_eq!(after_six(fails(), Some(line)).await, (true, 0.0), "{line}");
+        let without = move |cluster: &mut Value| take_out(cluster, &format!("/{line}"));
+        assert_eq!(after_six(fails(), without).await, (true, 0.0), "{line}");
     }
     // One of three that are known is well: too few by Envoy's default, which then asks all.
-    assert_eq!(after_six(fails(), Some("common_lb_config")).await, (true, 1.0));
-    let busy = Fault::answer(429).header("retry-after-ms", "1");
-    assert_eq!(after_six(busy, None).await, (true, 0.0));
+    assert_eq!(after_six(fails(), |cluster| take_out(cluster, "/common_lb_config")).await, (true, 1.0));
+    let busy = || Fault::answer(429).header("retry-after-ms", "1");
+    assert_eq!(after_six(busy(), |_| ()).await, (true, 0.0));
+    // Ten seconds and longer, for a millisecond.
+    assert_eq!(after_six(busy(), busy_is_failing).await, (false, 1.0));
 }
 
 #[tokio::test]
