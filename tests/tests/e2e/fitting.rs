@@ -29,8 +29,12 @@ fn nobody_is_ejected(envoy: &mut Value) {
     }
 }
 
+fn setup() -> Setup {
+    Setup::new().workers(1).edit(mixed).patch(nobody_is_ejected)
+}
+
 async fn start() -> Gateway {
-    Gateway::start(Setup::new().workers(1).edit(mixed).patch(nobody_is_ejected)).await.unwrap()
+    Gateway::start(setup()).await.unwrap()
 }
 
 fn fails_once(gateway: &Gateway, backend: &str, fault: Fault) {
@@ -39,14 +43,38 @@ fn fails_once(gateway: &Gateway, backend: &str, fault: Fault) {
 
 #[tokio::test]
 async fn every_attempt_of_one_request_has_its_own_body_and_its_length() {
-    let gateway = start().await;
+    each_attempt_has_its_own(&start().await).await;
+}
+
+#[tokio::test]
+async fn so_it_has_at_backends_that_speak_http2() {
+    let gateway = Gateway::start(setup().patch(backends_speak_http2)).await.unwrap();
+    each_attempt_has_its_own(&gateway).await;
+    for backend in ORDER {
+        let labels = [("envoy_cluster_name", backend)];
+        assert!(gateway.metric("envoy_cluster_upstream_cx_http2_total", &labels).await.unwrap() > 0.0);
+    }
+}
+
+fn backends_speak_http2(envoy: &mut Value) {
+    for cluster in envoy["static_resources"]["clusters"].as_array_mut().unwrap() {
+        cluster["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {} },
+            },
+        });
+    }
+}
+
+async fn each_attempt_has_its_own(gateway: &Gateway) {
     // From some hundred bytes to nearly all that a client may send; the edits before and behind the text.
     for (kib, fault) in
         [(0, Fault::answer(500)), (100, Fault::close()), (1000, Fault::answer(429)), (3900, Fault::close())]
     {
         ORDER.iter().for_each(|backend| gateway.mock(backend).forget());
-        fails_once(&gateway, "ptu", fault.clone().header("retry-after-ms", "0"));
-        fails_once(&gateway, "payg-a", fault.header("retry-after-ms", "0"));
+        fails_once(gateway, "ptu", fault.clone().header("retry-after-ms", "0"));
+        fails_once(gateway, "payg-a", fault.header("retry-after-ms", "0"));
         let text = "0123456789abcdef".repeat(kib * 64);
         // As text, for what matters is where its members stand.
         let body = format!(
