@@ -108,7 +108,7 @@ fn the_proof_lists_who_may_reach_what() {
         .replace("models: [ \"*\" ]", "models: [ \"*\" ]\n  regions: [ eu ]")
         .replace("cluster: ptu,", "cluster: ptu, region: eu,");
     let expected = "gpt-4o\n  team: only eu\n    reach  ptu/gpt-4o-ptu (region eu)\n    never  payg/gpt-4o (no region)\n    \
-                    13 combinations of failures, refused in 2\nproven: no failure leads out of a region.\n";
+                    17 combinations of failures, refused in 4\nproven: no failure leads out of a region.\n";
     check(&["prove", "-"], &config, 0, expected);
 }
 
