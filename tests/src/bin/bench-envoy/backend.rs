@@ -85,6 +85,12 @@ impl Backend {
         Ok(())
     }
 
+    /// Goes on with the streams that it holds.
+    pub(crate) async fn release(&self) -> Result<()> {
+        self.http.post(format!("{}/_mock/release", self.url)).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// The last request that it has received.
     pub(crate) async fn last_received(&self) -> Result<Value> {
         let mut received: Vec<Value> = self.records("received").await?;

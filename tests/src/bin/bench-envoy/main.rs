@@ -49,7 +49,7 @@ struct Options {
 
 impl Options {
     fn plan(&self) -> Result<Plan> {
-        let (seconds, rounds) = if self.quick { (0.3, 2) } else { (1.0, 15) };
+        let (seconds, rounds, streams) = if self.quick { (0.3, 2, 50) } else { (1.0, 15, 1000) };
         let seconds = self.seconds.unwrap_or(seconds);
         Ok(Plan {
             lasts: Duration::try_from_secs_f64(seconds).context("--seconds: expected a time")?,
@@ -59,6 +59,7 @@ impl Options {
                 [] => Scenario::ALL.to_vec(),
                 some => some.to_vec(),
             },
+            streams,
         })
     }
 }
@@ -84,8 +85,8 @@ async fn run(options: &Options) -> Result<()> {
         print!("{}", report::table(&result));
         results.push(result);
     }
-    let memory = bench.memory().await?;
-    print!("{}", report::memory_table(&memory));
+    let memory = bench.memory(plan.streams).await?;
+    print!("{}", report::memory_table(&memory, plan.streams));
     let path = options.json.clone().unwrap_or_else(|| tools::target_dir().join("bench-envoy.json"));
     let json = report::json(&bench.about().await?, &plan, &results, &memory)?;
     std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;

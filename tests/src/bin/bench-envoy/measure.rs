@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tollgate_tests::harness::{Gateway, credential_of};
 
@@ -24,10 +24,15 @@ pub(crate) struct Plan {
     /// Instead of the scenario's own number.
     pub(crate) connections: Option<usize>,
     pub(crate) scenarios: Vec<Scenario>,
+    /// How many are open at once when their memory is looked at.
+    pub(crate) streams: usize,
 }
 
 /// One worker, so that what a request costs is not spread over several.
 const WORKERS: u32 = 1;
+
+/// Of a stream that stays open.
+const EVENTS_BEFORE_PAUSE: usize = 10;
 
 /// So many more, to see what each of them takes.
 const MORE_WORKERS: u32 = 8;
@@ -82,6 +87,8 @@ pub(crate) struct Memory {
     pub(crate) idle_kib: Option<u64>,
     /// When all loads were over.
     pub(crate) after_load_kib: Option<u64>,
+    /// What open streams add to that.
+    pub(crate) streams_kib: Option<i64>,
     /// What each further worker adds to an idle one.
     pub(crate) worker_kib: Option<i64>,
 }
@@ -190,10 +197,18 @@ impl Bench {
     }
 
     /// What each Envoy takes.
-    pub(crate) async fn memory(&self) -> Result<Vec<Memory>> {
+    pub(crate) async fn memory(&self, streams: usize) -> Result<Vec<Memory>> {
         let mut memory = Vec::new();
         for Envoy { variant, gateway, idle_kib } in &self.envoys {
             let after_load_kib = process::resident_kib(gateway.pid());
+            let open = self.open(gateway, streams).await.with_context(|| variant.name())?;
+            let open_kib = process::resident_kib(gateway.pid());
+            let streams_kib =
+                open_kib.zip(after_load_kib).map(|(open, after)| open.cast_signed() - after.cast_signed());
+            self.backend.release().await?;
+            for stream in open {
+                stream.bytes().await.context("a stream broke off")?;
+            }
             let setup = variant.setup(WORKERS + MORE_WORKERS, self.backend.url(), &self.empty)?;
             let larger = Gateway::start(setup).await.with_context(|| variant.name())?;
             let larger_kib = process::resident_kib(larger.pid());
@@ -203,10 +218,31 @@ impl Bench {
                 variant: variant.name(),
                 idle_kib: *idle_kib,
                 after_load_kib,
+                streams_kib,
                 worker_kib: more_kib.map(|kib| kib / i64::from(MORE_WORKERS)),
             });
         }
         Ok(memory)
+    }
+
+    /// So many streams at once, each of which has begun and waits in its middle.
+    async fn open(&self, gateway: &Gateway, streams: usize) -> Result<Vec<reqwest::Response>> {
+        let mut settings = Scenario::Stream.mock();
+        settings["hold_after_events"] = json!(EVENTS_BEFORE_PAUSE);
+        self.backend.set(&settings).await?;
+        let begin = || async {
+            let request = gateway.http().post(format!("{}{PATH}", gateway.url())).header("api-key", KEY);
+            let request = request.header("content-type", "application/json").body(Scenario::Stream.body());
+            let mut answer = request.send().await?.error_for_status()?;
+            let mut begun = String::new();
+            while begun.matches("data: ").count() < EVENTS_BEFORE_PAUSE {
+                let chunk = answer.chunk().await?.context("the stream is over")?;
+                begun.push_str(&String::from_utf8_lossy(&chunk));
+            }
+            Ok(answer)
+        };
+        let begun = (0..streams).map(|_| begin());
+        futures_util::future::join_all(begun).await.into_iter().collect()
     }
 
     pub(crate) async fn about(&self) -> Result<About> {

@@ -167,22 +167,27 @@ pub(crate) fn table(outcome: &Outcome) -> String {
 const BUSY: f64 = 0.9;
 
 /// Memory for the reader.
-pub(crate) fn memory_table(memory: &[Memory]) -> String {
+pub(crate) fn memory_table(memory: &[Memory], streams: usize) -> String {
     let mut text = String::new();
     if !process::is_accounted() {
         return text;
     }
     let _ = writeln!(
         text,
-        "\n{:18} {:>10} {:>12} {:>22}",
-        "Resident memory", "idle", "after load", "each further worker"
+        "\n{:18} {:>10} {:>12} {:>22} {:>22}",
+        "Resident memory",
+        "idle",
+        "after load",
+        format!("{streams} open streams"),
+        "each further worker"
     );
     let mib = |kib: i64| format!("{:.1} MiB", kib as f64 / 1024.0);
     let shown = |kib: Option<i64>| kib.map_or("?".to_owned(), mib);
     let total = |kib: Option<u64>| shown(kib.map(u64::cast_signed));
-    for Memory { variant, idle_kib, after_load_kib, worker_kib } in memory {
-        let (idle, after, worker) = (total(*idle_kib), total(*after_load_kib), shown(*worker_kib));
-        let _ = writeln!(text, "{variant:18} {idle:>10} {after:>12} {worker:>22}");
+    for Memory { variant, idle_kib, after_load_kib, streams_kib, worker_kib } in memory {
+        let (idle, after) = (total(*idle_kib), total(*after_load_kib));
+        let (streams, worker) = (shown(*streams_kib), shown(*worker_kib));
+        let _ = writeln!(text, "{variant:18} {idle:>10} {after:>12} {streams:>22} {worker:>22}");
     }
     let _ = writeln!(
         text,
@@ -207,6 +212,8 @@ struct Everything<'a> {
     machine: &'a About,
     seconds: f64,
     scenarios: Vec<ScenarioRows>,
+    /// How many are open for the memory of open streams.
+    streams: usize,
     memory: &'a [Memory],
 }
 
@@ -236,6 +243,7 @@ pub(crate) fn json(about: &About, plan: &Plan, outcomes: &[Outcome], memory: &[M
         machine: about,
         seconds: plan.lasts.as_secs_f64(),
         scenarios: outcomes.iter().map(scenario).collect(),
+        streams: plan.streams,
         memory,
     };
     Ok(serde_json::to_string_pretty(&everything)? + "\n")
