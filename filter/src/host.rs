@@ -68,7 +68,7 @@ thread_local! {
     static METRICS: RefCell<HashMap<Series, u32>> = RefCell::default();
 }
 
-/// Adds to a counter or a histogram, which is defined when it is first met.
+/// Adds to a counter or a histogram, or sets a gauge, each of which is defined when it is first met.
 pub(crate) fn count(series: Series, amount: u64) {
     let known = METRICS.with_borrow(|metrics| metrics.get(&series).copied());
     let is_counter = series.kind() == Kind::Counter;
@@ -99,6 +99,7 @@ fn kind(series: &Series) -> MetricType {
     match series.kind() {
         Kind::Counter => MetricType::Counter,
         Kind::Histogram => MetricType::Histogram,
+        Kind::Gauge => MetricType::Gauge,
     }
 }
 

@@ -15,6 +15,11 @@ thread_local! {
     static JOURNAL: RefCell<Journal> = RefCell::new(Journal::new(RandomState::new().build_hasher().finish()));
 }
 
+/// This VM's number, which no other has.
+pub(crate) fn vm() -> u64 {
+    JOURNAL.with_borrow(Journal::vm)
+}
+
 /// Notes a request that something has been reserved for.
 pub(crate) fn enter(note: &Note) -> Option<Slot> {
     JOURNAL.with_borrow_mut(|journal| known(journal.enter(&SharedData, note, host::now()))).flatten()

@@ -24,6 +24,7 @@ mod journal;
 mod jwks;
 mod record;
 mod root;
+mod standings;
 mod waiting;
 mod witness;
 

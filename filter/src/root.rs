@@ -1,7 +1,7 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
 use crate::holding::Holding;
-use crate::{attempt, configuration, host, http, journal, jwks, waiting, witness};
+use crate::{attempt, configuration, host, http, journal, jwks, standings, waiting, witness};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
@@ -36,7 +36,9 @@ impl Root {
                     let name = &client.name.text;
                     log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");
                 }
-                Ok(Self::Gateway(Rc::new(gateway), Rc::default()))
+                let gateway = Rc::new(gateway);
+                standings::configured(gateway.clone());
+                Ok(Self::Gateway(gateway, Rc::default()))
             }
             b"attempt" => Ok(Self::Attempt),
             other => Err(format!(
@@ -71,6 +73,7 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         journal::tick();
+        standings::tick();
         // Before streams are looked at, in whose names nothing can be fetched.
         if let Self::Gateway(gateway, _) = self {
             jwks::tick(gateway);

@@ -21,6 +21,8 @@ use std::time::Duration;
 pub struct Client {
     /// The word in logs and metrics.
     pub name: Name,
+    /// Whose limits it shares with others, such as its department's.
+    pub group: Option<Rc<str>>,
     /// What it may call.
     pub models: Permitted,
     /// By which operations.

@@ -132,6 +132,12 @@ impl Journal {
         Self { vm, used: 0, free: Vec::new(), beaten: Cell::default() }
     }
 
+    /// The number of the VM.
+    #[must_use]
+    pub const fn vm(&self) -> u64 {
+        self.vm
+    }
+
     /// Notes a request. `None` if there is no room, or the store failed: it then goes unnoted.
     pub fn enter(
         &mut self,

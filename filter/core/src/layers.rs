@@ -37,8 +37,11 @@ const DECISIONS: &[(&str, &str)] = &[
     ("route", include_str!("route.rs")),
     ("usage", include_str!("usage.rs")),
 ];
-const ASSEMBLY: &[(&str, &str)] =
-    &[("config", include_str!("config.rs")), ("gateway", include_str!("gateway.rs"))];
+const ASSEMBLY: &[(&str, &str)] = &[
+    ("config", include_str!("config.rs")),
+    ("gateway", include_str!("gateway.rs")),
+    ("standings", include_str!("standings.rs")),
+];
 const ORDER: &[(&str, &str)] = &[
     ("attempt", include_str!("attempt.rs")),
     ("exchange", include_str!("exchange.rs")),

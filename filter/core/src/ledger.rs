@@ -435,6 +435,27 @@ pub enum Series {
         /// What.
         effect: &'static str,
     },
+    /// One for each client, to find its group by.
+    ClientInfo {
+        /// Which.
+        client: Rc<str>,
+        /// Its group.
+        group: Rc<str>,
+    },
+    /// How much a limit allows; money in millionths of the currency.
+    LimitSize {
+        /// Whose.
+        client: Rc<str>,
+        /// Which: of what and in which time.
+        limit: Rc<str>,
+    },
+    /// How much of it is used, with what is reserved for requests under way.
+    LimitUsed {
+        /// Whose.
+        client: Rc<str>,
+        /// Which: of what and in which time.
+        limit: Rc<str>,
+    },
 }
 
 /// How a metric counts.
@@ -444,10 +465,12 @@ pub enum Kind {
     Counter,
     /// It keeps a distribution.
     Histogram,
+    /// It is what it was last said to be.
+    Gauge,
 }
 
 /// The label value where there is none.
-const NONE: &str = "none";
+pub(crate) const NONE: &str = "none";
 
 impl Series {
     /// How it counts.
@@ -460,6 +483,7 @@ impl Series {
             | Self::TimePerOutputToken { .. }
             | Self::Duration { .. }
             | Self::QueueTime { .. } => Kind::Histogram,
+            Self::ClientInfo { .. } | Self::LimitSize { .. } | Self::LimitUsed { .. } => Kind::Gauge,
             _ => Kind::Counter,
         }
     }
@@ -522,6 +546,15 @@ impl Series {
             }
             Self::PolicyAudits { client, rule, effect } => {
                 format!("tollgate_policy_audits;client={client};rule={rule};effect={effect}")
+            }
+            Self::ClientInfo { client, group } => {
+                format!("tollgate_client_info;client={client};group={group}")
+            }
+            Self::LimitSize { client, limit } => {
+                format!("tollgate_limit_size;client={client};limit={limit}")
+            }
+            Self::LimitUsed { client, limit } => {
+                format!("tollgate_limit_used;client={client};limit={limit}")
             }
         }
     }

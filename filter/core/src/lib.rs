@@ -52,6 +52,7 @@ pub mod usage;
 // Assembly: what the operator writes becomes what runs.
 pub mod config;
 pub mod gateway;
+pub mod standings;
 
 // Order: one request and its tries.
 pub mod attempt;

@@ -70,6 +70,7 @@ impl Build<'_> {
         let home = wire.regions.as_ref();
         Client {
             name,
+            group: wire.group.as_deref().map(Rc::from),
             models,
             endpoints: self.endpoints(&format!("{path}.endpoints"), wire.endpoints.as_deref()),
             policy,

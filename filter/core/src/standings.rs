@@ -1,0 +1,168 @@
+//! What do the gauges tell? Each client's group, and where its limits stand.
+//!
+//! Nothing here is asked while a request is served: one VM looks from time to time, and tells for all of them.
+
+use crate::endpoint::Operation;
+use crate::gateway::{Client, Gateway};
+use crate::ledger::{NONE, Series};
+use crate::limits::{self, Inquiry, State};
+use crate::store::{self, Store, StoreFault};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How often they are told. A gauge is older than that only while nobody holds the lease.
+pub const TELL_EVERY: Duration = Duration::from_secs(4);
+
+/// A VM that has not told for so long does not any more.
+const LEASE: Duration = Duration::from_secs(12);
+
+/// Whether this VM is the one that tells: the one that did last, while it does.
+pub fn is_ours(store: &dyn Store, vm: u64, now: Duration) -> Result<bool, StoreFault> {
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    store::update(store, "tollgate/standings", |record| {
+        let (holder, told) = record.split_at_checked(8).unwrap_or_default();
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
+        let is_held = number(told).is_some_and(|told| {
+            // A time from the future is a clock that was put back.
+            now.checked_sub(told).is_some_and(|age| u128::from(age) < LEASE.as_millis())
+        });
+        if is_held && number(holder) != Some(vm) {
+            return (None, false);
+        }
+        (Some([vm.to_le_bytes(), now.to_le_bytes()].concat()), true)
+    })
+}
+
+/// Every gauge with its value. Which there are depends on the configuration alone. Clients that share a label have none:
+/// so there are no more of them than the configuration allows label values.
+pub fn gauges(gateway: &Gateway, store: &dyn Store, now: Duration) -> Result<Vec<(Series, u64)>, StoreFault> {
+    let mut found = Vec::new();
+    for client in gateway.roster.iter().filter(|client| client.name.label == client.name.text) {
+        let name = client.name.label.clone();
+        let group = client.group.clone().unwrap_or_else(|| NONE.into());
+        found.push((Series::ClientInfo { client: name.clone(), group }, 1));
+        for (limit, state) in tightest(client, store, now)? {
+            let (client, size) = (name.clone(), state.allowance.amount.get());
+            found.push((Series::LimitSize { client: client.clone(), limit: limit.clone() }, size));
+            found.push((Series::LimitUsed { client, limit }, state.used));
+        }
+    }
+    Ok(found)
+}
+
+/// Of the limits that share a label, which differ in their scope, the one of which most is used. None that only report.
+fn tightest(
+    client: &Client,
+    store: &dyn Store,
+    now: Duration,
+) -> Result<BTreeMap<Rc<str>, State>, StoreFault> {
+    let budget = client.budget.clone();
+    // The report has all limits, whatever is asked for.
+    let report = limits::look(store, &Inquiry { budget, model: None, operation: Operation::Limits }, now)?;
+    let mut found: BTreeMap<Rc<str>, State> = BTreeMap::new();
+    for state in report.states.into_iter().filter(|state| !state.allowance.shadow) {
+        let share = |one: &State, other: &State| {
+            u128::from(one.used).saturating_mul(u128::from(other.allowance.amount.get()))
+        };
+        let word = state.allowance.word.clone();
+        if found.get(&word).is_none_or(|other| share(&state, other) > share(other, &state)) {
+            found.insert(word, state);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{Claim, Grant, reserve};
+    use crate::store::MemoryStore;
+    use crate::tokens::Usage;
+    use serde_json::{Value, json};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const NOW: Duration = Duration::from_secs(1_700_000_000);
+
+    fn gateway(metrics: Value) -> Gateway {
+        let config = json!({
+            "metrics": metrics,
+            "clients": [
+                { "name": "web", "group": "sales", "api_keys": [{ "sha256": "0".repeat(64) }], "models": ["*"],
+                  "limits": [
+                      { "tokens": 1000, "per": "minute" },
+                      { "tokens": 500, "per": "minute", "models": ["m"] },
+                      { "tokens": 10, "per": "day", "shadow": true },
+                      { "concurrent": 4 },
+                  ] },
+                { "name": "lab", "api_keys": [{ "sha256": "1".repeat(64) }], "models": ["*"] },
+            ],
+            "groups": [{ "name": "sales", "limits": [{ "cost": 2.5, "per": "month" }] }],
+            "models": [{ "name": "m", "prices": { "prompt": 1 }, "backends": [{ "backend": "b" }] }],
+            "backends": [{ "name": "b", "cluster": "b", "style": "openai" }],
+        });
+        crate::config::from_value(config, &|_| None).unwrap()
+    }
+
+    #[track_caller]
+    fn check(gateway: &Gateway, store: &MemoryStore, expected: &[(&str, u64)]) {
+        let found = gauges(gateway, store, NOW).unwrap();
+        let found: Vec<_> = found.iter().map(|(series, value)| (series.name(), *value)).collect();
+        assert_eq!(
+            found,
+            expected.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn each_client_tells_its_group_and_the_tightest_of_its_limits() {
+        let (gateway, store) = (gateway(json!({})), MemoryStore::default());
+        let claim = Claim {
+            budget: gateway.roster[0].budget.clone(),
+            model: Some("m".into()),
+            operation: Operation::ChatCompletions,
+            usage: Usage { prompt: 100, ..Usage::default() },
+            cost: 100,
+        };
+        assert!(matches!(reserve(&store, claim, NOW), Ok(Grant::Granted(_))));
+        check(
+            &gateway,
+            &store,
+            &[
+                ("tollgate_client_info;client=web;group=sales", 1),
+                ("tollgate_limit_size;client=web;limit=concurrent", 4),
+                ("tollgate_limit_used;client=web;limit=concurrent", 1),
+                ("tollgate_limit_size;client=web;limit=group/cost/month", 2_500_000),
+                ("tollgate_limit_used;client=web;limit=group/cost/month", 100),
+                ("tollgate_limit_size;client=web;limit=tokens/minute", 500),
+                ("tollgate_limit_used;client=web;limit=tokens/minute", 100),
+                ("tollgate_client_info;client=lab;group=none", 1),
+            ],
+        );
+    }
+
+    #[test]
+    fn clients_that_share_a_label_have_no_gauges() {
+        let gateway = gateway(json!({ "clients_max": 0 }));
+        check(&gateway, &MemoryStore::default(), &[]);
+    }
+
+    #[test]
+    fn one_vm_tells_until_it_does_no_more() {
+        let store = MemoryStore::default();
+        let at = |seconds| NOW + Duration::from_secs(seconds);
+        for (vm, now, expected) in [
+            (1, at(0), true),
+            (2, at(1), false),
+            (1, at(4), true),
+            (2, at(15), false),
+            (2, at(16), true),
+            (1, at(17), false),
+            // A clock that was put back stops nobody.
+            (1, at(3), true),
+        ] {
+            assert_eq!(is_ours(&store, vm, now), Ok(expected), "{vm} at {now:?}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The gauges: one VM of all tells them from time to time, for the configuration that came last.
+
+use crate::host::{self, SharedData};
+use crate::journal;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+use tollgate::gateway::Gateway;
+use tollgate::journal::BEAT_EVERY;
+use tollgate::ledger::Series;
+use tollgate::standings::{TELL_EVERY, gauges, is_ours};
+use tollgate::store::StoreFault;
+
+thread_local! {
+    static LAST_TOLD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// A configuration before it still ticks while its streams end.
+    static CURRENT: RefCell<Option<Rc<Gateway>>> = const { RefCell::new(None) };
+}
+
+/// Tells of this configuration from now on. What the one before told of, and this one does not, is nothing.
+pub(crate) fn configured(gateway: Rc<Gateway>) {
+    if let Some(before) = CURRENT.replace(Some(gateway.clone())) {
+        let series = |gateway| known(gauges(gateway, &SharedData, host::now())).unwrap_or_default();
+        let kept: HashSet<_> = series(&gateway).into_iter().map(|(series, _)| series).collect();
+        for (series, _) in series(&before).into_iter().filter(|(series, _)| !kept.contains(series)) {
+            host::count(series, 0);
+        }
+    }
+    LAST_TOLD.set(Duration::ZERO);
+    tick();
+}
+
+/// Tells, if it is time to and no other VM does. The tick comes more often than that.
+pub(crate) fn tick() {
+    let now = host::now();
+    // A tick that is a little early is due all the same.
+    if now.saturating_sub(LAST_TOLD.get()) < TELL_EVERY - BEAT_EVERY / 2 {
+        return;
+    }
+    LAST_TOLD.set(now);
+    if known(is_ours(&SharedData, journal::vm(), now)) != Some(true) {
+        return;
+    }
+    let found =
+        CURRENT.with_borrow(|gateway| gateway.as_ref().map(|gateway| gauges(gateway, &SharedData, now)));
+    for (series, value) in found.and_then(known).unwrap_or_default() {
+        host::count(series, value);
+    }
+}
+
+fn known<T>(result: Result<T, StoreFault>) -> Option<T> {
+    if let Err(fault) = &result {
+        log::error!("where the limits stand could not be read: {fault:?}");
+        host::count(Series::StoreFaults, 1);
+    }
+    result.ok()
+}
