@@ -25,8 +25,10 @@ pub mod tools;
 mod envoy;
 mod files;
 mod gateway;
+mod prometheus;
 mod setup;
 
 pub use gateway::{Answer, Gateway};
 pub use metrics::Sample;
+pub use prometheus::{Prometheus, promtool};
 pub use setup::{Setup, credential_of};

@@ -6,6 +6,7 @@
 mod accounting;
 mod bodies;
 mod configuration;
+mod dashboards;
 mod drivers;
 mod envoy_lines;
 mod every_line;

@@ -307,6 +307,60 @@ fn locked<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     Some(entry.split_once('"')?.0)
 }
 
+/// Prometheus: the one on the PATH if `promtool` is there too, or Debian's package. `promtool` lies beside it.
+///
+/// # Errors
+/// None is found, and this is no Debian or Ubuntu that it can be fetched from.
+pub fn prometheus() -> Result<PathBuf> {
+    static PROMETHEUS: Once = Once::new();
+    PROMETHEUS.path(|| {
+        let on_path = on_path("prometheus").filter(|found| found.with_file_name("promtool").is_file());
+        match on_path {
+            Some(found) => Ok(found),
+            None => Package {
+                name: "prometheus",
+                proof: "usr/bin/prometheus",
+                what: "Prometheus (Debian prometheus)",
+            }
+            .path_or(|dir| debian(dir, "prometheus"))
+            .context("install Prometheus with promtool, and put both on the PATH"),
+        }
+    })
+}
+
+/// Unpacks a package of the distribution. Nothing is installed, so no service starts; the lists of packages are our own,
+/// because a fresh machine has none and only root may write them.
+fn debian(dir: &Path, package: &str) -> Result<()> {
+    let apt = |words: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(words).current_dir(dir);
+        for (setting, place) in [("Dir::State::Lists", "lists"), ("Dir::Cache", "cache")] {
+            apt.arg("-o").arg(format!("{setting}={}", dir.join(place).display()));
+        }
+        // Its other user could not read what is ours.
+        apt.args(["-o", "APT::Sandbox::User="]);
+        run(
+            &mut apt,
+            &format!("apt-get cannot fetch {package}: what it says stands above; is there a network?"),
+        )
+    };
+    for place in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(dir.join(place)).context("cannot make a directory for apt")?;
+    }
+    apt(&["update"])?;
+    apt(&["download", package])?;
+    let files = fs::read_dir(dir).context("cannot read the package's directory")?;
+    let mut files = files.flatten().map(|file| file.path());
+    let deb = files.find(|file| file.extension().is_some_and(|extension| extension == "deb"));
+    let deb = deb.with_context(|| format!("apt-get has fetched no {package}"))?;
+    run(Command::new("dpkg").arg("-x").arg(&deb).arg(dir), &format!("dpkg cannot unpack {}", deb.display()))?;
+    fs::remove_file(&deb).context("cannot remove a package that is unpacked")?;
+    for place in ["lists", "cache"] {
+        fs::remove_dir_all(dir.join(place)).context("cannot remove what apt has kept")?;
+    }
+    Ok(())
+}
+
 fn pip(dir: &Path, what: &[&str]) -> Result<()> {
     if output(Command::new("python3").args(["-m", "pip", "--version"])).is_none() {
         bail!("Python 3 with pip is needed to install {}: install both and run this again", what.join(" "));
