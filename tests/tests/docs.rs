@@ -349,6 +349,7 @@ fn every_link_and_every_named_test_is_there() {
     for document in [
         "README.md",
         "ARCHITECTURE.md",
+        "docs/comparison.md",
         "docs/configuration.md",
         "docs/dashboards.md",
         "docs/estimates.md",
