@@ -322,6 +322,7 @@ fn every_cargo_command_in_the_documents_exists() {
         "ARCHITECTURE.md",
         "docker-compose.yml",
         "docs/configuration.md",
+        "docs/dashboards.md",
         "docs/operations.md",
         "docs/policy.md",
         "docs/portable.md",

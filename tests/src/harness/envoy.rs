@@ -48,7 +48,10 @@ impl Drop for RunDir {
         if let Some(dir) = self.0.take()
             && std::thread::panicking()
         {
-            eprintln!("tollgate: what Envoy was given and what it said is in {}", dir.keep().display());
+            eprintln!(
+                "tollgate: what was given to a process of this run, and what it said, is in {}",
+                dir.keep().display()
+            );
         }
     }
 }

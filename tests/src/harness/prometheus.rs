@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use super::envoy::{POLL, tail};
+use super::envoy::{POLL, RunDir, tail};
 use super::leash::Leashed;
-use super::tools::{self, target_dir};
+use super::tools;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -19,7 +18,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 pub struct Prometheus {
     // First, so that it is dropped before its data is.
     _process: Leashed,
-    _dir: TempDir,
+    _dir: RunDir,
     url: String,
     http: reqwest::Client,
 }
@@ -31,16 +30,14 @@ impl Prometheus {
     /// It is not there and cannot be installed, or refuses the configuration: its log's end is in the error.
     pub async fn start(config: &Value) -> Result<Self> {
         let program = tokio::task::spawn_blocking(tools::prometheus).await??;
-        let parent = target_dir().join("runs");
-        fs::create_dir_all(&parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        let dir = tempfile::tempdir_in(parent).context("cannot create the directory of a run")?;
-        let (file, log) = (dir.path().join("prometheus.yml"), dir.path().join("prometheus.log"));
+        let dir = RunDir::new()?;
+        let (file, log) = (dir.file("prometheus.yml"), dir.file("prometheus.log"));
         fs::write(&file, config.to_string()).context("cannot write Prometheus' configuration")?;
         let said = File::create(&log).context("cannot create Prometheus' log")?;
         let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .arg(format!("--storage.tsdb.path={}", dir.file("data").display()))
             .arg("--web.listen-address=127.0.0.1:0")
             .stdin(Stdio::null())
             .stdout(said.try_clone()?)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tollgate_tests::harness::tools::workspace;
+use tollgate_tests::harness::tools::{self, workspace};
 use tollgate_tests::harness::{Gateway, Prometheus, Setup, promtool};
 use tollgate_tests::mock::{Fault, Settings};
 
@@ -145,12 +145,28 @@ fn names_are_told_from_functions_and_words() {
     );
 }
 
+/// How much there is in a minute.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Tokens in the limit of `web-shop`, and requests in that of `support`.
+    shop: u32,
+    support: u32,
+    /// Tokens at the first backend, and at the one that requests wait for.
+    ptu: u32,
+    payg_b: u32,
+}
+
+/// Everything is full after a moment.
+const SMALL: Size = Size { shop: 600, support: 120, ptu: 3000, payg_b: 6000 };
+/// It is at times.
+const LARGE: Size = Size { shop: 4500, support: 280, ptu: 16_000, payg_b: 48_000 };
+
 /// What the filter may count, by its source.
 fn known_metrics() -> String {
     fs::read_to_string(workspace().join("filter/core/src/ledger.rs")).unwrap()
 }
 
-fn config() -> Value {
+fn config(size: Size) -> Value {
     let client = |name: &str, more: Value| {
         let keys = json!([ { "sha256": hex::encode(Sha256::digest(name)) } ]);
         crate::requests::with(json!({ "name": name, "api_keys": keys, "models": ["*"] }), more)
@@ -161,17 +177,17 @@ fn config() -> Value {
         "clients": [
             client(SHOP, json!({
                 "group": "sales", "policy": "interactive", "priority": "high",
-                "limits": [ { "tokens": 600, "per": "minute" }, { "cost": 20, "per": "day" },
+                "limits": [ { "tokens": size.shop, "per": "minute" }, { "cost": 0.4, "per": "day" },
                             { "tokens": 100, "per": "hour", "shadow": true } ],
             })),
-            client(SUPPORT, json!({ "group": "sales", "limits": [ { "requests": 120, "per": "minute" } ] })),
+            client(SUPPORT, json!({ "group": "sales", "limits": [ { "requests": size.support, "per": "minute" } ] })),
             client(LAB, json!({ "group": "research", "policy": "tried", "priority": "low",
                                 "endpoints": ["chat/completions", "completions"] })),
             client(VISITOR, json!({})),
         ],
         "groups": [
-            { "name": "sales", "limits": [ { "cost": 500, "per": "month" } ] },
-            { "name": "research", "limits": [ { "tokens": 5_000_000, "per": "day" } ] },
+            { "name": "sales", "limits": [ { "cost": 1.5, "per": "month" } ] },
+            { "name": "research", "limits": [ { "tokens": 250_000, "per": "day" } ] },
         ],
         "policies": [
             { "name": "interactive", "max_tokens": { "max": 40, "over": "clamp" }, "best_of": { "max": 1 } },
@@ -184,7 +200,7 @@ fn config() -> Value {
             ] },
             // Whoever asks for it waits for room, for there is nowhere else.
             { "name": "gpt-4o-mini", "prices": { "prompt": 0.15, "completion": 0.6 }, "backends": [
-                { "backend": "payg-b", "tokens_per_minute": 6000 },
+                { "backend": "payg-b", "tokens_per_minute": size.payg_b },
             ] },
             { "name": "ghost", "prices": { "prompt": 1 }, "backends": [ { "backend": "payg-b", "deployment": "ghost" }, { "backend": "payg-a" } ] },
             { "name": "text-embedding-3-small", "prices": { "prompt": 0.02 }, "backends": [ { "backend": "payg-a" } ] },
@@ -202,12 +218,11 @@ fn backend(name: &str) -> Value {
     json!({ "name": name, "cluster": name, "style": "azure-v1", "credential": { "header": "api-key", "env": env } })
 }
 
-async fn scene() -> Gateway {
-    // Full more often than not.
-    let ptu = Settings { tpm: Some(3000), window_ms: 1000.try_into().unwrap(), ..answering() };
+async fn scene(size: Size) -> Gateway {
+    let ptu = Settings { tpm: Some(size.ptu), window_ms: 1000.try_into().unwrap(), ..answering() };
     let payg = Settings { models: Some(vec!["gpt-4o-mini".to_owned()]), ..answering() };
     // Listeners come from a file, because a refused one is counted only then.
-    let setup = Setup::new().from_files().config(config());
+    let setup = Setup::new().from_files().config(config(size));
     let setup = setup.mock("ptu", ptu).mock("payg-a", answering()).mock("payg-b", payg);
     Gateway::start(setup).await.unwrap()
 }
@@ -283,7 +298,7 @@ async fn words_of(prometheus: &Prometheus, path: &str) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_query_of_every_panel_has_an_answer() {
-    let gateway = scene().await;
+    let gateway = scene(SMALL).await;
     let prometheus = Prometheus::start(&Prometheus::reading(gateway.admin_url(), "500ms")).await.unwrap();
     let deadline = Instant::now() + WITHIN;
     let mut open = queries();
@@ -422,12 +437,12 @@ fn check(folder: &Path, words: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gauges_follow_the_configuration_and_what_is_used() {
-    let gateway = scene().await;
+    let gateway = scene(SMALL).await;
     let group = |name| [("client", SUPPORT), ("group", name)];
     let limit = |name| [("client", SUPPORT), ("limit", name)];
     gateway.wait_for_metric("tollgate_client_info", &group("sales"), 1.0).await.unwrap();
     gateway.wait_for_metric("tollgate_limit_size", &limit("requests/minute"), 120.0).await.unwrap();
-    gateway.wait_for_metric("tollgate_limit_size", &limit("group/cost/month"), 500e6).await.unwrap();
+    gateway.wait_for_metric("tollgate_limit_size", &limit("group/cost/month"), 1.5e6).await.unwrap();
     // The last client shares its label with all beyond the bound, whose limits are nobody's.
     assert_eq!(gateway.metric("tollgate_client_info", &[("client", "other")]).await.unwrap(), 0.0);
 
@@ -445,4 +460,34 @@ async fn the_gauges_follow_the_configuration_and_what_is_used() {
     let body = json!({ "model": "gpt-4o", "messages": [ { "role": "user", "content": "Hello" } ] });
     assert_eq!(gateway.post(CHAT, SUPPORT, &body).await.unwrap().status, 200);
     gateway.wait_for_metric("tollgate_limit_used", &limit("requests/month"), 1.0).await.unwrap();
+}
+
+/// Not a test: it makes the pictures in `docs/pictures`, of some minutes of this traffic in waves.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes; run it by `cargo pictures`"]
+async fn pictures() {
+    const LASTS: Duration = Duration::from_secs(330);
+    const WAVE: Duration = Duration::from_secs(110);
+    let gateway = scene(LARGE).await;
+    let prometheus = Prometheus::start(&Prometheus::reading(gateway.admin_url(), "1s")).await.unwrap();
+    let start = tokio::time::Instant::now();
+    let mut next = start;
+    for number in 0.. {
+        let time = next - start;
+        if time > LASTS {
+            break;
+        }
+        round(&gateway, number).await;
+        let height = (time.as_secs_f64() / WAVE.as_secs_f64() * std::f64::consts::TAU).sin();
+        next += Duration::from_secs_f64(1.6 - 0.8 * height);
+        tokio::time::sleep_until(next).await;
+    }
+    let python = tokio::task::spawn_blocking(|| tools::python_with("tests/python/pictures.txt"));
+    let drawn = std::process::Command::new(python.await.unwrap().unwrap())
+        .arg(workspace().join("tests/python/draw_dashboards.py"))
+        .args([prometheus.url(), &LASTS.as_secs().to_string()])
+        .arg(workspace().join("examples/grafana/dashboards"))
+        .arg(workspace().join("docs/pictures"))
+        .status();
+    assert!(drawn.unwrap().success());
 }

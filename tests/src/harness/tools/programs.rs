@@ -181,23 +181,25 @@ fn envoy_version(program: &OsStr) -> Option<(u32, u32, u32)> {
 /// There is no Python 3 with pip, or a package cannot be installed.
 pub fn python() -> Result<PathBuf> {
     static PYTHON: Once = Once::new();
-    PYTHON.path(|| {
-        let list = workspace().join("tests/python/requirements.txt");
-        let text = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
-        let hash = hex::encode(Sha256::digest(&text));
-        Package {
-            name: &format!("python-{}", &hash[..12]),
-            proof: "python",
-            what: "the official OpenAI package for Python (tests/python/requirements.txt)",
-        }
-        .path_or(|dir| {
-            pip(&dir.join("packages"), &["--requirement", &list.to_string_lossy()])?;
-            // Not a venv: Debian's Python has none until another system package is installed.
-            let python = dir.join("python");
-            fs::write(&python, "#!/bin/sh\nPYTHONPATH=\"${0%/*}/packages\" exec python3 \"$@\"\n")?;
-            fs::set_permissions(&python, fs::Permissions::from_mode(0o755))?;
-            Ok(())
-        })
+    PYTHON.path(|| python_with("tests/python/requirements.txt"))
+}
+
+/// A Python interpreter that has what this list of requirements names.
+///
+/// # Errors
+/// There is no Python 3 with pip, or a package cannot be installed.
+pub fn python_with(requirements: &str) -> Result<PathBuf> {
+    let list = workspace().join(requirements);
+    let text = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let hash = hex::encode(Sha256::digest(&text));
+    let what = format!("packages for Python ({requirements})");
+    Package { name: &format!("python-{}", &hash[..12]), proof: "python", what: &what }.path_or(|dir| {
+        pip(&dir.join("packages"), &["--requirement", &list.to_string_lossy()])?;
+        // Not a venv: Debian's Python has none until another system package is installed.
+        let python = dir.join("python");
+        fs::write(&python, "#!/bin/sh\nPYTHONPATH=\"${0%/*}/packages\" exec python3 \"$@\"\n")?;
+        fs::set_permissions(&python, fs::Permissions::from_mode(0o755))?;
+        Ok(())
     })
 }
 
