@@ -138,8 +138,13 @@ fn envoy_takes_the_access_log_of_the_opentelemetry_example() {
 #[track_caller]
 fn validate(mut bootstrap: Bootstrap) {
     bootstrap.load_module_from(&tools::wasm().unwrap());
-    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
-    fs::write(file.path(), bootstrap.value().to_string()).unwrap();
+    validate_text(".json", &bootstrap.value().to_string());
+}
+
+#[track_caller]
+fn validate_text(suffix: &str, text: &str) {
+    let file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
+    fs::write(file.path(), text).unwrap();
     let keys = ["PTU_KEY", "PAYG_A_KEY", "PAYG_B_KEY"].map(|name| (name, "key"));
     let output = Command::new(tools::envoy().unwrap())
         .args(["--mode", "validate", "-c"])
@@ -148,6 +153,18 @@ fn validate(mut bootstrap: Bootstrap) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The harness hands Envoy JSON, in which numbers are numbers; who reads the file itself is Envoy's YAML reader.
+#[test]
+fn envoy_takes_its_files_as_they_are() {
+    let module = tools::wasm().unwrap();
+    for name in ["envoy.yaml", "portable-once.yaml", "portable-pools.yaml"] {
+        let text = read(Path::new("envoy").join(name));
+        let placed = text.replace("/etc/envoy/tollgate.wasm", module.to_str().unwrap());
+        assert_ne!(placed, text);
+        validate_text(".yaml", &placed);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod backends;
 mod clients;
 mod dates;
 mod fingerprint;
+mod fractions;
 mod issuers;
 mod limits;
 mod models;

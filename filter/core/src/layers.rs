@@ -97,6 +97,7 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/clients.rs")),
     ("config", include_str!("config/dates.rs")),
     ("config", include_str!("config/fingerprint.rs")),
+    ("config", include_str!("config/fractions.rs")),
     ("config", include_str!("config/issuers.rs")),
     ("config", include_str!("config/limits.rs")),
     ("config", include_str!("config/models.rs")),

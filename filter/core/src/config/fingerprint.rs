@@ -1,10 +1,12 @@
 //! Which configuration is this?
 
+use super::fractions;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The SHA-256 of a configuration, as hexadecimal digits. It is that of what was meant, not of how it was written: the order
-/// of members does not count, nor does the format, nor `10` or `10.0`, which a protobuf `Struct` cannot tell apart.
+/// of members does not count, nor does the format, nor `10` or `10.0`, which a protobuf `Struct` cannot tell apart, nor `1.5` or
+/// `"1.5"`, which Envoy makes of it.
 pub(super) fn of(value: &Value) -> String {
     let mut hash = Sha256::new();
     take(value, &mut hash);
@@ -31,10 +33,18 @@ fn take(value: &Value, hash: &mut Sha256) {
             hash.update("]");
         }
         // Every number of a configuration is one that a float has exactly, or was rounded to it on the way.
-        Value::Number(number) => hash.update(format!("{};", number.as_f64().unwrap_or_default())),
-        // A text is in quotes, with those in it escaped.
-        Value::Null | Value::Bool(_) | Value::String(_) => hash.update(value.to_string()),
+        Value::Number(number) => take_number(number.as_f64().unwrap_or_default(), hash),
+        Value::String(text) => match fractions::read(text) {
+            Some(number) => take_number(number, hash),
+            // In quotes, with those in it escaped.
+            None => hash.update(value.to_string()),
+        },
+        Value::Null | Value::Bool(_) => hash.update(value.to_string()),
     }
+}
+
+fn take_number(number: f64, hash: &mut Sha256) {
+    hash.update(format!("{number};"));
 }
 
 #[cfg(test)]
@@ -49,6 +59,7 @@ mod tests {
         let read = |text: &str| of(&serde_json::from_str(text).unwrap());
         let one = read(r#"{ "a": [10.0, "b"], "c": null }"#);
         assert_eq!(one, read(r#"{"c":null,"a":[10,"b"]}"#));
+        assert_eq!(one, read(r#"{"c":null,"a":["10.00","b"]}"#));
         assert_eq!(one.len(), 64);
         let others = [
             json!({ "a": [11, "b"], "c": null }),

@@ -362,6 +362,18 @@ fn a_model_may_have_a_policy_of_its_own() {
 }
 
 #[test]
+fn a_fraction_may_come_as_the_text_that_envoy_makes_of_it() {
+    let mut config = whole();
+    config["models"][0]["prices"] = json!({ "prompt": "2.50", "cached": "1.25e-1", "completion": "10.0" });
+    let prices = load(config).unwrap().models[0].targets[0].prices.unwrap();
+    assert_eq!(prices, Prices { prompt: 2_500_000, cached: 125_000, completion: 10_000_000 });
+    for text in ["10", "", ".", "e", "1.5 ", "1e999", "inf", "0x1.8"] {
+        let problem = format!("models[0].prices.prompt: invalid type: string {text:?}, expected f64");
+        check("/models/0/prices", json!({ "prompt": text }), &[&problem]);
+    }
+}
+
+#[test]
 fn prices_are_of_a_million_tokens_and_a_backend_may_have_its_own() {
     let mut config = whole();
     config["models"][0]["prices"] = json!({ "prompt": 2.5, "completion": 10 });

@@ -1,5 +1,6 @@
 //! The configuration as the operator writes it. Shapes only: what it means is checked where it is built.
 
+use super::fractions;
 use crate::identity::claims::Json;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -349,6 +350,7 @@ pub(super) struct Limit {
     pub(super) requests: Option<u64>,
     /// So much money, in the currency of the prices.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.000001, max = 1_000_000_000u64)))]
+    #[serde(default, deserialize_with = "fractions::maybe")]
     pub(super) cost: Option<f64>,
     /// So many requests at the same time.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000_000_000_000_000u64)))]
@@ -394,12 +396,15 @@ pub(super) enum Period {
 pub(super) struct Weights {
     /// A token that was sent.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1000.0)))]
+    #[serde(deserialize_with = "fractions::one")]
     pub(super) prompt: f64,
     /// A token that was sent and found in the backend's cache. Absent: as `prompt`.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1000.0)))]
+    #[serde(default, deserialize_with = "fractions::maybe")]
     pub(super) cached: Option<f64>,
     /// A token that was produced.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1000.0)))]
+    #[serde(deserialize_with = "fractions::one")]
     pub(super) completion: f64,
 }
 
@@ -528,8 +533,10 @@ pub(super) struct Cap {
 #[serde(deny_unknown_fields)]
 pub(super) struct Range {
     /// The least that may be asked for.
+    #[serde(default, deserialize_with = "fractions::maybe")]
     pub(super) min: Option<f64>,
     /// The most that may be asked for.
+    #[serde(default, deserialize_with = "fractions::maybe")]
     pub(super) max: Option<f64>,
     /// What happens to less or more.
     #[serde(default)]
@@ -712,6 +719,7 @@ pub(super) enum OrderBy {
 pub(super) struct Spill {
     /// When this share of a backend's capacity is in use, requests go to the next one, if that has room.
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1)))]
+    #[serde(default, deserialize_with = "fractions::maybe")]
     pub(super) above: Option<f64>,
     /// How much may go there, all clients together.
     #[serde(default)]
@@ -726,12 +734,14 @@ pub(super) struct Spill {
 pub(super) struct Prices {
     /// Of tokens that were sent.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+    #[serde(deserialize_with = "fractions::one")]
     pub(super) prompt: f64,
     /// Of tokens that were sent and found in the backend's cache. Absent: as `prompt`.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+    #[serde(default, deserialize_with = "fractions::maybe")]
     pub(super) cached: Option<f64>,
     /// Of tokens that were produced: nothing if not said, as for embeddings.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "fractions::one")]
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
     pub(super) completion: f64,
 }
@@ -846,6 +856,7 @@ pub(super) struct Priorities {
 pub(super) struct Precedence {
     /// The share of a backend's capacity that must stay free. Absent: the priority's own default.
     #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0, "exclusiveMaximum" = 1)))]
+    #[serde(default, deserialize_with = "fractions::maybe")]
     pub(super) headroom_min: Option<f64>,
     /// How long a request waits for that, in milliseconds. Absent: the priority's own default.
     #[cfg_attr(feature = "schema", schemars(range(max = 60_000)))]
