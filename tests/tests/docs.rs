@@ -5,47 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tollgate_tests::harness::bootstrap::{Bootstrap, gateway_from};
+use tollgate_tests::harness::document::{blocks, commands, fits};
 use tollgate_tests::harness::tools::{self, workspace};
 use tollgate_tests::harness::{Gateway, Setup};
 use tollgate_tests::mock::{Fault, Settings};
 
 fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(workspace().join(path)).unwrap()
-}
-
-/// The fenced blocks of one language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
-}
-
-/// Commands after `$ `, each with the output that is shown below it.
-fn commands(block: &str) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut continues = false;
-    for line in block.lines() {
-        match (line.strip_prefix("$ "), found.last_mut()) {
-            (Some(command), _) => found.push((command.to_owned(), String::new())),
-            (None, Some((command, _))) if continues => *command = format!("{command}\n{line}"),
-            (None, Some((_, output))) => *output = format!("{output}{line}\n"),
-            (None, None) => panic!("output before any command: {line}"),
-        }
-        continues = line.ends_with('\\');
-    }
-    found
-}
-
-/// Whether a text is this, where `…` stands for anything.
-fn fits(text: &str, pattern: &str) -> bool {
-    let Some((start, parts)) = pattern.split_once('…') else { return text == pattern };
-    let Some(mut rest) = text.strip_prefix(start) else { return false };
-    let mut parts: Vec<_> = parts.split('…').collect();
-    let end = parts.pop().unwrap_or_default();
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(end)
 }
 
 /// Runs a document's commands as a reader would, with the ports that this run has.

@@ -41,6 +41,9 @@ struct Options {
     /// Keep no bodies.
     #[arg(long)]
     no_record: bool,
+    /// Start nothing: succeed if the mock that listens there answers. For a container that has nothing else to ask with.
+    #[arg(long, value_name = "ADDR")]
+    probe: Option<String>,
 }
 
 impl Options {
@@ -69,6 +72,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), String> {
+    if let Some(address) = options.probe {
+        return probe(&address).await.map_err(|error| format!("--probe {address}: {error}"));
+    }
     let (listen, name) = (options.listen.clone(), options.name.clone());
     let settings = options.settings().map_err(|problem| format!("--settings: {problem}"))?;
     // Before the line that says it is ready: whoever reads that may send a signal at once.
@@ -79,6 +85,12 @@ async fn run(options: Options) -> Result<(), String> {
     println!("mock {} listening on {}", mock.name(), mock.url());
     told_to_stop.await;
     mock.stop().await;
+    Ok(())
+}
+
+async fn probe(address: &str) -> reqwest::Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    client.get(format!("http://{address}/_mock/health")).send().await?.error_for_status()?;
     Ok(())
 }
 

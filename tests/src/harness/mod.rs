@@ -17,6 +17,8 @@
 //! Nothing here knows what Tollgate decides; that is for the tests to say.
 
 pub mod bootstrap;
+pub mod document;
+pub mod engine;
 pub mod leash;
 pub mod metrics;
 pub mod portable;

@@ -3,11 +3,13 @@
 //! Everything is installed under the target directory, once, however many test processes ask at the same time. Every
 //! failure is a sentence that says what to do.
 
+mod containers;
 mod install;
 mod programs;
 
 use std::path::{Path, PathBuf};
 
+pub use containers::{compose, container_packages};
 pub use install::{Report, target_dir, workspace};
 pub use programs::{
     WASM_UNKNOWN, WASM_WASI, cargo, envoy, envoy_of, node, node_packages, prometheus, python, python_with,
@@ -29,4 +31,14 @@ pub fn exit(result: anyhow::Result<()>) -> std::process::ExitCode {
 #[must_use]
 pub fn shown(path: &Path) -> PathBuf {
     path.strip_prefix(workspace()).unwrap_or(path).to_owned()
+}
+
+/// What a test does that cannot run here: it says so where nobody misses it, which the test runner does not hide.
+///
+/// # Panics
+/// If nothing may be skipped: `$TOLLGATE_NO_SKIP` is set, as it is by `.ci/run`.
+pub fn skip(test: &str, why: &anyhow::Error) {
+    let must_run = std::env::var_os("TOLLGATE_NO_SKIP").is_some_and(|value| !value.is_empty());
+    assert!(!must_run, "{test} cannot run here: {why:#}");
+    install::say(&format!("SKIPPED {test}, WHICH CANNOT RUN HERE: {why:#}"));
 }

@@ -25,14 +25,14 @@ const NODE_VERSION: &str = "24.19.0";
 const NODE_MAJOR_MIN: u32 = 22;
 
 /// Found or made once in this process; a failure is remembered too, so that fifty tests do not build in vain fifty times.
-struct Once(OnceLock<Result<PathBuf, String>>);
+pub(super) struct Once(OnceLock<Result<PathBuf, String>>);
 
 impl Once {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(OnceLock::new())
     }
 
-    fn path(&self, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+    pub(super) fn path(&self, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
         self.0
             .get_or_init(|| find().map_err(|error| format!("{error:#}")))
             .clone()
@@ -267,7 +267,7 @@ fn node_major(node: &Path) -> Option<u32> {
     output(Command::new(node).arg("--version"))?.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+pub(super) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).map(|dir| dir.join(program)).find(|found| found.is_file())
 }
@@ -363,7 +363,7 @@ fn debian(dir: &Path, package: &str) -> Result<()> {
     Ok(())
 }
 
-fn pip(dir: &Path, what: &[&str]) -> Result<()> {
+pub(super) fn pip(dir: &Path, what: &[&str]) -> Result<()> {
     if output(Command::new("python3").args(["-m", "pip", "--version"])).is_none() {
         bail!("Python 3 with pip is needed to install {}: install both and run this again", what.join(" "));
     }

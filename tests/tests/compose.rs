@@ -1,0 +1,311 @@
+//! Does docker-compose.yml show what it says, as it is, in a real Docker Engine?
+//!
+//! What is not shown: that its images can be pulled. They are made here, of this machine's programs: the official binary
+//! of Envoy, the mock, the distribution's Prometheus, and for Grafana a web server that only sees the files it would read.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tollgate_tests::harness::document::{blocks, commands, fits};
+use tollgate_tests::harness::engine::{Engine, StandIn};
+use tollgate_tests::harness::metrics::{Sample, parse};
+use tollgate_tests::harness::tools::{self, workspace};
+
+const NETWORK: &str = "tollgate_default";
+
+const CHATS: &str = "http://localhost:10000/v1/chat/completions";
+const CHAT: &str =
+    r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}"#;
+
+/// More than anything takes here: whoever waits longer waits for what does not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn compose_shows_fail_over_and_the_readmes_requests_and_prometheus_has_the_metrics() {
+    let engine = match Engine::start() {
+        Ok(engine) => engine,
+        Err(why) => return tools::skip("docker-compose.yml", &why),
+    };
+    tools::wasm().unwrap();
+    let stack = Stack::up(engine);
+
+    let served = stack.sdks(4);
+    assert_eq!(served, ["ptu"; 8], "all is well");
+    stack.metrics_are_all_that_the_network_sees();
+
+    // Nothing says that it is gone: no connection is closed, no name changes, what is sent is lost.
+    stack.engine.docker(&["network", "disconnect", NETWORK, "tollgate-ptu-1"]).unwrap();
+    assert_eq!(stack.sdks(4), ["payg-a"; 8], "the network of ptu is cut");
+    stack.engine.compose(&["stop", "payg-a"]).unwrap();
+    assert_eq!(stack.sdks(1), ["payg-b"; 2], "payg-a is stopped as well");
+    stack.engine.docker(&["network", "connect", "--alias", "ptu", NETWORK, "tollgate-ptu-1"]).unwrap();
+    stack.engine.compose(&["start", "payg-a"]).unwrap();
+    // Not by the SDK: who comes back may have the address that the other one had, and until Envoy asks for the names again
+    // it is shown the key of that one.
+    eventually("ptu is used again", || {
+        let _ = stack.curl(&["--header", "api-key: demo-web-shop", "--json", CHAT, CHATS]);
+        stack.log().last().is_some_and(|line| line["backend"] == "ptu" && line["status"] == 200)
+    });
+
+    eventually("ptu is full, and who asks does not notice", || {
+        stack.the_readmes_requests();
+        let full = [("backend", "ptu"), ("status", "429")];
+        stack.metrics().iter().any(|sample| sample.is("tollgate_upstream_responses", &full))
+    });
+    eventually("Prometheus has what was spent", || {
+        let found = stack.ask_prometheus("sum by (client) (tollgate_tokens)");
+        found.iter().any(|series| series["metric"]["client"] == "web-shop")
+    });
+    stack.grafana_has_its_files();
+    assert_eq!(stack.down(), Vec::<String>::new(), "is left on this machine");
+}
+
+struct Stack {
+    engine: Engine,
+}
+
+impl Stack {
+    fn up(engine: Engine) -> Self {
+        let configuration =
+            engine.compose(&["--profile", "dashboards", "config", "--format", "json"]).unwrap();
+        let configuration: Value = serde_json::from_str(&configuration).unwrap();
+        for image in stand_ins(&configuration) {
+            engine.import(&image).unwrap();
+        }
+        let stack = Self { engine };
+        let up = ["--profile", "dashboards", "up", "--detach", "--wait", "--pull", "never", "--no-build"];
+        if let Err(error) = stack.engine.compose(&up) {
+            let logs = stack.engine.compose(&["--profile", "dashboards", "logs", "--tail", "20"]);
+            panic!("{error:#}\n{}", logs.unwrap_or_default());
+        }
+        stack
+    }
+
+    /// The backends that answer this many drivers at once, of which each asks with both classes of the SDK.
+    fn sdks(&self, drivers: usize) -> Vec<String> {
+        let calls: String = ["OpenAI", "AzureOpenAI"].map(call).concat();
+        let before = self.log().len();
+        let running: Vec<_> = (0..drivers)
+            .map(|_| {
+                let mut driver = self.engine.command("timeout");
+                driver.arg(PATIENCE.as_secs().to_string()).arg(tools::python().unwrap());
+                driver
+                    .arg(workspace().join("tests/python/sdk.py"))
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped());
+                let mut driver = driver.spawn().unwrap();
+                driver.stdin.take().unwrap().write_all(calls.as_bytes()).unwrap();
+                driver
+            })
+            .collect();
+        for driver in running {
+            let said = String::from_utf8(driver.wait_with_output().unwrap().stdout).unwrap();
+            let outcomes: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!(outcomes.len(), 2, "{said}");
+            for outcome in &outcomes {
+                let text = &outcome["answer"]["choices"][0]["message"]["content"];
+                assert_eq!(text, "Hello Hello Hello Hello", "{outcome}");
+            }
+        }
+        let mut log = Vec::new();
+        eventually("every request has its line", || {
+            log = self.log().split_off(before);
+            log.len() == 2 * drivers
+        });
+        log.iter().map(|line| line["backend"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Envoy's access log.
+    fn log(&self) -> Vec<Value> {
+        let log = self.engine.compose(&["logs", "--no-log-prefix", "envoy"]).unwrap();
+        let lines = log.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn curl(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut curl = self.engine.command("curl");
+        let output =
+            curl.args(["--silent", "--show-error", "--fail", "--max-time", "10"]).args(arguments).output();
+        let output = output.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// A URL as Prometheus would see it.
+    fn envoy(&self, place: &str) -> String {
+        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = self.engine.docker(&["inspect", "--format", address, "tollgate-envoy-1"]).unwrap();
+        format!("http://{}:{place}", address.trim())
+    }
+
+    fn metrics(&self) -> Vec<Sample> {
+        parse(&self.curl(&[&self.envoy("9901/stats/prometheus")]).unwrap())
+    }
+
+    fn metrics_are_all_that_the_network_sees(&self) {
+        let spent = [("client", "web-shop"), ("model", "gpt-4o"), ("outcome", "served")];
+        let sample = self.metrics().into_iter().find(|sample| sample.is("tollgate_requests", &spent));
+        assert_eq!(sample.expect("the requests are counted").value, 8.0);
+        let metrics = self.envoy("9901/stats/prometheus");
+        let refused = [
+            (vec![self.envoy("9901/config_dump")], "404"),
+            (vec![self.envoy("9901/stats/prometheus/../../quitquitquit"), "--path-as-is".to_owned()], "404"),
+            (vec!["--request".to_owned(), "POST".to_owned(), metrics], "404"),
+            (vec![self.envoy("9902/stats/prometheus")], "connect"),
+        ];
+        for (arguments, expected) in refused {
+            let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+            let error = self.curl(&arguments).expect_err("it is told nothing else");
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    /// The requests that the README shows, as they stand there.
+    fn the_readmes_requests(&self) {
+        let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+        let shown: Vec<_> = blocks(&readme, "console").iter().flat_map(|block| commands(block)).collect();
+        let shown = shown.iter().filter(|(command, _)| command.contains("localhost:10000"));
+        let mut ran = 0;
+        for (command, expected) in shown {
+            let output = self.engine.command("sh").args(["-c", command]).output().unwrap();
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert!(
+                fits(printed.trim_end(), expected.trim_end()),
+                "{command}\nprinted {printed}\nnot {expected}"
+            );
+            ran += 1;
+        }
+        assert!(ran > 0, "the README shows no request");
+    }
+
+    fn ask_prometheus(&self, query: &str) -> Vec<Value> {
+        let query = format!("query={query}");
+        let url = "http://localhost:9090/api/v1/query";
+        let answer = self.curl(&["--get", "--data-urlencode", &query, url]).unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["data"]["result"].as_array().unwrap().clone()
+    }
+
+    fn grafana_has_its_files(&self) {
+        for (here, there) in
+            [("provisioning", "/etc/grafana/provisioning"), ("dashboards", "/var/lib/grafana/dashboards")]
+        {
+            let find = |mut command: Command| {
+                let output = command.output().unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                let found = String::from_utf8(output.stdout).unwrap();
+                found.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+            };
+            let mut ours = Command::new("find");
+            ours.args([".", "-type", "f"]).current_dir(workspace().join("examples/grafana").join(here));
+            let ours = find(ours);
+            assert!(!ours.is_empty(), "nothing in examples/grafana/{here}");
+            let sees = ["exec", "-T", "grafana", "sh", "-c"];
+            let script =
+                format!("cd {there} && find . -type f -exec cat {{}} + >/dev/null && find . -type f");
+            let theirs = self.engine.compose(&[&sees[..], &[&script]].concat()).unwrap();
+            assert_eq!(theirs.lines().map(str::to_owned).collect::<BTreeSet<_>>(), ours);
+        }
+    }
+
+    /// Takes all down; what is left of it.
+    fn down(self) -> Vec<String> {
+        self.engine.compose(&["--profile", "dashboards", "down", "--timeout", "5"]).unwrap();
+        let containers = self.engine.docker(&["ps", "--all", "--quiet"]).unwrap();
+        let networks = self.engine.docker(&["network", "ls", "--quiet", "--filter", "type=custom"]).unwrap();
+        let left = [containers, networks].concat();
+        left.lines().map(str::to_owned).chain(self.engine.stop().unwrap()).collect()
+    }
+}
+
+fn call(sdk: &str) -> String {
+    let arguments: Value = serde_json::from_str(CHAT).unwrap();
+    let call = json!({
+        "url": "http://localhost:10000", "sdk": sdk, "key": "demo-web-shop", "method": "chat.completions.create",
+        "arguments": arguments, "max_retries": 0,
+    });
+    format!("{call}\n")
+}
+
+/// Each image that the compose file names, with what it relies on in the real one: who it runs as, what it starts, what its
+/// health is asked with.
+fn stand_ins(configuration: &Value) -> [StandIn; 4] {
+    let name = |service: &str| configuration["services"][service]["image"].as_str().unwrap().to_owned();
+    let tree = tools::container_packages().unwrap();
+    let busybox = ["bin/busybox", "usr/bin/busybox"].map(|path| tree.join(path));
+    let busybox = (busybox.into_iter().find(|path| path.is_file()).unwrap(), "/bin/busybox");
+    let bash = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("bash"))
+        .find(|path| path.is_file())
+        .expect("bash");
+    let envoy = tools::envoy().unwrap();
+    let dockerfile = fs::read_to_string(workspace().join("tests/Dockerfile")).unwrap();
+    let last_stage = dockerfile.rsplit("\nFROM ").next().unwrap();
+    assert!(last_stage.contains(":nonroot\n"), "{last_stage}");
+    let told =
+        last_stage.lines().filter(|line| line.starts_with("EXPOSE ") || line.starts_with("ENTRYPOINT "));
+    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+    [
+        StandIn {
+            name: name("envoy"),
+            programs: vec![(envoy, "/usr/local/bin/envoy"), (bash, "/bin/bash")],
+            dockerfile: lines(&["USER 101"]),
+            ..StandIn::default()
+        },
+        StandIn {
+            name: name("ptu"),
+            programs: vec![(env!("CARGO_BIN_EXE_mock").into(), "/mock")],
+            dockerfile: told.map(str::to_owned).chain(["USER 65532".to_owned()]).collect(),
+            ..StandIn::default()
+        },
+        StandIn {
+            name: name("prometheus"),
+            programs: vec![(tree.join("usr/bin/prometheus"), "/bin/prometheus"), busybox.clone()],
+            applets: vec!["/bin/wget"],
+            shared: vec!["/prometheus"],
+            dockerfile: lines(&[
+                "USER 65534",
+                "WORKDIR /prometheus",
+                r#"ENTRYPOINT ["/bin/prometheus"]"#,
+                r#"CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]"#,
+            ]),
+            ..StandIn::default()
+        },
+        StandIn {
+            name: name("grafana"),
+            programs: vec![busybox],
+            applets: vec!["/bin/wget", "/bin/sh", "/bin/find", "/bin/cat"],
+            files: vec![("/www/api/health", "{}")],
+            dockerfile: lines(&[
+                "USER 472",
+                r#"ENTRYPOINT ["/bin/busybox", "httpd", "-f", "-p", "3000", "-h", "/www"]"#,
+            ]),
+            ..StandIn::default()
+        },
+    ]
+}
+
+/// Asks again and again.
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_mocks_image_is_built_by_a_rust_that_is_new_enough() {
+    let read = |path: &str| fs::read_to_string(workspace().join(path)).unwrap();
+    let after = |text: &str, word: &str| -> Vec<u32> {
+        let number = text.split_once(word).expect(word).1.split(['-', '"']).next().unwrap().to_owned();
+        number.split('.').map(|part| part.parse().unwrap()).collect()
+    };
+    let needed = after(&read("Cargo.toml"), "rust-version = \"");
+    assert!(after(&read("tests/Dockerfile"), "FROM rust:") >= needed, "{needed:?}");
+}
