@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -25,21 +25,22 @@ const CHAT: &str =
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
-fn compose_shows_fail_over_and_the_readmes_requests_and_prometheus_has_the_metrics() {
+fn a_network_that_is_cut_and_a_backend_that_is_stopped_are_passed_over() {
     let engine = match Engine::start() {
         Ok(engine) => engine,
         Err(why) => return tools::skip("docker-compose.yml", &why),
     };
     tools::wasm().unwrap();
-    let stack = Stack::up(engine);
+    let mut stack = Stack::up(engine);
 
-    let served = stack.sdks(4);
-    assert_eq!(served, ["ptu"; 8], "all is well");
+    assert_eq!(stack.sdks(4), ["ptu"; 8], "all is well");
     stack.metrics_are_all_that_the_network_sees();
 
-    // Nothing says that it is gone: no connection is closed, no name changes, what is sent is lost.
+    // Nothing tells Envoy: no connection is closed, what is sent is lost. One request waits for its answer meanwhile.
+    let waits = stack.waits_at_ptu();
     stack.engine.docker(&["network", "disconnect", NETWORK, "tollgate-ptu-1"]).unwrap();
     assert_eq!(stack.sdks(4), ["payg-a"; 8], "the network of ptu is cut");
+    assert_eq!(waits.wait_with_output().unwrap().stdout, b"200", "the network was cut under a request");
     stack.engine.compose(&["stop", "payg-a"]).unwrap();
     assert_eq!(stack.sdks(1), ["payg-b"; 2], "payg-a is stopped as well");
     stack.engine.docker(&["network", "connect", "--alias", "ptu", NETWORK, "tollgate-ptu-1"]).unwrap();
@@ -66,6 +67,30 @@ fn compose_shows_fail_over_and_the_readmes_requests_and_prometheus_has_the_metri
 
 struct Stack {
     engine: Engine,
+    drivers: Vec<Driver>,
+}
+
+/// The official SDK: it makes the calls that it reads.
+struct Driver {
+    process: Child,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Driver {
+    fn start(engine: &Engine) -> Self {
+        let mut command = engine.command(tools::python().unwrap());
+        command.arg(workspace().join("tests/python/sdk.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, output }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Its input ends with this, and then it does.
+        let _ = self.process.wait();
+    }
 }
 
 impl Stack {
@@ -76,7 +101,9 @@ impl Stack {
         for image in stand_ins(&configuration) {
             engine.import(&image).unwrap();
         }
-        let stack = Self { engine };
+        // They start while the containers do.
+        let drivers = (0..4).map(|_| Driver::start(&engine)).collect();
+        let stack = Self { engine, drivers };
         let up = ["--profile", "dashboards", "up", "--detach", "--wait", "--pull", "never", "--no-build"];
         if let Err(error) = stack.engine.compose(&up) {
             let logs = stack.engine.compose(&["--profile", "dashboards", "logs", "--tail", "20"]);
@@ -85,28 +112,18 @@ impl Stack {
         stack
     }
 
-    /// The backends that answer this many drivers at once, of which each asks with both classes of the SDK.
-    fn sdks(&self, drivers: usize) -> Vec<String> {
-        let calls: String = ["OpenAI", "AzureOpenAI"].map(call).concat();
+    /// The backends that answer so many drivers at once, each of which asks with both classes of the SDK.
+    fn sdks(&mut self, drivers: usize) -> Vec<String> {
         let before = self.log().len();
-        let running: Vec<_> = (0..drivers)
-            .map(|_| {
-                let mut driver = self.engine.command("timeout");
-                driver.arg(PATIENCE.as_secs().to_string()).arg(tools::python().unwrap());
-                driver
-                    .arg(workspace().join("tests/python/sdk.py"))
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped());
-                let mut driver = driver.spawn().unwrap();
-                driver.stdin.take().unwrap().write_all(calls.as_bytes()).unwrap();
-                driver
-            })
-            .collect();
-        for driver in running {
-            let said = String::from_utf8(driver.wait_with_output().unwrap().stdout).unwrap();
-            let outcomes: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            assert_eq!(outcomes.len(), 2, "{said}");
-            for outcome in &outcomes {
+        let asked = &mut self.drivers[..drivers];
+        for driver in &mut *asked {
+            let calls = ["OpenAI", "AzureOpenAI"].map(call).concat();
+            driver.process.stdin.as_mut().unwrap().write_all(calls.as_bytes()).unwrap();
+        }
+        for driver in asked {
+            for _ in 0..2 {
+                let outcome = driver.output.next().expect("the driver has ended").unwrap();
+                let outcome: Value = serde_json::from_str(&outcome).unwrap();
                 let text = &outcome["answer"]["choices"][0]["message"]["content"];
                 assert_eq!(text, "Hello Hello Hello Hello", "{outcome}");
             }
@@ -119,11 +136,35 @@ impl Stack {
         log.iter().map(|line| line["backend"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Envoy's access log.
+    /// A request that ptu has and never answers: it prints the status that it gets in the end.
+    fn waits_at_ptu(&self) -> Child {
+        const ADMIN: &str = "http://localhost:8081/_mock";
+        let hang = r#"{"faults": [{"effect": "hang"}]}"#;
+        self.curl(&["--request", "PUT", "--data", hang, &format!("{ADMIN}/settings")]).unwrap();
+        self.curl(&["--request", "POST", &format!("{ADMIN}/reset")]).unwrap();
+        let mut waits = self.engine.command("curl");
+        waits.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time"]);
+        waits.arg(PATIENCE.as_secs().to_string()).args([
+            "--header",
+            "api-key: demo-batch",
+            "--json",
+            CHAT,
+            CHATS,
+        ]);
+        let waits = waits.stdout(Stdio::piped()).spawn().unwrap();
+        eventually("ptu has the request", || {
+            let received = self.curl(&[&format!("{ADMIN}/received")]).unwrap();
+            serde_json::from_str::<Value>(&received).unwrap() != json!([])
+        });
+        waits
+    }
+
+    /// What Envoy's access log has of the client that the SDKs are.
     fn log(&self) -> Vec<Value> {
         let log = self.engine.compose(&["logs", "--no-log-prefix", "envoy"]).unwrap();
         let lines = log.lines().filter(|line| line.starts_with('{'));
-        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+        let lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["client"] == "web-shop").collect()
     }
 
     fn curl(&self, arguments: &[&str]) -> Result<String, String> {
@@ -218,12 +259,14 @@ impl Stack {
         let containers = self.engine.docker(&["ps", "--all", "--quiet"]).unwrap();
         let networks = self.engine.docker(&["network", "ls", "--quiet", "--filter", "type=custom"]).unwrap();
         let left = [containers, networks].concat();
+        drop(self.drivers);
         left.lines().map(str::to_owned).chain(self.engine.stop().unwrap()).collect()
     }
 }
 
 fn call(sdk: &str) -> String {
-    let arguments: Value = serde_json::from_str(CHAT).unwrap();
+    let mut arguments: Value = serde_json::from_str(CHAT).unwrap();
+    arguments["timeout"] = json!(PATIENCE.as_secs());
     let call = json!({
         "url": "http://localhost:10000", "sdk": sdk, "key": "demo-web-shop", "method": "chat.completions.create",
         "arguments": arguments, "max_retries": 0,

@@ -23,6 +23,7 @@ const TRAP: &str = "a_vm_that_trapped_is_replaced_because_envoy_yaml_says_so";
 const RESTARTING: &str = "both_filters_are_back_in_the_same_request";
 const SLOW_REQUEST: &str = "a_request_that_comes_too_slowly_is_ended";
 const EJECTION: &str = "an_address_that_fails_is_ejected_and_one_that_is_busy_is_not";
+const CUT: &str = "a_network_that_is_cut_and_a_backend_that_is_stopped_are_passed_over";
 const NO_NAME: &str = "a_backend_whose_name_does_not_resolve_is_passed_over";
 
 /// The role of each attempt, among the connection manager's lines.
@@ -87,6 +88,8 @@ fn missed() -> Vec<(String, &'static str)> {
         &[
             ("type", NO_NAME),
             ("connect_timeout", "a_backend_that_lets_nobody_connect_is_left_for_the_next_one"),
+            ("upstream_bind_config", CUT),
+            ("upstream_connection_options", CUT),
             ("outlier_detection/max_ejection_percent", EJECTION),
             ("common_lb_config/healthy_panic_threshold", EJECTION),
             (
@@ -162,7 +165,7 @@ fn every_line_would_be_missed_or_does_no_harm() {
     let unknown: Vec<_> = lines.iter().filter(|line| !known(line)).collect();
     assert!(unknown.is_empty(), "nothing says who would miss {unknown:#?}");
 
-    let tests = sources("tests/tests/e2e", "rs");
+    let tests = [sources("tests/tests/e2e", "rs"), sources("tests/tests", "rs")].concat();
     for (path, test) in &missed {
         assert!(lines.iter().any(|line| begins(line, path)), "envoy.yaml has no {path}");
         assert!(tests.contains(&format!("fn {test}(")), "no test is named {test}");
