@@ -109,6 +109,8 @@ impl Engine {
         let mut command = root().unwrap_or_else(|_| Command::new("env"));
         command.args(["nsenter", "--target", &self.first_process, "--mount", "--net", "--pid", "--wd", "--"]);
         command.args(["env", "NO_PROXY=*", "no_proxy=*", "DOCKER_HOST=unix:///run/docker.sock"]);
+        // Not that of `sudo`: the Python that packages were installed for is the one on ours.
+        command.arg(format!("PATH={}", std::env::var("PATH").unwrap_or_default()));
         command.arg(program);
         command
     }

@@ -28,10 +28,22 @@ async fn it_says_where_it_listens_and_stops_when_told() {
     for (name, value) in expected.as_object().expect("an object") {
         assert_eq!(settings[name], *value, "{name}");
     }
+    let address = url.strip_prefix("http://").expect("a URL").to_owned();
+    assert_eq!(probe(&address).await, (Some(0), String::new()));
     let id = mock.id().expect("running").to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill").success());
     assert_eq!(mock.wait().await.expect("an end").code(), Some(0));
     assert_eq!(lines.next_line().await.expect("readable"), None);
+    let (code, said) = probe(&address).await;
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with(&format!("mock: --probe {address}: ")), "{said}");
+}
+
+async fn probe(address: &str) -> (Option<i32>, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_mock"));
+    let Output { status, stderr, .. } =
+        program.args(["--probe", address]).output().await.expect("the program");
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
 }
 
 #[tokio::test]
