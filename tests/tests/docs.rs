@@ -111,7 +111,7 @@ fn validate(mut bootstrap: Bootstrap) {
 fn validate_text(suffix: &str, text: &str) {
     let file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
     fs::write(file.path(), text).unwrap();
-    let keys = ["PTU_KEY", "PAYG_A_KEY", "PAYG_B_KEY"].map(|name| (name, "key"));
+    let keys = ["PTU_KEY", "PAYG_A_KEY", "PAYG_B_KEY", "BACKENDS_KEY"].map(|name| (name, "key"));
     let output = Command::new(tools::envoy().unwrap())
         .args(["--mode", "validate", "-c"])
         .arg(file.path())
