@@ -95,7 +95,7 @@ fn body(arguments: &Arguments, operation: Operation) -> Result<Vec<u8>, String> 
 /// Puts it through, and tells what came of it; the second value is whether it would be sent.
 fn told(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> (String, bool) {
     let store = MemoryStore::default();
-    let mut exchange = Exchange::new(gateway);
+    let mut exchange = Exchange::new(Rc::clone(&gateway));
     let path = format!("/v1/{}", asked.operation.path());
     let headers = [(":method", "POST"), (":path", path.as_str())];
     let headers: Vec<_> =
@@ -120,7 +120,7 @@ fn told(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> (String, bool
     let record = exchange.finish(&store, NOW, || Interruption::Other).record;
     let head = head(found, asked.client, &record);
     match forward {
-        Ok(forward) => (head + &sent(asked, &record, &forward), true),
+        Ok(forward) => (head + &sent(asked, &gateway, &record, &forward), true),
         Err(answer) => {
             let error = object(&answer.body).remove("error").unwrap_or_default();
             let (code, message) = (error["code"].as_str(), error["message"].as_str());
@@ -152,7 +152,7 @@ fn head(found: &Found, client: &Client, record: &Record) -> String {
 }
 
 /// What is changed, and where it goes.
-fn sent(asked: &Asked<'_>, record: &Record, forward: &Forward) -> String {
+fn sent(asked: &Asked<'_>, gateway: &Gateway, record: &Record, forward: &Forward) -> String {
     let mut text = String::new();
     for finding in &record.findings {
         let effect = match (finding.clamped(), &finding.effect) {
@@ -171,8 +171,11 @@ fn sent(asked: &Asked<'_>, record: &Record, forward: &Forward) -> String {
     };
     text += &edits(&before, &after);
     text += &format!("reserves  {} tokens, by estimate\n", record.reserved);
+    let is_sticky =
+        gateway.models.iter().any(|model| model.is_sticky && Some(&model.name) == record.model.as_ref());
+    let drawn = if is_sticky { "once for the client" } else { "for each request" };
     for (at, target) in forward.flight.candidates().iter().enumerate() {
-        text += &candidate(at + 1, target, asked.operation);
+        text += &candidate(at + 1, target, asked.operation, drawn);
     }
     for passed in &record.passed_over {
         text += &format!("not       {}: {}\n", passed.backend, passed.why.word());
@@ -197,12 +200,11 @@ fn edits(before: &Map<String, Value>, after: &Map<String, Value>) -> String {
     text
 }
 
-fn candidate(at: usize, target: &Target, operation: Operation) -> String {
+fn candidate(at: usize, target: &Target, operation: Operation, drawn: &str) -> String {
     let backend = &target.backend;
     let path = backend.style.path(operation, &target.deployment);
     let region = backend.region.as_deref().map_or(String::new(), |region| format!(", region {region}"));
-    let weight =
-        target.weight.map_or(String::new(), |weight| format!(", weight {weight}: drawn for each request"));
+    let weight = target.weight.map_or(String::new(), |weight| format!(", weight {weight}: drawn {drawn}"));
     let name = paint(Look::Title, &backend.name);
     format!(
         "{at:<9} {name}: cluster {}{region}, {path}, priority {}{weight}\n",
