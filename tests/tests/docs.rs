@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use tollgate_tests::harness::bootstrap::{Bootstrap, gateway_from};
-use tollgate_tests::harness::document::{blocks, commands, fits};
+use tollgate_tests::harness::bootstrap::Bootstrap;
+use tollgate_tests::harness::console;
+use tollgate_tests::harness::document::blocks;
 use tollgate_tests::harness::tools::{self, workspace};
 use tollgate_tests::harness::{Gateway, Setup};
 use tollgate_tests::mock::{Fault, Settings};
@@ -14,64 +15,18 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(workspace().join(path)).unwrap()
 }
 
-/// Runs a document's commands as a reader would, with the ports that this run has.
-async fn run(document: &str, gateway: &Gateway) {
-    let first_backend = gateway.backends().values().next_back().unwrap();
-    let ptu = gateway.backends().get("ptu").unwrap_or(first_backend).clone();
-    let mut ran = 0;
-    for block in blocks(document, "console") {
-        for (command, expected) in commands(&block) {
-            let script = command
-                .replace("http://localhost:10000", gateway.url())
-                .replace("http://localhost:8081", &ptu);
-            let output =
-                tokio::task::spawn_blocking(move || Command::new("sh").args(["-c", &script]).output());
-            let output = output.await.unwrap().unwrap();
-            assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-            let printed = String::from_utf8(output.stdout).unwrap();
-            assert!(
-                fits(printed.trim_end(), expected.trim_end()),
-                "{command}\nprinted {printed}\nnot {expected}"
-            );
-            ran += 1;
-        }
-    }
-    assert!(ran > 0, "no command in the document");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readmes_requests_get_the_answers_it_shows() {
     let full = Settings { faults: [Fault::throttle_ms(10_000)].into(), ..Settings::default() };
     let gateway = Gateway::start(Setup::new().mock("ptu", full)).await.unwrap();
     let readme = read("README.md");
-    run(&readme, &gateway).await;
+    console::run(&readme, &gateway, &["ptu"], &[]).await;
     for block in blocks(&readme, "json") {
         let shown: Value = serde_json::from_str(&block).unwrap();
         let shown = shown.as_object().unwrap();
         let holds = |line: &Value| shown.iter().all(|(field, value)| line[field] == *value);
         gateway.wait_for_log_where(|lines| lines.iter().any(holds)).await.unwrap();
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_example_answers_as_its_readme_shows() {
-    let mut ran = 0;
-    for example in examples() {
-        let config = example.join("gateway.yaml");
-        if config.exists() {
-            let gateway = Gateway::start(Setup::new().config(gateway_from(&config).unwrap())).await.unwrap();
-            run(&read(example.join("README.md")), &gateway).await;
-            ran += 1;
-        }
-    }
-    assert!(ran > 0);
-}
-
-fn examples() -> Vec<PathBuf> {
-    let mut found: Vec<_> =
-        fs::read_dir(workspace().join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    found.sort();
-    found
 }
 
 fn fragment(path: &str) -> Value {
@@ -86,6 +41,15 @@ fn envoy_takes_the_cluster_of_the_azure_example() {
         let place = clusters.iter_mut().find(|other| other["name"] == cluster["name"]);
         *place.expect("it replaces a cluster of envoy.yaml") = cluster.clone();
     }
+    validate(bootstrap);
+}
+
+#[test]
+fn envoy_takes_the_cluster_of_the_entra_example() {
+    let mut bootstrap = Bootstrap::load().unwrap();
+    let clusters = bootstrap.value_mut()["static_resources"]["clusters"].as_array_mut().unwrap();
+    clusters
+        .extend(fragment("examples/entra-id/clusters.yaml")["clusters"].as_array().unwrap().iter().cloned());
     validate(bootstrap);
 }
 
@@ -312,7 +276,12 @@ fn every_cargo_command_in_the_documents_exists() {
         "docs/priority.md",
         "docs/routing.md",
         "docs/tool.md",
+        "examples/audit-first/README.md",
+        "examples/canary/README.md",
         "examples/ptu-first/README.md",
+        "examples/sovereign-regions/README.md",
+        "examples/teams-and-budgets/README.md",
+        "examples/vllm-beside-azure/README.md",
     ] {
         let text = read(document);
         for command in text.split("cargo ").skip(1) {
@@ -347,7 +316,13 @@ fn every_link_and_every_named_test_is_there() {
         "docs/portable.md",
         "docs/priority.md",
         "docs/state.md",
+        "examples/audit-first/README.md",
+        "examples/canary/README.md",
+        "examples/entra-id/README.md",
         "examples/ptu-first/README.md",
+        "examples/sovereign-regions/README.md",
+        "examples/teams-and-budgets/README.md",
+        "examples/vllm-beside-azure/README.md",
         "examples/azure-tls/README.md",
         "examples/otel-logs/README.md",
     ] {

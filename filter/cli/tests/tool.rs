@@ -59,6 +59,50 @@ fn a_configuration_that_loads_is_well_and_what_is_not_set_is_a_warning() {
     check(&["check", "examples/ptu-first/gateway.yaml"], "", 0, &expected);
 }
 
+/// The folders of the examples that are gateway configurations.
+fn examples() -> Vec<PathBuf> {
+    let folders = fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = folders.filter(|folder| folder.join("gateway.yaml").exists()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn every_example_is_well_without_a_warning() {
+    assert!(examples().len() > 5);
+    for example in examples() {
+        let text = fs::read_to_string(example.join("gateway.yaml")).unwrap();
+        let variables = text.split("env: ").skip(1).map(|rest| (rest.split(' ').next().unwrap(), "x"));
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["check", "gateway.yaml"])
+            .current_dir(&example)
+            .env_clear()
+            .envs(variables)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{}: {printed}", example.display());
+        assert!(printed.starts_with("gateway.yaml: ok: ") && printed.lines().count() == 1, "{printed}");
+    }
+}
+
+#[test]
+fn the_examples_commands_of_the_tool_print_what_is_shown() {
+    let mut ran = 0;
+    for example in examples() {
+        let readme = fs::read_to_string(example.join("README.md")).unwrap();
+        for block in readme.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            for command in block.split("$ ").filter_map(|command| command.strip_prefix("tollgate ")) {
+                let (arguments, shown) = command.split_once('\n').unwrap();
+                let arguments: Vec<_> = arguments.split(' ').collect();
+                check(&arguments, "", 0, shown);
+                ran += 1;
+            }
+        }
+    }
+    assert!(ran > 0);
+}
+
 #[test]
 fn every_fault_is_told_with_its_path() {
     let config =

@@ -17,6 +17,7 @@
 //! Nothing here knows what Tollgate decides; that is for the tests to say.
 
 pub mod bootstrap;
+pub mod console;
 pub mod document;
 pub mod engine;
 pub mod leash;

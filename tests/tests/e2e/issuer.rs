@@ -152,6 +152,11 @@ impl KeyServer {
         asked.wait_for(|asked| *asked >= times).await.unwrap();
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// Envoy has it as the cluster `idp`.
     pub fn known_to(&self, setup: Setup) -> Setup {
         let addr = self.addr;

@@ -10,6 +10,7 @@ mod dashboards;
 mod drivers;
 mod envoy_lines;
 mod every_line;
+mod examples;
 mod explain;
 mod failover;
 mod faults;
