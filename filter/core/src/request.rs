@@ -79,7 +79,8 @@ impl<'a> Request<'a> {
             caps: [None; 3],
             prompt: [None; 6],
         };
-        request.model = request.member(Field::Model).map(model).transpose()?;
+        request.model =
+            request.raw(Field::Model).map(|name| string(name, Field::Model.name())).transpose()?;
         request.stream = request.flag(Field::Stream)?.unwrap_or(false);
         request.stream_options = request.stream_options()?;
         request.n = request.count(Field::N)?;
@@ -398,11 +399,6 @@ fn string<'a>(json: &'a str, field: &'static str) -> Result<Cow<'a, str>, Denial
         .map_err(|_| Denial::InvalidField { field, expected: "a string" })
 }
 
-/// A model has to be named: null is no name.
-fn model<'a>(member: &Member<'a>) -> Result<Cow<'a, str>, Denial> {
-    string(member.value, Field::Model.name())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -448,6 +444,13 @@ mod tests {
             r#"{"m\u0061x_tokens":1}"#,
             "`max_tokens` must be written plainly: lower case, without escapes.",
         );
+    }
+
+    /// LangChain's, where the path names the deployment.
+    #[test]
+    fn a_model_that_is_null_is_not_named() {
+        let request = Request::read(br#"{"model":null}"#).unwrap();
+        assert_eq!((request.model.as_deref(), request.carries(Field::Model)), (None, false));
     }
 
     #[test]
@@ -544,5 +547,6 @@ mod tests {
         assert_eq!(patched(r#"{"model":"a"}"#, |r| r.set_model("b")), r#"{"model":"b"}"#);
         assert_eq!(patched(r#"{"model":"a"}"#, |r| r.set_model("a")), r#"{"model":"a"}"#);
         assert_eq!(patched(r#"{"x":1}"#, |r| r.set_model("b")), r#"{"model":"b","x":1}"#);
+        assert_eq!(patched(r#"{"model":null}"#, |r| r.set_model("b")), r#"{"model":"b"}"#);
     }
 }
