@@ -469,7 +469,7 @@ async fn pictures() {
     const LASTS: Duration = Duration::from_secs(270);
     const WAVE: Duration = Duration::from_secs(90);
     // First, so that what is drawn ends in the midst of it.
-    let python = tokio::task::spawn_blocking(|| tools::python_with("tests/python/pictures.txt"));
+    let python = tokio::task::spawn_blocking(tools::drawing);
     let python = python.await.unwrap().unwrap();
     let gateway = scene(LARGE).await;
     let prometheus = Prometheus::start(&Prometheus::reading(gateway.admin_url(), "1s")).await.unwrap();

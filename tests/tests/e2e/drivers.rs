@@ -1,9 +1,10 @@
-//! What do the official SDKs make of a call, in each of their languages?
+//! What do the official SDKs make of a call, in each of their languages, and the frameworks that are built on them?
 //!
 //! A driver is a small program that makes the calls it reads; tests/python/sdk.py and tests/node/sdk.mjs say the same of
-//! the same answer, so that a test need not know whom it asks.
+//! the same answer, so that a test need not know whom it asks. Those of the frameworks have methods of their own.
 
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::Result;
@@ -14,11 +15,13 @@ use tollgate_tests::harness::{Gateway, tools};
 
 use crate::requests::{GPT_4O, with};
 
-/// A language in which there is an official SDK.
+/// A language in which there is an official SDK, or a framework for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Language {
     Python,
     Node,
+    LangChain,
+    SemanticKernel,
 }
 
 /// A class of a language's package.
@@ -71,6 +74,11 @@ impl Call {
 
 /// What becomes of these calls, made one after the other: `answer` and `retries`, or `exception` and what it says.
 pub async fn outcomes(gateway: &Gateway, calls: &[Call]) -> Vec<Value> {
+    outcomes_at(gateway.url(), calls).await
+}
+
+/// The same, of a gateway that is there.
+pub async fn outcomes_at(url: &str, calls: &[Call]) -> Vec<Value> {
     let mut drivers = BTreeMap::new();
     let mut outcomes = Vec::new();
     for call in calls {
@@ -78,7 +86,7 @@ pub async fn outcomes(gateway: &Gateway, calls: &[Call]) -> Vec<Value> {
             Entry::Occupied(started) => started.into_mut(),
             Entry::Vacant(slot) => slot.insert(Driver::start(call.sdk.language).await),
         };
-        outcomes.push(driver.outcome(&call.line(gateway.url())).await);
+        outcomes.push(driver.outcome(&call.line(url)).await);
     }
     outcomes
 }
@@ -122,12 +130,15 @@ impl Driver {
 /// How a language's driver is run. The first time, this installs what it needs.
 fn command(language: Language) -> Result<std::process::Command> {
     let script = |path: &str| tools::workspace().join("tests").join(path);
+    let python = |python: PathBuf, path: &str| {
+        let mut command = std::process::Command::new(python);
+        command.arg(script(path));
+        command
+    };
     Ok(match language {
-        Language::Python => {
-            let mut command = std::process::Command::new(tools::python()?);
-            command.arg(script("python/sdk.py"));
-            command
-        }
+        Language::Python => python(tools::python()?, "python/sdk.py"),
+        Language::LangChain => python(tools::langchain()?, "python/langchain_client.py"),
+        Language::SemanticKernel => python(tools::semantic_kernel()?, "python/semantic_kernel_client.py"),
         Language::Node => {
             let mut command = std::process::Command::new(tools::node()?);
             command.arg(script("node/sdk.mjs")).env("NODE_PATH", tools::node_packages()?);

@@ -1,10 +1,9 @@
 //! Does it count what Envoy has proved already: a token, a certificate, what an earlier filter says?
 
-use std::path::Path;
 use std::process::Stdio;
 
 use jsonwebtoken::Algorithm;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rcgen::SanType;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -12,6 +11,8 @@ use tollgate_tests::harness::{Answer, Gateway, Setup, tools};
 
 use crate::issuer::{AUDIENCE, ISSUER, public, research, token, token_with};
 use crate::requests::{CHAT, WEB_SHOP, chat, check_record, record_of};
+use crate::terminator::Authority;
+use crate::tls_listener::{listen_with_tls, tls_port};
 
 fn http_filters(listener: &mut Value) -> &mut Vec<Value> {
     let path = "/filter_chains/0/filters/0/typed_config/http_filters";
@@ -127,38 +128,22 @@ async fn a_header_counts_if_an_earlier_filter_sets_it_and_not_if_a_client_does()
     }
 }
 
-/// A certificate of this name and its key, as one file.
-fn certificate(dir: &Path, file: &str, name: SanType, authority: &CertifiedIssuer<'_, KeyPair>) -> String {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![name];
-    let certificate = params.signed_by(&key, authority).unwrap();
-    let path = dir.join(file);
-    std::fs::write(&path, certificate.pem() + &key.serialize_pem()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    // Another name than its certificates have, or those would look signed by themselves.
-    params.distinguished_name.push(DnType::CommonName, "authority of the tests");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
 #[tokio::test]
 async fn a_certificate_that_envoy_has_verified_is_as_good_as_a_key() {
     let dir = tempfile::tempdir().unwrap();
-    let authority = authority();
-    let authorities = dir.path().join("authorities.pem");
-    std::fs::write(&authorities, authority.pem()).unwrap();
-    let authorities = authorities.to_str().unwrap().to_owned();
+    let authority = Authority::new();
+    let write = |file: &str, text: String| {
+        let path = dir.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
     let uri = |name: &str| SanType::URI(name.try_into().unwrap());
     let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
-    let server = certificate(dir.path(), "server.pem", dns("localhost"), &authority);
-    let partner = certificate(dir.path(), "partner.pem", uri("spiffe://corp/partner"), &authority);
-    let machine = certificate(dir.path(), "machine.pem", dns("batch.corp.example"), &authority);
-    let stranger = certificate(dir.path(), "stranger.pem", uri("spiffe://corp/other"), &authority);
+    let authorities = write("authorities.pem", authority.pem());
+    let server = write("server.pem", authority.pem_for(dns("localhost")));
+    let partner = write("partner.pem", authority.pem_for(uri("spiffe://corp/partner")));
+    let machine = write("machine.pem", authority.pem_for(dns("batch.corp.example")));
+    let stranger = write("stranger.pem", authority.pem_for(uri("spiffe://corp/other")));
 
     let clients = |config: &mut Value| {
         config["clients"].as_array_mut().unwrap().extend([
@@ -166,30 +151,9 @@ async fn a_certificate_that_envoy_has_verified_is_as_good_as_a_key() {
             json!({ "name": "machine", "certificate": { "dns_san": "batch.corp.example" }, "models": ["*"] }),
         ]);
     };
-    let trusted = authorities.clone();
-    let with_tls = move |envoy: &mut Value| {
-        let mut listener = first_listener(envoy).clone();
-        listener["name"] = json!("tls");
-        listener["filter_chains"][0]["transport_socket"] = json!({
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                "common_tls_context": {
-                    "tls_certificates": [{
-                        "certificate_chain": { "filename": server }, "private_key": { "filename": server },
-                    }],
-                    "validation_context": { "trusted_ca": { "filename": trusted } },
-                },
-            },
-        });
-        envoy["static_resources"]["listeners"].as_array_mut().unwrap().push(listener);
-    };
+    let with_tls = listen_with_tls(server, Some(authorities.clone()));
     let gateway = Gateway::start(Setup::new().workers(1).edit(clients).patch(with_tls)).await.unwrap();
-    let listeners: Value =
-        serde_json::from_str(&gateway.admin("/listeners?format=json").await.unwrap()).unwrap();
-    let listeners = listeners["listener_statuses"].as_array().unwrap();
-    let tls = listeners.iter().find(|listener| listener["name"] == "tls").unwrap();
-    let port = tls["local_address"]["socket_address"]["port_value"].to_string();
+    let port = tls_port(&gateway).await;
 
     let cases = [
         (Some(&partner), 200, Some("partner")),

@@ -181,26 +181,54 @@ fn envoy_version(program: &OsStr) -> Option<(u32, u32, u32)> {
 /// There is no Python 3 with pip, or a package cannot be installed.
 pub fn python() -> Result<PathBuf> {
     static PYTHON: Once = Once::new();
-    PYTHON.path(|| python_with("tests/python/requirements.txt"))
+    PYTHON.path(|| python_with("requirements.txt", "the official OpenAI package for Python", &[]))
 }
 
-/// A Python interpreter that has what this list of requirements names.
+/// A Python interpreter that has LangChain's package for OpenAI: `tests/python/langchain.txt`.
 ///
 /// # Errors
-/// There is no Python 3 with pip, or a package cannot be installed.
-pub fn python_with(requirements: &str) -> Result<PathBuf> {
-    let list = workspace().join(requirements);
+/// As [`python`].
+pub fn langchain() -> Result<PathBuf> {
+    static PYTHON: Once = Once::new();
+    PYTHON.path(|| python_with("langchain.txt", "LangChain for Python, 80 MB", &LOCKED))
+}
+
+/// A Python interpreter that has Semantic Kernel: `tests/python/semantic-kernel.txt`.
+///
+/// # Errors
+/// As [`python`].
+pub fn semantic_kernel() -> Result<PathBuf> {
+    static PYTHON: Once = Once::new();
+    PYTHON.path(|| python_with("semantic-kernel.txt", "Semantic Kernel for Python, 400 MB", &LOCKED))
+}
+
+/// A Python interpreter that has what the dashboards are drawn with: `tests/python/pictures.txt`.
+///
+/// # Errors
+/// As [`python`].
+pub fn drawing() -> Result<PathBuf> {
+    static PYTHON: Once = Once::new();
+    PYTHON.path(|| python_with("pictures.txt", "Matplotlib for Python", &[]))
+}
+
+/// For a list that is whole: there is nothing to look up. What is imported is compiled when it is; all of it would take
+/// as long again.
+const LOCKED: [&str; 2] = ["--no-deps", "--no-compile"];
+
+fn python_with(list: &str, what: &str, options: &[&str]) -> Result<PathBuf> {
+    let place = format!("tests/python/{list}");
+    let list = workspace().join(&place);
     let text = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
     let hash = hex::encode(Sha256::digest(&text));
-    let what = format!("packages for Python ({requirements})");
-    Package { name: &format!("python-{}", &hash[..12]), proof: "python", what: &what }.path_or(|dir| {
-        pip(&dir.join("packages"), &["--requirement", &list.to_string_lossy()])?;
-        // Not a venv: Debian's Python has none until another system package is installed.
-        let python = dir.join("python");
-        fs::write(&python, "#!/bin/sh\nPYTHONPATH=\"${0%/*}/packages\" exec python3 \"$@\"\n")?;
-        fs::set_permissions(&python, fs::Permissions::from_mode(0o755))?;
-        Ok(())
-    })
+    Package { name: &format!("python-{}", &hash[..12]), proof: "python", what: &format!("{what} ({place})") }
+        .path_or(|dir| {
+            pip(&dir.join("packages"), &[options, &["--requirement", &list.to_string_lossy()]].concat())?;
+            // Not a venv: Debian's Python has none until another system package is installed.
+            let python = dir.join("python");
+            fs::write(&python, "#!/bin/sh\nPYTHONPATH=\"${0%/*}/packages\" exec python3 \"$@\"\n")?;
+            fs::set_permissions(&python, fs::Permissions::from_mode(0o755))?;
+            Ok(())
+        })
 }
 
 /// Node: `node` on the PATH if it is new enough, or the PyPI package that carries it.
