@@ -20,6 +20,7 @@ mod issuer;
 mod kept;
 mod langchain;
 mod limits;
+mod mesh;
 mod metering;
 mod names;
 mod nearness;
