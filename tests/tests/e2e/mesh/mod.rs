@@ -161,16 +161,15 @@ impl Stage {
                 *place = code.clone();
             });
             each(&mut whole, "access_log", &mut |manager| {
-                for ours in manager["access_log"]
-                    .as_array_mut()
-                    .unwrap()
-                    .iter_mut()
-                    .filter(|log| log["name"] == "tollgate")
-                {
+                let logs = manager["access_log"].as_array_mut().unwrap();
+                for ours in logs.iter_mut().filter(|log| log["name"] == "tollgate") {
                     let file = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
                     ours["typed_config"]["@type"] = json!(file);
                     ours["typed_config"]["path"] = log.clone();
+                    part(ours, "/typed_config/log_format/json_format")["told"] =
+                        json!("%FILTER_STATE(told:PLAIN)%");
                 }
+                manager["http_filters"].as_array_mut().unwrap().insert(0, what_a_client_told());
             });
             *envoy = whole;
         });
@@ -188,8 +187,9 @@ impl Stage {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(self.asked(), [1, 0]);
         let record = record_of(gateway, &answer).await;
-        let expected =
-            json!({ "client": "team", "backend": "ptu", "attempts": 1, "outcome": "served", "status": 200 });
+        let expected = json!({
+            "client": "team", "backend": "ptu", "attempts": 1, "told": "- -", "outcome": "served", "status": 200,
+        });
         check_record(&record, &expected);
         assert_eq!(record["prompt_tokens"], answer.json()["usage"]["prompt_tokens"].to_string());
 
@@ -240,15 +240,33 @@ impl Stage {
 }
 
 /// What a client must not be able to say, and no backend must be told.
-const SPOOFED: [(&str, &str); 7] = [
+const SPOOFED: [(&str, &str); 8] = [
     ("x-tollgate-cluster", "payg"),
     ("x-tollgate-candidates", "CgA="),
     ("x-tollgate-elsewhere", "1"),
+    // Envoy itself takes some such headers from clients, and not this one.
+    ("x-envoy-probe", "1"),
     ("x-envoy-max-retries", "0"),
     ("x-envoy-retry-on", "gateway-error"),
     ("x-forwarded-for", "192.0.2.1"),
     ("x-envoy-peer-metadata", "c3Bvb2ZlZA=="),
 ];
+
+/// A filter that notes what has come in of two of them.
+fn what_a_client_told() -> Value {
+    let format = json!({ "inline_string": "%REQ(x-envoy-probe)% %REQ(x-tollgate-elsewhere)%" });
+    json!({
+        "name": "told",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+            "on_request_headers": [{
+                "object_key": "told",
+                "factory_key": "envoy.string",
+                "format_string": { "text_format_source": format },
+            }],
+        },
+    })
+}
 
 /// The host of a backend in the examples.
 fn host(backend: &str) -> String {
