@@ -141,7 +141,10 @@ fn a_configuration_is_found_inside_of_other_files_and_what_is_around_it_is_check
 fn a_configuration_is_found_in_the_resources_of_istio_and_envoy_gateway_and_in_the_content_of_compose() {
     let warnings = "  warning: the environment variable PTU_KEY is not set here\n";
     for (file, place) in [
-        ("examples/istio/envoyfilter.yaml", "spec.configPatches[2].patch.value.typed_config.config.configuration"),
+        (
+            "examples/istio/envoyfilter.yaml",
+            "spec.configPatches[2].patch.value.typed_config.config.configuration",
+        ),
         (
             "examples/envoy-gateway/envoypatchpolicy.yaml",
             "spec.jsonPatches[7].operation.value.typed_config.config.configuration",
@@ -149,11 +152,15 @@ fn a_configuration_is_found_in_the_resources_of_istio_and_envoy_gateway_and_in_t
     ] {
         let (code, printed, _) = run(&["check", file], "");
         let (verdict, rest) = printed.split_once('\n').unwrap();
-        assert!(verdict.starts_with(&format!("{file} at {place}: ok: 1 client, 1 model, sha256 ")), "{printed}");
+        assert!(
+            verdict.starts_with(&format!("{file} at {place}: ok: 1 client, 1 model, sha256 ")),
+            "{printed}"
+        );
         assert_eq!((code, rest), (0, warnings));
         // What is around it there is looked at, too.
         let text = fs::read_to_string(root().join(file)).unwrap();
-        let unheld = text.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false");
+        let unheld =
+            text.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false");
         let unpassed = text.replace("host_env_keys: [ PTU_KEY, PAYG_KEY ]", "host_env_keys: [ PAYG_KEY ]");
         for (text, fault) in [
             (unheld, "the filter with root_id gateway: expected allow_on_headers_stop_iteration: true"),
@@ -162,7 +169,8 @@ fn a_configuration_is_found_in_the_resources_of_istio_and_envoy_gateway_and_in_t
             let expected = format!("- at {place}: 1 error\n  error: Envoy's part: {fault}\n{warnings}");
             check(&["check", "-"], &text, 1, &expected);
         }
-        let fault = "models[0].backends[1].backend: no backend is named \"azure\": expected one of \"payg\", \"ptu\"";
+        let fault =
+            "models[0].backends[1].backend: no backend is named \"azure\": expected one of \"payg\", \"ptu\"";
         let text = text.replace("{ backend: payg, ", "{ backend: azure, ");
         let (code, printed, _) = run(&["check", "-"], &text);
         assert!(code == 1 && printed.contains(&format!("  error: {fault}\n")), "{printed}");
@@ -172,7 +180,8 @@ fn a_configuration_is_found_in_the_resources_of_istio_and_envoy_gateway_and_in_t
          gateway:\n    content: |\n      {}",
         example().replace('\n', "\n      ")
     );
-    let expected = format!("- at configs.gateway.content: ok: 1 client, 1 model, sha256 {SHA256}\n{warnings}");
+    let expected =
+        format!("- at configs.gateway.content: ok: 1 client, 1 model, sha256 {SHA256}\n{warnings}");
     check(&["check", "-"], &compose, 0, &expected);
     let inside = in_filter("PAYG_KEY", "{}").replace('\n', "\n      ");
     let compose = format!("services: {{}}\nconfigs:\n  envoy:\n    content: |\n      {inside}");

@@ -130,6 +130,25 @@ pub(super) fn run(command: &mut Command, problem: &str) -> Result<()> {
     bail!("{problem}");
 }
 
+/// What a command prints on standard output, if it succeeds. What else it says is shown as by [`run`].
+pub(super) fn printed(command: &mut Command, problem: &str) -> Result<Vec<u8>> {
+    let mut transcript = tempfile::tempfile().context("cannot create a temporary file")?;
+    let mut printed = tempfile::tempfile().context("cannot create a temporary file")?;
+    command.stdin(Stdio::null()).stdout(printed.try_clone()?);
+    if !io::stderr().is_terminal() {
+        command.stderr(transcript.try_clone()?);
+    }
+    if !start(command)?.success() {
+        transcript.rewind()?;
+        io::copy(&mut transcript, &mut io::stderr())?;
+        bail!("{problem}");
+    }
+    let mut text = Vec::new();
+    printed.rewind()?;
+    printed.read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// What a command prints on standard output; `None` if it is not there or fails.
 pub(super) fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;

@@ -3,17 +3,19 @@
 //! Everything is installed under the target directory, once, however many test processes ask at the same time. Every
 //! failure is a sentence that says what to do.
 
+mod build;
 mod containers;
 mod install;
 mod programs;
 
 use std::path::{Path, PathBuf};
 
+pub use build::{Build, Source};
 pub use containers::{compose, container_packages};
 pub use install::{Report, target_dir, workspace};
 pub use programs::{
     WASM_UNKNOWN, WASM_WASI, cargo, drawing, envoy, envoy_of, langchain, node, node_packages, prometheus, python,
-    rust_target, semantic_kernel, wasm, wasm_bindgen_runner,
+    rust_target, semantic_kernel, skopeo, wasm, wasm_bindgen_runner,
 };
 
 /// What a binary's `main` does with its result: `error: ...` on standard error and exit code 1, never a backtrace.

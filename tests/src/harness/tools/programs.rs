@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
+use super::build::Source;
 use super::install::{Package, Report, lock, output, run, say, target_dir, workspace};
 
 /// What the filter is built for.
@@ -78,18 +79,13 @@ fn has_target(target: &str) -> Result<bool> {
 pub fn wasm() -> Result<PathBuf> {
     static WASM: Once = Once::new();
     WASM.path(|| {
-        rust_target(WASM_WASI)?;
         let _lock = lock("tollgate.wasm")?;
         let target = target_dir();
         let report = Report::if_slow(format!(
             "building the filter (cargo build --release -p tollgate-filter --target {WASM_WASI})"
         ));
-        let mut cargo = cargo();
-        cargo.args(["build", "--release", "--package", "tollgate-filter", "--target", WASM_WASI]);
-        cargo.arg("--target-dir").arg(&target);
-        run(&mut cargo, "the filter does not build: what cargo says of it stands above")?;
+        let built = Source::here().module()?.file;
         drop(report);
-        let built = target.join(WASM_WASI).join("release/tollgate_filter.wasm");
         let product = target.join("tollgate.wasm");
         // Renamed into place: an Envoy that starts meanwhile reads the old module or the new one, never half of one.
         let half = tempfile::NamedTempFile::new_in(&target)?;
@@ -329,6 +325,51 @@ pub fn wasm_bindgen_runner() -> Result<PathBuf> {
             fs::remove_dir_all(dir.join("build")).context("cannot remove the runner's build")
         })
     })
+}
+
+/// skopeo, which looks at images and moves them: the one on the PATH, or Debian's, unpacked.
+///
+/// # Errors
+/// There is none, and this is no Debian, or the package cannot be had.
+pub fn skopeo() -> Result<PathBuf> {
+    static SKOPEO: Once = Once::new();
+    SKOPEO.path(|| match on_path("skopeo") {
+        Some(skopeo) => Ok(skopeo),
+        None => Package { name: "skopeo", proof: "skopeo", what: "skopeo (Debian's package)" }.path_or(|dir| {
+            deb(dir, "skopeo")?;
+            let script = "#!/bin/sh\nroot=\"${0%/*}/root\"\nexport LD_LIBRARY_PATH=$(echo \"$root\"/usr/lib/*-linux-gnu)\n\
+                          exec \"$root/usr/bin/skopeo\" \"$@\"\n";
+            let program = dir.join("skopeo");
+            fs::write(&program, script)?;
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+            Ok(())
+        }),
+    })
+}
+
+/// Unpacks a package of Debian, and those that it needs and that are not here, into `dir/root`; nothing is installed.
+fn deb(dir: &Path, package: &str) -> Result<()> {
+    let archives = dir.join("archives");
+    fs::create_dir_all(archives.join("partial"))?;
+    let download = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["install", "--download-only", "--no-install-recommends", "--yes"]);
+        // No lock that only the administrator may take.
+        apt.args(["-o", "Debug::NoLocking=1", "-o"])
+            .arg(format!("Dir::Cache::archives={}", archives.display()));
+        apt.arg(package);
+        apt
+    };
+    let problem = format!("Debian's package {package} cannot be had: install it, or put {package} on PATH");
+    if output(&mut download()).is_none() {
+        // The lists of a fresh machine are empty or old.
+        run(Command::new("apt-get").arg("update"), &problem)?;
+        run(&mut download(), &problem)?;
+    }
+    for archive in fs::read_dir(&archives)?.flatten().filter(|archive| archive.path().is_file()) {
+        run(Command::new("dpkg").arg("-x").arg(archive.path()).arg(dir.join("root")), &problem)?;
+    }
+    fs::remove_dir_all(&archives).context("cannot remove what was unpacked")
 }
 
 /// The version of a package in a lock file.
