@@ -46,7 +46,7 @@ pub fn apply(generated: &mut Generated, filters: &[Value]) {
         for routes in &mut generated.routes {
             // `https.PORT.NAME.GATEWAY.NAMESPACE`
             let of_port = routes["name"].as_str().unwrap().split('.').nth(1).unwrap();
-            if port.to_string() == of_port {
+            if port.as_u64() == of_port.parse().ok() {
                 routes["virtual_hosts"].as_array_mut().unwrap().push(value(patch).clone());
                 applied += 1;
             }
