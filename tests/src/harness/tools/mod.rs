@@ -5,6 +5,7 @@
 
 mod build;
 mod containers;
+mod debian;
 mod install;
 mod programs;
 

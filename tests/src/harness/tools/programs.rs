@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
 use super::build::Source;
+use super::debian::{Packages, unpack};
 use super::install::{Package, Report, lock, output, run, say, target_dir, workspace};
 
 /// What the filter is built for.
@@ -336,8 +337,8 @@ pub fn skopeo() -> Result<PathBuf> {
     SKOPEO.path(|| match on_path("skopeo") {
         Some(skopeo) => Ok(skopeo),
         None => Package { name: "skopeo", proof: "skopeo", what: "skopeo (Debian's package)" }.path_or(|dir| {
-            deb(dir, "skopeo")?;
-            let script = "#!/bin/sh\nroot=\"${0%/*}/root\"\nexport LD_LIBRARY_PATH=$(echo \"$root\"/usr/lib/*-linux-gnu)\n\
+            unpack(dir, &Packages::WithNeeds("skopeo"))?;
+            let script = "#!/bin/sh\nroot=\"${0%/*}/tree\"\nexport LD_LIBRARY_PATH=$(echo \"$root\"/usr/lib/*-linux-gnu)\n\
                           exec \"$root/usr/bin/skopeo\" \"$@\"\n";
             let program = dir.join("skopeo");
             fs::write(&program, script)?;
@@ -345,31 +346,6 @@ pub fn skopeo() -> Result<PathBuf> {
             Ok(())
         }),
     })
-}
-
-/// Unpacks a package of Debian, and those that it needs and that are not here, into `dir/root`; nothing is installed.
-fn deb(dir: &Path, package: &str) -> Result<()> {
-    let archives = dir.join("archives");
-    fs::create_dir_all(archives.join("partial"))?;
-    let download = || {
-        let mut apt = Command::new("apt-get");
-        apt.args(["install", "--download-only", "--no-install-recommends", "--yes"]);
-        // No lock that only the administrator may take.
-        apt.args(["-o", "Debug::NoLocking=1", "-o"])
-            .arg(format!("Dir::Cache::archives={}", archives.display()));
-        apt.arg(package);
-        apt
-    };
-    let problem = format!("Debian's package {package} cannot be had: install it, or put {package} on PATH");
-    if output(&mut download()).is_none() {
-        // The lists of a fresh machine are empty or old.
-        run(Command::new("apt-get").arg("update"), &problem)?;
-        run(&mut download(), &problem)?;
-    }
-    for archive in fs::read_dir(&archives)?.flatten().filter(|archive| archive.path().is_file()) {
-        run(Command::new("dpkg").arg("-x").arg(archive.path()).arg(dir.join("root")), &problem)?;
-    }
-    fs::remove_dir_all(&archives).context("cannot remove what was unpacked")
 }
 
 /// The version of a package in a lock file.
@@ -390,46 +366,13 @@ pub fn prometheus() -> Result<PathBuf> {
             Some(found) => Ok(found),
             None => Package {
                 name: "prometheus",
-                proof: "usr/bin/prometheus",
-                what: "Prometheus (Debian prometheus)",
+                proof: "tree/usr/bin/prometheus",
+                what: "Prometheus (the distribution's package)",
             }
-            .path_or(|dir| debian(dir, "prometheus"))
+            .path_or(|dir| unpack(dir, &Packages::Only(&["prometheus"])))
             .context("install Prometheus with promtool, and put both on the PATH"),
         }
     })
-}
-
-/// Unpacks a package of the distribution. Nothing is installed, so no service starts; the lists of packages are our own,
-/// because a fresh machine has none and only root may write them.
-fn debian(dir: &Path, package: &str) -> Result<()> {
-    let apt = |words: &[&str]| {
-        let mut apt = Command::new("apt-get");
-        apt.args(words).current_dir(dir);
-        for (setting, place) in [("Dir::State::Lists", "lists"), ("Dir::Cache", "cache")] {
-            apt.arg("-o").arg(format!("{setting}={}", dir.join(place).display()));
-        }
-        // Its other user could not read what is ours.
-        apt.args(["-o", "APT::Sandbox::User="]);
-        run(
-            &mut apt,
-            &format!("apt-get cannot fetch {package}: what it says stands above; is there a network?"),
-        )
-    };
-    for place in ["lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(dir.join(place)).context("cannot make a directory for apt")?;
-    }
-    apt(&["update"])?;
-    apt(&["download", package])?;
-    let files = fs::read_dir(dir).context("cannot read the package's directory")?;
-    let mut files = files.flatten().map(|file| file.path());
-    let deb = files.find(|file| file.extension().is_some_and(|extension| extension == "deb"));
-    let deb = deb.with_context(|| format!("apt-get has fetched no {package}"))?;
-    run(Command::new("dpkg").arg("-x").arg(&deb).arg(dir), &format!("dpkg cannot unpack {}", deb.display()))?;
-    fs::remove_file(&deb).context("cannot remove a package that is unpacked")?;
-    for place in ["lists", "cache"] {
-        fs::remove_dir_all(dir.join(place)).context("cannot remove what apt has kept")?;
-    }
-    Ok(())
 }
 
 pub(super) fn pip(dir: &Path, what: &[&str]) -> Result<()> {
