@@ -8,6 +8,7 @@
 mod istio;
 mod json_patch;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use tollgate_tests::harness::tools::workspace;
 use tollgate_tests::harness::{Answer, Gateway, Setup, credential_of};
 use tollgate_tests::mock::{Fault, Mock, Settings};
 
-use crate::envoy_lines::part;
+use crate::envoy_lines::{MANAGER, part};
 use crate::requests::{CHAT, chat, check_record, record_of, with};
 use crate::terminator::{Authority, Terminator};
 
@@ -372,7 +373,7 @@ fn istios_pod_has_what_its_filters_need() {
     let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
     let map = of_kind(&deployment, "ConfigMap", volume["configMap"]["name"].as_str().unwrap());
     let rules: Value = serde_yaml_ng::from_str(map["data"][name].as_str().unwrap()).unwrap();
-    check_rules(&rules["stats_config"]["stats_tags"]);
+    check_stats(&rules);
 
     for filter in documents("examples/istio/envoyfilter.yaml") {
         let labels = &filter["spec"]["workloadSelector"]["labels"];
@@ -384,9 +385,96 @@ fn istios_pod_has_what_its_filters_need() {
 }
 
 /// They are those of `envoy.yaml`.
-fn check_rules(rules: &Value) {
+fn check_stats(bootstrap: &Value) {
     let envoy: Value = serde_yaml_ng::from_str(&read("envoy/envoy.yaml")).unwrap();
-    assert_eq!(*rules, envoy["stats_config"]["stats_tags"]);
+    assert_eq!(bootstrap["stats_config"], envoy["stats_config"]);
+}
+
+/// What the examples say themselves: what is served, by which backends.
+const OF_THE_EXAMPLE: [&str; 6] = [
+    "configuration",
+    "environment_variables",
+    "code",
+    "load_assignment",
+    "transport_socket",
+    "typed_config/clusters",
+];
+
+/// Every line of `portable-pools.yaml` that `found` lacks or has otherwise.
+fn missing(expected: &Value, found: &Value, path: &str, missed: &mut Vec<String>) {
+    match (expected, found) {
+        _ if OF_THE_EXAMPLE.iter().any(|part| path.ends_with(part)) => {}
+        (Value::Object(expected), Value::Object(found)) => {
+            for (name, value) in expected {
+                missing(value, found.get(name).unwrap_or(&Value::Null), &format!("{path}/{name}"), missed);
+            }
+        }
+        (Value::Array(expected), Value::Array(found)) if expected.len() == found.len() => {
+            for (at, (value, found)) in expected.iter().zip(found).enumerate() {
+                missing(value, found, &format!("{path}/{at}"), missed);
+            }
+        }
+        _ if expected == found => {}
+        _ => missed.push(path.to_owned()),
+    }
+}
+
+/// What is made by an example has the lines of `portable-pools.yaml`, filter by filter and cluster by cluster, but for these.
+#[track_caller]
+fn check_lines(whole: &mut Value, different: &[&str]) {
+    let mut portable: Value = serde_yaml_ng::from_str(&read("envoy/portable-pools.yaml")).unwrap();
+    let mut missed = Vec::new();
+    let mut managers = [&mut portable, whole].map(|envoy| part(envoy, MANAGER).clone());
+    // By their names: a control plane has filters of its own.
+    let [expected, found] = managers.each_mut().map(|manager| {
+        let filters = part(manager, "/http_filters").take();
+        let filters = filters.as_array().unwrap().iter();
+        filters
+            .map(|filter| (filter["name"].as_str().unwrap().to_owned(), filter.clone()))
+            .collect::<BTreeMap<_, _>>()
+    });
+    for (name, filter) in &expected {
+        missing(filter, found.get(name).unwrap_or(&Value::Null), name, &mut missed);
+    }
+    let [mut expected, mut found] = managers;
+    // A control plane has other hosts and routes besides.
+    let routes = [&expected, &found].map(|manager| {
+        let hosts = manager["route_config"]["virtual_hosts"].as_array().unwrap().iter();
+        let mut routes = hosts.flat_map(|host| host["routes"].as_array().unwrap());
+        routes.find(|route| route["route"].get("cluster_header").is_some()).unwrap().clone()
+    });
+    missing(&routes[0], &routes[1], "route", &mut missed);
+    for manager in [&mut expected, &mut found] {
+        for own in ["http_filters", "route_config", "access_log", "stat_prefix"] {
+            manager.as_object_mut().unwrap().remove(own);
+        }
+    }
+    missing(&expected, &found, "manager", &mut missed);
+    let clusters = part(whole, "/static_resources/clusters").clone();
+    let named =
+        |name: &str| clusters.as_array().unwrap().iter().find(|cluster| cluster["name"] == name).unwrap();
+    for (of_portable, ours) in [("ptu", "ptu"), ("payg-a", "payg")] {
+        let mut cluster = portable["static_resources"]["clusters"].as_array().unwrap().iter();
+        let mut cluster = cluster.find(|cluster| cluster["name"] == of_portable).unwrap().clone();
+        cluster["name"] = json!(ours);
+        missing(&cluster, named(ours), ours, &mut missed);
+    }
+    assert_eq!(missed, different);
+}
+
+#[test]
+fn the_lines_of_istios_example_are_those_of_portable_pools() {
+    let mut generated = Generated::load("tests/fixtures/mesh/istio.yaml");
+    istio::apply(&mut generated, &documents("examples/istio/envoyfilter.yaml"));
+    // Istio's own headers are removed too.
+    check_lines(&mut generated.whole(|_| ()), &["route/request_headers_to_remove"]);
+}
+
+#[test]
+fn the_lines_of_envoy_gateways_example_are_those_of_portable_pools() {
+    let mut generated = Generated::load("tests/fixtures/mesh/envoy-gateway.yaml");
+    json_patch::apply(&mut generated, &documents("examples/envoy-gateway/envoypatchpolicy.yaml")[0]);
+    check_lines(&mut generated.whole(|_| ()), &[]);
 }
 
 #[test]
@@ -399,7 +487,7 @@ fn envoy_gateways_pod_has_what_its_filters_need() {
     let pod = &proxy["provider"]["kubernetes"]["envoyDeployment"];
     check_pod(&pod["container"], &pod["pod"]["volumes"]);
     let rules: Value = serde_yaml_ng::from_str(proxy["bootstrap"]["value"].as_str().unwrap()).unwrap();
-    check_rules(&rules["stats_config"]["stats_tags"]);
+    check_stats(&rules);
 
     let route = &of_kind(&deployment, "HTTPRoute", "tollgate")["spec"];
     let until = &route["rules"][0]["filters"][0]["extensionRef"];
