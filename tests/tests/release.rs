@@ -199,6 +199,7 @@ fn the_bill_lists_what_is_in_the_module() {
         .map(|line| line.split(" (").next().unwrap().to_owned())
         .collect();
     assert_eq!(listed, expected);
+    assert_eq!(components.len(), listed.len() + 1, "and the standard library");
     assert_eq!(
         bill["metadata"]["component"]["hashes"][0]["content"],
         digest(&read(&format!("tollgate-{VERSION}.wasm"))).strip_prefix("sha256:").unwrap()
