@@ -3,7 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tollgate_tests::harness::{Answer, Gateway, Setup};
 use tollgate_tests::mock::Settings;
 
@@ -43,11 +48,23 @@ async fn a_trap_on_one_worker_is_not_noticed_on_the_other_and_the_first_serves_a
         streams.push(answer);
     }
     gateway.mock("ptu").update(|settings| settings.hold_after_events = None);
-    let clients = connected_clients(&gateway).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::new(&gateway);
+        client.ask().await.unwrap();
+        clients.push(client);
+    }
+    for worker in ["0", "1"] {
+        let connections = ((STREAMS + CLIENTS) / 2) as f64;
+        let worker = [("envoy_worker_id", worker)];
+        gateway
+            .wait_for_metric("envoy_listener_worker_downstream_cx_active", &worker, connections)
+            .await
+            .unwrap();
+    }
 
     let is_over = AtomicBool::new(false);
-    let others =
-        futures_util::future::join_all(clients.iter().map(|client| failures(client, &gateway, &is_over)));
+    let others = futures_util::future::join_all(clients.iter_mut().map(|client| client.failures(&is_over)));
     let trap = async {
         let trap = gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
         let _ = trap.header("x-trap", "1").header("connection", "close").json(&chat("hello")).send().await;
@@ -62,7 +79,7 @@ async fn a_trap_on_one_worker_is_not_noticed_on_the_other_and_the_first_serves_a
         is_over.store(true, Ordering::SeqCst);
     };
     let (failures, ()) = tokio::join!(others, trap);
-    let undisturbed = failures.iter().filter(|failures| **failures == 0).count();
+    let undisturbed = failures.iter().filter(|failures| failures.is_empty()).count();
     assert!(undisturbed >= CLIENTS / 2, "{failures:?}");
 
     gateway.mock("ptu").release();
@@ -83,36 +100,64 @@ async fn a_trap_on_one_worker_is_not_noticed_on_the_other_and_the_first_serves_a
     }
 }
 
-/// Clients with a connection each, which they keep: one half of them on either worker.
-async fn connected_clients(gateway: &Gateway) -> Vec<reqwest::Client> {
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        let client =
-            reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).timeout(WITHIN).build().unwrap();
-        assert!(is_served(&client, gateway).await);
-        clients.push(client);
-    }
-    clients
+/// One that stays on its connection, and so on its worker, for as long as it is served there.
+struct Client {
+    address: String,
+    connection: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// Asks until it is over and all is well again; how often that failed.
-async fn failures(client: &reqwest::Client, gateway: &Gateway, is_over: &AtomicBool) -> usize {
-    let mut failures = 0;
-    loop {
-        match is_served(client, gateway).await {
-            false => failures += 1,
-            true if is_over.load(Ordering::SeqCst) => return failures,
-            true => {}
+impl Client {
+    fn new(gateway: &Gateway) -> Self {
+        let address = gateway.url().strip_prefix("http://").unwrap().to_owned();
+        Self { address, connection: None }
+    }
+
+    /// Asks until it is over and all is well again: what went wrong until then.
+    async fn failures(&mut self, is_over: &AtomicBool) -> Vec<String> {
+        let mut failures = Vec::new();
+        loop {
+            match self.ask().await {
+                Err(failure) => failures.push(failure),
+                Ok(()) if is_over.load(Ordering::SeqCst) => return failures,
+                Ok(()) => {}
+            }
         }
     }
-}
 
-async fn is_served(client: &reqwest::Client, gateway: &Gateway) -> bool {
-    let request = client.post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
-    let Ok(answer) = request.json(&chat("hello")).send().await else { return false };
-    let is_good = answer.status() == 200;
-    // The connection is free again only then.
-    answer.bytes().await.is_ok() && is_good
+    async fn ask(&mut self) -> Result<(), String> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await.map_err(|e| e.to_string())?,
+        };
+        let request = hyper::Request::post(CHAT)
+            .header("host", &self.address)
+            .header("authorization", format!("Bearer {WEB_SHOP}"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(chat("hello").to_string())))
+            .unwrap();
+        let answer = async {
+            connection.ready().await?;
+            let answer = connection.send_request(request).await?;
+            hyper::Result::Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
+        };
+        match tokio::time::timeout(WITHIN, answer).await {
+            Ok(Ok((hyper::StatusCode::OK, _))) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
+            Ok(Ok((status, body))) => Err(format!("{status}: {}", String::from_utf8_lossy(&body))),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    async fn connect(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+        let stream = TcpStream::connect(&self.address).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with its sender; what goes wrong in it is told to that too.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
 }
 
 /// Makes the filter trap in a request of its own.
