@@ -18,15 +18,24 @@ use tollgate_tests::mock::{Load, Settings, tokens};
 use crate::requests::{CHAT, chat, with};
 
 /// The requests that the backend takes in a second.
-const CAPACITY: u32 = 120;
+const CAPACITY: u32 = 60;
 /// What the two clients offer in a second: one alone fits, both are twice the capacity. A thousandth of what the first
 /// offers in all is one request.
-const HIGH: Offer = Offer { client: "high", per_second: 100 };
-const LOW: Offer = Offer { client: "low", per_second: 140 };
+const HIGH: Offer = Offer { client: "high", per_second: 50 };
+const LOW: Offer = Offer { client: "low", per_second: 70 };
 /// The backend's window.
-const WINDOW_S: u32 = 2;
+const WINDOW_S: u32 = 6;
 /// How long they offer. It is more than is measured, because the first window begins with the first admission.
-const SECONDS: u32 = 11;
+const SECONDS: u32 = 26;
+/// What a busy machine may delay a request by, from when it was due to its answer. The window's hundredths that are held
+/// back for the important are longer; by more than those the backend's window and the gateway's tell different things.
+const DELAY_MAX: Duration = Duration::from_millis(100);
+/// The share of the important that are served.
+const SHARE_MIN: f64 = 0.999;
+/// How often a measurement is made that the machine disturbed.
+const MEASUREMENTS: u32 = 4;
+/// How long an answer takes the backend, so that there is something under way.
+const LATENCY: Duration = Duration::from_millis(20);
 /// The tokens of each answer: as many as its request allows.
 const COMPLETION_TOKENS: u32 = 40;
 /// What takes longer hangs.
@@ -47,6 +56,8 @@ struct Served {
     served: u64,
     /// By status and code.
     refused: BTreeMap<(u16, String), u64>,
+    /// The longest that one took from when it was due, beyond the backend's latency.
+    delay_max: Duration,
 }
 
 /// What became of all of it.
@@ -62,8 +73,9 @@ impl Served {
         self.served as f64 / self.asked as f64
     }
 
-    fn count(&mut self, answer: &Answer) {
+    fn count(&mut self, (answer, took): &(Answer, Duration)) {
         self.asked += 1;
+        self.delay_max = self.delay_max.max(took.saturating_sub(LATENCY));
         match answer.status {
             200 => self.served += 1,
             status => {
@@ -111,8 +123,7 @@ fn backend() -> Settings {
         tpm: Some(tokens_per_minute()),
         window_ms: NonZeroU64::new(u64::from(WINDOW_S) * 1000).unwrap(),
         completion_tokens: COMPLETION_TOKENS,
-        // So that there is something under way.
-        latency_ms: 20,
+        latency_ms: LATENCY.as_millis() as u64,
         record: false,
         ..Settings::default()
     }
@@ -136,14 +147,22 @@ async fn overload(gateway: &Gateway, offers: &[Offer]) -> Overload {
 }
 
 /// Sends one client's requests, each at its time; the answers may still be to come.
-async fn make(offer: Offer, http: reqwest::Client, url: String) -> (&'static str, JoinSet<Answer>) {
+async fn make(
+    offer: Offer,
+    http: reqwest::Client,
+    url: String,
+) -> (&'static str, JoinSet<(Answer, Duration)>) {
     let start = Instant::now();
     let mut answers = JoinSet::new();
     for at in 0..offer.per_second * SECONDS {
         // Of one who is late the next are early: what is offered in all stays the same.
-        sleep_until(start + Duration::from_secs(1) * at / offer.per_second).await;
+        let due = start + Duration::from_secs(1) * at / offer.per_second;
+        sleep_until(due).await;
         let asked = http.post(&url).bearer_auth(offer.client).timeout(ANSWER_WITHIN).json(&request()).send();
-        answers.spawn(async move { Answer::read(asked.await.unwrap()).await.unwrap() });
+        answers.spawn(async move {
+            let answer = Answer::read(asked.await.unwrap()).await.unwrap();
+            (answer, due.elapsed())
+        });
     }
     (offer.client, answers)
 }
@@ -157,12 +176,23 @@ async fn at_twice_the_capacity_the_important_are_all_served_and_the_others_get_t
     config["priorities"] = json!({ "low": { "headroom_min": 0.03, "wait_ms": 500 } });
     config["backends"][0]["tokens_per_minute"] = json!(tokens_per_minute());
     config["backends"][0]["window_s"] = json!(WINDOW_S);
-    let setup = Setup::new().config(config).mock("ptu", backend());
-    let gateway = Gateway::start(setup).await.unwrap();
-    let found = overload(&gateway, &[HIGH, LOW]).await;
+    let mut measurements = 0;
+    let found = loop {
+        let setup = Setup::new().config(config.clone()).mock("ptu", backend());
+        let gateway = Gateway::start(setup).await.unwrap();
+        let found = overload(&gateway, &[HIGH, LOW]).await;
+        measurements += 1;
+        let high = &found.clients["high"];
+        // Nobody waits who is important: what took long is the machine's doing.
+        let is_disturbed = high.delay_max > DELAY_MAX;
+        if !is_disturbed || high.share() >= SHARE_MIN || measurements == MEASUREMENTS {
+            break found;
+        }
+        eprintln!("disturbed: {found:#?}");
+    };
 
     let (high, low) = (&found.clients["high"], &found.clients["low"]);
-    assert!(high.share() >= 0.999, "{found:#?}");
+    assert!(high.share() >= SHARE_MIN, "{found:#?}");
     assert!(found.load.used_median().unwrap() > 0.95, "{found:#?}");
     // What is left is a fifth of the capacity, and less than that of what they ask.
     assert!((0.05..0.3).contains(&low.share()), "{found:#?}");
