@@ -543,8 +543,8 @@ impl Exchange {
         } else {
             AnswerKind::Error(Box::new(Reader::of_error(status)))
         };
-        edits.remove =
-            headers.iter().map(|(name, _)| name).filter(|name| reveals_backend(name)).cloned().collect();
+        let revealing = headers.iter().filter(|(name, value)| reveals_backend(name, value));
+        edits.remove = revealing.map(|(name, _)| name.clone()).collect();
         if matches!(kind, AnswerKind::Good(_)) && usage_event == UsageEvent::Hide && format == Format::Events
         {
             edits.remove.push("content-length".to_owned());
