@@ -535,7 +535,10 @@ impl Exchange {
             let denial = Denial::NoDeployment;
             let kind =
                 AnswerKind::Ours { body: edits.speak(&denial, end), outcome: Outcome::Denied(denial.code()) };
-            edits.set.push((":status", denial.status().to_string()));
+            // What is sent in its place has its own.
+            if edits.instead.is_none() {
+                edits.set.push((":status", denial.status().to_string()));
+            }
             kind
         } else if format != Format::Json && origin() == Origin::Proxy {
             let body = edits.speak(&Denial::Proxy { status }, end);

@@ -401,6 +401,30 @@ fn envoys_own_error_that_is_only_a_head_is_answered_anew() {
 }
 
 #[test]
+fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
+    for end in [true, false] {
+        let mut run = Run::new();
+        let flight = run.send(PROMPT).flight;
+        let (target, _) = flight.depart(b"cb").unwrap();
+        let _ = flight.misplaced(&target, br#"{"error":{"code":"DeploymentNotFound"}}"#);
+        let pairs = [(":status", "404"), ("content-type", "application/json")];
+        let edits = run.exchange.response_head(&headers(&pairs), end, || Origin::Backend);
+        let statuses: Vec<_> = edits.set.iter().filter(|(name, _)| *name == ":status").collect();
+        match edits.instead {
+            Some(answer) => {
+                // The status is the answer's own, and its head must not say it a second time.
+                assert_eq!((answer.status, statuses.len()), (503, 0));
+                assert!(answer.headers.iter().all(|(name, _)| !name.starts_with(':')), "{answer:?}");
+                assert!(answer.headers.iter().any(|(name, _)| *name == "x-ratelimit-remaining-tokens"));
+            }
+            None => assert_eq!((end, statuses), (false, vec![&(":status", "503".to_owned())])),
+        }
+        assert_eq!(run.finish().outcome, Outcome::Denied("deployment_not_found"));
+        assert_eq!(run.left(), BUDGET);
+    }
+}
+
+#[test]
 fn envoys_own_error_before_the_request_is_sent_gets_it_too() {
     let mut run = Run::new();
     let _ = run.head(&CHAT);
