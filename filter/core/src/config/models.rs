@@ -28,6 +28,7 @@ impl Build<'_> {
                 wire::Family::OSeries => Family::OSeries,
             };
             self.versions(&format!("{path}.backends"), &model);
+            self.shares(&format!("{path}.backends"), &model);
             let is_sticky = matches!(model.sticky_by, Some(wire::StickyBy::Client));
             let stream_start_max = model.stream_start_ms_max.map(|ms| Duration::from_millis(ms.into()));
             if stream_start_max == Some(Duration::ZERO) {
@@ -73,6 +74,19 @@ impl Build<'_> {
                 "{other:?} differs from {first:?}: expected one version, or rollout: true at the model"
             );
             self.fault(format!("{path}[{at}].version"), problem);
+        }
+    }
+
+    /// A backend without a weight has no share that it could be drawn by: it would be first always, or never.
+    fn shares(&mut self, path: &str, model: &wire::Model) {
+        for (at, place) in model.backends.iter().enumerate().filter(|(_, place)| place.weight.is_none()) {
+            let priority = place.priority;
+            if model.backends.iter().any(|other| other.priority == priority && other.weight.is_some()) {
+                let problem = format!(
+                    "missing: another backend of priority {priority} has one, expected at all of a priority or at none"
+                );
+                self.fault(format!("{path}[{at}].weight"), problem);
+            }
         }
     }
 

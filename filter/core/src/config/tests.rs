@@ -553,6 +553,33 @@ fn a_pool_has_one_version_unless_it_is_a_rollout() {
     assert_eq!(lot(1), lot(2));
 }
 
+#[test]
+fn of_one_priority_all_have_weights_or_none_has() {
+    let mut config = whole();
+    let backends = &mut config["models"][0]["backends"];
+    backends[0]["priority"] = json!(1);
+    backends[0]["weight"] = json!(10);
+    backends[1]["priority"] = json!(1);
+    assert_eq!(
+        load(config.clone()).unwrap_err(),
+        [
+            "models[0].backends[1].weight: missing: another backend of priority 1 has one, expected at all of a priority \
+             or at none"
+        ]
+    );
+    config["models"][0]["backends"][1]["priority"] = json!(0);
+    assert!(load(config.clone()).is_ok());
+    config["models"][0]["backends"][1] = with_weight(&config["models"][0]["backends"][1], 0);
+    config["models"][0]["backends"][1]["priority"] = json!(1);
+    assert!(load(config).is_ok());
+}
+
+fn with_weight(backend: &Value, weight: u32) -> Value {
+    let mut backend = backend.clone();
+    backend["weight"] = json!(weight);
+    backend
+}
+
 /// A limit of the client, and one of its group.
 fn limited(own: Value, shared: Value) -> Value {
     let mut config = whole();
