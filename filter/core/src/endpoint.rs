@@ -2,6 +2,7 @@
 //!
 //! All URL styles are accepted from clients; each backend speaks one. Not decided here: whether the client may.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// What an endpoint does.
@@ -168,7 +169,7 @@ pub struct Endpoint<'a> {
     /// What is asked.
     pub operation: Operation,
     /// The model, where the path names it; the body's `model` is then ignored, as Azure does. Of [`Operation::Models`]
-    /// and [`Operation::Health`], the one that is asked about; of the latter, as it is written in a query.
+    /// and [`Operation::Health`], the one that is asked about. As it is written: not [`decoded`].
     pub deployment: Option<&'a str>,
     /// Of [`Operation::Other`], the path after the style's prefix, and the query.
     pub rest: Option<(&'a str, &'a str)>,
@@ -305,7 +306,7 @@ impl Style {
     #[must_use]
     pub fn other_path(&self, rest: &str, query: &str) -> String {
         let mut parameters: Vec<&str> =
-            query.split('&').filter(|part| !part.is_empty() && !part.starts_with("api-version=")).collect();
+            query.split('&').filter(|part| !part.is_empty() && !is_api_version(part)).collect();
         let (prefix, version) = match self {
             Self::Azure(version) => ("/openai/", format!("api-version={version:?}")),
             Self::AzureV1 => ("/openai/v1/", String::new()),
@@ -323,6 +324,33 @@ impl Style {
     pub fn names_model_in_body(&self, operation: Operation) -> bool {
         !matches!(self, Self::Azure(_)) || operation == Operation::Responses
     }
+}
+
+/// Whether a part of a query is an `api-version`, as Azure reads it: names of either case, decoded.
+fn is_api_version(part: &str) -> bool {
+    let name = part.split('=').next().unwrap_or_default();
+    decoded(name).eq_ignore_ascii_case("api-version")
+}
+
+/// A part of a path or query, with its `%41`. What is no such thing stays as it is: it is no model's name then.
+#[must_use]
+pub fn decoded(part: &str) -> Cow<'_, str> {
+    if !part.contains('%') {
+        return Cow::Borrowed(part);
+    }
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.split_at_checked(2).filter(|_| *first == b'%');
+        let code = digits.and_then(|(digits, after)| {
+            let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+            Some((u8::from_str_radix(digits, 16).ok()?, after))
+        });
+        let (byte, after) = code.unwrap_or((*first, after));
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(part), Cow::Owned)
 }
 
 /// Whether a name can stand in a path as it is.
@@ -422,6 +450,13 @@ mod tests {
         assert_eq!(azure.other_path("files", query), "/openai/files?api-version=2024-10-21&limit=2");
         assert_eq!(Style::AzureV1.other_path("files", query), "/openai/v1/files?limit=2");
         assert_eq!(Style::OpenAi.other_path("files/f", ""), "/v1/files/f");
+        // Azure reads names of either case, and decodes them first.
+        for version in ["api-version=1", "Api-Version=1", "api%2Dversion=1", "%61pi-version=1", "api-version"]
+        {
+            let query = format!("{version}&limit=2&x=api-version");
+            let expected = "/openai/files?api-version=2024-10-21&limit=2&x=api-version";
+            assert_eq!(azure.other_path("files", &query), expected);
+        }
     }
 
     #[test]

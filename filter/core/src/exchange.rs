@@ -278,7 +278,8 @@ impl Exchange {
             (Operation::Models, _) => {
                 let answer = match endpoint.deployment {
                     Some(name) => {
-                        self.gateway.model(&client, name).map(|model| answer::model(&model.name.text))
+                        let model = self.gateway.model(&client, &endpoint::decoded(name));
+                        model.map(|model| answer::model(&model.name.text))
                     }
                     None => {
                         let models = self.gateway.models.iter().filter(|model| client.may_use(model));

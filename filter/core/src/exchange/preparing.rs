@@ -6,7 +6,7 @@ use super::{Exchange, Headers, find};
 use crate::attempt::{Bodies, Destination};
 use crate::decision::Why;
 use crate::denial::Denial;
-use crate::endpoint::{Endpoint, Operation};
+use crate::endpoint::{Endpoint, Operation, decoded};
 use crate::estimate::{self, Estimate, Learnt, Sketch};
 use crate::form::Form;
 use crate::gateway::{Client, Model};
@@ -154,7 +154,7 @@ impl Held {
         Self {
             client,
             operation: endpoint.operation,
-            deployment: endpoint.deployment.map(str::to_owned),
+            deployment: endpoint.deployment.map(|name| decoded(name).into_owned()),
             content_type: find(headers, "content-type").unwrap_or_default().to_vec(),
             has_content_length: find(headers, "content-length").is_some(),
             other: None,

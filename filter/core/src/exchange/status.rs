@@ -3,12 +3,12 @@
 use super::{Exchange, Step};
 use crate::answer;
 use crate::denial::Denial;
+use crate::endpoint::decoded;
 use crate::gateway::{Client, Model};
 use crate::health::{self, Condition, Member, Pool};
 use crate::ledger::Outcome;
 use crate::route::{Cooldowns, Failures, State, Target};
 use crate::store::Store;
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -88,24 +88,4 @@ impl Exchange {
         let answer = answer::configuration(&self.gateway.sha256, self.gateway.since, now);
         self.answer(Some(answer), Outcome::Answered)
     }
-}
-
-/// A value of a query, with its `%41`. What is no such thing stays as it is: it is no model's name then.
-fn decoded(value: &str) -> Cow<'_, str> {
-    if !value.contains('%') {
-        return Cow::Borrowed(value);
-    }
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.split_at_checked(2).filter(|_| *first == b'%');
-        let code = digits.and_then(|(digits, after)| {
-            let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-            Some((u8::from_str_radix(digits, 16).ok()?, after))
-        });
-        let (byte, after) = code.unwrap_or((*first, after));
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(value), Cow::Owned)
 }

@@ -425,6 +425,29 @@ fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
 }
 
 #[test]
+fn a_model_is_found_however_its_name_is_written_in_the_path() {
+    let colon: fn(&mut Value) = |config| {
+        config["models"][0]["name"] = json!("ft:gpt-4o");
+        config["clients"][0]["models"] = json!(["ft:gpt-4o"]);
+    };
+    for name in ["ft:gpt-4o", "ft%3Agpt-4o", "ft%3agpt%2D4o"] {
+        let mut run = Run::with(gateway(colon));
+        let path = format!("/openai/deployments/{name}/chat/completions");
+        let _ = run.head(&[CHAT[0], (":path", &path), CHAT[2]]);
+        assert!(matches!(run.body(PROMPT), Step::Forward(_)), "{name}");
+        assert_eq!(run.finish().asked.as_deref(), Some("ft:gpt-4o"));
+        let path = format!("/v1/models/{name}");
+        let step = Run::with(gateway(colon)).head(&[(":method", "GET"), (":path", &path), CHAT[2]]);
+        assert!(matches!(step, Step::Answer(Answer { status: 200, .. })), "{name}: {step:?}");
+    }
+    for name in ["ft%253Agpt-4o", "ft%3", "%ff", "ft%00"] {
+        let path = format!("/v1/models/{name}");
+        let step = Run::with(gateway(colon)).head(&[(":method", "GET"), (":path", &path), CHAT[2]]);
+        assert!(matches!(step, Step::Answer(Answer { status: 403, .. })), "{name}: {step:?}");
+    }
+}
+
+#[test]
 fn envoys_own_error_before_the_request_is_sent_gets_it_too() {
     let mut run = Run::new();
     let _ = run.head(&CHAT);
