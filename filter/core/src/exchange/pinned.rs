@@ -145,7 +145,7 @@ impl Exchange {
 
     /// The model that a body without a policy names must be one that the client may use. It goes where that is served, under
     /// the deployment's name: an alias is nothing to a backend. Of several backends only those are left that call it as
-    /// the first one does, for there is one body.
+    /// the first one does that may serve the client, for there is one body.
     fn holding_to_model<'t>(
         &mut self,
         client: &Client,
@@ -159,7 +159,9 @@ impl Exchange {
             let there = model.targets.iter().find(|served| served.backend.name == target.backend.name);
             there.map(|served| served.deployment.clone())
         };
-        let deployment = targets.iter().find_map(|target| deployment_at(target));
+        let near = targets.iter().filter(|target| target.is_in(client.regions.as_deref()));
+        // If none may serve the client, it is for want of a region that it is refused.
+        let deployment = near.chain(targets.iter()).find_map(|target| deployment_at(target));
         let deployment = deployment.ok_or_else(|| Denial::NotServedThere(model.name.text.to_string()))?;
         let alike = |target: &&Rc<Target>| deployment_at(target).as_ref() == Some(&deployment);
         let targets = targets.iter().filter(alike).cloned().collect();

@@ -384,6 +384,10 @@ fn the_model_of_a_body_without_a_policy_must_be_permitted_and_is_called_as_its_b
         assert_eq!(asked(none, same).map(|told| told.0), Ok("ba".to_owned()));
     }
 
+    // Who may not serve the client does not decide what the model is called.
+    let abroad: fn(&mut Value) = |config| config["clients"][0]["regions"] = json!(["eu"]);
+    assert_eq!(asked(json!({ "model": "gpt-4o" }), abroad), Ok(("a".to_owned(), json!("d"))));
+
     for unknown in ["secret", "nothing"] {
         assert_eq!(asked(json!({ "model": unknown }), same), Err("403 model_not_allowed".to_owned()));
     }
