@@ -232,11 +232,11 @@ impl Stream {
         if !self.slot.take().is_none_or(journal::leave) {
             return;
         }
-        if let Some(settlement) = finished.settlement
-            && let Err(fault) = limits::settle(&host::SharedData, &settlement, now)
-        {
-            log::error!("a budget could not be settled: {fault:?}");
-            host::count(Series::StoreFaults, 1);
+        for settlement in finished.settlements {
+            if let Err(fault) = limits::settle(&host::SharedData, &settlement, now) {
+                log::error!("a budget could not be settled: {fault:?}");
+                host::count(Series::StoreFaults, 1);
+            }
         }
         for (series, amount) in finished.record.additions().into_iter().chain(self.exchange.faults()) {
             host::count(series, amount);

@@ -116,8 +116,8 @@ pub enum Interruption {
 /// The end of an exchange.
 #[derive(Debug)]
 pub struct Finished {
-    /// What the store is to be told; `None` if nothing was reserved.
-    pub settlement: Option<Settlement>,
+    /// What the store is to be told, of all that was reserved.
+    pub settlements: Vec<Settlement>,
     /// What is written down.
     pub record: Record,
 }
@@ -196,6 +196,8 @@ pub struct Exchange {
     known: Known,
     began: Duration,
     store_faults: u64,
+    /// What was granted when nobody waited for it any more.
+    strays: Vec<Reservation>,
 }
 
 impl ResponseEdits {
@@ -214,6 +216,11 @@ impl ResponseEdits {
     }
 }
 
+/// What was reserved for a request that cost nothing.
+fn untouched(reservation: Option<Reservation>) -> Vec<Settlement> {
+    reservation.map(|reservation| reservation.settle(Spent::default())).into_iter().collect()
+}
+
 fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
     headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
 }
@@ -222,7 +229,14 @@ impl Exchange {
     /// An exchange of which nothing is known yet.
     #[must_use]
     pub fn new(gateway: Rc<Gateway>) -> Self {
-        Self { gateway, phase: Phase::Head, known: Known::default(), began: Duration::ZERO, store_faults: 0 }
+        Self {
+            gateway,
+            phase: Phase::Head,
+            known: Known::default(),
+            began: Duration::ZERO,
+            store_faults: 0,
+            strays: Vec::new(),
+        }
     }
 
     /// Takes the request's headers. `end` says that no body follows.
@@ -356,12 +370,16 @@ impl Exchange {
         Step::Reserve(claim)
     }
 
-    /// Takes the store's answer to [`Step::Reserve`].
+    /// Takes the store's answer to [`Step::Reserve`]. What it grants out of turn is given back by the next
+    /// [`Exchange::finish`].
     pub fn reserved(&mut self, grant: Result<Grant, StoreFault>) -> Step {
         let ready = match std::mem::replace(&mut self.phase, Phase::Head) {
             Phase::Reserving(ready) => ready,
             phase => {
                 self.phase = phase;
+                if let Ok(Grant::Granted(Granted { reservation, .. })) = grant {
+                    self.strays.push(reservation);
+                }
                 return Step::Answer(Denial::OutOfTurn.answer());
             }
         };
@@ -650,24 +668,20 @@ impl Exchange {
             | Phase::Body(_)
             | Phase::Reserving(_)
             | Phase::Looking { .. } => {
-                Finished { settlement: None, record: Record::new(Outcome::ClientGone) }
+                Finished { settlements: Vec::new(), record: Record::new(Outcome::ClientGone) }
             }
             Phase::Admitting(admitting) => {
                 let (reservation, queued) = admitting.given_up(now);
                 known.queued = queued;
-                Finished {
-                    settlement: reservation.map(|reservation| reservation.settle(Spent::default())),
-                    record: Record::new(Outcome::ClientGone),
-                }
+                Finished { settlements: untouched(reservation), record: Record::new(Outcome::ClientGone) }
             }
-            Phase::Interrupted { reservation, .. } => Finished {
-                settlement: reservation.map(|reservation| reservation.settle(Spent::default())),
-                record: Record::new(Outcome::ProxyError),
-            },
+            Phase::Interrupted { reservation, .. } => {
+                Finished { settlements: untouched(reservation), record: Record::new(Outcome::ProxyError) }
+            }
             Phase::Closed { reservation, outcome } => {
                 let reserved = reservation.as_ref().map_or(0, Reservation::tokens);
                 Finished {
-                    settlement: reservation.map(|reservation| reservation.settle(Spent::default())),
+                    settlements: untouched(reservation),
                     record: Record { reserved, ..Record::new(outcome) },
                 }
             }
@@ -678,6 +692,7 @@ impl Exchange {
                 finished
             }
         };
+        finished.settlements.extend(self.strays.drain(..).map(|stray| stray.settle(Spent::default())));
         let record = &mut finished.record;
         if let Some(operation) = known.operation {
             record.operation = operation.word();

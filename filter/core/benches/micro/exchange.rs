@@ -84,7 +84,9 @@ impl Conversation<'_> {
 
         let finished = exchange.finish(store, now, || Interruption::Other);
         assert_eq!((finished.record.outcome, finished.record.usage), (Outcome::Served, self.used));
-        limits::settle(store, &finished.settlement.unwrap(), now).unwrap();
+        for settlement in &finished.settlements {
+            limits::settle(store, settlement, now).unwrap();
+        }
         finished.record.additions().len()
     }
 }

@@ -159,10 +159,10 @@ impl Sent {
             requests: u64::from(record.served.is_some()),
         };
         let spill_faults = self.flight.settle_spill(spent, local, now);
-        let settlement = self.reservation.map(|reservation| reservation.settle(spent));
+        let settlements = self.reservation.map(|reservation| reservation.settle(spent)).into_iter().collect();
         let faults =
             [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from).sum::<u64>();
-        (Finished { settlement, record }, faults + spill_faults)
+        (Finished { settlements, record }, faults + spill_faults)
     }
 }
 

@@ -124,7 +124,7 @@ impl Run {
     fn finish(&mut self) -> Record {
         let finished =
             self.exchange.finish(&self.store, NOW + Duration::from_secs(1), || Interruption::Client);
-        if let Some(settlement) = finished.settlement {
+        for settlement in finished.settlements {
             limits::settle(&self.store, &settlement, NOW).unwrap();
         }
         finished.record
@@ -136,10 +136,14 @@ impl Run {
     }
 }
 
+fn claim_of(gateway: &Gateway, prompt: u64) -> Claim {
+    let usage = Usage { prompt, ..Usage::default() };
+    let budget = gateway.roster[0].budget.clone();
+    Claim { budget, model: None, operation: Operation::ChatCompletions, usage, cost: 0 }
+}
+
 fn left(store: &dyn Store) -> u64 {
-    let headers = [("api-key", &b"key"[..])].into_iter();
-    let gateway = gateway(|_| {});
-    let one = gateway.clients.identify(headers, store, NOW).unwrap().client().unwrap();
+    let one = gateway(|_| {}).roster[0].clone();
     let inquiry = Inquiry { budget: one.budget.clone(), model: None, operation: Operation::ChatCompletions };
     limits::look(store, &inquiry, NOW).unwrap().standing.tokens.unwrap().remaining
 }
@@ -422,6 +426,24 @@ fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
         assert_eq!(run.finish().outcome, Outcome::Denied("deployment_not_found"));
         assert_eq!(run.left(), BUDGET);
     }
+}
+
+#[test]
+fn what_is_granted_out_of_turn_is_given_back() {
+    let mut run = Run::new();
+    let reserve = |run: &mut Run| {
+        let grant = limits::reserve(&run.store, claim_of(&gateway(|_| {}), 500), NOW);
+        assert_eq!(refused(run.exchange.reserved(grant)), "500 internal_error");
+    };
+    reserve(&mut run);
+    let _ = run.send(PROMPT);
+    reserve(&mut run);
+    let _ = run.finish();
+    // The client has left before the store answered.
+    reserve(&mut run);
+    let _ = run.finish();
+    // The one that was sent was never tried, and costs nothing either.
+    assert_eq!(run.left(), BUDGET);
 }
 
 #[test]
@@ -834,6 +856,7 @@ enum Call {
     Head(usize),
     Grows(usize),
     Body(usize),
+    Reserved,
     Attempt(bool),
     Answer(usize),
     Chunk(usize, bool),
@@ -845,6 +868,7 @@ fn call() -> impl Strategy<Value = Call> {
         (0..3usize).prop_map(Call::Head),
         (0..2000usize).prop_map(Call::Grows),
         (0..4usize).prop_map(Call::Body),
+        Just(Call::Reserved),
         any::<bool>().prop_map(Call::Attempt),
         (0..4usize).prop_map(Call::Answer),
         (0..4usize, any::<bool>()).prop_map(|(chunk, end)| Call::Chunk(chunk, end)),
@@ -875,6 +899,10 @@ proptest! {
                     if let Step::Forward(forward) = run.body(body) {
                         flight = Some(forward.flight);
                     }
+                }
+                Call::Reserved => {
+                    let claim = claim_of(&gateway, 50);
+                    let _ = run.exchange.reserved(limits::reserve(&run.store, claim, NOW));
                 }
                 Call::Attempt(first) => {
                     if let Some(flight) = &flight {

@@ -68,7 +68,7 @@ impl Worker {
 
     pub(super) fn end(&self, mut exchange: Exchange) -> Record {
         let finished = exchange.finish(&self.store, NOW, || Interruption::Client);
-        if let Some(settlement) = finished.settlement {
+        for settlement in finished.settlements {
             limits::settle(&self.store, &settlement, NOW).unwrap();
         }
         finished.record
