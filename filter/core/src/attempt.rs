@@ -46,6 +46,8 @@ pub struct Flight {
     asks: bool,
     /// Whether the last attempt was told that there is no such deployment.
     is_misplaced: Cell<bool>,
+    /// The shortest pause that a backend asked for.
+    shortest_pause: Cell<Option<Duration>>,
     stopwatch: Stopwatch,
     spilling: Option<Spilling>,
 }
@@ -122,6 +124,7 @@ impl Flight {
             tokens,
             asks,
             is_misplaced: Cell::new(false),
+            shortest_pause: Cell::new(None),
             stopwatch: Stopwatch::new(watch),
             spilling: None,
         }
@@ -299,6 +302,12 @@ impl Flight {
         self.is_misplaced.get()
     }
 
+    /// The shortest pause that a backend asked for while it was tried.
+    #[must_use]
+    pub fn shortest_pause(&self) -> Option<Duration> {
+        self.shortest_pause.get()
+    }
+
     /// Gives back what it took and did not use, where the backend does. `took` is `None` if nobody knows.
     pub fn land(&self, took: Option<u64>, local: &dyn Store, now: Duration) -> Result<(), StoreFault> {
         let Some(seat) = self.seat.take() else { return Ok(()) };
@@ -351,6 +360,8 @@ impl Flight {
         // The clock's last digits are as good as dice.
         let jitter = u64::from(now.subsec_nanos());
         let cooldown = route::cooldown(status, header, now, jitter);
+        let pauses = self.shortest_pause.get().into_iter().chain(cooldown.map(|cooldown| cooldown.wait));
+        self.shortest_pause.set(pauses.min());
         Lesson {
             series: Series::UpstreamResponses { backend, status },
             cooldown,

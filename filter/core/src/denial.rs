@@ -577,19 +577,22 @@ impl Denial {
         let body = serde_json::to_vec(&Body { error }).unwrap_or_default();
         let mut headers = vec![(JSON.0, JSON.1.to_owned())];
         headers.extend(self.challenge().map(|challenge| ("www-authenticate", challenge.to_owned())));
-        match self.retry() {
-            // OpenAI's SDKs read this before they look at the status.
-            Retry::Never => headers.push(("x-should-retry", "false".to_owned())),
-            Retry::After(wait) => {
-                headers.extend(retry_after(wait));
-                if wait > WAIT_MAX {
-                    headers.push(("x-should-retry", "false".to_owned()));
-                }
-            }
-            Retry::Perhaps(wait) => headers.extend(retry_after(wait).into_iter().take(1)),
-            Retry::Open => {}
-        }
+        headers.extend(self.again());
         Answer { status, headers, body }
+    }
+
+    /// The headers that say when to ask again.
+    #[must_use]
+    pub fn again(&self) -> Vec<(&'static str, String)> {
+        // OpenAI's SDKs read this before they look at the status.
+        let never = ("x-should-retry", "false".to_owned());
+        match self.retry() {
+            Retry::Never => vec![never],
+            Retry::After(wait) if wait > WAIT_MAX => retry_after(wait).into_iter().chain([never]).collect(),
+            Retry::After(wait) => retry_after(wait).into(),
+            Retry::Perhaps(wait) => retry_after(wait).into_iter().take(1).collect(),
+            Retry::Open => Vec::new(),
+        }
     }
 }
 

@@ -587,6 +587,9 @@ impl Exchange {
         edits.set.extend(sent.standing.headers());
         edits.set.extend(finding::told(&self.known.findings).map(|told| (finding::CLAMPED, told)));
         edits.set.extend(self.known.told(Some(&sent.flight)));
+        if status == 429 && matches!(kind, AnswerKind::Error(_)) {
+            edits.set.extend(self.known.again(&sent.flight));
+        }
         if let Some(answer) = &mut edits.instead {
             answer.headers.append(&mut edits.set);
         }

@@ -117,9 +117,10 @@ async fn when_all_are_throttled_the_client_is_told_to_wait_and_nobody_is_asked()
         .mock("payg-b", busy("200"));
     let gateway = Gateway::start(setup).await.unwrap();
     let start = Instant::now();
-    // The last backend's own refusal is what the client gets, its wait too.
+    // The last backend's own refusal is what the client gets, but another one is back sooner.
     let answer = ask(&gateway).await;
-    assert_eq!((answer.status, answer.header("retry-after")), (429, "200"));
+    assert_eq!((answer.status, answer.header("retry-after")), (429, "100"));
+    assert_eq!((answer.header("retry-after-ms"), answer.header("x-should-retry")), ("100000", "false"));
     assert_eq!(answer.body, gateway.mock("payg-b").received()[0].response);
     assert_eq!(asked(&gateway), [1, 1, 1]);
 
@@ -173,6 +174,8 @@ async fn a_failure_that_another_backend_may_not_have_is_tried_there() {
         Fault::answer(502),
         Fault::answer(503),
         Fault::answer(504),
+        Fault::answer(520),
+        Fault::answer(529),
         Fault::close(),
     ];
     for (at, fault) in faults.into_iter().enumerate() {

@@ -1,8 +1,10 @@
 //! What did it come to, however it ended?
 
 use super::preparing::Expected;
-use super::{Finished, Interruption};
+use super::{Finished, Interruption, Known};
 use crate::attempt::Flight;
+use crate::decision::Why;
+use crate::denial::Denial;
 use crate::endpoint::{Billing, Operation};
 use crate::estimate::{Learnt, Observed, Produced};
 use crate::gateway::Model;
@@ -67,6 +69,23 @@ impl Cost {
 
     fn estimated(usage: Usage, unread: Option<&'static str>) -> Self {
         Self { usage, source: Source::Estimated, unread }
+    }
+}
+
+impl Known {
+    /// When to ask again, for whoever gets the refusal of the last of several backends: that one tells its own pause only. One
+    /// that stands alone is passed on as it is.
+    pub(super) fn again(&self, flight: &Flight) -> Vec<(&'static str, String)> {
+        let tries = flight.tries();
+        let paused = self.passed_over.iter().filter_map(|passed| match passed.why {
+            // What one that was tried after all has said since is what counts.
+            Why::Pausing(wait) if tries.iter().all(|tried| tried.backend != passed.backend) => Some(wait),
+            _ => None,
+        });
+        let before = paused.min();
+        let is_alone = before.is_none() && flight.candidates().len() == 1;
+        let wait = before.into_iter().chain(flight.shortest_pause()).min().filter(|_| !is_alone);
+        wait.map(|wait| Denial::BackendsThrottled { wait }.again()).unwrap_or_default()
     }
 }
 

@@ -447,6 +447,41 @@ fn what_is_granted_out_of_turn_is_given_back() {
 }
 
 #[test]
+fn who_is_throttled_everywhere_is_told_the_shortest_wait() {
+    let throttled = |paused: Option<u64>, tried: &[(&str, &str)]| {
+        let mut run = Run::new();
+        if let Some(ms) = paused {
+            let target = gateway(|_| {}).models[0].targets[0].clone();
+            let pause = Cooldown { wait: Duration::from_millis(ms), is_told: true };
+            Cooldowns::note(&run.store, &target, pause, NOW).unwrap();
+        }
+        let flight = run.send(PROMPT).flight;
+        let mut last = "";
+        for (cluster, wait) in tried {
+            let (target, _) = flight.depart(cluster.as_bytes()).unwrap();
+            let header = |name: &str| (name == "retry-after").then(|| (*wait).to_owned());
+            let _ = flight.learn(&target, if *wait == "500" { 500 } else { 429 }, header, NOW);
+            last = wait;
+        }
+        let status = if last == "500" { "500" } else { "429" };
+        let pairs = [(":status", status), ("content-type", "application/json"), ("retry-after", last)];
+        let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Backend);
+        let told = |name: &str| {
+            let found = edits.set.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| value.clone())
+        };
+        (told("retry-after"), told("retry-after-ms"))
+    };
+    let told = |seconds: &str, ms: &str| (Some(seconds.to_owned()), Some(ms.to_owned()));
+    assert_eq!(throttled(None, &[("ca", "5"), ("cb", "40")]), told("5", "5000"));
+    assert_eq!(throttled(None, &[("ca", "40"), ("cb", "5")]), told("5", "5000"));
+    assert_eq!(throttled(Some(2500), &[("cb", "40")]), told("3", "2500"));
+    assert_eq!(throttled(Some(50_000), &[("cb", "40")]), told("40", "40000"));
+    // One that failed may be asked again at any time.
+    assert_eq!(throttled(None, &[("ca", "40"), ("cb", "500")]), (None, None));
+}
+
+#[test]
 fn a_model_is_found_however_its_name_is_written_in_the_path() {
     let colon: fn(&mut Value) = |config| {
         config["models"][0]["name"] = json!("ft:gpt-4o");
