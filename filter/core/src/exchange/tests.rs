@@ -1,6 +1,7 @@
 use super::*;
 use crate::capacity;
 use crate::config;
+use crate::decision::Why;
 use crate::limits;
 use crate::route::{Cooldown, Cooldowns};
 use crate::store::{MemoryStore, Store};
@@ -479,6 +480,19 @@ fn who_is_throttled_everywhere_is_told_the_shortest_wait() {
     assert_eq!(throttled(Some(50_000), &[("cb", "40")]), told("40", "40000"));
     // One that failed may be asked again at any time.
     assert_eq!(throttled(None, &[("ca", "40"), ("cb", "500")]), (None, None));
+}
+
+#[test]
+fn what_a_backend_said_before_it_was_tried_after_all_does_not_count() {
+    let mut run = Run::new();
+    let flight = run.send(PROMPT).flight;
+    let (target, _) = flight.depart(b"ca").unwrap();
+    // As where its capacity was declared: it stays at the end of the order.
+    run.exchange.known.passed_over.push(target.passed_over(Why::Pausing(Duration::from_secs(1))));
+    let _ = flight.learn(&target, 429, |name| (name == "retry-after").then(|| "40".to_owned()), NOW);
+    let pairs = [(":status", "429"), ("content-type", "application/json")];
+    let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Backend);
+    assert!(edits.set.contains(&("retry-after", "40".to_owned())), "{edits:?}");
 }
 
 #[test]
