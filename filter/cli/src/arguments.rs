@@ -17,6 +17,9 @@ impl Arguments {
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let Some(option) = argument.strip_prefix("--") else {
+                if argument.len() > 1 && argument.starts_with('-') {
+                    return Err(format!("there is no option {argument}"));
+                }
                 read.files.push(argument);
                 continue;
             };

@@ -8,7 +8,6 @@ use crate::paint::{Look, paint, print};
 use crate::source::Found;
 use crate::{End, check, source};
 use serde_json::{Map, Value, json};
-use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 use tollgate::capacity::Turn;
@@ -81,7 +80,7 @@ fn body(arguments: &Arguments, operation: Operation) -> Result<Vec<u8>, String> 
         };
         return Ok(body.to_string().into_bytes());
     };
-    let body = fs::read(file).map_err(|error| format!("{file} cannot be read: {error}"))?;
+    let body = source::bytes(file)?;
     let in_body = object(&body).get("model").cloned();
     match (model, in_body) {
         (Some(model), Some(other)) if other != model => {

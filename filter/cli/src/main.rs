@@ -1,7 +1,8 @@
 //! What would Tollgate do, without an Envoy, a network or a secret?
 //!
 //! `tollgate check`, `prove`, `explain`, `replay`, `schema` and `hash-key`. All of them ask the core that serves; nothing is decided
-//! a second time here. Findings go to standard output with exit code 1, what is wrong with the call to standard error with exit code 2.
+//! a second time here. Findings go to standard output with exit code 1, what is wrong with the call to standard error with exit code 2, as is a result that cannot
+//! be written.
 
 mod arguments;
 mod check;
@@ -38,7 +39,8 @@ FILE is YAML or JSON: a gateway configuration alone, or whatever has one in it: 
 EnvoyFilter of Istio, a ConfigMap, a Compose file that has it inside or mounts it. - is standard input.
 No network is used, and no secret is needed: a variable of the environment that is not set is a warning.
 
-Exit codes: 0 all is well, 1 something was found, 2 the call itself was wrong.
+Exit codes: 0 all is well, 1 something was found, 2 the call itself was wrong, or a file cannot be
+read or the result not be written.
 ";
 
 /// How a command ended.
@@ -52,9 +54,27 @@ enum End {
 }
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    match asked() {
+        End::Well => ExitCode::SUCCESS,
+        End::Found => ExitCode::from(1),
+        End::Misused(problem) => {
+            paint::complain(&format!("{problem}; `tollgate help` tells how it is used"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Does what the command line asks for.
+fn asked() -> End {
+    let mut arguments = Vec::new();
+    for argument in std::env::args_os().skip(1) {
+        match argument.into_string() {
+            Ok(argument) => arguments.push(argument),
+            Err(argument) => return End::Misused(format!("{argument:?} is not UTF-8")),
+        }
+    }
     let command = if arguments.is_empty() { String::new() } else { arguments.remove(0) };
-    let end = match command.as_str() {
+    match command.as_str() {
         "help" | "--help" | "-h" => tell(HELP),
         "version" | "--version" | "-V" => tell(&format!("tollgate {}\n", env!("CARGO_PKG_VERSION"))),
         "check" => run(arguments, &[], &[], check::check),
@@ -65,14 +85,6 @@ fn main() -> ExitCode {
         "hash-key" => run(arguments, &[], &[], hash_key::hash_key),
         "" => End::Misused("no command is given".to_owned()),
         other => End::Misused(format!("there is no command {other:?}")),
-    };
-    match end {
-        End::Well => ExitCode::SUCCESS,
-        End::Found => ExitCode::from(1),
-        End::Misused(problem) => {
-            paint::complain(&format!("{problem}; `tollgate help` tells how it is used"));
-            ExitCode::from(2)
-        }
     }
 }
 

@@ -29,9 +29,17 @@ fn painted(look: Look, word: &str, is_terminal: bool) -> String {
     format!("\x1b[{code}m{word}\x1b[0m")
 }
 
-/// Writes to standard output. Whoever does not want to read on, such as `head`, may.
+/// Writes to standard output. Whoever does not want to read on, such as `head`, may; where there is no room, the program ends,
+/// for half a result must not look like a whole one.
 pub(crate) fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("the result cannot be written: {error}"));
+            std::process::exit(2);
+        }
+        _ => {}
+    }
 }
 
 /// Says on standard error what is wrong with the call.

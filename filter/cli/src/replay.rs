@@ -12,8 +12,6 @@ use crate::paint::print;
 use crate::{End, check, source};
 use line::Line;
 use report::{Account, Report};
-use std::fs;
-use std::io::Read;
 use std::rc::Rc;
 use tollgate::endpoint::Operation;
 use tollgate::gateway::Gateway;
@@ -36,23 +34,23 @@ pub(crate) fn replay(arguments: &Arguments) -> Result<End, String> {
     }
     let [old, new] = gateways.as_slice() else { return Err("--old and --new are needed".to_owned()) };
     let mut report = Report::default();
-    for text in read(arguments.file()?)?.lines().filter(|text| !text.trim().is_empty()) {
+    let file = arguments.file()?;
+    let log = source::text(file)?;
+    let mut lines: u64 = 0;
+    for text in log.lines().filter(|text| !text.trim().is_empty()) {
+        lines += 1;
         match Line::read(text) {
             Some(line) => compare(old, new, &line, &mut report),
             None => report.unread += 1,
         }
     }
+    if lines > 0 && report.unread == lines {
+        return Err(format!(
+            "{file} has no record of a request of a client: expected the JSON lines of envoy.yaml's access log"
+        ));
+    }
     print(&report.text());
     Ok(if report.is_changed() { End::Found } else { End::Well })
-}
-
-fn read(file: &str) -> Result<String, String> {
-    let mut text = String::new();
-    let read = match file {
-        "-" => std::io::stdin().read_to_string(&mut text).map(|_| text),
-        _ => fs::read_to_string(file),
-    };
-    read.map_err(|error| format!("{file} cannot be read: {error}"))
 }
 
 /// What becomes of a request, as far as a log tells.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use tollgate::config::{self, ConfigError};
 use tollgate::gateway::Gateway;
@@ -17,6 +17,8 @@ pub(crate) struct Found {
     /// The file, with the path inside it unless it is all there is.
     pub(crate) place: String,
     pub(crate) value: Value,
+    /// Why it could not even be read; then there is no value.
+    unread: Option<ConfigError>,
     /// The document around it; null where it stands alone.
     pub(crate) around: Value,
 }
@@ -31,6 +33,10 @@ pub(crate) struct Loaded {
 }
 
 impl Found {
+    fn alone(place: String, value: Value) -> Self {
+        Self { place, value, unread: None, around: Value::Null }
+    }
+
     /// Loads it. What a variable holds is not looked at: a stand-in takes its place.
     pub(crate) fn load(&self) -> Loaded {
         // Long enough for any secret that there is.
@@ -40,7 +46,10 @@ impl Found {
             read.borrow_mut().insert(name.to_owned());
             Some(STAND_IN.to_owned())
         };
-        let gateway = config::from_value(self.value.clone(), &env);
+        let gateway = match &self.unread {
+            Some(unread) => Err(vec![unread.clone()]),
+            None => config::from_value(self.value.clone(), &env),
+        };
         let variables = read.into_inner();
         let unset = variables.iter().filter(|name| std::env::var_os(name).is_none()).cloned().collect();
         Loaded { gateway, unset, variables }
@@ -49,36 +58,49 @@ impl Found {
 
 /// All configurations in a file; `-` is standard input.
 pub(crate) fn find(file: &str) -> Result<Vec<Found>, String> {
-    let mut search = Search { found: Vec::new() };
-    search.file(Path::new(file), file, 0)?;
+    let mut search = Search { found: Vec::new(), unread: Vec::new() };
+    search.file(file, 0)?;
     if search.found.is_empty() {
+        let unread: String = search.unread.iter().map(|problem| format!("; {problem}")).collect();
         return Err(format!(
             "{file} has no gateway configuration: expected clients, models and backends, or a Wasm filter with \
-             root_id: gateway and a configuration"
+             root_id: gateway and a configuration{unread}"
         ));
     }
     Ok(search.found)
 }
 
+/// The bytes of a file; `-` is standard input.
+pub(crate) fn bytes(file: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = match file {
+        "-" => io::stdin().read_to_end(&mut bytes).map(|_| bytes),
+        _ => fs::read(file),
+    };
+    read.map_err(|error| format!("{file} cannot be read: {error}"))
+}
+
+/// The text of a file; `-` is standard input.
+pub(crate) fn text(file: &str) -> Result<String, String> {
+    String::from_utf8(bytes(file)?).map_err(|error| format!("{file} is not text: {}", error.utf8_error()))
+}
+
 struct Search {
     found: Vec<Found>,
+    /// Why the texts inside of it that are not YAML are none, and files that it mounts.
+    unread: Vec<String>,
 }
 
 impl Search {
-    fn file(&mut self, path: &Path, shown: &str, depth: u32) -> Result<(), String> {
-        let text = if shown == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        } else {
-            fs::read_to_string(path)
-        };
-        let text = text.map_err(|error| format!("{shown} cannot be read: {error}"))?;
-        for document in documents(&text).map_err(|problem| format!("{shown} is not YAML: {problem}"))? {
+    fn file(&mut self, shown: &str, depth: u32) -> Result<(), String> {
+        for document in
+            documents(&text(shown)?).map_err(|problem| format!("{shown} is not YAML: {problem}"))?
+        {
             let before = self.found.len();
             self.value(&document, &document, shown, "", depth);
-            self.mounts(&document, path, depth);
+            self.mounts(&document, Path::new(shown), depth);
             if self.found.len() == before && is_gateway(&document) {
-                self.found.push(Found { place: shown.to_owned(), value: document, around: Value::Null });
+                self.found.push(Found::alone(shown.to_owned(), document));
             }
         }
         Ok(())
@@ -91,12 +113,15 @@ impl Search {
                 if let (Some("gateway"), Some(configuration)) =
                     (members.get("root_id").and_then(Value::as_str), members.get("configuration"))
                 {
-                    let value = match configuration.get("value").unwrap_or(configuration) {
-                        Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
-                        value => value.clone(),
+                    let (value, unread) = match configuration.get("value").unwrap_or(configuration) {
+                        Value::String(text) => match json(text) {
+                            Ok(value) => (value, None),
+                            Err(unread) => (Value::Null, Some(unread)),
+                        },
+                        value => (value.clone(), None),
                     };
                     let place = format!("{shown} at {at}.configuration");
-                    self.found.push(Found { place, value, around: document.clone() });
+                    self.found.push(Found { place, value, unread, around: document.clone() });
                     return;
                 }
                 for (name, member) in members {
@@ -119,11 +144,15 @@ impl Search {
     /// A text inside of a document: a file of a ConfigMap, the `content` of a config of Compose.
     fn text(&mut self, text: &str, shown: &str, at: &str, depth: u32) {
         let place = format!("{shown} at {at}");
-        for document in documents(text).unwrap_or_default() {
+        let documents = documents(text).unwrap_or_else(|problem| {
+            self.unread.push(format!("{place} is not YAML: {problem}"));
+            Vec::new()
+        });
+        for document in documents {
             let before = self.found.len();
             self.value(&document, &document, &place, "", depth + 1);
             if self.found.len() == before && is_gateway(&document) {
-                self.found.push(Found { place: place.clone(), value: document, around: Value::Null });
+                self.found.push(Found::alone(place.clone(), document));
             }
         }
     }
@@ -145,7 +174,8 @@ impl Search {
             let is_readable = [".yaml", ".yml", ".json"].iter().any(|end| source.ends_with(end));
             let path = file.parent().unwrap_or(Path::new("")).join(source);
             if is_readable && path.is_file() {
-                let _ = self.file(&path, &path.display().to_string(), depth + 1);
+                let read = self.file(&path.display().to_string(), depth + 1);
+                self.unread.extend(read.err());
             }
         }
     }
@@ -155,8 +185,21 @@ fn members(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_object().into_iter().flatten().map(|(_, member)| member)
 }
 
-/// Every document of a text.
+/// The value of a `StringValue`, which Envoy hands over as it is.
+fn json(text: &str) -> Result<Value, ConfigError> {
+    let problem = |problem| ConfigError { path: "configuration".to_owned(), problem };
+    let value =
+        serde_json::from_str(text).map_err(|error| problem(format!("a text that is not JSON: {error}")))?;
+    documents(text).map_err(|error| problem(error.to_string()))?;
+    Ok(value)
+}
+
+/// Every document of a text. A name that stands twice is a fault: Envoy takes the last without a word, and what was written first
+/// does not hold.
 fn documents(text: &str) -> Result<Vec<Value>, serde_yaml_ng::Error> {
+    for document in serde_yaml_ng::Deserializer::from_str(text) {
+        serde_yaml_ng::Value::deserialize(document)?;
+    }
     let documents = serde_yaml_ng::Deserializer::from_str(text).map(Value::deserialize);
     documents.filter(|document| !matches!(document, Ok(Value::Null))).collect()
 }

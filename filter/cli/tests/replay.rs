@@ -22,11 +22,13 @@ fn replay(old: &Path, new: &Path, log: &str) -> (i32, String) {
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(log.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    let told = if output.stderr.is_empty() { output.stdout } else { output.stderr };
+    (output.status.code().unwrap(), String::from_utf8(told).unwrap())
 }
 
 fn log() -> String {
@@ -73,6 +75,15 @@ fn the_same_configuration_changes_nothing() {
         code == 0 && printed.contains(total) && !printed.contains("was another one in force"),
         "{printed}"
     );
+}
+
+#[test]
+fn a_file_that_is_no_such_log_is_told_and_an_empty_one_changes_nothing() {
+    let other = "GET /v1/models 200\n{\"status\":200}\n";
+    let problem = "error: - has no record of a request of a client: expected the JSON lines of envoy.yaml's access log; `tollgate \
+                   help` tells how it is used\n";
+    assert_eq!(replay(&fixture("old.yaml"), &fixture("new.yaml"), other), (2, problem.to_owned()));
+    assert_eq!(replay(&fixture("old.yaml"), &fixture("new.yaml"), "").0, 0);
 }
 
 #[test]

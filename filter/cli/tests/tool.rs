@@ -9,13 +9,20 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// Runs it with the repository's root as its directory and this environment only.
+/// It, with the repository's root as its directory and this environment only.
+fn tool() -> Command {
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    tool.current_dir(root()).env_clear().env("PAYG_KEY", "x");
+    tool
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
 fn run(arguments: &[&str], input: &str) -> (i32, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+    let mut child = tool()
         .args(arguments)
-        .current_dir(root())
-        .env_clear()
-        .env("PAYG_KEY", "x")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -24,7 +31,6 @@ fn run(arguments: &[&str], input: &str) -> (i32, String, String) {
     // Whoever reads no input may have ended by now.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
@@ -256,11 +262,20 @@ fn a_wrong_call_is_told_on_standard_error() {
         (&["explain", "-", "--client"], "--client needs a value"),
         (&["schema", "a"], "the schema is of no file"),
         (&["schema", "--yaml"], "there is no option --yaml"),
+        (&["check", "-v"], "there is no option -v"),
         (&["replay", "--new", "a", "log"], "--old is needed"),
         (&["hash-key"], "no key came on standard input"),
     ] {
         let expected = (2, String::new(), format!("error: {problem}{help}"));
         assert_eq!(run(arguments, ""), expected, "{arguments:?}");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let argument = std::ffi::OsStr::from_bytes(b"gateway\xff.yaml");
+        let output = tool().arg("check").arg(argument).output().unwrap();
+        let problem = format!("error: \"gateway\\xFF.yaml\" is not UTF-8{help}");
+        assert_eq!((output.status.code(), text(output.stderr)), (Some(2), problem));
     }
     let (code, printed, _) = run(&["help"], "");
     assert!(
@@ -269,4 +284,64 @@ fn a_wrong_call_is_told_on_standard_error() {
                 .iter()
                 .all(|word| printed.contains(word))
     );
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_never_passed_over() {
+    let help = "; `tollgate help` tells how it is used\n";
+    let nothing = "- has no gateway configuration: expected clients, models and backends, or a Wasm filter with root_id: \
+                   gateway and a configuration";
+    let twice = "clients: []\nmodels: []\nbackends: []\nclients: []\n";
+    let map = format!("data:\n  gateway.yaml: |\n    {}", twice.replace('\n', "\n    "));
+    let inside = "; - at data.gateway.yaml is not YAML: duplicate entry with key \"clients\"";
+    for (input, problem) in [
+        ("", nothing.to_owned()),
+        ("text\n", nothing.to_owned()),
+        (twice, "- is not YAML: duplicate entry with key \"clients\"".to_owned()),
+        (&map, format!("{nothing}{inside}")),
+        (
+            "a: [",
+            "- is not YAML: did not find expected node content at line 2 column 1, while parsing a flow \
+                  node"
+                .to_owned(),
+        ),
+    ] {
+        let expected = (2, String::new(), format!("error: {problem}{help}"));
+        assert_eq!(run(&["check", "-"], input), expected, "{input:?}");
+    }
+    let filter = |value: &str| {
+        format!(
+            "root_id: gateway\nallow_on_headers_stop_iteration: true\nconfiguration: {{ value: {value:?} }}\n"
+        )
+    };
+    for (value, problem) in [
+        ("clients: []", "a text that is not JSON: expected value at line 1 column 1"),
+        (r#"{"clients":[],"clients":[]}"#, "duplicate entry with key \"clients\""),
+    ] {
+        let expected = format!("- at .configuration: 1 error\n  error: configuration: {problem}\n");
+        check(&["check", "-"], &filter(value), 1, &expected);
+    }
+}
+
+#[test]
+fn a_body_may_come_on_standard_input() {
+    let (code, printed, problem) = run(
+        &["explain", "examples/ptu-first/gateway.yaml", "--client", "team", "--body", "-"],
+        "{\"model\":\"gpt-4o\",\"messages\":[]}",
+    );
+    assert!(code == 0 && printed.contains("model     gpt-4o\n"), "{printed}{problem}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_no_success() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = tool().arg("schema").stdout(full).output().unwrap();
+    let problem = "error: the result cannot be written: No space left on device (os error 28)\n";
+    assert_eq!((output.status.code(), text(output.stderr).as_str()), (Some(2), problem));
+    // Whoever has read enough is no fault.
+    let mut child = tool().arg("schema").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(output.stderr).as_str()), (Some(0), ""));
 }
