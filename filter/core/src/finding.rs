@@ -16,6 +16,8 @@ pub struct Finding {
 pub enum Effect {
     /// A value was changed to what is allowed: `max_tokens=512`, under the name that the client gave it.
     Clamped(String),
+    /// The request was refused.
+    Refused,
     /// The policy only looks on, and would have done this.
     Would(Would),
 }
@@ -49,8 +51,14 @@ impl Finding {
     pub fn clamped(&self) -> Option<String> {
         match &self.effect {
             Effect::Clamped(to) => Some(to.clone()),
-            Effect::Would(_) => None,
+            Effect::Refused | Effect::Would(_) => None,
         }
+    }
+
+    /// The rule, if it refused the request.
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
+        (self.effect == Effect::Refused).then(|| self.rule.to_owned())
     }
 
     /// The rule, if it would have done this.

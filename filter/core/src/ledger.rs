@@ -426,6 +426,13 @@ pub enum Series {
         /// By which rule.
         rule: &'static str,
     },
+    /// Requests that a policy refused.
+    PolicyRefusals {
+        /// Whose.
+        client: Rc<str>,
+        /// By which rule.
+        rule: &'static str,
+    },
     /// What a policy that audits would have done.
     PolicyAudits {
         /// To whom.
@@ -544,6 +551,9 @@ impl Series {
             Self::PolicyClamps { client, rule } => {
                 format!("tollgate_policy_clamps;client={client};rule={rule}")
             }
+            Self::PolicyRefusals { client, rule } => {
+                format!("tollgate_policy_refusals;client={client};rule={rule}")
+            }
             Self::PolicyAudits { client, rule, effect } => {
                 format!("tollgate_policy_audits;client={client};rule={rule};effect={effect}")
             }
@@ -624,6 +634,7 @@ impl Record {
             let client = client.clone();
             let series = match effect {
                 Effect::Clamped(_) => Series::PolicyClamps { client, rule },
+                Effect::Refused => Series::PolicyRefusals { client, rule },
                 Effect::Would(would) => Series::PolicyAudits { client, rule, effect: would.word() },
             };
             found.push((series, 1));
@@ -659,6 +670,7 @@ impl Record {
             ("spilled_from", self.spill.as_ref().map(|spill| text(&spill.from))),
             ("spill_reason", self.spill.as_ref().map(|spill| text(spill.cause.word()))),
             ("clamped", found(Finding::clamped)),
+            ("refused_by", found(Finding::refused)),
             ("would_refuse", found(|finding| finding.would(Would::Reject))),
             ("would_clamp", found(|finding| finding.would(Would::Clamp))),
             ("would_default", found(|finding| finding.would(Would::Default))),
@@ -778,6 +790,7 @@ mod tests {
     fn what_a_policy_found_is_counted_and_written_down() {
         let findings = vec![
             Finding { rule: "n", effect: Effect::Clamped("n=2".to_owned()) },
+            Finding { rule: "seed", effect: Effect::Refused },
             Finding { rule: "echo", effect: Effect::Would(Would::Reject) },
             Finding { rule: "max_tokens", effect: Effect::Would(Would::Clamp) },
             Finding { rule: "best_of", effect: Effect::Would(Would::Default) },
@@ -788,6 +801,7 @@ mod tests {
             &[
                 ("tollgate_requests;client=web;model=none;operation=none;outcome=served", 1),
                 ("tollgate_policy_clamps;client=web;rule=n", 1),
+                ("tollgate_policy_refusals;client=web;rule=seed", 1),
                 ("tollgate_policy_audits;client=web;rule=echo;effect=reject", 1),
                 ("tollgate_policy_audits;client=web;rule=max_tokens;effect=clamp", 1),
                 ("tollgate_policy_audits;client=web;rule=best_of;effect=default", 1),
@@ -796,6 +810,7 @@ mod tests {
         let words = |word: &str| Detail::Words(vec![word.to_owned()]);
         let expected = [
             ("clamped", words("n=2")),
+            ("refused_by", words("seed")),
             ("would_refuse", words("echo")),
             ("would_clamp", words("max_tokens")),
             ("would_default", words("best_of")),

@@ -53,15 +53,22 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
 }
 
+/// Why a request may not go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the client is told.
+    pub denial: Denial,
+    /// The rule that it did not keep; `None` if it is not the policy's: the body cannot be read without doubt.
+    pub rule: Option<&'static str>,
+}
+
 /// Holds a request to a policy, editing it where the policy says so.
-pub fn apply(policy: &Policy, asked: &Asked, request: &mut Request<'_>) -> Result<Verdict, Denial> {
-    let mut hearing = Hearing { policy, asked, request, findings: Vec::new() };
-    hearing.prompt()?;
-    let ceiling = hearing.ceiling()?;
-    hearing.sampling()?;
-    hearing.tools_and_format()?;
-    hearing.service()?;
-    Ok(Verdict { ceiling, findings: hearing.findings })
+pub fn apply(policy: &Policy, asked: &Asked, request: &mut Request<'_>) -> Result<Verdict, Refusal> {
+    let mut hearing = Hearing { policy, asked, request, findings: Vec::new(), refused_by: None };
+    match hearing.hold() {
+        Ok(ceiling) => Ok(Verdict { ceiling, findings: hearing.findings }),
+        Err(denial) => Err(Refusal { denial, rule: hearing.refused_by }),
+    }
 }
 
 /// The ceiling of an operation that reads no cap.
@@ -81,13 +88,26 @@ struct Hearing<'h, 'a> {
     asked: &'h Asked,
     request: &'h mut Request<'a>,
     findings: Vec<Finding>,
+    refused_by: Option<&'static str>,
 }
 
 impl Hearing<'_, '_> {
+    fn hold(&mut self) -> Result<Ceiling, Denial> {
+        self.prompt()?;
+        let ceiling = self.ceiling()?;
+        self.sampling()?;
+        self.tools_and_format()?;
+        self.service()?;
+        Ok(ceiling)
+    }
+
     /// Refuses, or notes that it would.
     fn refuse(&mut self, rule: &'static str, denial: Denial) -> Result<(), Denial> {
         match self.policy.mode {
-            Mode::Enforce => Err(denial),
+            Mode::Enforce => {
+                self.refused_by = Some(rule);
+                Err(denial)
+            }
             Mode::Audit => {
                 self.would(rule, Would::Reject);
                 Ok(())

@@ -62,6 +62,11 @@ async fn what_is_over_the_bound_is_refused_where_the_policy_says_so() {
         assert_eq!(answer.json(), expected);
         assert_eq!(answer.header("x-should-retry"), "false");
     }
+    // The cap is one rule, whichever of its names a client uses.
+    for (rule, times) in [("max_tokens", 3.0), ("n", 2.0), ("best_of", 1.0)] {
+        let labels = [("client", "batch"), ("rule", rule)];
+        gateway.wait_for_metric("tollgate_policy_refusals", &labels, times).await.unwrap();
+    }
     assert_eq!(gateway.mock("ptu").received(), []);
     assert_eq!(gateway.mock("payg-a").received(), []);
 

@@ -8,10 +8,11 @@ use crate::decision::Why;
 use crate::denial::Denial;
 use crate::endpoint::{Endpoint, Operation, decoded};
 use crate::estimate::{self, Estimate, Learnt, Sketch};
+use crate::finding::{Effect, Finding};
 use crate::form::Form;
 use crate::gateway::{Client, Model};
 use crate::json::Patch;
-use crate::policy::{self, Asked, Policy, Verdict};
+use crate::policy::{self, Asked, Policy, Refusal, Verdict};
 use crate::request::Request;
 use crate::route::{self, Asker, Choice, Target, Watch};
 use crate::store::Store;
@@ -82,7 +83,13 @@ impl Exchange {
         let learnt = learnt.unwrap_or_default();
         let prompt_tokens = learnt.prompt_tokens(&sketch);
         let asked = Asked { operation, family: model.family, prompt_tokens };
-        let Verdict { ceiling, findings } = policy::apply(&policy, &asked, &mut request)?;
+        let Verdict { ceiling, findings } = match policy::apply(&policy, &asked, &mut request) {
+            Ok(verdict) => verdict,
+            Err(Refusal { denial, rule }) => {
+                self.known.findings.extend(rule.map(|rule| Finding { rule, effect: Effect::Refused }));
+                return Err(denial);
+            }
+        };
         self.known.findings = findings;
         self.known.stream = request.stream;
         let lot = model.lot(&held.client, now);

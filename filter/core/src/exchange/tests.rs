@@ -2,6 +2,7 @@ use super::*;
 use crate::capacity;
 use crate::config;
 use crate::decision::Why;
+use crate::finding::Effect;
 use crate::limits;
 use crate::route::{Cooldown, Cooldowns};
 use crate::store::{MemoryStore, Store};
@@ -237,6 +238,22 @@ fn a_client_is_told_what_its_policy_changed() {
     let mut run = Run::new();
     let _ = run.send(r#"{"model":"gpt-4o","max_tokens":100}"#);
     assert!(run.answer("200", "application/json").set.iter().all(|(name, _)| *name != "x-tollgate-clamped"));
+}
+
+#[test]
+fn a_refusal_is_the_rules_that_made_it_and_nothing_was_changed_then() {
+    let forbids = |config: &mut Value| config["policies"][0]["seed"] = json!("forbid");
+    for (body, code, by) in [
+        // Its cap would have been lowered, had it gone.
+        (r#"{"model":"gpt-4o","max_tokens":101,"seed":1}"#, "400 parameter_not_allowed", Some("seed")),
+        (r#"{"model":"gpt-4o","max_tokens":"x"}"#, "400 invalid_type", None),
+    ] {
+        let mut run = Run::with(gateway(forbids));
+        let _ = run.head(&CHAT);
+        assert_eq!(refused(run.body(body)), code);
+        let expected: Vec<_> = by.map(|rule| Finding { rule, effect: Effect::Refused }).into_iter().collect();
+        assert_eq!(run.finish().findings, expected, "{body}");
+    }
 }
 
 #[test]

@@ -36,14 +36,15 @@ struct Outcome {
 
 fn outcome(policy: &Policy, asked: &Asked, body: &str) -> Result<Outcome, Denial> {
     let mut request = Request::read(body.as_bytes())?;
-    let Verdict { ceiling, findings } = apply(policy, asked, &mut request)?;
+    let Verdict { ceiling, findings } =
+        apply(policy, asked, &mut request).map_err(|refusal| refusal.denial)?;
     let mut after = body.to_owned();
     if let Some(patch) = request.patch() {
         after = String::from_utf8(patch.bytes).unwrap() + &body[patch.replaced..];
     }
     let would = findings.iter().filter_map(|finding| match finding.effect {
         Effect::Would(would) => Some(format!("{} {}", finding.rule, would.word())),
-        Effect::Clamped(_) => None,
+        Effect::Clamped(_) | Effect::Refused => None,
     });
     Ok(Outcome { body: after, ceiling, told: crate::finding::told(&findings), would: would.collect() })
 }
