@@ -6,6 +6,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 use tollgate::attempt::Flight;
 use tollgate::capacity::Turn;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
@@ -73,8 +74,8 @@ struct Body {
 }
 
 impl Stream {
-    /// The only place where a request's steps are carried out.
-    fn perform(&mut self, mut step: Step) -> Action {
+    /// The only place where a request's steps are carried out. `now` is when the callback came.
+    fn perform(&mut self, mut step: Step, now: Duration) -> Action {
         loop {
             step = match step {
                 Step::AwaitBody { strip } => {
@@ -82,7 +83,7 @@ impl Stream {
                         host::remove_header(MapType::HttpRequestHeaders, &name);
                     }
                     // It may have come while the stream waited.
-                    match self.read_body() {
+                    match self.read_body(now) {
                         Some(step) => step,
                         None => {
                             self.unshown = self.holding.received();
@@ -92,17 +93,16 @@ impl Stream {
                 }
                 Step::Wait => return Action::Pause,
                 Step::Reserve(claim) => {
-                    let next = self.exchange.reserved(limits::reserve(&host::SharedData, claim, host::now()));
-                    self.slot = self.exchange.note().and_then(|note| journal::enter(&note));
+                    let next = self.exchange.reserved(limits::reserve(&host::SharedData, claim, now));
+                    self.slot = self.exchange.note().and_then(|note| journal::enter(&note, now));
                     next
                 }
                 Step::Look(inquiry) => {
-                    let now = host::now();
                     self.exchange.looked(limits::look(&host::SharedData, &inquiry, now), now)
                 }
                 Step::Admit(ask) => {
-                    let turn = waiting::admit(self.id, ask);
-                    self.exchange.admitted(turn, &host::SharedData, host::now())
+                    let turn = waiting::admit(self.id, ask, now);
+                    self.exchange.admitted(turn, &host::SharedData, now)
                 }
                 Step::Forward(forward) => {
                     self.forward(forward);
@@ -151,17 +151,18 @@ impl Stream {
     }
 
     fn request_head(&mut self, end: bool) -> Action {
+        let now = host::now();
         if self.holding.is_missing() {
-            let step = self.exchange.refuse_unheld(host::now());
-            return self.perform(step);
+            let step = self.exchange.refuse_unheld(now);
+            return self.perform(step, now);
         }
         let headers = host::headers(MapType::HttpRequestHeaders);
         #[cfg(feature = "trap")]
         if headers.iter().any(|(name, _)| name == "x-trap") {
             std::process::abort();
         }
-        let step = self.exchange.request_head(&headers, end, &host::SharedData, host::now());
-        self.perform(step)
+        let step = self.exchange.request_head(&headers, end, &host::SharedData, now);
+        self.perform(step, now)
     }
 
     /// Takes what there is of the request's body, and decides once it is whole.
@@ -174,19 +175,20 @@ impl Stream {
             self.holding.prove();
         }
         self.body = body;
-        match self.read_body() {
-            Some(step) => self.perform(step),
+        let now = host::now();
+        match self.read_body(now) {
+            Some(step) => self.perform(step, now),
             None => Action::Pause,
         }
     }
 
-    fn read_body(&mut self) -> Option<Step> {
+    fn read_body(&mut self, now: Duration) -> Option<Step> {
         let refused = self.exchange.request_body_grows(self.body.bytes);
         if refused.is_some() || !self.body.is_whole || !self.exchange.awaits_body() {
             return refused;
         }
         let body = host::body(BufferType::HttpRequestBody, self.body.bytes);
-        Some(self.exchange.request_body(&body, &host::SharedData, host::now()))
+        Some(self.exchange.request_body(&body, &host::SharedData, now))
     }
 
     fn response_head(&mut self, end: bool) -> Action {
@@ -250,23 +252,25 @@ impl Stream {
 
     /// Goes on with a stream that waits, if what it waits for has come. Called outside its callbacks.
     pub(crate) fn wake(&mut self) {
+        let now = host::now();
         if self.unshown.is_some_and(|before| self.holding.disproves(before)) {
             self.unshown = None;
-            let step = self.exchange.refuse_unheld(host::now());
-            self.go_on(step);
-        } else if let Some(step) = self.exchange.wake(&host::SharedData, host::now()) {
-            self.go_on(step);
+            let step = self.exchange.refuse_unheld(now);
+            self.go_on(step, now);
+        } else if let Some(step) = self.exchange.wake(&host::SharedData, now) {
+            self.go_on(step, now);
         }
     }
 
     /// Goes on with a stream whose turn it is. Called outside its callbacks.
     pub(crate) fn take_turn(&mut self, turn: Turn) {
-        let step = self.exchange.admitted(Ok(turn), &host::SharedData, host::now());
-        self.go_on(step);
+        let now = host::now();
+        let step = self.exchange.admitted(Ok(turn), &host::SharedData, now);
+        self.go_on(step, now);
     }
 
-    fn go_on(&mut self, step: Step) {
-        if self.perform(step) == Action::Continue {
+    fn go_on(&mut self, step: Step, now: Duration) {
+        if self.perform(step, now) == Action::Continue {
             host::resume_request();
         }
     }

@@ -21,8 +21,8 @@ pub(crate) fn vm() -> u64 {
 }
 
 /// Notes a request that something has been reserved for.
-pub(crate) fn enter(note: &Note) -> Option<Slot> {
-    JOURNAL.with_borrow_mut(|journal| known(journal.enter(&SharedData, note, host::now()))).flatten()
+pub(crate) fn enter(note: &Note, now: Duration) -> Option<Slot> {
+    JOURNAL.with_borrow_mut(|journal| known(journal.enter(&SharedData, note, now))).flatten()
 }
 
 /// Takes the note back. False if another VM has written the request down already.

@@ -61,8 +61,8 @@ pub(crate) fn leave(id: u32) {
 }
 
 /// Asks for room at a backend.
-pub(crate) fn admit(id: u32, ask: Ask) -> Result<Turn, StoreFault> {
-    let (cooldowns, now) = (cooldowns(), host::now());
+pub(crate) fn admit(id: u32, ask: Ask, now: Duration) -> Result<Turn, StoreFault> {
+    let cooldowns = cooldowns();
     let pause = |target| cooldowns.remaining(target, now);
     QUEUE.with_borrow_mut(|queue| queue.enter(id, ask, &pause, &SharedData, now))
 }
