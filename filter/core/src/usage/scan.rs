@@ -64,6 +64,10 @@ impl Member {
 /// The length of the longest name that is looked for.
 const NAME_BYTES: usize = 17;
 
+const fn is_structure(byte: &u8) -> bool {
+    matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b':' | b',')
+}
+
 impl JsonScanner {
     /// A scanner for answers whose text stands under these names.
     pub(super) fn new(texts: &'static [&'static str]) -> Self {
@@ -79,7 +83,7 @@ impl JsonScanner {
                 // An escaped byte is skipped whatever it is.
                 Text::Escape => Some(0),
                 Text::Inside => memchr::memchr2(b'"', b'\\', rest),
-                Text::Outside => rest.iter().position(|byte| b"\"{}[]:,".contains(byte)),
+                Text::Outside => rest.iter().position(is_structure),
             };
             let skipped = step.unwrap_or(rest.len());
             self.keep(rest.get(..skipped).unwrap_or_default());
@@ -112,7 +116,7 @@ impl JsonScanner {
                 value.extend_from_slice(bytes);
             }
         } else if self.text != Text::Outside && self.name.len() <= NAME_BYTES {
-            self.name.extend(bytes.iter().take(NAME_BYTES + 1));
+            self.name.extend_from_slice(bytes.get(..=NAME_BYTES).unwrap_or(bytes));
         }
     }
 
