@@ -151,7 +151,7 @@ impl Errors {
 fn learnt<'a>(answers: impl Iterator<Item = &'a Sample>) -> Learnt {
     let store = MemoryStore::default();
     for answer in answers.take(ANSWERS) {
-        Learnt::learn(&store, MODEL, &answer.sketch, answer.observed()).unwrap();
+        Learnt::learn(&store, MODEL, &[(answer.sketch, answer.observed())]).unwrap();
     }
     Learnt::load(&store, MODEL).unwrap()
 }

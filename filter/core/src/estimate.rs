@@ -5,12 +5,14 @@
 //! the candidates. Not decided here: whether there is budget for it.
 
 mod learnt;
+mod lessons;
 mod parts;
 mod sample;
 mod strings;
 mod text;
 
 pub use learnt::{Learnt, Observed, Produced};
+pub use lessons::Lessons;
 use strings::Found;
 
 /// What a message costs beside its text: three tokens that frame it, and its role.

@@ -3,6 +3,7 @@
 use crate::capacity::{Precedence, Priority};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
+use crate::estimate::Lessons;
 use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::limits::Budget;
@@ -67,6 +68,8 @@ pub struct Model {
     pub nearness: Option<Rc<str>>,
     /// When its requests go to targets of a lower priority, and how much of them.
     pub spill: Spill,
+    /// What its answers taught about its tokenizer.
+    pub lessons: Lessons,
 }
 
 /// What goes to targets of a lower priority.

@@ -59,6 +59,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("capacity", include_str!("capacity/queue.rs")),
     ("capacity", include_str!("capacity/window.rs")),
     ("estimate", include_str!("estimate/learnt.rs")),
+    ("estimate", include_str!("estimate/lessons.rs")),
     ("estimate", include_str!("estimate/parts.rs")),
     ("estimate", include_str!("estimate/sample.rs")),
     ("estimate", include_str!("estimate/strings.rs")),

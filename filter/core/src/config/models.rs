@@ -2,6 +2,7 @@
 
 use super::{Backends, Build, ModelsByName, labelled, one_of, wire};
 use crate::endpoint::{Style, is_path_segment};
+use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
 use crate::request::Family;
 use crate::route::{Backend, Target};
@@ -45,6 +46,7 @@ impl Build<'_> {
                 stream_start_max,
                 nearness,
                 spill: Spill::default(),
+                lessons: Lessons::default(),
             };
             if let Some(wire) = &model.spill {
                 built.spill = self.spill(&format!("{path}.spill"), wire, &built);

@@ -146,21 +146,22 @@ impl Learnt {
         u64::try_from(self.produced.of(text_bytes).div_ceil(ONE.into())).unwrap_or(u64::MAX)
     }
 
-    /// Takes an answer that reported its usage, with the sketch of its prompt.
-    pub fn learn(
-        store: &dyn Store,
-        model: &str,
-        sketch: &Sketch,
-        answer: Observed,
-    ) -> Result<(), StoreFault> {
+    /// Takes answers that reported their usage, with the sketches of their prompts. Answers what is known then.
+    pub fn learn(store: &dyn Store, model: &str, lessons: &[(Sketch, Observed)]) -> Result<Self, StoreFault> {
         store::update(store, &key(model), |record| {
             let before = Self::read(record);
-            let after = before.with(sketch, answer);
-            ((after != before).then(|| after.record()), ())
+            let after = lessons.iter().fold(before, |learnt, (sketch, answer)| learnt.with(sketch, *answer));
+            ((after != before).then(|| after.record()), after)
         })
     }
 
-    fn with(mut self, sketch: &Sketch, answer: Observed) -> Self {
+    /// Whether one more answer to such a prompt would move little.
+    pub(super) fn is_settled(&self, sketch: &Sketch) -> bool {
+        let ratio = if sketch.items == 0 { self.prompt } else { self.item };
+        ratio.answers == ANSWERS_MAX - 1
+    }
+
+    pub(super) fn with(mut self, sketch: &Sketch, answer: Observed) -> Self {
         let tokens = answer.prompt_tokens.saturating_sub(sketch.exact);
         if sketch.items == 0 {
             let amount = tokens.saturating_mul(TOKEN);
@@ -303,13 +304,13 @@ mod tests {
     fn workers_share_it_and_models_do_not() {
         let store = MemoryStore::default();
         for _ in 0..20 {
-            Learnt::learn(&store, MODEL, &text(1000), answer(2007)).unwrap();
+            Learnt::learn(&store, MODEL, &[(text(1000), answer(2007))]).unwrap();
         }
         assert_eq!(Learnt::load(&store, MODEL), Ok(after(20, &text(1000), answer(2007))));
         assert_eq!(Learnt::load(&store, "other"), Ok(Learnt::default()));
         store.break_with(Some(StoreFault::Unavailable));
         assert_eq!(Learnt::load(&store, MODEL), Err(StoreFault::Unavailable));
-        assert_eq!(Learnt::learn(&store, MODEL, &text(1000), answer(2007)), Err(StoreFault::Unavailable));
+        assert_eq!(Learnt::learn(&store, MODEL, &[(text(1000), answer(2007))]), Err(StoreFault::Unavailable));
     }
 
     fn assert_bounded(learnt: &Learnt) -> Result<(), TestCaseError> {
@@ -347,7 +348,7 @@ mod tests {
             store::update(&store, &key(MODEL), |_| (Some(record.clone()), ())).unwrap();
             assert_bounded(&Learnt::load(&store, MODEL).unwrap())?;
             for _ in 0..300 {
-                Learnt::learn(&store, MODEL, &text(1000), answer(2007)).unwrap();
+                Learnt::learn(&store, MODEL, &[(text(1000), answer(2007))]).unwrap();
             }
             let learnt = Learnt::load(&store, MODEL).unwrap();
             prop_assert!(learnt.prompt_tokens(&text(1000)).abs_diff(2007) < 10);

@@ -6,7 +6,7 @@ use crate::attempt::Flight;
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::endpoint::{Billing, Operation};
-use crate::estimate::{Learnt, Observed, Produced};
+use crate::estimate::{Observed, Produced};
 use crate::gateway::Model;
 use crate::ledger::{Outcome, Record, Served, Source};
 use crate::limits::{Reservation, Spent, Standing};
@@ -141,7 +141,7 @@ impl Sent {
                 let completion_tokens = usage.completion.saturating_sub(usage.reasoning);
                 let produced = produced.map(|text_bytes| Produced { text_bytes, completion_tokens });
                 let observed = Observed { prompt_tokens: usage.prompt, produced };
-                Learnt::learn(local, &model.name.text, &self.expected.sketch, observed)
+                model.lessons.learn(local, &model.name.text, self.expected.sketch, observed, now)
             }
             None => Ok(()),
         };

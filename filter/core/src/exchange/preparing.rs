@@ -78,7 +78,7 @@ impl Exchange {
         let policy = held.policy(&model, body)?;
         self.known.stream = request.stream;
         let sketch = estimate::sketch(&request.prompt);
-        let learnt = Learnt::load(local, &model.name.text);
+        let learnt = model.lessons.learnt(local, &model.name.text, now);
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
         let prompt_tokens = learnt.prompt_tokens(&sketch);
