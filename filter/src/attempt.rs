@@ -4,9 +4,10 @@ use crate::{flights, host};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
-use tollgate::attempt::{Departure, ERROR_BYTES_MAX, Flight, Misplaced};
+use tollgate::attempt::{Departure, Flight, Misplaced};
 use tollgate::denial::Denial;
 use tollgate::exchange::Origin;
+use tollgate::failure::FAILURE_BYTES_MAX;
 use tollgate::ledger::Series;
 use tollgate::route::{Cooldowns, Target};
 use tollgate::store::StoreFault;
@@ -113,7 +114,7 @@ impl HttpContext for Upstream {
         if !self.is_held {
             return Action::Continue;
         }
-        if bytes > ERROR_BYTES_MAX {
+        if bytes > FAILURE_BYTES_MAX {
             self.is_held = false;
         } else if end {
             self.release(&host::body(BufferType::HttpResponseBody, bytes));
@@ -124,7 +125,7 @@ impl HttpContext for Upstream {
     /// Trailers end an answer that has them; what is held of its body is whole by then.
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
         if self.is_held {
-            self.release(&host::body(BufferType::HttpResponseBody, ERROR_BYTES_MAX));
+            self.release(&host::body(BufferType::HttpResponseBody, FAILURE_BYTES_MAX));
         }
         Action::Continue
     }

@@ -6,16 +6,15 @@
 
 mod bodies;
 mod first_token;
-mod missing;
 mod spilling;
 
 pub use bodies::{Bodies, Other};
-pub use missing::ERROR_BYTES_MAX;
 pub use spilling::{Spilling, refusal};
 
 use crate::capacity::{self, Seat, Told};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
+use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::json::Edits;
 use crate::ledger::{Series, Try};
@@ -280,13 +279,13 @@ impl Flight {
     /// Whether the body of an answer with this status is to be read before the answer goes on.
     #[must_use]
     pub fn is_to_be_read(&self, status: u16) -> bool {
-        missing::may_be(status) && matches!(self.destination, Destination::Deployment(_))
+        matches!(status, 400 | 404) && matches!(self.destination, Destination::Deployment(_))
     }
 
     /// Reads such a body: whether the backend has no such deployment, and what is to be done about it.
     #[must_use]
     pub fn misplaced(&self, target: &Target, body: &[u8]) -> Option<Misplaced> {
-        if !missing::is(body) {
+        if !Failure::of_error(body)?.is_missing_deployment() {
             return None;
         }
         self.is_misplaced.set(true);

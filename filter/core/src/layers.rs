@@ -12,6 +12,7 @@ const WORDS: &[(&str, &str)] = &[
     ("capability", include_str!("capability.rs")),
     ("denial", include_str!("denial.rs")),
     ("endpoint", include_str!("endpoint.rs")),
+    ("failure", include_str!("failure.rs")),
     ("finding", include_str!("finding.rs")),
     ("form", include_str!("form.rs")),
     ("gauge", include_str!("gauge.rs")),
@@ -114,7 +115,6 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
 const INSIDE_ORDER: &[(&str, &str)] = &[
     ("attempt", include_str!("attempt/bodies.rs")),
     ("attempt", include_str!("attempt/first_token.rs")),
-    ("attempt", include_str!("attempt/missing.rs")),
     ("attempt", include_str!("attempt/spilling.rs")),
     ("exchange", include_str!("exchange/admitting.rs")),
     ("exchange", include_str!("exchange/ending.rs")),

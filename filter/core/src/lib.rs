@@ -24,6 +24,7 @@ pub mod capability;
 pub mod decision;
 pub mod denial;
 pub mod endpoint;
+pub mod failure;
 pub mod finding;
 pub mod form;
 pub mod gauge;

@@ -9,20 +9,17 @@ mod scan;
 mod wire;
 
 use crate::endpoint::Operation;
+use crate::failure::{FAILURE_BYTES_MAX, Failure};
 use crate::sse::Output;
 use crate::tokens::Usage;
 use events::Events;
 use scan::JsonScanner;
-use wire::WireError;
 
 /// The longest usage object that is read.
 const USAGE_BYTES_MAX: usize = 8 * 1024;
 
 /// The longest model name that is read.
 const MODEL_BYTES_MAX: usize = 128;
-
-/// How much of an error's body is looked at.
-const ERROR_BYTES_MAX: usize = 16 * 1024;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +121,7 @@ impl Reader {
             Kind::Unread(_) | Kind::Error => {}
             Kind::Json { scanner, found } => *found = scanner.push(chunk).or(*found),
             Kind::BadRequest(body) => {
-                let room = ERROR_BYTES_MAX.saturating_sub(body.len()).min(chunk.len());
+                let room = FAILURE_BYTES_MAX.saturating_sub(body.len()).min(chunk.len());
                 body.extend_from_slice(chunk.get(..room).unwrap_or_default());
             }
             Kind::Events(events) => return events.push(chunk, end),
@@ -184,7 +181,7 @@ impl Reader {
     pub fn is_content_filter(&self) -> bool {
         match &self.kind {
             Kind::BadRequest(body) => {
-                serde_json::from_slice::<WireError>(body).is_ok_and(|error| error.is_content_filter())
+                Failure::of_error(body).is_some_and(|failure| failure.is_content_filter())
             }
             _ => false,
         }

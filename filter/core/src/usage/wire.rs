@@ -106,20 +106,3 @@ impl<'de> Deserialize<'de> for Emptiness {
         deserializer.deserialize_seq(Array)
     }
 }
-
-/// An error's body, as far as it says why. Azure bills a prompt that its content filter refused.
-#[derive(Deserialize)]
-pub(super) struct WireError {
-    error: Option<ErrorCode>,
-}
-
-#[derive(Deserialize)]
-struct ErrorCode {
-    code: Option<serde_json::Value>,
-}
-
-impl WireError {
-    pub(super) fn is_content_filter(&self) -> bool {
-        self.error.as_ref().and_then(|error| error.code.as_ref()).is_some_and(|code| code == "content_filter")
-    }
-}

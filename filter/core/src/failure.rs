@@ -1,0 +1,340 @@
+//! What does a backend's error say?
+//!
+//! An error has an object, or a sentence, under `error`. Some backends send one with status 200, as a whole answer or as
+//! the first event of a stream. Not decided here: what is done about it.
+//!
+//! <https://platform.openai.com/docs/guides/error-codes>,
+//! <https://openrouter.ai/docs/api/reference/errors-and-debugging>,
+//! <https://learn.microsoft.com/azure/ai-services/openai/reference>
+
+use memchr::memmem;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A longer body is no error.
+pub const FAILURE_BYTES_MAX: usize = 16 * 1024;
+
+/// The error of a backend, as far as anything is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    code: Option<String>,
+    kind: Option<String>,
+    message: String,
+}
+
+/// What was sent: an error's members may stand on top of it.
+#[derive(Deserialize)]
+struct Sent {
+    error: Option<Value>,
+    object: Option<Value>,
+    r#type: Option<Value>,
+    code: Option<Value>,
+    message: Option<Value>,
+    choices: Option<Vec<Choice>>,
+    response: Option<Box<Sent>>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    finish_reason: Option<Value>,
+}
+
+/// What makes Envoy's route ask the next backend, from 520 on what CDNs answer for a backend that they cannot reach.
+const TRIED_ELSEWHERE: [u16; 12] = [408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529];
+
+fn text(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+impl Sent {
+    fn read(json: &[u8]) -> Option<Self> {
+        if json.len() > FAILURE_BYTES_MAX || memmem::find(json, b"error").is_none() {
+            return None;
+        }
+        serde_json::from_slice(json).ok()
+    }
+
+    /// The error under `error`.
+    fn inner(&self) -> Option<Failure> {
+        match self.error.as_ref()? {
+            Value::Object(error) => Some(Failure {
+                code: text(error.get("code")),
+                kind: text(error.get("type")),
+                message: text(error.get("message")).unwrap_or_default(),
+            }),
+            Value::String(message) if !message.is_empty() => {
+                Some(Failure { message: message.clone(), ..Failure::default() })
+            }
+            _ => None,
+        }
+    }
+
+    /// An error whose members stand on top.
+    fn outer(&self) -> Failure {
+        Failure {
+            code: text(self.code.as_ref()),
+            kind: text(self.r#type.as_ref()),
+            message: text(self.message.as_ref()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether there is a choice that did not end by an error.
+    fn has_choice(&self) -> bool {
+        let choices = self.choices.as_deref().unwrap_or_default();
+        choices.iter().any(|choice| choice.finish_reason.as_ref().is_none_or(|reason| reason != "error"))
+    }
+
+    /// Whether it says itself to be something that may have an `error` and still be an answer: a response, a job.
+    fn is_object(&self) -> bool {
+        const OF_ANSWERS: [&str; 3] = ["chat.completion", "chat.completion.chunk", "text_completion"];
+        let word = self.object.as_ref().and_then(Value::as_str);
+        word.is_some_and(|word| word != "error" && !OF_ANSWERS.contains(&word))
+    }
+}
+
+impl Failure {
+    /// Reads the body of an answer whose status says that it is an error.
+    #[must_use]
+    pub fn of_error(body: &[u8]) -> Option<Self> {
+        Sent::read(body)?.inner()
+    }
+
+    /// Reads the whole JSON body of an answer whose status says that all is well. `None` if it is an answer.
+    #[must_use]
+    pub fn of_answer(body: &[u8]) -> Option<Self> {
+        let sent = Sent::read(body)?;
+        if sent.object.as_ref().is_some_and(|object| object == "error") {
+            return sent.inner().or_else(|| Some(sent.outer()));
+        }
+        sent.inner().filter(|_| !sent.has_choice() && !sent.is_object())
+    }
+
+    /// Reads the data of the first event of a stream. `None` if it is the beginning of an answer.
+    #[must_use]
+    pub fn of_event(data: &[u8]) -> Option<Self> {
+        let sent = Sent::read(data)?;
+        match sent.r#type.as_ref().and_then(Value::as_str) {
+            Some("error") => sent.inner().or_else(|| Some(sent.outer())),
+            Some("response.failed") => sent.response.as_ref().and_then(|response| response.inner()),
+            _ => Self::of_answer(data),
+        }
+    }
+
+    /// The status that such an error has where it is sent with one.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        const THROTTLED: [&str; 7] = [
+            "insufficient_quota",
+            "rate_limit_error",
+            "rate_limit_exceeded",
+            "requests",
+            "slow_down",
+            "tokens",
+            "too_many_requests",
+        ];
+        const OF_THE_CLIENT: [&str; 7] = [
+            "content_filter",
+            "content_policy_violation",
+            "context_length_exceeded",
+            "invalid_prompt",
+            "invalid_request_error",
+            "model_not_found",
+            "string_above_max_length",
+        ];
+        let words = [self.code.as_deref(), self.kind.as_deref()];
+        let number = words.into_iter().flatten().find_map(|word| word.parse::<u16>().ok());
+        let is_among = |list: &[&str]| words.into_iter().flatten().any(|word| list.contains(&word));
+        match number.filter(|status| (400..600).contains(status)) {
+            Some(status) => status,
+            None if is_among(&THROTTLED) => 429,
+            None if is_among(&OF_THE_CLIENT) => 400,
+            None if is_among(&["invalid_api_key", "authentication_error"]) => 401,
+            None => 500,
+        }
+    }
+
+    /// Whether another backend may do better.
+    #[must_use]
+    pub fn goes_elsewhere(&self) -> bool {
+        let status = self.status();
+        TRIED_ELSEWHERE.contains(&status) || self.refuses_credential(status)
+    }
+
+    /// Whether it refuses the credential of this gateway, or the place from which it asks. Every 401 does, for clients'
+    /// own credentials go to no backend. A 403 may be about what the client wrote, so it must say what it means.
+    #[must_use]
+    pub fn refuses_credential(&self, status: u16) -> bool {
+        // Azure's `403` is a string: no route through its firewall. OpenRouter's is a number, and a moderation's too.
+        const CODES: [&str; 12] = [
+            "AccessDenied",
+            "AuthenticationTypeDisabled",
+            "PermissionDenied",
+            "access_terminated",
+            "account_deactivated",
+            "authentication_error",
+            "insufficient_permissions",
+            "invalid_api_key",
+            "ip_not_authorized",
+            "missing_scope",
+            "permission_error",
+            "unsupported_country_region_territory",
+        ];
+        const SENTENCES: [&str; 6] = [
+            "A Virtual Network is configured for this resource",
+            "Access denied due to",
+            "Key based authentication is disabled",
+            "Project `",
+            "Public access is disabled",
+            "You have insufficient permissions",
+        ];
+        let words = [self.code.as_deref(), self.kind.as_deref()];
+        status == 401
+            || status == 403
+                && (words.into_iter().flatten().any(|word| CODES.contains(&word))
+                    || SENTENCES.iter().any(|sentence| self.message.starts_with(sentence)))
+    }
+
+    /// Whether the backend says that it does not have the deployment: Azure, with 404 and a code, or, where the body
+    /// names the model, with 404 or 400 and a sentence.
+    #[must_use]
+    pub fn is_missing_deployment(&self) -> bool {
+        self.code.as_deref() == Some("DeploymentNotFound")
+            || self.message.starts_with("Could not find an existing deployment")
+    }
+
+    /// Whether a content filter refused the prompt. Azure bills that prompt.
+    #[must_use]
+    pub fn is_content_filter(&self) -> bool {
+        self.code.as_deref() == Some("content_filter")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn an_error_under_200_is_known_by_its_body() {
+        for (body, status) in [
+            (r#"{"error":{"message":"Provider returned error","code":429}}"#, Some(429)),
+            (r#"{"error":{"message":"x","code":"503"},"user_id":"u"}"#, Some(503)),
+            (r#"{"error":{"message":"x","type":"rate_limit_error","code":null}}"#, Some(429)),
+            (r#"{"error":{"message":"x","type":"tokens","code":"rate_limit_exceeded"}}"#, Some(429)),
+            (r#"{"error":{"message":"x","type":"invalid_request_error","code":null}}"#, Some(400)),
+            (r#"{"error":{"message":"x","code":"content_filter"}}"#, Some(400)),
+            (r#"{"error":{"message":"x","code":"invalid_api_key"}}"#, Some(401)),
+            (r#"{"error":{"message":"x","code":7}}"#, Some(500)),
+            (r#"{"error":"overloaded"}"#, Some(500)),
+            (r#"{"error":{}}"#, Some(500)),
+            (r#"{"object":"error","message":"x","type":"BadRequestError","code":400}"#, Some(400)),
+            (r#"{"object":"chat.completion","choices":[],"error":{"code":502}}"#, Some(502)),
+            (r#"{"choices":[{"finish_reason":"error"}],"error":{"code":502}}"#, Some(502)),
+            (r#"{"choices":[{"finish_reason":"stop"}],"error":{"code":502}}"#, None),
+            (r#"{"choices":[{}],"error":null}"#, None),
+            (r#"{"object":"response","status":"failed","error":{"code":"server_error"},"output":[]}"#, None),
+            (r#"{"object":"fine_tuning.job","error":{"code":"x"}}"#, None),
+            (r#"{"error":null}"#, None),
+            (r#"{"error":""}"#, None),
+            (r#"{"data":[{"error":{"code":500}}]}"#, None),
+            (r#"[{"error":{"code":500}}]"#, None),
+            ("error", None),
+            ("", None),
+        ] {
+            assert_eq!(Failure::of_answer(body.as_bytes()).map(|found| found.status()), status, "{body}");
+        }
+        let long = format!(r#"{{"error":{{"message":"{}"}}}}"#, "x".repeat(FAILURE_BYTES_MAX));
+        assert_eq!(Failure::of_answer(long.as_bytes()), None);
+    }
+
+    #[test]
+    fn an_error_as_the_first_event_is_known_by_its_data() {
+        for (data, status) in [
+            (r#"{"error":{"message":"Provider returned error","code":429}}"#, Some(429)),
+            (r#"{"type":"error","code":"rate_limit_exceeded","message":"x","param":null}"#, Some(429)),
+            (r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#, Some(500)),
+            (r#"{"type":"response.failed","response":{"error":{"code":"server_error"}}}"#, Some(500)),
+            (
+                r#"{"object":"chat.completion.chunk","error":{"code":502},"choices":[{"finish_reason":"error"}]}"#,
+                Some(502),
+            ),
+            (r#"{"type":"response.created","response":{"error":null}}"#, None),
+            (r#"{"object":"chat.completion.chunk","choices":[{"delta":{"content":"error"}}]}"#, None),
+            ("[DONE]", None),
+        ] {
+            assert_eq!(Failure::of_event(data.as_bytes()).map(|found| found.status()), status, "{data}");
+        }
+    }
+
+    #[test]
+    fn only_a_clients_own_error_is_not_tried_elsewhere() {
+        for (error, expected) in [
+            (r#"{"code":400}"#, false),
+            (r#"{"code":413}"#, false),
+            (r#"{"code":403}"#, false),
+            (r#"{"code":"content_filter"}"#, false),
+            (r#"{"code":401}"#, true),
+            (r#"{"code":429}"#, true),
+            (r#"{"code":529}"#, true),
+            (r#"{}"#, true),
+        ] {
+            let body = format!(r#"{{"error":{error}}}"#);
+            assert_eq!(Failure::of_answer(body.as_bytes()).unwrap().goes_elsewhere(), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn both_of_azures_ways_to_miss_a_deployment_are_known() {
+        for (body, expected) in [
+            (
+                r#"{"error":{"code":"DeploymentNotFound","message":"The API deployment does not exist."}}"#,
+                true,
+            ),
+            (r#"{"error":{"message":"Could not find an existing deployment to match the model"}}"#, true),
+            (r#"{"error":{"code":null,"message":"Could not find an existing deployment"}}"#, true),
+            (r#"{"error":{"code":"model_not_found","message":"The model `x` does not exist"}}"#, false),
+            (r#"{"error":{"code":"content_filter","message":"DeploymentNotFound"}}"#, false),
+            (r#"{"error":{"message":"Invalid: 'Could not find an existing deployment'"}}"#, false),
+            (r#"{"error":{"code":404,"message":"Resource not found"}}"#, false),
+            (r#"{"code":"DeploymentNotFound"}"#, false),
+            ("DeploymentNotFound", false),
+            ("", false),
+        ] {
+            let found = Failure::of_error(body.as_bytes());
+            assert_eq!(found.is_some_and(|found| found.is_missing_deployment()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_403_refuses_the_credential_only_if_it_says_so() {
+        for (error, expected) in [
+            (r#"{"code":"403","message":"Access denied due to Virtual Network/Firewall rules."}"#, true),
+            (
+                r#"{"code":"403","message":"Public access is disabled. Please configure private endpoint."}"#,
+                true,
+            ),
+            (
+                r#"{"code":"AuthenticationTypeDisabled","message":"Key based authentication is disabled"}"#,
+                true,
+            ),
+            (r#"{"code":"PermissionDenied","message":"The principal lacks the data action"}"#, true),
+            (r#"{"code":"unsupported_country_region_territory","type":"request_forbidden"}"#, true),
+            (r#"{"code":"model_not_found","message":"Project `p` does not have access to model `m`"}"#, true),
+            (r#"{"code":null,"message":"You have insufficient permissions for this operation."}"#, true),
+            (r#"{"type":"permission_error","message":"no"}"#, true),
+            (r#"{"code":403,"message":"Your input was flagged","metadata":{"reasons":["violence"]}}"#, false),
+            (r#"{"code":"content_policy_violation","message":"no"}"#, false),
+            (r#"{"code":"content_filter","message":"no"}"#, false),
+        ] {
+            let found = Failure::of_error(format!(r#"{{"error":{error}}}"#).as_bytes()).unwrap();
+            assert_eq!(found.refuses_credential(403), expected, "{error}");
+            assert!(found.refuses_credential(401));
+            assert!(!found.refuses_credential(400));
+        }
+    }
+}
