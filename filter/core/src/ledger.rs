@@ -657,6 +657,8 @@ impl Record {
         };
         let words = |words: &[Rc<str>]| Detail::Words(words.iter().map(ToString::to_string).collect());
         let passed_over = &self.passed_over;
+        // Most answers have none of these.
+        let counted = |tokens: u64| (tokens > 0).then_some(Detail::Count(tokens));
         let optional = [
             ("model_asked", self.asked.clone().map(Detail::Text)),
             ("model_answered", self.answered.clone().map(Detail::Text)),
@@ -664,6 +666,9 @@ impl Record {
             ("region", served.and_then(|served| served.region.as_deref()).map(text)),
             ("price_micros", self.price_micros.map(Detail::Count)),
             ("first_token_ms", self.first_token.map(|first| Detail::Count(millis(first)))),
+            ("cache_write_tokens", counted(self.usage.cache_write)),
+            ("prompt_image_tokens", counted(self.usage.prompt_image)),
+            ("completion_image_tokens", counted(self.usage.completion_image)),
             ("unread", self.unread.map(text)),
             ("priority", self.queued.map(|queued| text(queued.priority))),
             ("queued_ms", self.queued.map(|queued| Detail::Count(millis(queued.time)))),
@@ -852,7 +857,9 @@ mod tests {
     fn the_log_leaves_out_what_is_not_known() {
         let names = |record: &Record| record.details().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names(&record()).len(), 9);
-        let more = Record { asked: Some("x".to_owned()), price_micros: Some(1), ..record() };
-        assert_eq!(names(&more)[9..], ["model_asked", "price_micros"]);
+        let usage = Usage { cache_write: 3, prompt_image: 2, completion_image: 1, ..Usage::default() };
+        let more = Record { asked: Some("x".to_owned()), price_micros: Some(1), usage, ..record() };
+        let kinds = ["cache_write_tokens", "prompt_image_tokens", "completion_image_tokens"];
+        assert_eq!(names(&more)[9..], [&["model_asked", "price_micros"][..], &kinds].concat());
     }
 }

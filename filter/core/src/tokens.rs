@@ -7,14 +7,20 @@ pub struct Usage {
     pub prompt: u64,
     /// Of those, found in the backend's cache.
     pub cached: u64,
+    /// Of those, written into the backend's cache.
+    pub cache_write: u64,
     /// Of those, audio.
     pub prompt_audio: u64,
+    /// Of those, images.
+    pub prompt_image: u64,
     /// Produced, with all that is named below as part of it.
     pub completion: u64,
     /// Of those, hidden reasoning.
     pub reasoning: u64,
     /// Of those, audio.
     pub completion_audio: u64,
+    /// Of those, images.
+    pub completion_image: u64,
 }
 
 impl Usage {
@@ -24,17 +30,20 @@ impl Usage {
         self.prompt.saturating_add(self.completion)
     }
 
-    /// Each kind under its name, in metrics and logs. The second and third are part of the first, the last two of the
-    /// fourth.
+    /// Each kind under its name, in metrics and logs. What follows `prompt` is part of it, and what follows `completion` of
+    /// that.
     #[must_use]
-    pub fn kinds(self) -> [(&'static str, u64); 6] {
+    pub fn kinds(self) -> [(&'static str, u64); 9] {
         [
             ("prompt", self.prompt),
             ("cached", self.cached),
+            ("cache_write", self.cache_write),
             ("prompt_audio", self.prompt_audio),
+            ("prompt_image", self.prompt_image),
             ("completion", self.completion),
             ("reasoning", self.reasoning),
             ("completion_audio", self.completion_audio),
+            ("completion_image", self.completion_image),
         ]
     }
 }

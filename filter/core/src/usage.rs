@@ -385,6 +385,13 @@ mod tests {
         let transcript = r#"{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":5,"total_tokens":19}"#;
         let expected = Usage { prompt: 14, completion: 5, prompt_audio: 14, ..Usage::default() };
         assert_eq!(json(transcript), expected);
+        let image = r#"{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":99,"output_tokens_details":{"image_tokens":90,"text_tokens":9}}"#;
+        let expected =
+            Usage { prompt: 50, prompt_image: 40, completion: 99, completion_image: 90, ..Usage::default() };
+        assert_eq!(json(image), expected);
+        let written = r#"{"prompt_tokens":50,"prompt_tokens_details":{"cached_tokens":7,"cache_write_tokens":40},"completion_tokens":1}"#;
+        let expected = Usage { prompt: 50, cached: 7, cache_write: 40, completion: 1, ..Usage::default() };
+        assert_eq!(json(written), expected);
     }
 
     #[test]

@@ -41,10 +41,13 @@ impl Line {
             usage: Usage {
                 prompt: number(&line["prompt_tokens"]).unwrap_or(0),
                 cached: count("cached_tokens"),
+                cache_write: count("cache_write_tokens"),
                 prompt_audio: count("prompt_audio_tokens"),
+                prompt_image: count("prompt_image_tokens"),
                 completion: number(&line["completion_tokens"]).unwrap_or(0),
                 reasoning: count("reasoning_tokens"),
                 completion_audio: count("completion_audio_tokens"),
+                completion_image: count("completion_image_tokens"),
             },
             is_estimated: line["estimated"] == "true",
             price_micros: number(&details["price_micros"]),

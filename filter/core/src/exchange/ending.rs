@@ -58,10 +58,13 @@ impl Cost {
         usage: Usage {
             prompt: 0,
             cached: 0,
+            cache_write: 0,
             prompt_audio: 0,
+            prompt_image: 0,
             completion: 0,
             reasoning: 0,
             completion_audio: 0,
+            completion_image: 0,
         },
         source: Source::Reported,
         unread: None,

@@ -24,7 +24,9 @@ pub(super) struct WireUsage {
 #[derive(Clone, Copy, Default, Deserialize)]
 struct Details {
     cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
     audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
     reasoning_tokens: Option<u64>,
 }
 
@@ -36,10 +38,13 @@ impl WireUsage {
         Some(Usage {
             prompt: self.prompt_tokens.or(self.input_tokens)?,
             cached: prompt.cached_tokens.unwrap_or(0),
+            cache_write: prompt.cache_write_tokens.unwrap_or(0),
             prompt_audio: prompt.audio_tokens.unwrap_or(0),
+            prompt_image: prompt.image_tokens.unwrap_or(0),
             completion: self.completion_tokens.or(self.output_tokens).unwrap_or(0),
             reasoning: completion.reasoning_tokens.unwrap_or(0),
             completion_audio: completion.audio_tokens.unwrap_or(0),
+            completion_image: completion.image_tokens.unwrap_or(0),
         })
     }
 }
