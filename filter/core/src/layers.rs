@@ -84,6 +84,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("policy", include_str!("policy/rules.rs")),
     ("policy", include_str!("policy/sampling.rs")),
     ("policy", include_str!("policy/service.rs")),
+    ("policy", include_str!("policy/table.rs")),
     ("route", include_str!("route/answer.rs")),
     ("route", include_str!("route/cooldown.rs")),
     ("route", include_str!("route/failing.rs")),

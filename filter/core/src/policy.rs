@@ -10,11 +10,13 @@ mod prompt;
 mod rules;
 mod sampling;
 mod service;
+mod table;
 
 pub use rules::{
     Bound, Effort, Efforts, Mode, Over, Permission, Policy, PromptBounds, Quota, REQUEST_BYTES_MAX, Range,
     Streaming,
 };
+pub use table::Rule;
 
 use crate::denial::Denial;
 use crate::endpoint::Operation;
@@ -59,7 +61,7 @@ pub struct Refusal {
     /// What the client is told.
     pub denial: Denial,
     /// The rule that it did not keep; `None` if it is not the policy's: the body cannot be read without doubt.
-    pub rule: Option<&'static str>,
+    pub rule: Option<Rule>,
 }
 
 /// Holds a request to a policy, editing it where the policy says so.
@@ -88,7 +90,7 @@ struct Hearing<'h, 'a> {
     asked: &'h Asked,
     request: &'h mut Request<'a>,
     findings: Vec<Finding>,
-    refused_by: Option<&'static str>,
+    refused_by: Option<Rule>,
 }
 
 impl Hearing<'_, '_> {
@@ -101,8 +103,12 @@ impl Hearing<'_, '_> {
         Ok(ceiling)
     }
 
+    fn holds(&self, rule: Rule) -> bool {
+        rule.holds_at(self.asked.operation)
+    }
+
     /// Refuses, or notes that it would.
-    fn refuse(&mut self, rule: &'static str, denial: Denial) -> Result<(), Denial> {
+    fn refuse(&mut self, rule: Rule, denial: Denial) -> Result<(), Denial> {
         match self.policy.mode {
             Mode::Enforce => {
                 self.refused_by = Some(rule);
@@ -115,16 +121,16 @@ impl Hearing<'_, '_> {
         }
     }
 
-    fn would(&mut self, rule: &'static str, would: Would) {
-        self.findings.push(Finding { rule, effect: Effect::Would(would) });
+    fn would(&mut self, rule: Rule, would: Would) {
+        self.findings.push(Finding { rule: rule.name(), effect: Effect::Would(would) });
     }
 
     /// Notes that a value is brought to what is allowed, and answers whether it is to be done.
-    fn clamps(&mut self, rule: &'static str, field: &str, to: &str) -> bool {
+    fn clamps(&mut self, rule: Rule, field: &str, to: &str) -> bool {
         match self.policy.mode {
             Mode::Enforce => {
                 let effect = Effect::Clamped(format!("{field}={to}"));
-                self.findings.push(Finding { rule, effect });
+                self.findings.push(Finding { rule: rule.name(), effect });
                 true
             }
             Mode::Audit => {
@@ -134,7 +140,7 @@ impl Hearing<'_, '_> {
         }
     }
 
-    fn clamp(&mut self, rule: &'static str, field: Field, json: &str) -> bool {
+    fn clamp(&mut self, rule: Rule, field: Field, json: &str) -> bool {
         let clamps = self.clamps(rule, field.name(), json);
         if clamps {
             self.request.set(field, json.to_owned());
@@ -143,7 +149,7 @@ impl Hearing<'_, '_> {
     }
 
     /// Notes that an absent value gets its default, and answers whether it is to be done.
-    fn defaults(&mut self, rule: &'static str) -> bool {
+    fn defaults(&mut self, rule: Rule) -> bool {
         let enforces = self.policy.mode == Mode::Enforce;
         if !enforces {
             self.would(rule, Would::Default);
@@ -154,12 +160,12 @@ impl Hearing<'_, '_> {
     /// The value that goes upstream, if one is known.
     fn bound(
         &mut self,
-        rule: &'static str,
+        rule: Rule,
         bound: Option<Bound>,
         field: Field,
         asked: Option<u32>,
     ) -> Result<Option<u32>, Denial> {
-        let Some(Bound { default, max, over }) = bound else { return Ok(asked) };
+        let Some(Bound { default, max, over }) = bound.filter(|_| self.holds(rule)) else { return Ok(asked) };
         let max = max.unwrap_or(u32::MAX);
         match (asked, over) {
             (Some(asked), Over::Reject) if asked > max => {
@@ -183,7 +189,7 @@ impl Hearing<'_, '_> {
 
     fn among(
         &mut self,
-        rule: &'static str,
+        rule: Rule,
         field: &'static str,
         word: &str,
         allowed: &[String],
@@ -196,21 +202,25 @@ impl Hearing<'_, '_> {
 
     fn at_most(
         &mut self,
-        rule: &'static str,
+        rule: Rule,
         max: Option<u64>,
         field: &'static str,
         what: &'static str,
         found: u64,
     ) -> Result<(), Denial> {
         match max {
-            Some(max) if found > max => self.refuse(rule, Denial::TooMany { field, what, max, found }),
+            Some(max) if found > max && self.holds(rule) => {
+                self.refuse(rule, Denial::TooMany { field, what, max, found })
+            }
             _ => Ok(()),
         }
     }
 
-    fn quota(&mut self, rule: &'static str, quota: Quota, field: Field, found: u64) -> Result<(), Denial> {
+    fn quota(&mut self, rule: Rule, quota: Quota, field: Field, found: u64) -> Result<(), Denial> {
         match quota {
-            Quota::Forbid if found > 0 => self.refuse(rule, Denial::Forbidden(field.name())),
+            Quota::Forbid if found > 0 && self.holds(rule) => {
+                self.refuse(rule, Denial::Forbidden(field.name()))
+            }
             Quota::Max(max) => self.at_most(rule, Some(max.into()), field.name(), "entries", found),
             _ => Ok(()),
         }
@@ -219,12 +229,12 @@ impl Hearing<'_, '_> {
     /// Whatever is neither null nor false is asked for, of whatever kind it is.
     fn permission(
         &mut self,
-        rule: &'static str,
+        rule: Rule,
         permission: Permission,
         field: Field,
         neutral: &str,
     ) -> Result<(), Denial> {
-        if self.request.raw(field).is_none_or(|value| value == "false") {
+        if !self.holds(rule) || self.request.raw(field).is_none_or(|value| value == "false") {
             return Ok(());
         }
         match permission {

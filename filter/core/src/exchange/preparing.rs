@@ -86,7 +86,9 @@ impl Exchange {
         let Verdict { ceiling, findings } = match policy::apply(&policy, &asked, &mut request) {
             Ok(verdict) => verdict,
             Err(Refusal { denial, rule }) => {
-                self.known.findings.extend(rule.map(|rule| Finding { rule, effect: Effect::Refused }));
+                self.known
+                    .findings
+                    .extend(rule.map(|rule| Finding { rule: rule.name(), effect: Effect::Refused }));
                 return Err(denial);
             }
         };

@@ -1,6 +1,6 @@
 //! How much may be produced, and under which name is it said?
 
-use super::{Asked, COMPLETION_TOKENS_ASSUMED, Hearing, LEGACY_COMPLETION_TOKENS, unread_ceiling};
+use super::{Asked, COMPLETION_TOKENS_ASSUMED, Hearing, LEGACY_COMPLETION_TOKENS, Rule, unread_ceiling};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::{CapField, Ceiling, Field};
@@ -9,7 +9,7 @@ impl Hearing<'_, '_> {
     /// How much may be produced.
     pub(super) fn ceiling(&mut self) -> Result<Ceiling, Denial> {
         let operation = self.asked.operation;
-        let mut n = self.bound("n", self.policy.n, Field::N, self.request.n)?.unwrap_or(1);
+        let mut n = self.bound(Rule::N, self.policy.n, Field::N, self.request.n)?.unwrap_or(1);
         if !CapField::ALL.iter().any(|field| field.is_read_by(operation)) {
             return Ok(Ceiling { candidates: n.max(1), ..unread_ceiling(operation) });
         }
@@ -21,13 +21,13 @@ impl Hearing<'_, '_> {
             return Err(Denial::BestOfBelowN { best_of, n });
         }
         let best_of = if operation == Operation::Completions || best_of.is_some() {
-            self.bound("best_of", self.policy.best_of, Field::BestOf, best_of)?
+            self.bound(Rule::BestOf, self.policy.best_of, Field::BestOf, best_of)?
         } else {
             None
         };
         // The one may have been lowered more than the other.
         if let Some(best_of) = best_of.filter(|best_of| (1..n).contains(best_of))
-            && self.clamp("n", Field::N, &best_of.to_string())
+            && self.clamp(Rule::N, Field::N, &best_of.to_string())
         {
             n = best_of;
         }
@@ -54,7 +54,7 @@ impl Hearing<'_, '_> {
         for field in CapField::ALL {
             let asked = self.request.cap(field);
             if asked.is_some() {
-                let bounded = self.bound("max_tokens", self.policy.max_tokens, field.field(), asked)?;
+                let bounded = self.bound(Rule::MaxTokens, self.policy.max_tokens, field.field(), asked)?;
                 if field.is_read_by(operation) {
                     read = bounded;
                 }
@@ -64,7 +64,7 @@ impl Hearing<'_, '_> {
             Some(cap) => Ok(Some(cap)),
             None => {
                 let field = family.cap_field(operation).field();
-                self.bound("max_tokens", self.policy.max_tokens, field, None)
+                self.bound(Rule::MaxTokens, self.policy.max_tokens, field, None)
             }
         }
     }

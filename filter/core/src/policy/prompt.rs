@@ -1,6 +1,6 @@
 //! How long may the prompt be, what may it hold, and what may the model call and answer in?
 
-use super::{Hearing, Policy, Quota};
+use super::{Hearing, Policy, Quota, Rule};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::{Field, Inner, Parts};
@@ -12,26 +12,26 @@ impl Hearing<'_, '_> {
         let at = Field::PROMPT.into_iter().find(|field| self.request.raw(*field).is_some());
         let at = at.unwrap_or(Field::Messages).name();
         let bytes: usize = self.request.prompt.iter().flatten().map(|part| part.len()).sum();
-        self.at_most("prompt.bytes_max", prompt.bytes_max, at, "bytes of prompt", bytes as u64)?;
+        self.at_most(Rule::PromptBytes, prompt.bytes_max, at, "bytes of prompt", bytes as u64)?;
         let tokens = self.asked.prompt_tokens;
-        self.at_most("prompt.tokens_max", prompt.tokens_max, at, "tokens of prompt by estimate", tokens)?;
+        self.at_most(Rule::PromptTokens, prompt.tokens_max, at, "tokens of prompt by estimate", tokens)?;
         let quotas = [image_parts, audio_parts, file_parts];
-        if prompt.messages_max.is_none() && quotas.iter().all(|quota| **quota == Quota::Allow) {
+        // The messages are counted where their parts are.
+        if !self.holds(Rule::ImageParts)
+            || prompt.messages_max.is_none() && quotas.iter().all(|quota| **quota == Quota::Allow)
+        {
             return Ok(());
         }
         let Parts { messages, images, audio, files } = self.request.parts()?;
-        // Of embeddings, what the array holds are texts.
-        if matches!(self.asked.operation, Operation::ChatCompletions | Operation::Responses) {
-            self.at_most("prompt.messages_max", prompt.messages_max, at, "messages", messages)?;
-        }
-        self.parts("image_parts", *image_parts, at, ["an image", "images"], images)?;
-        self.parts("audio_parts", *audio_parts, at, ["audio", "audio parts"], audio)?;
-        self.parts("file_parts", *file_parts, at, ["a file", "files"], files)
+        self.at_most(Rule::PromptMessages, prompt.messages_max, at, "messages", messages)?;
+        self.parts(Rule::ImageParts, *image_parts, at, ["an image", "images"], images)?;
+        self.parts(Rule::AudioParts, *audio_parts, at, ["audio", "audio parts"], audio)?;
+        self.parts(Rule::FileParts, *file_parts, at, ["a file", "files"], files)
     }
 
     fn parts(
         &mut self,
-        rule: &'static str,
+        rule: Rule,
         quota: Quota,
         field: &'static str,
         [part, what]: [&'static str; 2],
@@ -46,7 +46,7 @@ impl Hearing<'_, '_> {
 
     /// What the model may call, and in which form it may have to answer.
     pub(super) fn tools_and_format(&mut self) -> Result<(), Denial> {
-        if self.policy.tools != Quota::Allow {
+        if self.policy.tools != Quota::Allow && self.holds(Rule::Tools) {
             let mut found = 0;
             let mut first = None;
             for field in [Field::Tools, Field::Functions, Field::WebSearchOptions] {
@@ -60,19 +60,20 @@ impl Hearing<'_, '_> {
                 }
                 found += entries;
             }
-            self.quota("tools", self.policy.tools, first.unwrap_or(Field::Tools), found)?;
+            self.quota(Rule::Tools, self.policy.tools, first.unwrap_or(Field::Tools), found)?;
         }
         let policy = self.policy;
-        let Some(allowed) = &policy.response_format else { return Ok(()) };
+        let Some(allowed) = policy.response_format.as_ref().filter(|_| self.holds(Rule::ResponseFormat))
+        else {
+            return Ok(());
+        };
         let inners: &[Inner] = match self.asked.operation {
-            Operation::ChatCompletions | Operation::Completions => &[Inner::ResponseFormatType],
             Operation::Responses => &[Inner::TextFormatType, Inner::ResponseFormatType],
-            // Elsewhere the name means something else: how a sound or an image is written.
-            _ => &[],
+            _ => &[Inner::ResponseFormatType],
         };
         for inner in inners {
             if let Some(word) = self.request.inner(*inner)? {
-                self.among("response_format", inner.path(), &word, allowed)?;
+                self.among(Rule::ResponseFormat, inner.path(), &word, allowed)?;
             }
         }
         Ok(())

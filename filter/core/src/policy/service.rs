@@ -1,6 +1,6 @@
 //! How may it be served: as a stream, later, kept, at which tier, with how much thinking?
 
-use super::{Effort, Efforts, Hearing, Over, Permission, Streaming, shown};
+use super::{Effort, Efforts, Hearing, Over, Permission, Rule, Streaming, shown};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::{Field, Inner};
@@ -9,37 +9,36 @@ impl Hearing<'_, '_> {
     /// How it is served.
     pub(super) fn service(&mut self) -> Result<(), Denial> {
         self.streaming()?;
-        self.permission("background", self.policy.background, Field::Background, "false")?;
-        self.permission("store", self.policy.store, Field::Store, "false")?;
+        self.permission(Rule::Background, self.policy.background, Field::Background, "false")?;
+        self.permission(Rule::Store, self.policy.store, Field::Store, "false")?;
         // Responses keeps what it is not told not to.
         if self.policy.store != Permission::Allow
             && self.asked.operation == Operation::Responses
             && self.request.raw(Field::Store).is_none()
         {
-            self.clamp("store", Field::Store, "false");
+            self.clamp(Rule::Store, Field::Store, "false");
         }
         let policy = self.policy;
-        if let Some(allowed) = &policy.service_tier
+        if let Some(allowed) = policy.service_tier.as_ref().filter(|_| self.holds(Rule::ServiceTier))
             && let Some(tier) = self.request.word(Field::ServiceTier)?
         {
-            self.among("service_tier", Field::ServiceTier.name(), &tier, allowed)?;
+            self.among(Rule::ServiceTier, Field::ServiceTier.name(), &tier, allowed)?;
         }
         self.effort()
     }
 
     fn streaming(&mut self) -> Result<(), Denial> {
-        use Operation::{ChatCompletions, Completions, Responses};
-        let can = matches!(self.asked.operation, ChatCompletions | Completions | Responses);
+        let (may, can) = (self.holds(Rule::Stream), self.holds(Rule::StreamOnly));
         let only = |asked: bool| Denial::NotAllowed {
             field: Field::Stream.name(),
             asked: asked.to_string(),
             allowed: vec![(!asked).to_string()],
         };
         match (self.policy.stream, self.request.stream) {
-            (Streaming::Forbid, true) => self.refuse("stream", only(true)),
-            (Streaming::Require, false) if can => self.refuse("stream", only(false)),
+            (Streaming::Forbid, true) if may => self.refuse(Rule::Stream, only(true)),
+            (Streaming::Require, false) if can => self.refuse(Rule::StreamOnly, only(false)),
             (Streaming::Force, false) if can => {
-                if self.clamps("stream", Field::Stream.name(), "true") {
+                if self.clamps(Rule::StreamOnly, Field::Stream.name(), "true") {
                     self.request.set_stream(true);
                 }
                 Ok(())
@@ -51,7 +50,10 @@ impl Hearing<'_, '_> {
     /// Chat and Responses say it in different places; a server might read either.
     fn effort(&mut self) -> Result<(), Denial> {
         let policy = self.policy;
-        let Some(efforts) = &policy.reasoning_effort else { return Ok(()) };
+        let Some(efforts) = policy.reasoning_effort.as_ref().filter(|_| self.holds(Rule::ReasoningEffort))
+        else {
+            return Ok(());
+        };
         let chat = self.request.word(Field::ReasoningEffort)?;
         let responses = self.request.inner(Inner::ReasoningEffort)?;
         let is_absent = chat.is_none() && responses.is_none();
@@ -71,7 +73,7 @@ impl Hearing<'_, '_> {
         };
         let operation = self.asked.operation;
         if !matches!(operation, Operation::ChatCompletions | Operation::Responses)
-            || !self.defaults("reasoning_effort")
+            || !self.defaults(Rule::ReasoningEffort)
         {
             return Ok(());
         }
@@ -96,10 +98,13 @@ impl Hearing<'_, '_> {
         // A word that is not known is neither more nor less than another.
         let nearest = asked.and_then(|asked| efforts.nearest(asked)).filter(|_| efforts.over == Over::Clamp);
         match nearest {
-            Some(to) => Ok(self.clamps("reasoning_effort", field, to.word()).then_some(to)),
+            Some(to) => Ok(self.clamps(Rule::ReasoningEffort, field, to.word()).then_some(to)),
             None => {
                 let allowed = efforts.allowed.iter().map(|effort| effort.word().to_owned()).collect();
-                self.refuse("reasoning_effort", Denial::NotAllowed { field, asked: shown(word), allowed })?;
+                self.refuse(
+                    Rule::ReasoningEffort,
+                    Denial::NotAllowed { field, asked: shown(word), allowed },
+                )?;
                 Ok(None)
             }
         }

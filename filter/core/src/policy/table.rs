@@ -1,0 +1,260 @@
+//! Which rules are there, and at which operations does each one hold?
+//!
+//! A rule holds where its field means what the rule means: `background` is a mode of Responses and a colour of images. At
+//! the operations that write text it holds at all of them, whichever documents the field, for a server that has one of
+//! them may read the fields of another. A new rule is a row here; not decided here: what it does.
+
+use crate::endpoint::Operation;
+use crate::endpoint::Operation::{
+    ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, Responses, Speech,
+    Transcriptions, Translations,
+};
+
+/// They write text, and read each other's fields.
+const TEXT: &[Operation] = &[ChatCompletions, Completions, Responses];
+
+/// Their prompt is messages or items.
+const MESSAGES: &[Operation] = &[ChatCompletions, Responses];
+
+/// Their prompt may have parts that are no text; of embeddings, at servers whose models see.
+const PARTS: &[Operation] = &[ChatCompletions, Completions, Responses, Embeddings];
+
+/// They are given a text.
+const PROMPTED: &[Operation] = &[
+    ChatCompletions,
+    Completions,
+    Responses,
+    Embeddings,
+    ImageGenerations,
+    ImageEdits,
+    Transcriptions,
+    Translations,
+    Speech,
+];
+
+/// They make more than one of what is asked for, if so asked.
+/// <https://platform.openai.com/docs/api-reference/images/create#images_create-n>
+const CHOICES: &[Operation] = &[ChatCompletions, Completions, Responses, ImageGenerations, ImageEdits];
+
+/// They draw words.
+/// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-temperature>
+const DRAWN: &[Operation] = &[ChatCompletions, Completions, Responses, Transcriptions, Translations];
+
+/// Their `stream` says that the answer comes as events.
+/// <https://platform.openai.com/docs/api-reference/images/create#images_create-stream>
+/// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-stream>
+const STREAMED: &[Operation] =
+    &[ChatCompletions, Completions, Responses, ImageGenerations, ImageEdits, Transcriptions];
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident = $name:literal at $operations:ident),* $(,)?) => {
+        /// A rule of a policy.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum Rule {
+            $($(#[$doc])* $rule),*
+        }
+
+        impl Rule {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$rule),*];
+
+            /// By its name in the configuration, which is its label in metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$rule => $name),*
+                }
+            }
+
+            /// Where it holds.
+            #[must_use]
+            pub const fn operations(self) -> &'static [Operation] {
+                match self {
+                    $(Self::$rule => $operations),*
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    PromptBytes = "prompt.bytes_max" at PROMPTED,
+    PromptTokens = "prompt.tokens_max" at PROMPTED,
+    PromptMessages = "prompt.messages_max" at MESSAGES,
+    ImageParts = "image_parts" at PARTS,
+    AudioParts = "audio_parts" at PARTS,
+    FileParts = "file_parts" at PARTS,
+    N = "n" at CHOICES,
+    MaxTokens = "max_tokens" at TEXT,
+    BestOf = "best_of" at TEXT,
+    Temperature = "temperature" at DRAWN,
+    TopP = "top_p" at TEXT,
+    Echo = "echo" at TEXT,
+    Seed = "seed" at TEXT,
+    Logprobs = "logprobs" at TEXT,
+    TopLogprobs = "top_logprobs" at TEXT,
+    LogitBias = "logit_bias" at TEXT,
+    Tools = "tools" at TEXT,
+    ResponseFormat = "response_format" at TEXT,
+    /// No stream.
+    Stream = "stream" at STREAMED,
+    /// Nothing but streams, where every model streams.
+    StreamOnly = "stream" at TEXT,
+    Background = "background" at TEXT,
+    Store = "store" at TEXT,
+    ServiceTier = "service_tier" at TEXT,
+    ReasoningEffort = "reasoning_effort" at TEXT,
+}
+
+impl Rule {
+    /// Whether it holds at this operation.
+    #[must_use]
+    pub fn holds_at(self, operation: Operation) -> bool {
+        self.operations().contains(&operation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::number::Decimal;
+    use crate::policy::{
+        Asked, Bound, Effort, Efforts, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming, apply,
+    };
+    use crate::request::{Family, Request};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    /// A policy that has only this rule, and a request that does not keep it wherever the rule holds.
+    fn broken(rule: Rule) -> (Policy, &'static str) {
+        let bound = Some(Bound { default: None, max: Some(1), over: Over::Reject });
+        let range = Some(Range { min: None, max: Decimal::new(1.0), over: Over::Reject });
+        let words = || Some(vec!["a".to_owned()]);
+        let (none, forbid, free) = (Quota::Forbid, Permission::Forbid, Policy::default());
+        let prompt = PromptBounds::default();
+        match rule {
+            Rule::PromptBytes => (
+                Policy { prompt: PromptBounds { bytes_max: Some(1), ..prompt }, ..free },
+                r#"{"input":"text","prompt":"text"}"#,
+            ),
+            Rule::PromptTokens => {
+                (Policy { prompt: PromptBounds { tokens_max: Some(1), ..prompt }, ..free }, "{}")
+            }
+            Rule::PromptMessages => (
+                Policy { prompt: PromptBounds { messages_max: Some(1), ..prompt }, ..free },
+                r#"{"input":["a","b"],"messages":[{},{}]}"#,
+            ),
+            Rule::ImageParts => (
+                Policy { image_parts: none, ..free },
+                r#"{"input":[{"type":"input_image"}],"messages":[{"content":[{"type":"image_url"}]}]}"#,
+            ),
+            Rule::AudioParts => {
+                (Policy { audio_parts: none, ..free }, r#"{"input":[{"type":"input_audio"}]}"#)
+            }
+            Rule::FileParts => (Policy { file_parts: none, ..free }, r#"{"input":[{"type":"input_file"}]}"#),
+            Rule::N => (Policy { n: bound, ..free }, r#"{"n":2}"#),
+            Rule::MaxTokens => {
+                (Policy { max_tokens: bound, ..free }, r#"{"max_tokens":2,"max_output_tokens":2}"#)
+            }
+            Rule::BestOf => (Policy { best_of: bound, ..free }, r#"{"best_of":2}"#),
+            Rule::Temperature => (Policy { temperature: range, ..free }, r#"{"temperature":2}"#),
+            Rule::TopP => (Policy { top_p: range, ..free }, r#"{"top_p":2}"#),
+            Rule::Echo => (Policy { echo: forbid, ..free }, r#"{"echo":true}"#),
+            Rule::Seed => (Policy { seed: forbid, ..free }, r#"{"seed":7}"#),
+            Rule::Logprobs => (Policy { logprobs: forbid, ..free }, r#"{"logprobs":true}"#),
+            Rule::TopLogprobs => (Policy { top_logprobs: bound, ..free }, r#"{"top_logprobs":2}"#),
+            Rule::LogitBias => (Policy { logit_bias: none, ..free }, r#"{"logit_bias":{"1":1}}"#),
+            Rule::Tools => (Policy { tools: none, ..free }, r#"{"tools":[{}]}"#),
+            Rule::ResponseFormat => (
+                Policy { response_format: words(), ..free },
+                r#"{"response_format":{"type":"b"},"text":{"format":{"type":"b"}}}"#,
+            ),
+            Rule::Stream => (Policy { stream: Streaming::Forbid, ..free }, r#"{"stream":true}"#),
+            Rule::StreamOnly => (Policy { stream: Streaming::Require, ..free }, r#"{"stream":false}"#),
+            // The colour of an image in one place, in another a mode that the API does not have, but some server might.
+            Rule::Background => (Policy { background: forbid, ..free }, r#"{"background":"transparent"}"#),
+            Rule::Store => (Policy { store: forbid, ..free }, r#"{"store":true}"#),
+            Rule::ServiceTier => (Policy { service_tier: words(), ..free }, r#"{"service_tier":"b"}"#),
+            Rule::ReasoningEffort => {
+                let efforts = Efforts { allowed: vec![Effort::Low], over: Over::Reject, default: None };
+                (Policy { reasoning_effort: Some(efforts), ..free }, r#"{"reasoning_effort":"high"}"#)
+            }
+        }
+    }
+
+    /// The rules that hold at an operation, said once more: whoever adds an operation says here which do.
+    fn expected(operation: Operation) -> Vec<Rule> {
+        use Rule::*;
+        let prompt = [PromptBytes, PromptTokens];
+        let parts = [ImageParts, AudioParts, FileParts];
+        let text = [
+            N,
+            MaxTokens,
+            BestOf,
+            Temperature,
+            TopP,
+            Echo,
+            Seed,
+            Logprobs,
+            TopLogprobs,
+            LogitBias,
+            Tools,
+            ResponseFormat,
+            Stream,
+            StreamOnly,
+            Background,
+            Store,
+            ServiceTier,
+            ReasoningEffort,
+        ];
+        match operation {
+            ChatCompletions | Responses => [&prompt[..], &[PromptMessages], &parts, &text].concat(),
+            Completions => [&prompt[..], &parts, &text].concat(),
+            Embeddings => [&prompt[..], &parts].concat(),
+            ImageGenerations | ImageEdits => [&prompt[..], &[N, Stream]].concat(),
+            Transcriptions => [&prompt[..], &[Temperature, Stream]].concat(),
+            Translations => [&prompt[..], &[Temperature]].concat(),
+            Speech => prompt.to_vec(),
+            Operation::Models
+            | Operation::Other
+            | Operation::Limits
+            | Operation::Health
+            | Operation::Config => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_rule_holds_where_its_field_means_what_it_means() {
+        for operation in Operation::NAMED.into_iter().chain([Operation::Other]).chain(Operation::OWN) {
+            let holding: Vec<_> = Rule::ALL.iter().copied().filter(|rule| rule.holds_at(operation)).collect();
+            assert_eq!(holding, expected(operation), "{operation:?}");
+        }
+    }
+
+    /// The table is what acts: no rule goes by anything else.
+    #[test]
+    fn a_rule_refuses_where_it_holds_and_nowhere_else() {
+        for rule in Rule::ALL {
+            let (policy, body) = broken(*rule);
+            for operation in Operation::reaching_backends() {
+                let asked = Asked { operation, family: Family::Gpt4, prompt_tokens: 2 };
+                let mut request = Request::read(body.as_bytes()).unwrap();
+                let found = apply(&policy, &asked, &mut request).map_err(|refusal| refusal.rule);
+                match found {
+                    Err(found) => {
+                        assert_eq!(
+                            found,
+                            rule.holds_at(operation).then_some(*rule),
+                            "{rule:?} {operation:?}"
+                        );
+                    }
+                    Ok(verdict) => {
+                        assert!(!rule.holds_at(operation), "{rule:?} {operation:?}");
+                        assert_eq!((verdict.findings, request.patch()), (Vec::new(), None));
+                    }
+                }
+            }
+        }
+    }
+}
