@@ -92,6 +92,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("route", include_str!("route/order.rs")),
     ("route", include_str!("route/pools.rs")),
     ("usage", include_str!("usage/events.rs")),
+    ("usage", include_str!("usage/progress.rs")),
     ("usage", include_str!("usage/scan.rs")),
     ("usage", include_str!("usage/wire.rs")),
 ];

@@ -5,6 +5,7 @@
 //! who pays.
 
 mod events;
+mod progress;
 mod scan;
 mod wire;
 
@@ -20,6 +21,12 @@ const USAGE_BYTES_MAX: usize = 8 * 1024;
 
 /// The longest model name that is read.
 const MODEL_BYTES_MAX: usize = 128;
+
+/// The longest id of an answer that is read.
+const ID_BYTES_MAX: usize = 256;
+
+/// The longest word for how far an answer is that is read.
+const WORD_BYTES_MAX: usize = 32;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +89,7 @@ pub struct Reader {
 #[derive(Debug)]
 enum Kind {
     Json {
-        scanner: JsonScanner,
+        scanner: Box<JsonScanner>,
         found: Option<Usage>,
     },
     Events(Box<Events>),
@@ -98,9 +105,10 @@ impl Reader {
     pub fn new(format: Format, operation: Operation, usage_event: UsageEvent) -> Self {
         Self {
             kind: match format {
-                Format::Json => {
-                    Kind::Json { scanner: JsonScanner::new(text_names(operation, format)), found: None }
-                }
+                Format::Json => Kind::Json {
+                    scanner: Box::new(JsonScanner::new(text_names(operation, format))),
+                    found: None,
+                },
                 Format::Events => Kind::Events(Box::new(Events::new(operation, usage_event))),
                 Format::Compressed | Format::Opaque => Kind::Unread(format),
             },
@@ -145,6 +153,26 @@ impl Reader {
         match &self.kind {
             Kind::Json { scanner, .. } => scanner.model(),
             Kind::Events(events) => events.seen().model.as_deref(),
+            Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
+        }
+    }
+
+    /// What the backend calls the answer: of a stream the response or the run that it is about, once it says so.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Json { scanner, .. } => scanner.id(),
+            Kind::Events(events) => events.progress()?.id.as_deref(),
+            Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
+        }
+    }
+
+    /// How far it is, by its own word: `queued`, `completed`. Of a stream, as it was last said.
+    #[must_use]
+    pub fn status(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Json { scanner, .. } => scanner.status(),
+            Kind::Events(events) => events.progress()?.status.as_deref(),
             Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
         }
     }
@@ -336,6 +364,36 @@ mod tests {
         assert_eq!(model(Format::Json, r#"{"model":7}"#), None);
         let events = "data: {\"model\":\"\"}\n\ndata: {\"model\": \"gpt-4o\"}\n\ndata: {\"model\":\"x\"}\n\n";
         assert_eq!(model(Format::Events, events).as_deref(), Some("gpt-4o"));
+    }
+
+    #[track_caller]
+    fn check_progress(format: Format, operation: Operation, body: &str, expected: (&str, &str)) {
+        for cut in 0..=body.len() {
+            let (head, tail) = body.as_bytes().split_at(cut);
+            let mut reader = Reader::new(format, operation, UsageEvent::Show);
+            let _ = reader.push(head, false);
+            let _ = reader.push(tail, true);
+            let found = (reader.id().unwrap_or_default(), reader.status().unwrap_or_default());
+            assert_eq!(found, expected, "cut at {cut}: {body}");
+        }
+    }
+
+    #[test]
+    fn what_an_answer_is_called_and_how_far_it_is_are_read() {
+        use Operation::{Other, Responses};
+        let json = r#"{"output":[{"id":"msg_1","status":"completed"}],"id":"resp_1","status":"queued","usage":null,"error":{"id":"x"}}"#;
+        check_progress(Format::Json, Responses, json, ("resp_1", "queued"));
+        check_progress(Format::Json, Other, r#"{"id":7,"status":null}"#, ("", ""));
+        let created = "data: {\"response\":{\"id\":\"resp_1\",\"status\":\"queued\"}}\n\n";
+        let item = "data: {\"item\":{\"id\":\"msg_1\",\"status\":\"completed\"},\"id\":\"x\"}\n\n";
+        check_progress(Format::Events, Responses, &[created, item].concat(), ("resp_1", "queued"));
+        let failed = "data: {\"response\":{\"id\":\"resp_1\",\"status\":\"failed\",\"usage\":null}}\n\n";
+        check_progress(Format::Events, Responses, &[created, item, failed].concat(), ("resp_1", "failed"));
+        let thread = "data: {\"id\":\"thread_1\",\"object\":\"thread\"}\n\n";
+        let run = "data: {\"id\":\"run_1\",\"object\":\"thread.run\",\"status\":\"in_progress\"}\n\n";
+        let step = "data: {\"id\":\"step_1\",\"object\":\"thread.run.step\",\"status\":\"completed\",\"usage\":{\"prompt_tokens\":1}}\n\n";
+        check_progress(Format::Events, Other, &[thread, run, step].concat(), ("run_1", "in_progress"));
+        assert_eq!(read(Format::Events, UsageEvent::Show, &[step.as_bytes()]).usage, None);
     }
 
     #[test]

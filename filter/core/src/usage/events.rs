@@ -1,5 +1,6 @@
 //! The usage of a stream of events: searched for, and parsed only where it is.
 
+use super::progress::Progress;
 use super::wire::{Place, WireEvent};
 use super::{Format, UsageEvent, text_names};
 use crate::endpoint::Operation;
@@ -15,6 +16,8 @@ pub(super) struct Events {
     model_name: Finder<'static>,
     deltas: Vec<Finder<'static>>,
     seen: Seen,
+    /// Of what goes on when its stream is left.
+    progress: Option<Progress>,
 }
 
 /// What the events said so far.
@@ -39,17 +42,21 @@ impl Events {
                 .map(|name| Finder::new(&name).into_owned())
                 .collect(),
             seen: Seen::default(),
+            progress: matches!(operation, Operation::Responses | Operation::Other).then(Progress::default),
         }
     }
 
     pub(super) fn push(&mut self, chunk: &[u8], end: bool) -> Output {
-        let Self { stream, usage, model_name, deltas, seen } = self;
+        let Self { stream, usage, model_name, deltas, seen, progress } = self;
         stream.push(chunk, end, |event| {
             for delta in deltas.iter() {
                 seen.produced_bytes = seen.produced_bytes.saturating_add(delta_bytes(event, delta));
             }
             if seen.model.is_none() {
                 seen.model = model(event, model_name);
+            }
+            if let Some(progress) = progress {
+                progress.read(event, usage.find(event).is_some());
             }
             let Some((found, verdict)) = usage_of(event, usage) else { return Verdict::Pass };
             seen.usage = Some(found);
@@ -59,6 +66,11 @@ impl Events {
 
     pub(super) fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// What it is about, and how far that is.
+    pub(super) fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
     }
 
     /// Events that were too long to be looked at.

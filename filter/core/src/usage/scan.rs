@@ -1,7 +1,8 @@
-//! The top-level `usage` and `model` of a JSON answer, found as it streams by, and how much text it produced.
+//! The top-level `usage`, `model`, `id` and `status` of a JSON answer, found as it streams by, and how much text it
+//! produced.
 
 use super::wire::WireUsage;
-use super::{MODEL_BYTES_MAX, USAGE_BYTES_MAX};
+use super::{ID_BYTES_MAX, MODEL_BYTES_MAX, USAGE_BYTES_MAX, WORD_BYTES_MAX};
 use crate::tokens::Usage;
 
 /// Reads a JSON object that comes in pieces.
@@ -21,6 +22,8 @@ pub(super) struct JsonScanner {
     counts: bool,
     produced_bytes: u64,
     model: Option<String>,
+    id: Option<String>,
+    status: Option<String>,
 }
 
 /// Whether we are inside a string.
@@ -38,6 +41,8 @@ enum Text {
 enum Member {
     Usage,
     Model,
+    Id,
+    Status,
     /// Its string is not kept, only measured.
     ProducedText,
 }
@@ -47,15 +52,23 @@ impl Member {
         match (name, depth) {
             (b"usage", 1) => Some(Self::Usage),
             (b"model", 1) => Some(Self::Model),
+            (b"id", 1) => Some(Self::Id),
+            (b"status", 1) => Some(Self::Status),
             _ if texts.iter().any(|text| text.as_bytes() == name) => Some(Self::ProducedText),
             _ => None,
         }
+    }
+
+    const fn is_string(self) -> bool {
+        matches!(self, Self::Model | Self::Id | Self::Status)
     }
 
     const fn bytes_max(self) -> usize {
         match self {
             Self::Usage => USAGE_BYTES_MAX,
             Self::Model => MODEL_BYTES_MAX,
+            Self::Id => ID_BYTES_MAX,
+            Self::Status => WORD_BYTES_MAX,
             Self::ProducedText => 0,
         }
     }
@@ -101,6 +114,26 @@ impl JsonScanner {
         self.model.as_deref()
     }
 
+    /// What the backend calls it, if that has come.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// How far it is, if that has come.
+    pub(super) fn status(&self) -> Option<&str> {
+        self.status.as_deref()
+    }
+
+    /// Where the string of this member is kept.
+    fn string(&mut self, member: Member) -> Option<&mut Option<String>> {
+        match member {
+            Member::Model => Some(&mut self.model),
+            Member::Id => Some(&mut self.id),
+            Member::Status => Some(&mut self.status),
+            Member::Usage | Member::ProducedText => None,
+        }
+    }
+
     /// Bytes of text that was produced, escapes as they stand.
     pub(super) fn produced_bytes(&self) -> u64 {
         self.produced_bytes
@@ -135,10 +168,11 @@ impl JsonScanner {
                 if std::mem::take(&mut self.counts) {
                     return None;
                 }
-                if let Some((Member::Model, value)) =
-                    self.value.take_if(|(member, _)| *member == Member::Model)
-                {
-                    self.model = String::from_utf8(value).ok();
+                let text = self.value.take_if(|(member, _)| member.is_string());
+                if let Some((member, value)) = text {
+                    if let Some(place) = self.string(member) {
+                        *place = String::from_utf8(value).ok();
+                    }
                 } else {
                     self.keep_value(byte);
                 }
@@ -149,7 +183,7 @@ impl JsonScanner {
                 if self.value.is_none() {
                     self.name.clear();
                     match self.next.take() {
-                        Some(Member::Model) => self.value = Some((Member::Model, Vec::new())),
+                        Some(member) if member.is_string() => self.value = Some((member, Vec::new())),
                         Some(Member::ProducedText) => self.counts = true,
                         _ => {}
                     }

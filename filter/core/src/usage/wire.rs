@@ -4,6 +4,7 @@ use crate::tokens::Usage;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Chat, completions and embeddings use one set of names; Responses, images and transcriptions another.
@@ -56,6 +57,8 @@ pub(super) struct WireEvent<'a> {
     usage: Option<&'a RawValue>,
     choices: Option<Emptiness>,
     response: Option<WireResponse>,
+    #[serde(borrow)]
+    object: Option<Cow<'a, str>>,
 }
 
 /// Where the usage of an event stood.
@@ -71,6 +74,10 @@ pub(super) enum Place<'a> {
 
 impl<'a> WireEvent<'a> {
     pub(super) fn usage(self) -> Option<(Usage, Place<'a>)> {
+        // Its run says it again, with all its steps.
+        if self.object.as_deref() == Some("thread.run.step") {
+            return None;
+        }
         let Some(raw) = self.usage.filter(|usage| usage.get() != "null") else {
             return Some((self.response?.usage?.usage()?, Place::Elsewhere));
         };
