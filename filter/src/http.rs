@@ -117,7 +117,7 @@ impl Stream {
     }
 
     fn forward(&mut self, forward: Forward) {
-        let Forward { strip, patch, content_length, start_max, flight } = forward;
+        let Forward { strip, patch, content_length, content_type, start_max, flight } = forward;
         for name in strip {
             host::remove_header(MapType::HttpRequestHeaders, &name);
         }
@@ -126,6 +126,9 @@ impl Stream {
         }
         if let Some(length) = content_length {
             host::set_header(MapType::HttpRequestHeaders, "content-length", &length.to_string());
+        }
+        if let Some(content_type) = content_type {
+            host::set_header(MapType::HttpRequestHeaders, "content-type", &content_type);
         }
         let targets = flight.candidates();
         match flight.cluster() {

@@ -4,6 +4,7 @@
 
 use crate::allowance::{Allowance, Unit, Weights, Whose};
 use crate::answer::{Answer, JSON};
+use crate::endpoint::BodyKind;
 use crate::number::Number;
 use serde::Serialize;
 use std::rc::Rc;
@@ -49,6 +50,10 @@ pub enum Denial {
         /// The most that is allowed.
         bytes_max: usize,
     },
+    /// The `content-type` is not one that the operation takes.
+    UnsupportedMedia(BodyKind),
+    /// The body is compressed, or says so.
+    UnsupportedCoding,
     /// The body is not JSON; where, and what was expected there.
     InvalidJson(String),
     /// The body is JSON, but no object.
@@ -307,6 +312,8 @@ impl Denial {
             Self::MissingField(_) => (400, BAD_REQUEST, "missing_required_parameter"),
             Self::ModelNotAllowed(_) => (403, PERMISSION, "model_not_allowed"),
             Self::BodyTooLarge { .. } => (413, BAD_REQUEST, "request_too_large"),
+            Self::UnsupportedMedia(_) => (415, BAD_REQUEST, "unsupported_media_type"),
+            Self::UnsupportedCoding => (415, BAD_REQUEST, "unsupported_content_encoding"),
             Self::InvalidJson(_) | Self::NotAnObject => (400, BAD_REQUEST, "invalid_json"),
             Self::InvalidForm(_) => (400, BAD_REQUEST, "invalid_form"),
             Self::AmbiguousField { .. } | Self::AmbiguousPart { .. } => {
@@ -452,6 +459,21 @@ impl Denial {
             }
             Self::BodyTooLarge { bytes_max } => {
                 format!("The request body is longer than {bytes_max} bytes, the most this client may send.")
+            }
+            Self::UnsupportedMedia(kind) => {
+                const JSON: &str = "JSON in UTF-8 as `content-type: application/json`";
+                const FORM: &str = "a form as `content-type: multipart/form-data` with its boundary";
+                let types = match kind {
+                    BodyKind::Form => FORM.to_owned(),
+                    BodyKind::JsonOrForm => format!("{JSON}, or {FORM}"),
+                    BodyKind::Json | BodyKind::Unread => JSON.to_owned(),
+                };
+                format!("The `content-type` of the request is not taken here. Send {types}.")
+            }
+            Self::UnsupportedCoding => {
+                "The request has a `content-encoding`, and compressed bodies are not taken here. Send the body \
+                 uncompressed, without this header."
+                    .to_owned()
             }
             Self::InvalidJson(problem) => format!("The request body is not valid JSON: {problem}."),
             Self::NotAnObject => "The request body must be a JSON object.".to_owned(),

@@ -45,6 +45,8 @@ pub enum BodyKind {
     Json,
     /// `multipart/form-data`.
     Form,
+    /// One or the other.
+    JsonOrForm,
     /// It is not read, if there is one.
     Unread,
 }
@@ -140,7 +142,9 @@ impl Operation {
     #[must_use]
     pub const fn body(self) -> BodyKind {
         match self {
-            Self::ImageEdits | Self::Transcriptions | Self::Translations => BodyKind::Form,
+            Self::Transcriptions | Self::Translations => BodyKind::Form,
+            // <https://platform.openai.com/docs/api-reference/images/createEdit>
+            Self::ImageEdits => BodyKind::JsonOrForm,
             Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config => BodyKind::Unread,
             _ => BodyKind::Json,
         }

@@ -9,7 +9,7 @@ use crate::attempt::Flight;
 use crate::capacity::{Ask, Seat};
 use crate::decision::{EXPLAIN, PassedOver};
 use crate::denial::Denial;
-use crate::endpoint::{self, BodyKind, Operation};
+use crate::endpoint::{self, Operation};
 use crate::estimate::Estimate;
 use crate::finding::{self, Finding};
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
@@ -19,6 +19,7 @@ use crate::journal::Note;
 use crate::json::Patch;
 use crate::ledger::{Name, Outcome, Pin, Queued, Record, Series, Source};
 use crate::limits::{Claim, Grant, Granted, Inquiry, Report, Reservation, Settlement, Spent, Standing};
+use crate::media::{self, CONTENT_ENCODING, Media};
 use crate::pinning::Spoken;
 use crate::route::Choice;
 use crate::sse::Output;
@@ -77,6 +78,8 @@ pub struct Forward {
     pub patch: Option<Patch>,
     /// The new `content-length`, if there was one and the body is changed.
     pub content_length: Option<usize>,
+    /// The new `content-type`, if it is not to be the client's.
+    pub content_type: Option<String>,
     /// How long each attempt may take until its answer begins; `None` is as long as it takes.
     pub start_max: Option<Duration>,
     /// Where to, and what its attempts need.
@@ -311,9 +314,9 @@ impl Exchange {
             (_, Some((rest, query))) => {
                 let other = Other { rest: rest.to_owned(), query: query.to_owned() };
                 if !end && self.reads_body_of_other(headers) {
-                    self.phase =
-                        Phase::Body(Held { other: Some(other), ..Held::new(client, &endpoint, headers) });
-                    return Ok(Step::AwaitBody { strip });
+                    let held =
+                        media::check_coding(headers).and_then(|()| Held::new(client, &endpoint, headers));
+                    return Ok(self.hold(held.map(|held| Held { other: Some(other), ..held }), strip));
                 }
                 match self.prepare_other(client, other, None, local, now) {
                     Ok(ready) => self.reserve(Ready { strip, ..ready }),
@@ -322,10 +325,22 @@ impl Exchange {
             }
             _ if end => self.deny(Denial::MissingField("body")),
             _ => {
-                self.phase = Phase::Body(Held::new(client, &endpoint, headers));
-                Step::AwaitBody { strip }
+                let coding = find(headers, CONTENT_ENCODING).map(|_| CONTENT_ENCODING.to_owned());
+                let strip = strip.into_iter().chain(coding).collect();
+                self.hold(Held::new(client, &endpoint, headers), strip)
             }
         })
+    }
+
+    /// Waits for the body of a request, if it is one that can be read.
+    fn hold(&mut self, held: Result<Held, Denial>, strip: Vec<String>) -> Step {
+        match held {
+            Ok(held) => {
+                self.phase = Phase::Body(held);
+                Step::AwaitBody { strip }
+            }
+            Err(denial) => self.deny(denial),
+        }
     }
 
     /// Takes the length of the part of the body that is here, and refuses as soon as it is too much.
@@ -344,10 +359,10 @@ impl Exchange {
                 return Step::Answer(Denial::OutOfTurn.answer());
             }
         };
-        let prepared = match held.operation.body() {
-            BodyKind::Unread => self.prepare_read_other(held, body, local, now),
-            BodyKind::Form => self.prepare_form(held, body, local, now),
-            _ => self.prepare_json(held, body, local, now),
+        let prepared = match held.said.media {
+            Media::Unread(_) => self.prepare_read_other(held, body, local, now),
+            Media::Form(_) => self.prepare_form(held, body, local, now),
+            Media::Json => self.prepare_json(held, body, local, now),
         };
         match prepared {
             Ok(ready) => self.reserve(ready),
@@ -417,7 +432,7 @@ impl Exchange {
         spilled: Option<Reservation>,
     ) -> Step {
         let spilling = self.spilling(&ready, &choice, spilled);
-        let Ready { destination, strip, patch, content_length, bodies, expected, .. } = ready;
+        let Ready { destination, strip, patch, content_length, content_type, bodies, expected, .. } = ready;
         let tokens = expected.estimate.total();
         let flight = Flight::new(self.gateway.clone(), destination, bodies, choice, seat, tokens);
         let flight = Rc::new(flight.with_spilling(spilling));
@@ -431,7 +446,7 @@ impl Exchange {
         // An answer that is no stream begins when it is finished: cut off, it would be produced again, and billed twice.
         let start_max =
             self.known.model.as_ref().filter(|_| self.known.stream).and_then(|model| model.stream_start_max);
-        Step::Forward(Forward { strip, patch, content_length, start_max, flight })
+        Step::Forward(Forward { strip, patch, content_length, content_type, start_max, flight })
     }
 
     /// What is to be known of this request if this VM dies: there is a note from the moment that something is reserved

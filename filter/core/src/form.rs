@@ -23,27 +23,9 @@ pub struct Form<'a> {
     model_at: Range<usize>,
 }
 
-/// The boundary in a `content-type`.
-fn boundary(content_type: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(content_type).ok()?;
-    let (essence, parameters) = text.split_once(';')?;
-    if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
-        return None;
-    }
-    let parameter = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("boundary").then_some(value)
-    })?;
-    // RFC 2046 allows 70 characters.
-    let boundary = parameter.trim_matches('"');
-    (1..=70).contains(&boundary.len()).then_some(boundary)
-}
-
 impl<'a> Form<'a> {
     /// Reads a body in one pass.
-    pub fn read(body: &'a [u8], content_type: &[u8]) -> Result<Self, Denial> {
-        let boundary =
-            boundary(content_type).ok_or(Denial::InvalidForm("the content-type names no boundary"))?;
+    pub fn read(body: &'a [u8], boundary: &str) -> Result<Self, Denial> {
         let delimiter = format!("--{boundary}");
         let finder = memmem::Finder::new(delimiter.as_bytes());
         let mut starts = finder.find_iter(body).take(PARTS_MAX + 1).peekable();
@@ -105,7 +87,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const TYPE: &[u8] = b"multipart/form-data; boundary=\"xyz\"";
+    const BOUNDARY: &str = "xyz";
 
     fn form(parts: &[(&str, &str)]) -> String {
         let parts: String = parts
@@ -118,9 +100,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(body: &str, content_type: &[u8], expected: Result<Option<&str>, &str>) {
+    fn check(body: &str, boundary: &str, expected: Result<Option<&str>, &str>) {
         let found =
-            Form::read(body.as_bytes(), content_type).map(|form| form.model).map_err(|denial| denial.code());
+            Form::read(body.as_bytes(), boundary).map(|form| form.model).map_err(|denial| denial.code());
         assert_eq!(found, expected, "{body}");
     }
 
@@ -128,28 +110,31 @@ mod tests {
     fn the_model_is_read_from_its_part() {
         let file =
             ("name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav", "RIFF\r\n\r\nname=\"model\"");
-        check(&form(&[file, ("name=\"model\"", "whisper")]), TYPE, Ok(Some("whisper")));
-        check(&form(&[file]), TYPE, Ok(None));
-        check(&form(&[("name=\"model\"", "a"), ("name=\"model\"", "b")]), TYPE, Err("ambiguous_parameter"));
-        check(&form(&[("name=\"model\"; filename=\"x\"", "a")]), TYPE, Ok(None));
+        check(&form(&[file, ("name=\"model\"", "whisper")]), BOUNDARY, Ok(Some("whisper")));
+        check(&form(&[file]), BOUNDARY, Ok(None));
+        check(
+            &form(&[("name=\"model\"", "a"), ("name=\"model\"", "b")]),
+            BOUNDARY,
+            Err("ambiguous_parameter"),
+        );
+        check(&form(&[("name=\"model\"; filename=\"x\"", "a")]), BOUNDARY, Ok(None));
     }
 
     #[test]
     fn what_is_no_form_is_refused() {
-        check("{}", b"application/json", Err("invalid_form"));
-        check("", TYPE, Err("invalid_form"));
+        check("", BOUNDARY, Err("invalid_form"));
         check(
             "--xyz\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\na\r\n",
-            TYPE,
+            BOUNDARY,
             Err("invalid_form"),
         );
-        check(&form(&[("name=\"a\"", "1"); 70]), TYPE, Err("invalid_form"));
+        check(&form(&[("name=\"a\"", "1"); 70]), BOUNDARY, Err("invalid_form"));
     }
 
     #[test]
     fn the_deployment_takes_the_models_place() {
         let body = form(&[("name=\"model\"", "a"), ("name=\"x\"", "1")]);
-        let read = Form::read(body.as_bytes(), TYPE).unwrap();
+        let read = Form::read(body.as_bytes(), BOUNDARY).unwrap();
         let patch = read.name_model("deployment").patch(body.as_bytes()).unwrap();
         let after = String::from_utf8(patch.bytes).unwrap() + &body[patch.replaced..];
         assert_eq!(after, form(&[("name=\"model\"", "deployment"), ("name=\"x\"", "1")]));

@@ -20,6 +20,7 @@ const WORDS: &[(&str, &str)] = &[
     ("health", include_str!("health.rs")),
     ("ids", include_str!("ids.rs")),
     ("json", include_str!("json.rs")),
+    ("media", include_str!("media.rs")),
     ("number", include_str!("number.rs")),
     ("request", include_str!("request.rs")),
     ("sse", include_str!("sse.rs")),

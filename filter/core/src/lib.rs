@@ -32,6 +32,7 @@ pub mod headers;
 pub mod health;
 pub mod ids;
 pub mod json;
+pub mod media;
 pub mod number;
 pub mod request;
 pub mod sse;

@@ -9,6 +9,7 @@ use crate::endpoint::{Endpoint, Operation};
 use crate::gateway::{Client, Gateway, Model};
 use crate::json::{self, Edits};
 use crate::ledger::Pin;
+use crate::media::{Media, Said};
 use crate::pinning::{Pinning, Quoted, Reading, Stamp};
 use crate::request::{self, Request};
 use crate::route::Target;
@@ -138,6 +139,7 @@ impl Exchange {
             strip: Vec::new(),
             patch,
             content_length: None,
+            content_type: None,
             bodies: Bodies::default(),
             expected: Expected::nothing(Operation::Other),
         })
@@ -182,12 +184,16 @@ impl Exchange {
         local: &dyn Store,
         now: Duration,
     ) -> Result<Ready, Denial> {
-        let Held { client, other, content_type, has_content_length, .. } = held;
-        let other = other.ok_or(Denial::OutOfTurn)?;
+        let Held {
+            client, other: Some(other), said: Said { media: Media::Unread(content_type), .. }, ..
+        } = held
+        else {
+            return Err(Denial::OutOfTurn);
+        };
         let text = json_of(body, &content_type)?;
         let ready = self.prepare_other(client, other, text, local, now)?;
         let patched_len = ready.patch.as_ref().map(|patch| patch.patched_len(body.len()));
-        Ok(Ready { content_length: patched_len.filter(|_| has_content_length), ..ready })
+        Ok(Ready { content_length: patched_len.filter(|_| held.has_content_length), ..ready })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::finding::{Effect, Finding};
 use crate::form::Form;
 use crate::gateway::{Client, Model};
 use crate::json::Patch;
+use crate::media::{self, Media, Said};
 use crate::policy::{self, Asked, Policy, Refusal, Verdict};
 use crate::request::Request;
 use crate::route::{self, Asker, Choice, Target, Watch};
@@ -25,7 +26,7 @@ pub(super) struct Held {
     pub(super) operation: Operation,
     /// The model, where the path names it.
     pub(super) deployment: Option<String>,
-    pub(super) content_type: Vec<u8>,
+    pub(super) said: Said,
     pub(super) has_content_length: bool,
     /// Of [`Operation::Other`], where it goes.
     pub(super) other: Option<Other>,
@@ -40,6 +41,7 @@ pub(super) struct Ready {
     pub(super) strip: Vec<String>,
     pub(super) patch: Option<Patch>,
     pub(super) content_length: Option<usize>,
+    pub(super) content_type: Option<String>,
     pub(super) bodies: Bodies,
     pub(super) expected: Expected,
 }
@@ -116,7 +118,8 @@ impl Exchange {
         now: Duration,
     ) -> Result<Ready, Denial> {
         let operation = held.operation;
-        let form = Form::read(body, &held.content_type)?;
+        let Media::Form(boundary) = &held.said.media else { return Err(Denial::OutOfTurn) };
+        let form = Form::read(body, boundary)?;
         let model = self.model(&held, form.model)?;
         held.policy(&model, body)?;
         let lot = model.lot(&held.client, now);
@@ -159,15 +162,19 @@ impl Exchange {
 }
 
 impl Held {
-    pub(super) fn new(client: Rc<Client>, endpoint: &Endpoint<'_>, headers: &Headers) -> Self {
-        Self {
+    pub(super) fn new(
+        client: Rc<Client>,
+        endpoint: &Endpoint<'_>,
+        headers: &Headers,
+    ) -> Result<Self, Denial> {
+        Ok(Self {
+            said: media::said(endpoint.operation.body(), headers)?,
             client,
             operation: endpoint.operation,
             deployment: endpoint.deployment.map(|name| decoded(name).into_owned()),
-            content_type: find(headers, "content-type").unwrap_or_default().to_vec(),
             has_content_length: find(headers, "content-length").is_some(),
             other: None,
-        }
+        })
     }
 
     /// The policy for a model, which may want shorter bodies than another of this client's.
@@ -198,6 +205,7 @@ impl Held {
             strip: Vec::new(),
             patch,
             content_length,
+            content_type: self.said.content_type,
             bodies,
             expected,
         }

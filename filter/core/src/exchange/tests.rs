@@ -732,6 +732,42 @@ fn a_form_names_its_model_in_a_part() {
 }
 
 #[test]
+fn a_body_that_says_to_be_something_else_is_refused_unread() {
+    for (path, headers, expected) in [
+        ("/v1/chat/completions", [("content-type", "text/plain"), CHAT[3]], "415 unsupported_media_type"),
+        (
+            "/v1/audio/transcriptions",
+            [("content-type", "application/json"), CHAT[3]],
+            "415 unsupported_media_type",
+        ),
+        ("/v1/audio/transcriptions", [("content-type", "multipart/form-data"), CHAT[3]], "400 invalid_form"),
+        ("/v1/responses", [("content-encoding", "zstd"), CHAT[3]], "415 unsupported_content_encoding"),
+    ] {
+        let mut run = Run::new();
+        let step = run.head(&[&[CHAT[0], (":path", path), CHAT[2]][..], &headers].concat());
+        assert_eq!(refused(step), expected, "{path} {headers:?}");
+    }
+}
+
+#[test]
+fn one_content_type_of_ours_goes_on() {
+    let body = r#"{"model":"gpt-4o"}"#;
+    for (said, sent) in [
+        (&[("content-type", "application/json")][..], None),
+        (&[("content-type", "application/json; charset=utf-8")], Some("application/json")),
+        (&[], Some("application/json")),
+    ] {
+        let mut run = Run::new();
+        let _ = run.head(&[&CHAT, said].concat());
+        let Step::Forward(forward) = run.body(body) else { panic!() };
+        assert_eq!(forward.content_type.as_deref(), sent);
+    }
+    let mut run = Run::new();
+    let step = run.head(&[&CHAT[..], &[("content-encoding", "identity")]].concat());
+    assert!(matches!(step, Step::AwaitBody { strip } if strip.contains(&"content-encoding".to_owned())));
+}
+
+#[test]
 fn an_image_whose_answer_says_nothing_of_tokens_is_charged_what_was_reserved() {
     let mut run = Run::new();
     let _ = run.head(&[CHAT[0], (":path", "/v1/images/generations"), CHAT[2]]);
