@@ -642,6 +642,8 @@ impl Record {
         if self.served.is_some() {
             found.push((Series::Duration { model }, millis(self.duration)));
         }
+        // Envoy takes a counter that grows by nothing for a fault.
+        found.retain(|(series, amount)| *amount > 0 || series.kind() != Kind::Counter);
         found
     }
 
@@ -761,6 +763,25 @@ mod tests {
                 ("gen_ai.client.token.usage;client=web-shop;model=other;type=input", 30),
                 ("gen_ai.client.token.usage;client=web-shop;model=other;type=output", 11),
             ],
+        );
+    }
+
+    #[test]
+    fn no_counter_grows_by_nothing() {
+        let record = Record {
+            source: Source::Estimated,
+            price_micros: Some(0),
+            estimated_prompt: Some(0),
+            first_token: Some(Duration::ZERO),
+            ..Record::new(Outcome::Broken)
+        };
+        let names: Vec<_> = record.additions().iter().map(|(series, _)| series.name()).collect();
+        assert_eq!(
+            names,
+            [
+                "tollgate_requests;client=none;model=none;operation=none;outcome=broken",
+                "gen_ai.server.time_to_first_token_ms;model=none"
+            ]
         );
     }
 
