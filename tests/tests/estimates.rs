@@ -6,13 +6,15 @@
 use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
+use std::rc::Rc;
 use tiktoken_rs::CoreBPE;
-use tollgate::estimate::{self, Learnt, Observed, Produced, Sketch};
+use tollgate::estimate::{self, Learnt, Observed, Produced, Sketch, Subject};
 use tollgate::store::MemoryStore;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/estimates.md");
 const MODEL: &str = "gpt-4o";
 const ANSWERS: usize = 100;
+const LONG_BYTES: usize = 64 * 1024;
 const SYSTEM: &str = "You are a helpful assistant.";
 
 /// How a client's JSON writer treats what is not ASCII.
@@ -92,7 +94,7 @@ impl Kind {
         let messages = self.written(messages);
         let produced = self.written(json!(text).to_string());
         Sample {
-            sketch: estimate::sketch(&[Some(&messages), None]),
+            sketch: estimate::sketch([&*messages]),
             prompt_tokens,
             prompt_bytes: messages.len() as u64,
             produced: Produced { text_bytes: produced.len() as u64 - 2, completion_tokens: tokens(text) },
@@ -112,6 +114,37 @@ impl Kind {
         }
         escaped
     }
+}
+
+/// Conversations of some 64 KB, of texts of all kinds, each in an order of its own.
+fn conversations(bpe: &CoreBPE) -> Vec<Sample> {
+    let texts: Vec<String> = KINDS
+        .iter()
+        .filter(|kind| kind.image == Image::None)
+        .flat_map(|kind| {
+            kind.texts.split("\n%%\n").map(|text| kind.written(json!(text.trim_end()).to_string()))
+        })
+        .collect();
+    let mut dice = 1u64;
+    let mut draw = move || {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) as usize
+    };
+    let conversation = |_| {
+        let (mut messages, mut prompt_tokens) = (String::from("["), 3);
+        while messages.len() < LONG_BYTES {
+            let text = &texts[draw() % texts.len()];
+            let separator = if messages.len() > 1 { "," } else { "" };
+            write!(messages, r#"{separator}{{"role":"user","content":{text}}}"#).unwrap();
+            let text: String = serde_json::from_str(text).unwrap();
+            prompt_tokens += 4 + bpe.encode_ordinary(&text).len() as u64;
+        }
+        messages.push(']');
+        let produced = Produced { text_bytes: messages.len() as u64, completion_tokens: prompt_tokens };
+        let (sketch, prompt_bytes) = (estimate::sketch([&*messages]), messages.len() as u64);
+        Sample { sketch, prompt_tokens, prompt_bytes, produced }
+    };
+    (0..40).map(conversation).collect()
 }
 
 /// An image of some size, and its tokens by OpenAI's formula for gpt-4o in high detail: fitted into 2048 x 2048, its
@@ -150,10 +183,11 @@ impl Errors {
 /// What is learnt from these, in this order.
 fn learnt<'a>(answers: impl Iterator<Item = &'a Sample>) -> Learnt {
     let store = MemoryStore::default();
+    let subject = Subject { model: MODEL, client: &Rc::from("web-shop") };
     for answer in answers.take(ANSWERS) {
-        Learnt::learn(&store, MODEL, &[(answer.sketch, answer.observed())]).unwrap();
+        Learnt::learn(&store, subject, &[(answer.sketch, answer.observed())]).unwrap();
     }
-    Learnt::load(&store, MODEL).unwrap()
+    Learnt::load(&store, subject).unwrap()
 }
 
 struct Row {
@@ -234,6 +268,17 @@ fn a_prompt_is_estimated_within_a_third_and_once_learnt_within_a_tenth() {
         // Of an answer only the bytes are known, not their classes.
         assert!(row.produced_learnt.median() <= 20.0, "{name}: {}", row.produced_learnt.median());
     }
+}
+
+#[test]
+fn a_long_prompt_is_estimated_as_well_by_a_part_of_it() {
+    let samples = conversations(&tiktoken_rs::o200k_base().unwrap());
+    let errors = |learnt: &Learnt| {
+        let measured = samples.iter().skip(1).step_by(2);
+        Errors::of(measured, |sample| (learnt.prompt_tokens(&sample.sketch), sample.prompt_tokens))
+    };
+    let (cold, learnt) = (errors(&Learnt::default()), errors(&learnt(samples.iter().step_by(2).cycle())));
+    assert!(cold.median() <= 6.0 && learnt.median() <= 2.0, "{} {}", cold.text(), learnt.text());
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod strings;
 mod text;
 
 pub use learnt::{Learnt, Observed, Produced};
-pub use lessons::Lessons;
+pub use lessons::{Lessons, Subject};
 use strings::Found;
 
 /// What a message costs beside its text: three tokens that frame it, and its role.
@@ -50,11 +50,20 @@ pub struct Sketch {
     items: u64,
 }
 
-/// Sketches a prompt from its parts, as JSON: messages, prompt, input, instructions, tools.
+impl Learnt {
+    /// The tokens of a prompt, as far as they are sure enough to refuse a request for good: what was learnt may be of other
+    /// texts, so it can excuse, and not accuse.
+    #[must_use]
+    pub fn prompt_tokens_sure(&self, sketch: &Sketch) -> u64 {
+        self.prompt_tokens(sketch).min(Self::default().prompt_tokens(sketch))
+    }
+}
+
+/// Sketches a prompt from its parts, as JSON: the values of all members of a body that may be prompt.
 #[must_use]
-pub fn sketch(parts: &[Option<&str>]) -> Sketch {
+pub fn sketch<'a>(parts: impl IntoIterator<Item = &'a str>) -> Sketch {
     let mut found = Found::default();
-    for part in parts.iter().flatten() {
+    for part in parts {
         found.add(parts::read(part));
     }
     let reply = if found.messages > 0 { REPLY_TOKENS } else { 0 };
@@ -72,22 +81,23 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[track_caller]
-    fn check(parts: &[Option<&str>], tokens: u64) {
-        assert_eq!(Learnt::default().prompt_tokens(&sketch(parts)), tokens, "{parts:?}");
+    fn check(parts: &[&str], tokens: u64) {
+        let sketch = sketch(parts.iter().copied());
+        assert_eq!(Learnt::default().prompt_tokens(&sketch), tokens, "{parts:?}");
     }
 
     #[test]
     fn all_parts_count_and_messages_have_their_frames() {
         // Each text is less than a token, and their sum is rounded up once.
         check(&[], 0);
-        check(&[Some(r#""a""#), None], 1);
-        check(&[Some(r#""a""#), None, Some(r#"["a"]"#)], 2);
-        check(&[Some(r#"[{"role":"user","content":"a"}]"#)], 4 + 3 + 1);
+        check(&[r#""a""#], 1);
+        check(&[r#""a""#, r#"["a"]"#], 2);
+        check(&[r#"[{"role":"user","content":"a"}]"#], 4 + 3 + 1);
         check(
-            &[Some(r#"[{"role":"system","content":"a"},{"role":"user","content":"a"}]"#), Some(r#""a""#)],
+            &[r#"[{"role":"system","content":"a"},{"role":"user","content":"a"}]"#, r#""a""#],
             4 + 4 + 3 + 3,
         );
-        check(&[Some("[[1,2],[3]]"), Some("[4, 5]")], 5);
+        check(&["[[1,2],[3]]", "[4, 5]"], 5);
     }
 
     #[test]

@@ -404,6 +404,13 @@ impl Exchange {
                 self.known.shadow_refusals = shadow_refusals;
                 (Some(reservation), standing)
             }
+            // For good, and by what was learnt: it is asked again by what is sure.
+            Ok(Grant::Refused(Denial::NeverFits { .. }, _))
+                if ready.expected.sure() != ready.expected.estimate =>
+            {
+                let expected = Expected { estimate: ready.expected.sure(), ..ready.expected };
+                return self.reserve(Ready { expected, ..*ready });
+            }
             Ok(Grant::Refused(denial, standing)) => {
                 self.known.limit = denial.limit().map(|limit| limit.word.clone());
                 return self.refuse(&denial, None, standing);
@@ -705,7 +712,8 @@ impl Exchange {
             }
             Phase::Sent(sent) => {
                 candidates = known.candidates(&sent.flight);
-                let (finished, faults) = sent.finish(known.model.as_deref(), local, now, interruption);
+                let known = (known.client.as_deref(), known.model.as_deref());
+                let (finished, faults) = sent.finish(known, local, now, interruption);
                 self.store_faults += faults;
                 finished
             }

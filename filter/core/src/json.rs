@@ -13,6 +13,7 @@ pub use names::{Found, Names};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -46,6 +47,15 @@ impl Member<'_> {
     }
 }
 
+/// A member that is not governed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other<'a> {
+    /// Its name, without escapes.
+    pub name: Cow<'a, str>,
+    /// The value as it stands in the body.
+    pub value: &'a str,
+}
+
 /// An object's place, and its governed members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object<'a, const N: usize> {
@@ -69,6 +79,25 @@ pub fn find<'a, const N: usize>(
     object: &'a str,
     names: &'static Names<N>,
 ) -> Result<Object<'a, N>, Fault> {
+    walk(body, object, names, None)
+}
+
+/// Finds the members called `names` of a body, and all the others.
+pub fn find_all<'a, const N: usize>(
+    body: &'a str,
+    names: &'static Names<N>,
+) -> Result<(Object<'a, N>, Vec<Other<'a>>), Fault> {
+    let mut others = Vec::new();
+    let object = walk(body, body, names, Some(&mut others))?;
+    Ok((object, others))
+}
+
+fn walk<'a, const N: usize>(
+    body: &'a str,
+    object: &'a str,
+    names: &'static Names<N>,
+    others: Option<&mut Vec<Other<'a>>>,
+) -> Result<Object<'a, N>, Fault> {
     let padding = object.len() - object.trim_ascii_start().len();
     if object.as_bytes().get(padding) != Some(&b'{') {
         // Not an object; but say first if it is no JSON at all.
@@ -76,7 +105,7 @@ pub fn find<'a, const N: usize>(
         return Err(Fault::NotAnObject);
     }
     let mut fault = None;
-    let visitor = ObjectVisitor { base: offset(body, object), names, fault: &mut fault, body };
+    let visitor = ObjectVisitor { base: offset(body, object), names, fault: &mut fault, body, others };
     let mut json = serde_json::Deserializer::from_str(object);
     let found = json.deserialize_map(visitor).and_then(|found| json.end().map(|()| found));
     match (found, fault) {
@@ -103,6 +132,7 @@ struct ObjectVisitor<'a, 'f, const N: usize> {
     base: usize,
     names: &'static Names<N>,
     fault: &'f mut Option<Fault>,
+    others: Option<&'f mut Vec<Other<'a>>>,
 }
 
 impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
@@ -112,7 +142,7 @@ impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         use serde::de::Error;
         debug_assert!(self.base <= self.body.len());
         let mut members = [const { None }; N];
@@ -120,9 +150,15 @@ impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
         while let Some(key) = map.next_key_seed(NameSeed { names: self.names })? {
             is_empty = false;
             match key {
-                Name::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                Name::Other(name) => match &mut self.others {
+                    Some(others) => {
+                        let value = map.next_value::<&RawValue>()?.get();
+                        others.push(Other { name, value });
+                    }
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                },
                 Name::Disguised(name) => {
                     *self.fault = Some(Fault::Disguised(name));
                     return Err(A::Error::custom(""));
@@ -146,7 +182,7 @@ impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
 enum Name<'a> {
     Governed(usize, &'a str),
     Disguised(&'static str),
-    Other,
+    Other(Cow<'a, str>),
 }
 
 struct NameSeed<const N: usize> {
@@ -173,7 +209,7 @@ impl<'de, const N: usize> Visitor<'de> for NameSeed<N> {
         Ok(match self.names.find(text) {
             Found::Plain(at) => Name::Governed(at, text),
             Found::Disguised(at) => Name::Disguised(self.names.at(at)),
-            Found::Nothing => Name::Other,
+            Found::Nothing => Name::Other(Cow::Borrowed(text)),
         })
     }
 
@@ -181,7 +217,7 @@ impl<'de, const N: usize> Visitor<'de> for NameSeed<N> {
     fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
         Ok(match self.names.find(text) {
             Found::Plain(at) | Found::Disguised(at) => Name::Disguised(self.names.at(at)),
-            Found::Nothing => Name::Other,
+            Found::Nothing => Name::Other(Cow::Owned(text.to_owned())),
         })
     }
 }

@@ -56,6 +56,7 @@ const INSIDE_WORDS: &[(&str, &str)] = &[
     ("json", include_str!("json/names.rs")),
     ("request", include_str!("request/fields.rs")),
     ("request", include_str!("request/parts.rs")),
+    ("request", include_str!("request/prompt.rs")),
 ];
 const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("capacity", include_str!("capacity/queue.rs")),

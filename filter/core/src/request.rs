@@ -6,13 +6,14 @@
 
 mod fields;
 mod parts;
+mod prompt;
 
 pub use fields::{CapField, CapNames, Ceiling, Family, Field, Inner};
 pub use parts::Parts;
 
 use crate::denial::{Ambiguity, Denial};
 use crate::endpoint::Operation;
-use crate::json::{self, Edits, Fault, Member, Names, Object, Patch};
+use crate::json::{self, Edits, Fault, Member, Names, Object, Other, Patch};
 use crate::number::Decimal;
 use fields::FIELDS;
 use serde::de::IgnoredAny;
@@ -42,8 +43,10 @@ pub struct Request<'a> {
     /// Candidates generated to choose from; all of them are billed.
     pub best_of: Option<u32>,
     caps: [Option<u32>; 3],
-    /// The members that make up the prompt, as they stand in the body.
-    pub prompt: [Option<&'a str>; 6],
+    /// The members that are not governed, in their order.
+    pub others: Vec<Other<'a>>,
+    /// The values of the members that may be billed as prompt, as they stand in the body.
+    pub prompt: Vec<&'a str>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,8 +69,9 @@ impl<'a> Request<'a> {
     /// Reads a body in one pass.
     pub fn read(body: &'a [u8]) -> Result<Self, Denial> {
         let body = json::text(body).map_err(denial)?;
+        let (object, others) = json::find_all(body, &FIELDS).map_err(denial)?;
         let mut request = Self {
-            object: json::find(body, body, &FIELDS).map_err(denial)?,
+            object,
             body,
             edits: Edits::default(),
             written: 0,
@@ -77,7 +81,8 @@ impl<'a> Request<'a> {
             n: None,
             best_of: None,
             caps: [None; 3],
-            prompt: [None; 6],
+            others,
+            prompt: Vec::new(),
         };
         request.model =
             request.raw(Field::Model).map(|name| string(name, Field::Model.name())).transpose()?;
@@ -90,7 +95,10 @@ impl<'a> Request<'a> {
             request.count(Field::MaxCompletionTokens)?,
             request.count(Field::MaxOutputTokens)?,
         ];
-        request.prompt = Field::PROMPT.map(|field| request.member(field).map(|member| member.value));
+        let governed = Field::ALL.iter().filter_map(|field| Some((field.name(), request.raw(*field)?)));
+        let others = request.others.iter().map(|other| (&*other.name, other.value));
+        let prompt = governed.chain(others).filter(|(name, value)| prompt::may_be(name, value));
+        request.prompt = prompt.map(|(_, value)| value).collect();
         Ok(request)
     }
 
@@ -209,6 +217,14 @@ impl<'a> Request<'a> {
             };
         }
         Ok(found)
+    }
+
+    /// The governed member that most of the prompt stands in.
+    #[must_use]
+    pub fn longest_part(&self) -> Field {
+        let parts = Field::ALL.iter().filter_map(|field| Some((*field, self.raw(*field)?)));
+        let parts = parts.filter(|(field, value)| prompt::may_be(field.name(), value));
+        parts.max_by_key(|(_, value)| value.len()).map_or(Field::Messages, |(field, _)| field)
     }
 
     /// What messages and input hold.

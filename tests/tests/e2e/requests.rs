@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tollgate::estimate::{self, Learnt};
+use tollgate::request::Request;
 use tollgate_tests::harness::{Answer, Gateway};
 
 /// The keys behind the hashes in `envoy/envoy.yaml`.
@@ -34,10 +35,9 @@ pub fn with(mut object: Value, more: Value) -> Value {
 
 /// What the prompt is taken for beforehand, by a gateway that has learnt nothing yet.
 pub fn prompt_estimate(body: &Value) -> u64 {
-    let parts = ["messages", "prompt", "input", "instructions", "tools"]
-        .map(|field| body.get(field).map(ToString::to_string));
-    let parts: Vec<_> = parts.iter().map(Option::as_deref).collect();
-    Learnt::default().prompt_tokens(&estimate::sketch(&parts))
+    let body = body.to_string();
+    let prompt = Request::read(body.as_bytes()).unwrap().prompt;
+    Learnt::default().prompt_tokens(&estimate::sketch(prompt))
 }
 
 /// A change of the configuration: the only limit of `web-shop` is so many tokens a minute.

@@ -41,7 +41,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 /// What an exchange does with a body.
 fn parse_and_edit(body: &[u8], policy: &Policy) -> (u64, Option<Patch>) {
     let mut request = Request::read(body).unwrap();
-    let prompt_tokens = Learnt::default().prompt_tokens(&estimate::sketch(&request.prompt));
+    let prompt_tokens = Learnt::default().prompt_tokens(&estimate::sketch(request.prompt.iter().copied()));
     let asked = Asked { operation: Operation::ChatCompletions, family: Family::Gpt4, prompt_tokens };
     let ceiling = policy::apply(policy, &asked, &mut request).unwrap().ceiling;
     request.set_model("gpt-4o-ptu");

@@ -651,13 +651,13 @@ pub(super) enum Effort {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Prompt {
-    /// In bytes of its texts.
+    /// In bytes of all members of the body that may be billed as prompt.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) bytes_max: Option<u64>,
     /// In messages.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) messages_max: Option<u64>,
-    /// In tokens, by estimate.
+    /// In tokens of the same, by estimate.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) tokens_max: Option<u64>,
 }

@@ -1,12 +1,12 @@
 //! What have a model's answers taught about its tokenizer?
 //!
-//! Three ratios for each model, shared by all workers: tokens of a prompt's text to the sketch of it, tokens of an image
+//! Three ratios for each model and client, shared by all workers: tokens of a prompt's text to the sketch of it, tokens of an image
 //! to the usual, tokens of produced text to its bytes. Each answer moves a ratio towards what it reported: the first
 //! ones much, later ones by a 32nd. One answer counts as no more than twice or half of what is known, so that an absurd
 //! usage moves little.
 
-use super::Sketch;
 use super::text::TOKEN;
+use super::{Sketch, Subject};
 use crate::store::{self, Store, StoreFault};
 
 /// A ratio of 1.
@@ -125,9 +125,9 @@ impl Learnt {
     /// First byte of a record: another order of the ratios would be another number.
     const VERSION: u8 = 1;
 
-    /// Reads what was learnt of a model; nothing, where nothing was.
-    pub fn load(store: &dyn Store, model: &str) -> Result<Self, StoreFault> {
-        Ok(Self::read(&store.load(&key(model))?.value))
+    /// Reads what was learnt of a model by a client's answers; nothing, where nothing was.
+    pub fn load(store: &dyn Store, subject: Subject<'_>) -> Result<Self, StoreFault> {
+        Ok(Self::read(&store.load(&key(subject))?.value))
     }
 
     /// The tokens of a prompt.
@@ -147,8 +147,12 @@ impl Learnt {
     }
 
     /// Takes answers that reported their usage, with the sketches of their prompts. Answers what is known then.
-    pub fn learn(store: &dyn Store, model: &str, lessons: &[(Sketch, Observed)]) -> Result<Self, StoreFault> {
-        store::update(store, &key(model), |record| {
+    pub fn learn(
+        store: &dyn Store,
+        subject: Subject<'_>,
+        lessons: &[(Sketch, Observed)],
+    ) -> Result<Self, StoreFault> {
+        store::update(store, &key(subject), |record| {
             let before = Self::read(record);
             let after = lessons.iter().fold(before, |learnt, (sketch, answer)| learnt.with(sketch, *answer));
             ((after != before).then(|| after.record()), after)
@@ -205,8 +209,9 @@ impl Learnt {
     }
 }
 
-fn key(model: &str) -> String {
-    format!("tollgate/learnt/{model}")
+/// The length tells where the model's name ends.
+fn key(Subject { model, client }: Subject<'_>) -> String {
+    format!("tollgate/learnt/{}/{model}/{client}", model.len())
 }
 
 #[cfg(test)]
@@ -214,8 +219,18 @@ mod tests {
     use super::*;
     use crate::store::MemoryStore;
     use proptest::prelude::*;
+    use std::rc::Rc;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    /// Learns of a model, as one client.
+    fn teach(store: &MemoryStore, model: &str, answers: &[(Sketch, Observed)]) -> Result<Learnt, StoreFault> {
+        Learnt::learn(store, Subject { model, client: &Rc::from("web") }, answers)
+    }
+
+    fn stored(store: &MemoryStore, model: &str) -> Result<Learnt, StoreFault> {
+        Learnt::load(store, Subject { model, client: &Rc::from("web") })
+    }
 
     const MODEL: &str = "gpt-4o";
 
@@ -304,13 +319,13 @@ mod tests {
     fn workers_share_it_and_models_do_not() {
         let store = MemoryStore::default();
         for _ in 0..20 {
-            Learnt::learn(&store, MODEL, &[(text(1000), answer(2007))]).unwrap();
+            teach(&store, MODEL, &[(text(1000), answer(2007))]).unwrap();
         }
-        assert_eq!(Learnt::load(&store, MODEL), Ok(after(20, &text(1000), answer(2007))));
-        assert_eq!(Learnt::load(&store, "other"), Ok(Learnt::default()));
+        assert_eq!(stored(&store, MODEL), Ok(after(20, &text(1000), answer(2007))));
+        assert_eq!(stored(&store, "other"), Ok(Learnt::default()));
         store.break_with(Some(StoreFault::Unavailable));
-        assert_eq!(Learnt::load(&store, MODEL), Err(StoreFault::Unavailable));
-        assert_eq!(Learnt::learn(&store, MODEL, &[(text(1000), answer(2007))]), Err(StoreFault::Unavailable));
+        assert_eq!(stored(&store, MODEL), Err(StoreFault::Unavailable));
+        assert_eq!(teach(&store, MODEL, &[(text(1000), answer(2007))]), Err(StoreFault::Unavailable));
     }
 
     fn assert_bounded(learnt: &Learnt) -> Result<(), TestCaseError> {
@@ -345,12 +360,12 @@ mod tests {
                 *version = Learnt::VERSION;
             }
             let store = MemoryStore::default();
-            store::update(&store, &key(MODEL), |_| (Some(record.clone()), ())).unwrap();
-            assert_bounded(&Learnt::load(&store, MODEL).unwrap())?;
+            store::update(&store, &key(Subject { model: MODEL, client: &Rc::from("web") }), |_| (Some(record.clone()), ())).unwrap();
+            assert_bounded(&stored(&store, MODEL).unwrap())?;
             for _ in 0..300 {
-                Learnt::learn(&store, MODEL, &[(text(1000), answer(2007))]).unwrap();
+                teach(&store, MODEL, &[(text(1000), answer(2007))]).unwrap();
             }
-            let learnt = Learnt::load(&store, MODEL).unwrap();
+            let learnt = stored(&store, MODEL).unwrap();
             prop_assert!(learnt.prompt_tokens(&text(1000)).abs_diff(2007) < 10);
         }
     }

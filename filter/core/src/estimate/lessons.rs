@@ -1,5 +1,8 @@
 //! What does this worker know of a model's tokenizer, and what has it not told the others yet?
 //!
+//! Each client teaches only what its own requests are estimated by: one that is answered oddly, by its texts or by its
+//! will, moves no other's. What two of them have in common is the table of [`super::text`], good enough to begin with.
+//!
 //! To ask the store for every request, and to tell it of every answer, costs more than the estimate itself. So a worker
 //! goes by what it read for a moment, takes its own answers into that at once, and tells them to the store several at a
 //! time. While little is known, and each answer moves much, each is told at once. A VM that dies takes answers with it
@@ -7,20 +10,37 @@
 
 use super::{Learnt, Observed, Sketch};
 use crate::store::{Store, StoreFault};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// For so long a worker goes by what it read.
-const HOLDS_FOR: Duration = Duration::from_millis(100);
+const HOLDS_FOR: Duration = Duration::from_secs(1);
 
 /// The most answers that it keeps to itself.
 const UNTOLD_MAX: usize = 16;
 
-/// What one worker knows of one model.
+/// What one worker knows of one model, by clients: as many as the configuration has.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Lessons {
-    known: Cell<Option<Known>>,
-    untold: RefCell<Vec<(Sketch, Observed)>>,
+    pupils: RefCell<HashMap<Rc<str>, Pupil>>,
+}
+
+/// Whose lessons these are.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The client's.
+    pub client: &'a Rc<str>,
+}
+
+/// What is known by the answers to one client.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Pupil {
+    known: Option<Known>,
+    untold: Vec<(Sketch, Observed)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,46 +52,66 @@ struct Known {
 }
 
 impl Lessons {
-    /// What was learnt of the model.
-    pub fn learnt(&self, store: &dyn Store, model: &str, now: Duration) -> Result<Learnt, StoreFault> {
-        match self.current(now) {
+    /// What was learnt of the model by the client's answers.
+    pub fn learnt(
+        &self,
+        store: &dyn Store,
+        subject: Subject<'_>,
+        now: Duration,
+    ) -> Result<Learnt, StoreFault> {
+        self.with(subject, |pupil| match pupil.current(now) {
             Some(known) => Ok(known.learnt),
-            None => self.catch_up(store, model, now),
-        }
+            None => pupil.catch_up(store, subject, now),
+        })
     }
 
     /// Takes an answer that reported its usage, with the sketch of its prompt.
     pub fn learn(
         &self,
         store: &dyn Store,
-        model: &str,
+        subject: Subject<'_>,
         sketch: Sketch,
         answer: Observed,
         now: Duration,
     ) -> Result<(), StoreFault> {
-        let mut untold = self.untold.borrow_mut();
-        untold.push((sketch, answer));
-        let waits = untold.len() < UNTOLD_MAX;
-        drop(untold);
-        match self.current(now).filter(|known| waits && known.learnt.is_settled(&sketch)) {
-            Some(Known { learnt, read }) => {
-                self.known.set(Some(Known { learnt: learnt.with(&sketch, answer), read }));
-                Ok(())
+        self.with(subject, |pupil| {
+            pupil.untold.push((sketch, answer));
+            let waits = pupil.untold.len() < UNTOLD_MAX;
+            match pupil.current(now).filter(|known| waits && known.learnt.is_settled(&sketch)) {
+                Some(Known { learnt, read }) => {
+                    pupil.known = Some(Known { learnt: learnt.with(&sketch, answer), read });
+                    Ok(())
+                }
+                None => pupil.catch_up(store, subject, now).map(drop),
             }
-            None => self.catch_up(store, model, now).map(drop),
-        }
+        })
     }
 
+    fn with<T>(&self, subject: Subject<'_>, act: impl FnOnce(&mut Pupil) -> T) -> T {
+        let mut pupils = self.pupils.borrow_mut();
+        if let Some(pupil) = pupils.get_mut(subject.client) {
+            return act(pupil);
+        }
+        act(pupils.entry(subject.client.clone()).or_default())
+    }
+}
+
+impl Pupil {
     fn current(&self, now: Duration) -> Option<Known> {
         // A clock that was put back makes it old, too.
-        self.known.get().filter(|known| now.abs_diff(known.read) < HOLDS_FOR)
+        self.known.filter(|known| now.abs_diff(known.read) < HOLDS_FOR)
     }
 
     /// Tells what is untold, and reads what is known then. What the store does not take is not told again.
-    fn catch_up(&self, store: &dyn Store, model: &str, now: Duration) -> Result<Learnt, StoreFault> {
-        let untold = self.untold.take();
-        let learnt = Learnt::learn(store, model, &untold)?;
-        self.known.set(Some(Known { learnt, read: now }));
+    fn catch_up(
+        &mut self,
+        store: &dyn Store,
+        subject: Subject<'_>,
+        now: Duration,
+    ) -> Result<Learnt, StoreFault> {
+        let untold = std::mem::take(&mut self.untold);
+        let learnt = Learnt::learn(store, subject, &untold)?;
+        self.known = Some(Known { learnt, read: now });
         Ok(learnt)
     }
 }
@@ -85,7 +125,6 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const MODEL: &str = "gpt-4o";
     const NOW: Duration = Duration::from_secs(1_795_000_000);
     const TEXT: Sketch = Sketch { text: 1000 * TOKEN, exact: 7, items: 0 };
 
@@ -93,15 +132,23 @@ mod tests {
         Observed { prompt_tokens, produced: None }
     }
 
+    fn subject(client: &Rc<str>) -> Subject<'_> {
+        Subject { model: "gpt-4o", client }
+    }
+
+    fn web() -> Rc<str> {
+        Rc::from("web")
+    }
+
     fn stored(store: &MemoryStore) -> Learnt {
-        Learnt::load(store, MODEL).unwrap()
+        Learnt::load(store, subject(&web())).unwrap()
     }
 
     /// After so many answers that the next one moves little.
     fn settled(store: &MemoryStore) -> Lessons {
         let lessons = Lessons::default();
         for _ in 0..31 {
-            lessons.learn(store, MODEL, TEXT, answer(2007), NOW).unwrap();
+            lessons.learn(store, subject(&web()), TEXT, answer(2007), NOW).unwrap();
         }
         lessons
     }
@@ -112,7 +159,7 @@ mod tests {
             (MemoryStore::default(), Lessons::default(), Sketch { items: 1, ..TEXT });
         for sketch in [TEXT; 31].into_iter().chain([image; 31]) {
             let before = stored(&store);
-            lessons.learn(&store, MODEL, sketch, answer(2107), NOW).unwrap();
+            lessons.learn(&store, subject(&web()), sketch, answer(2107), NOW).unwrap();
             assert_eq!(stored(&store), before.with(&sketch, answer(2107)));
         }
     }
@@ -124,9 +171,9 @@ mod tests {
         let (before, mut own) = (stored(&store), stored(&store));
         for at in 1..=UNTOLD_MAX {
             assert_eq!(stored(&store), before, "{at}");
-            lessons.learn(&store, MODEL, TEXT, answer(3007), NOW).unwrap();
+            lessons.learn(&store, subject(&web()), TEXT, answer(3007), NOW).unwrap();
             own = own.with(&TEXT, answer(3007));
-            assert_eq!(lessons.learnt(&store, MODEL, NOW), Ok(own), "{at}");
+            assert_eq!(lessons.learnt(&store, subject(&web()), NOW), Ok(own), "{at}");
         }
         assert_eq!(stored(&store), own);
     }
@@ -136,15 +183,32 @@ mod tests {
         let store = MemoryStore::default();
         let lessons = settled(&store);
         let before = stored(&store);
-        lessons.learn(&store, MODEL, TEXT, answer(3007), NOW).unwrap();
-        let others = Learnt::learn(&store, MODEL, &[(TEXT, answer(1007))]).unwrap();
-        assert_eq!(lessons.learnt(&store, MODEL, NOW), Ok(before.with(&TEXT, answer(3007))));
+        lessons.learn(&store, subject(&web()), TEXT, answer(3007), NOW).unwrap();
+        let others = Learnt::learn(&store, subject(&web()), &[(TEXT, answer(1007))]).unwrap();
+        assert_eq!(lessons.learnt(&store, subject(&web()), NOW), Ok(before.with(&TEXT, answer(3007))));
         let both = others.with(&TEXT, answer(3007));
-        assert_eq!(lessons.learnt(&store, MODEL, NOW + HOLDS_FOR), Ok(both));
+        assert_eq!(lessons.learnt(&store, subject(&web()), NOW + HOLDS_FOR), Ok(both));
         assert_eq!(stored(&store), both);
         // Or if the clock was put back.
-        let others = Learnt::learn(&store, MODEL, &[(TEXT, answer(1007))]).unwrap();
-        assert_eq!(lessons.learnt(&store, MODEL, NOW), Ok(others));
+        let others = Learnt::learn(&store, subject(&web()), &[(TEXT, answer(1007))]).unwrap();
+        assert_eq!(lessons.learnt(&store, subject(&web()), NOW), Ok(others));
+    }
+
+    #[test]
+    fn a_client_teaches_its_own_estimates_only() {
+        let (store, lessons, odd) = (MemoryStore::default(), Lessons::default(), Rc::from("odd"));
+        for _ in 0..200 {
+            lessons.learn(&store, subject(&odd), TEXT, answer(u64::MAX), NOW).unwrap();
+        }
+        let learnt = lessons.learnt(&store, subject(&odd), NOW).unwrap();
+        assert!(learnt.prompt_tokens(&TEXT) > 3900);
+        for lessons in [lessons, Lessons::default()] {
+            assert_eq!(lessons.learnt(&store, subject(&web()), NOW), Ok(Learnt::default()));
+        }
+        // Names that read the same one after the other are not the same.
+        let (one, other) = (Rc::from("b/c"), Rc::from("c"));
+        Learnt::learn(&store, Subject { model: "a", client: &one }, &[(TEXT, answer(3007))]).unwrap();
+        assert_eq!(Learnt::load(&store, Subject { model: "a/b", client: &other }), Ok(Learnt::default()));
     }
 
     #[test]
@@ -153,12 +217,12 @@ mod tests {
         let lessons = settled(&store);
         let later = NOW + HOLDS_FOR;
         store.break_with(Some(StoreFault::Unavailable));
-        let told = lessons.learn(&store, MODEL, TEXT, answer(3007), later);
+        let told = lessons.learn(&store, subject(&web()), TEXT, answer(3007), later);
         assert_eq!(told, Err(StoreFault::Unavailable));
-        assert_eq!(lessons.learnt(&store, MODEL, later), Err(StoreFault::Unavailable));
-        assert!(lessons.untold.borrow().is_empty());
+        assert_eq!(lessons.learnt(&store, subject(&web()), later), Err(StoreFault::Unavailable));
+        assert!(lessons.with(subject(&web()), |pupil| pupil.untold.is_empty()));
         store.break_with(None);
-        assert_eq!(lessons.learnt(&store, MODEL, later), Ok(stored(&store)));
+        assert_eq!(lessons.learnt(&store, subject(&web()), later), Ok(stored(&store)));
     }
 
     proptest! {
@@ -167,7 +231,7 @@ mod tests {
         /// One worker alone knows the same as if it told each answer, and the store does once all is told.
         #[test]
         fn telling_several_at_a_time_teaches_the_same(
-            answers in prop::collection::vec((0..4000u64, 0..2u64, 0..60u64), 1..200),
+            answers in prop::collection::vec((0..4000u64, 0..2u64, 0..600u64), 1..200),
         ) {
             let (store, lessons, mut expected) = (MemoryStore::default(), Lessons::default(), Learnt::default());
             let mut now = NOW;
@@ -175,10 +239,10 @@ mod tests {
                 now += Duration::from_millis(ms);
                 let sketch = Sketch { items, ..TEXT };
                 expected = expected.with(&sketch, answer(prompt_tokens));
-                lessons.learn(&store, MODEL, sketch, answer(prompt_tokens), now).unwrap();
-                prop_assert_eq!(lessons.learnt(&store, MODEL, now), Ok(expected));
+                lessons.learn(&store, subject(&web()), sketch, answer(prompt_tokens), now).unwrap();
+                prop_assert_eq!(lessons.learnt(&store, subject(&web()), now), Ok(expected));
             }
-            prop_assert_eq!(lessons.learnt(&store, MODEL, now + HOLDS_FOR), Ok(expected));
+            prop_assert_eq!(lessons.learnt(&store, subject(&web()), now + HOLDS_FOR), Ok(expected));
             prop_assert_eq!(stored(&store), expected);
         }
     }

@@ -4,12 +4,12 @@
 //! out whole, and what stands between them is sampled. Token ids are counted. Not decided here: what text costs.
 
 use super::sample::{sample, windows};
-use super::strings::{Found, Name, Place, strings};
+use super::strings::{Found, Name, Place, looks_like_data, strings};
 use memchr::memmem::{Finder, find_iter};
 use memchr::{memchr, memchr_iter, memrchr};
 
 /// A part up to this size is read in full.
-const READ_BYTES_MAX: usize = 32 * 1024;
+const READ_BYTES_MAX: usize = 8 * 1024;
 
 /// Stands before the base64 of a `data:` address.
 const MARK: &[u8] = b";base64,";
@@ -92,8 +92,8 @@ struct Data {
     end: usize,
 }
 
-/// Finds the string around a byte, if its name is one of those whose strings are data. So no text can pass for an image
-/// by what is in it.
+/// Finds the string around a byte, if its name is one of those whose strings are data, and it looks like that. So no text
+/// can pass for an image by what is in it, nor by its name.
 fn data_around(json: &[u8], at: usize, before_bytes_max: usize) -> Option<Data> {
     let from = at.saturating_sub(before_bytes_max);
     let open = from + memrchr(b'"', json.get(from..at)?)?;
@@ -103,8 +103,8 @@ fn data_around(json: &[u8], at: usize, before_bytes_max: usize) -> Option<Data> 
     if !Name::of(name).is_data() {
         return None;
     }
-    let end = at + memchr(b'"', json.get(at..)?)? + 1;
-    Some(Data { open, end })
+    let close = at + memchr(b'"', json.get(at..)?)?;
+    looks_like_data(json.get(open + 1..close)?).then_some(Data { open, end: close + 1 })
 }
 
 fn is_base64(byte: u8) -> bool {
@@ -237,9 +237,33 @@ mod tests {
     }
 
     #[test]
+    fn text_under_the_name_of_data_is_text() {
+        let (english, chinese) = ("word ".repeat(100), "中文".repeat(200));
+        let escaped = r"\u4e2d\u6587".repeat(200);
+        for name in ["data", "file_data", "result", "encrypted_content"] {
+            check(&format!(r#"[{{"{name}":"{english}"}}]"#), &[&english], 0, 0);
+            check(&format!(r#"[{{"{name}":"{chinese}"}}]"#), &[&chinese], 0, 0);
+            check(&format!(r#"[{{"{name}":"{escaped}"}}]"#), &[&chinese], 0, 0);
+        }
+        // What stands for an image is one, and what is written there is text as well.
+        check(&format!(r#"[{{"image_url":{{"url":"{english}"}}}}]"#), &[&english], 0, 1);
+        for name in ["id", "type", "format", "detail", "status", "role"] {
+            let json = format!(r#"[{{"{name}":"some words of text"}}]"#);
+            check(&json, &["some words of text"], u64::from(name == "role"), 0);
+        }
+        // However much of it there is.
+        for (name, value) in
+            [("data", english.repeat(200)), ("url", format!("data:;base64,{}", english.repeat(200)))]
+        {
+            let found = read(&format!(r#"[{{"{name}":"{value}"}}]"#));
+            assert!(near(found.text, cost(&value)), "{name} {found:?}");
+        }
+    }
+
+    #[test]
     fn large_data_leaves_the_text_around_it_whole() {
         let base64 = "iVBORw0KGgo".repeat(50_000);
-        let (before, after) = ("text before ".repeat(400), "text after ".repeat(400));
+        let (before, after) = ("text before ".repeat(300), "text after ".repeat(300));
         for (name, mark) in
             [("url", "data:image/png;base64,"), ("data", ""), ("file_data", ""), ("result", "")]
         {

@@ -1,16 +1,16 @@
 //! What does a long text hold, judged by a part of it?
 //!
-//! Reads windows, evenly spaced, and scales up what they hold: a megabyte costs no more than sixty kilobytes.
+//! Reads windows, evenly spaced, and scales up what they hold: a megabyte costs no more than ten kilobytes.
 
 use super::strings::{Found, Place, strings};
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memrchr};
 
 /// Windows into a text, and their size.
 const WINDOWS_MAX: usize = 128;
-const WINDOW_BYTES: usize = 256;
+const WINDOW_BYTES: usize = 64;
 
 /// A shorter text gives fewer windows: one for so many bytes.
-const BYTES_PER_WINDOW: usize = 512;
+const BYTES_PER_WINDOW: usize = 64;
 
 /// `\u4e2d`.
 const ESCAPE_BYTES_MAX: usize = 6;
@@ -38,12 +38,23 @@ pub(super) fn sample(json: &[u8]) -> Found {
             continue;
         }
         let (place, begin) = begin_inside(json, at);
-        let window = json.get(begin..at + window.len()).unwrap_or_default();
+        let window = whole_escapes(json.get(begin..at + window.len()).unwrap_or_default());
         others.add(strings(window, place));
         read_bytes += window.len();
     }
     first.add(others.scaled(json.len() - WINDOW_BYTES, read_bytes));
     first
+}
+
+/// A window without the escape that it cuts off: what is not read must not count as read.
+fn whole_escapes(window: &[u8]) -> &[u8] {
+    let last = window.len().saturating_sub(ESCAPE_BYTES_MAX - 1);
+    match window.get(last..).and_then(|end| memrchr(b'\\', end)) {
+        Some(at) if matches!(window.get(last + at + 1), None | Some(b'u')) => {
+            window.get(..last + at).unwrap_or(window)
+        }
+        _ => window,
+    }
 }
 
 /// Finds out what is there at `at`, and where the next whole character begins if an escape was cut.

@@ -4,13 +4,17 @@
 //! decided here: what text costs.
 
 use super::text::{TOKEN, Walk};
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 /// A string shorter than this is text, whatever its name.
 const DATA_BYTES_MIN: usize = 256;
 
-/// The values of such names are words of the protocol: no longer than this, and not part of the prompt.
+/// The values of such names are words of the protocol: no longer than this, without spaces, and not part of the prompt.
 const LABEL_BYTES_MAX: usize = 64;
+
+/// Data is looked into at so many places, at so many bytes of each.
+const LOOKS: usize = 8;
+const LOOK_BYTES: usize = 32;
 
 /// What was found in a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +88,8 @@ impl Name {
             | b"required"
             | b"description"
             | b"enum"
+            | b"json_schema"
+            | b"schema"
             | b"items"
             | b"strict"
             | b"additionalProperties" => Self::Syntax,
@@ -133,10 +139,16 @@ pub(super) fn strings(json: &[u8], place: Place) -> Found {
                 _ => true,
             }
         {
-            found.items += 1;
-            in_image = false;
-            rest = string.get(end + 1..).unwrap_or_default();
-            continue;
+            let is_clean = looks_like_data(string.get(..end).unwrap_or_default());
+            // An address may have anything in it, and be text as well.
+            if is_clean || name != Name::Data {
+                found.items += 1;
+                in_image = false;
+            }
+            if is_clean {
+                rest = string.get(end + 1..).unwrap_or_default();
+                continue;
+            }
         }
         let mut walk = Walk::new();
         rest = walk.string(string).unwrap_or_default();
@@ -151,12 +163,24 @@ pub(super) fn strings(json: &[u8], place: Place) -> Found {
             }
             continue;
         }
-        if !(matches!(name, Name::Role | Name::Label) && bytes <= LABEL_BYTES_MAX) {
+        let is_label = matches!(name, Name::Role | Name::Label) && bytes <= LABEL_BYTES_MAX;
+        if !is_label || memchr(b' ', string.get(..bytes).unwrap_or_default()).is_some() {
             found.text += walk.cost;
         }
     }
     found.text += numbers(rest);
     found
+}
+
+/// Whether the inside of a string can be data or an address, whatever its name says: neither has spaces, nor writes
+/// other letters.
+pub(super) fn looks_like_data(inside: &[u8]) -> bool {
+    memchr(b' ', inside).is_none()
+        && (0..LOOKS).all(|number| {
+            let rest = inside.get(inside.len() / LOOKS * number..).unwrap_or_default();
+            let look = rest.get(..LOOK_BYTES).unwrap_or(rest);
+            look.is_ascii() && memmem::find(look, br"\u").is_none()
+        })
 }
 
 /// Whether the string that ended before was a member's name.

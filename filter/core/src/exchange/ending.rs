@@ -6,8 +6,8 @@ use crate::attempt::Flight;
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::endpoint::{Billing, Operation};
-use crate::estimate::{Observed, Produced};
-use crate::gateway::Model;
+use crate::estimate::{Observed, Produced, Subject};
+use crate::gateway::{Client, Model};
 use crate::ledger::{Outcome, Record, Served, Source};
 use crate::limits::{Reservation, Spent, Standing};
 use crate::pinning::{Quoted, Stamp};
@@ -96,7 +96,7 @@ impl Sent {
     /// Closes the books; the second value is how often the store failed.
     pub(super) fn finish(
         self,
-        model: Option<&Model>,
+        (client, model): (Option<&Client>, Option<&Model>),
         local: &dyn Store,
         now: Duration,
         interruption: impl FnOnce() -> Interruption,
@@ -137,14 +137,15 @@ impl Sent {
             .then_some(model)
             .flatten()
             .filter(|_| self.expected.teaches());
-        let learnt = match reported {
-            Some(model) => {
+        let learnt = match reported.zip(client) {
+            Some((model, client)) => {
                 let produced = reader.and_then(Reader::produced_bytes).filter(|bytes| *bytes > 0);
                 // Hidden reasoning is no text that was seen.
                 let completion_tokens = usage.completion.saturating_sub(usage.reasoning);
                 let produced = produced.map(|text_bytes| Produced { text_bytes, completion_tokens });
                 let observed = Observed { prompt_tokens: usage.prompt, produced };
-                model.lessons.learn(local, &model.name.text, self.expected.sketch, observed, now)
+                let subject = Subject { model: &model.name.text, client: &client.name.text };
+                model.lessons.learn(local, subject, self.expected.sketch, observed, now)
             }
             None => Ok(()),
         };

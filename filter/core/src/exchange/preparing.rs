@@ -7,7 +7,7 @@ use crate::attempt::{Bodies, Destination};
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::endpoint::{Endpoint, Operation, decoded};
-use crate::estimate::{self, Estimate, Learnt, Sketch};
+use crate::estimate::{self, Estimate, Learnt, Sketch, Subject};
 use crate::finding::{Effect, Finding};
 use crate::form::Form;
 use crate::gateway::{Client, Model};
@@ -79,12 +79,14 @@ impl Exchange {
         let model = self.model(&held, request.model.as_deref())?;
         let policy = held.policy(&model, body)?;
         self.known.stream = request.stream;
-        let sketch = estimate::sketch(&request.prompt);
-        let learnt = model.lessons.learnt(local, &model.name.text, now);
+        let sketch = estimate::sketch(request.prompt.iter().copied());
+        let subject = Subject { model: &model.name.text, client: &held.client.name.text };
+        let learnt = model.lessons.learnt(local, subject, now);
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
         let prompt_tokens = learnt.prompt_tokens(&sketch);
-        let asked = Asked { operation, family: model.family, prompt_tokens };
+        let prompt_tokens_sure = learnt.prompt_tokens_sure(&sketch);
+        let asked = Asked { operation, family: model.family, prompt_tokens: prompt_tokens_sure };
         let Verdict { ceiling, findings } = match policy::apply(&policy, &asked, &mut request) {
             Ok(verdict) => verdict,
             Err(Refusal { denial, rule }) => {
@@ -127,7 +129,7 @@ impl Exchange {
         self.leave_out(&model.targets, &able, Why::Unsupported);
         let choice = self.choose(&able, &held.client, lot, None, local, now);
         let fitted = held.fitting(body, &choice).form(&form);
-        let sketch = estimate::sketch(&[form.prompt]);
+        let sketch = estimate::sketch(form.prompt);
         let estimate = Estimate {
             prompt: Learnt::default().prompt_tokens(&sketch),
             completion: policy::unread_ceiling(operation).tokens(),
@@ -213,6 +215,14 @@ impl Held {
 }
 
 impl Expected {
+    /// What it is sure enough to cost that a request may be refused for good by it.
+    pub(super) fn sure(&self) -> Estimate {
+        Estimate {
+            prompt: self.estimate.prompt.min(self.learnt.prompt_tokens_sure(&self.sketch)),
+            ..self.estimate
+        }
+    }
+
     pub(super) fn nothing(operation: Operation) -> Self {
         Self {
             operation,

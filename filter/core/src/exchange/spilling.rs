@@ -20,7 +20,7 @@ impl Exchange {
     fn spill_claim(&self, ready: &Ready) -> Option<Claim> {
         let model = self.known.model.as_ref()?;
         let budget = model.spill.budget.clone()?;
-        let estimate = ready.expected.estimate;
+        let estimate = ready.expected.sure();
         let usage = Usage { prompt: estimate.prompt, completion: estimate.completion, ..Usage::default() };
         let operation = ready.expected.operation;
         // Wherever it goes in the end.

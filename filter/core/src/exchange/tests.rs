@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod admitting;
+mod estimating;
 mod fitting;
 mod pinned;
 mod portable;
@@ -84,7 +85,8 @@ impl Run {
         match step {
             Step::Reserve(claim) => {
                 let grant = limits::reserve(&self.store, claim, NOW);
-                self.exchange.reserved(grant)
+                let next = self.exchange.reserved(grant);
+                self.perform(next)
             }
             Step::Look(inquiry) => {
                 let report = limits::look(&self.store, &inquiry, NOW);

@@ -47,6 +47,12 @@ impl<const N: usize> Names<N> {
         self.names.get(at).copied().unwrap_or_default()
     }
 
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> &[&'static str] {
+        &self.names
+    }
+
     /// Looks a name up.
     #[must_use]
     pub fn find(&self, text: &str) -> Found {

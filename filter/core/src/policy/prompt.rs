@@ -9,9 +9,8 @@ impl Hearing<'_, '_> {
     /// How long the prompt is, and what it holds.
     pub(super) fn prompt(&mut self) -> Result<(), Denial> {
         let Policy { prompt, image_parts, audio_parts, file_parts, .. } = self.policy;
-        let at = Field::PROMPT.into_iter().find(|field| self.request.raw(*field).is_some());
-        let at = at.unwrap_or(Field::Messages).name();
-        let bytes: usize = self.request.prompt.iter().flatten().map(|part| part.len()).sum();
+        let at = self.request.longest_part().name();
+        let bytes: usize = self.request.prompt.iter().map(|part| part.len()).sum();
         self.at_most(Rule::PromptBytes, prompt.bytes_max, at, "bytes of prompt", bytes as u64)?;
         let tokens = self.asked.prompt_tokens;
         self.at_most(Rule::PromptTokens, prompt.tokens_max, at, "tokens of prompt by estimate", tokens)?;

@@ -68,12 +68,6 @@ fields! {
     Prediction = "prediction",
 }
 
-impl Field {
-    /// Those that make up the prompt.
-    pub const PROMPT: [Self; 6] =
-        [Self::Messages, Self::Prompt, Self::Input, Self::Instructions, Self::Tools, Self::Functions];
-}
-
 static TYPE: Names<1> = Names::new(["type"]);
 static FORMAT: Names<1> = Names::new(["format"]);
 static EFFORT: Names<1> = Names::new(["effort"]);
