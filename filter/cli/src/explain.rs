@@ -73,7 +73,8 @@ fn body(arguments: &Arguments, operation: Operation) -> Result<Vec<u8>, String> 
             Operation::ChatCompletions => {
                 json!({ "model": model, "messages": [{ "role": "user", "content": "Hello" }] })
             }
-            Operation::Embeddings | Operation::Responses | Operation::Speech => {
+            Operation::Embeddings | Operation::Speech => json!({ "model": model, "input": "Hello" }),
+            operation if operation.is_of_responses() => {
                 json!({ "model": model, "input": "Hello" })
             }
             _ => json!({ "model": model, "prompt": "Hello" }),

@@ -36,6 +36,13 @@ impl<'a> Model<'a> {
     }
 }
 
+/// By which methods a path may be asked. That is all that a preflight learns here: without CORS headers a browser goes
+/// no further. <https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7>
+#[must_use]
+pub fn methods(methods: &[&str]) -> Answer {
+    Answer { status: 204, headers: vec![("allow", methods.join(", "))], body: Vec::new() }
+}
+
 /// Which configuration runs, by its fingerprint, and since when; and which release of Tollgate.
 #[must_use]
 pub fn configuration(sha256: &str, since: Duration, now: Duration) -> Answer {

@@ -36,7 +36,7 @@ const fn chat(field: Field) -> Feature {
 
 /// What Azure's dated versions learnt, the oldest first. What they all know is not here.
 /// <https://learn.microsoft.com/azure/ai-services/openai/api-version-lifecycle>
-static AZURE: [Since; 14] = [
+static AZURE: [Since; 16] = [
     since("2023-09-01-preview", Feature::Operation(Operation::Transcriptions)),
     since("2023-09-01-preview", Feature::Operation(Operation::Translations)),
     since("2023-12-01-preview", Feature::Operation(Operation::ImageGenerations)),
@@ -50,6 +50,8 @@ static AZURE: [Since; 14] = [
     since("2024-12-01-preview", chat(Field::ReasoningEffort)),
     since("2025-01-01-preview", chat(Field::Prediction)),
     since("2025-03-01-preview", Feature::Operation(Operation::Responses)),
+    since("2025-03-01-preview", Feature::Operation(Operation::Compact)),
+    since("2025-03-01-preview", Feature::Operation(Operation::InputTokens)),
     since("2025-04-01-preview", Feature::Operation(Operation::ImageEdits)),
 ];
 

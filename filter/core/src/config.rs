@@ -156,6 +156,7 @@ impl Build<'_> {
         let backends = self.backends(wire.backends);
         let (models, by_name) = self.models(wire.models, &backends, wire.metrics.models_max);
         let other = self.other(&wire.other_endpoints, &backends);
+        let other_paths = self.other_paths(wire.other_paths);
         let pinning = wire.pinning.as_ref().and_then(|pinning| self.pinning(pinning, &backends));
         let routing = self.routing(wire.routing, &backends, &models, &other);
         let policies = self.policies(wire.policies);
@@ -186,6 +187,7 @@ impl Build<'_> {
             by_name,
             models,
             other,
+            other_paths,
             pinning,
             routing,
             on_store_failure,

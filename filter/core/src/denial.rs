@@ -15,6 +15,8 @@ use std::time::Duration;
 pub enum Denial {
     /// Method and path are no endpoint of ours.
     UnknownEndpoint,
+    /// The connection is to become a socket, whose frames nobody would read.
+    UpgradeRefused,
     /// No API key was sent.
     MissingCredential,
     /// A credential header was sent twice, or two that differ.
@@ -284,6 +286,10 @@ enum Retry {
     Open,
 }
 
+/// Every 426 says what would be right, and it is not a socket.
+/// <https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22>
+const PLAIN_HTTP: [(&str, &str); 2] = [("upgrade", "HTTP/1.1"), ("connection", "upgrade")];
+
 const BAD_REQUEST: &str = "invalid_request_error";
 const AUTHENTICATION: &str = "authentication_error";
 const PERMISSION: &str = "permission_error";
@@ -296,6 +302,7 @@ impl Denial {
     const fn row(&self) -> (u16, &'static str, &'static str) {
         match self {
             Self::UnknownEndpoint => (404, BAD_REQUEST, "unknown_url"),
+            Self::UpgradeRefused => (426, BAD_REQUEST, "upgrade_not_supported"),
             Self::MissingCredential => (401, AUTHENTICATION, "missing_api_key"),
             Self::AmbiguousCredential => (401, AUTHENTICATION, "ambiguous_api_key"),
             Self::UnknownCredential => (401, AUTHENTICATION, "invalid_api_key"),
@@ -436,6 +443,7 @@ impl Denial {
     fn sentence(&self) -> String {
         match self {
             Self::UnknownEndpoint => "This path and method are not served here.".to_owned(),
+            Self::UpgradeRefused => "WebSockets are not served here. Ask the same by HTTP.".to_owned(),
             Self::MissingCredential => {
                 "No API key was sent. Send it as `api-key: KEY` or as `Authorization: Bearer KEY`.".to_owned()
             }
@@ -599,6 +607,9 @@ impl Denial {
         let body = serde_json::to_vec(&Body { error }).unwrap_or_default();
         let mut headers = vec![(JSON.0, JSON.1.to_owned())];
         headers.extend(self.challenge().map(|challenge| ("www-authenticate", challenge.to_owned())));
+        if matches!(self, Self::UpgradeRefused) {
+            headers.extend(PLAIN_HTTP.map(|(name, value)| (name, value.to_owned())));
+        }
         headers.extend(self.again());
         Answer { status, headers, body }
     }

@@ -2,6 +2,10 @@
 //!
 //! All URL styles are accepted from clients; each backend speaks one. Not decided here: whether the client may.
 
+mod resources;
+
+pub use resources::may_be_added;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -16,6 +20,10 @@ pub enum Operation {
     Embeddings,
     /// `responses`
     Responses,
+    /// `responses/compact`: a long conversation made short
+    Compact,
+    /// `responses/input_tokens`: how long a prompt is
+    InputTokens,
     /// `images/generations`
     ImageGenerations,
     /// `images/edits`
@@ -28,7 +36,7 @@ pub enum Operation {
     Speech,
     /// `models`: which models may be called
     Models,
-    /// Anything else below a known prefix: files, batches, threads
+    /// What a backend keeps, and jobs that work on it: files, batches, threads
     Other,
     /// `/tollgate/v1/usage`: where the client's limits stand
     Limits,
@@ -60,15 +68,19 @@ pub enum Billing {
     Estimate,
     /// The answer's usage, if it has one; else it costs nothing.
     UsageIfAny,
+    /// It costs nothing, whatever the answer says.
+    Nothing,
 }
 
 impl Operation {
     /// Those that have a name: all but [`Self::Other`].
-    pub const NAMED: [Self; 10] = [
+    pub const NAMED: [Self; 12] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
         Self::Responses,
+        Self::Compact,
+        Self::InputTokens,
         Self::ImageGenerations,
         Self::ImageEdits,
         Self::Transcriptions,
@@ -88,6 +100,8 @@ impl Operation {
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
             Self::Responses => "responses",
+            Self::Compact => "responses/compact",
+            Self::InputTokens => "responses/input_tokens",
             Self::ImageGenerations => "images/generations",
             Self::ImageEdits => "images/edits",
             Self::Transcriptions => "audio/transcriptions",
@@ -131,10 +145,18 @@ impl Operation {
         Self::NAMED.into_iter().chain([Self::Other]).filter(|operation| operation.reaches_backends())
     }
 
-    const fn method(self) -> &'static [u8] {
+    /// Whether it is one of Responses' API: the same prompt, the same ids.
+    #[must_use]
+    pub const fn is_of_responses(self) -> bool {
+        matches!(self, Self::Responses | Self::Compact | Self::InputTokens)
+    }
+
+    /// A HEAD is a GET whose answer has no body. <https://www.rfc-editor.org/rfc/rfc9110#section-9.1>
+    fn takes(self, method: &str) -> bool {
         match self {
-            Self::Models | Self::Limits | Self::Health | Self::Config => b"GET",
-            _ => b"POST",
+            Self::Models | Self::Limits | Self::Health | Self::Config => matches!(method, "GET" | "HEAD"),
+            Self::Other => false,
+            _ => method == "POST",
         }
     }
 
@@ -155,6 +177,7 @@ impl Operation {
     pub const fn billing(self) -> Billing {
         match self {
             Self::Speech => Billing::Estimate,
+            Self::InputTokens => Billing::Nothing,
             Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config => Billing::UsageIfAny,
             _ => Billing::Usage,
         }
@@ -179,70 +202,119 @@ pub struct Endpoint<'a> {
     pub rest: Option<(&'a str, &'a str)>,
 }
 
+/// The methods that any endpoint has.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
 /// What no backend is asked.
 const OWN_PREFIX: &str = "/tollgate/";
 
-/// Reads a path of Tollgate's own. Of a load balancer's question the answer may be enough without its body.
-fn own<'a>(method: &[u8], path: &str, query: &'a str) -> Option<Endpoint<'a>> {
-    let (operation, is_method) = match path {
-        "/tollgate/v1/usage" => (Operation::Limits, method == b"GET"),
-        "/tollgate/health" => (Operation::Health, matches!(method, b"GET" | b"HEAD")),
-        "/tollgate/config" => (Operation::Config, method == b"GET"),
-        _ => return None,
-    };
-    let model = query.split('&').find_map(|part| part.strip_prefix("model="));
-    let deployment = model.filter(|_| operation == Operation::Health);
-    is_method.then_some(Endpoint { operation, deployment, rest: None })
+/// Method, path and query as a client sends them, with one way to write each path.
+#[derive(Clone, Debug)]
+pub struct Asked<'h> {
+    method: &'h str,
+    path: Cow<'h, str>,
+    query: &'h str,
 }
 
-/// Reads method and path (with its query); `None` for what is below no known prefix.
-#[must_use]
-pub fn recognise<'a>(method: &[u8], path: &'a [u8]) -> Option<Endpoint<'a>> {
-    let path = std::str::from_utf8(path).ok()?;
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    if path.starts_with(OWN_PREFIX) {
-        return own(method, path, query);
+impl<'h> Asked<'h> {
+    /// Reads `:method` and `:path`. A slash too many, in the middle or at the end, says nothing: clients' base addresses
+    /// end with one. `None` for what is no text.
+    #[must_use]
+    pub fn read(method: &'h [u8], path: &'h [u8]) -> Option<Self> {
+        let (method, path) = (std::str::from_utf8(method).ok()?, std::str::from_utf8(path).ok()?);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let mut path = Cow::Borrowed(path);
+        if path.contains("//") || path.len() > 1 && path.ends_with('/') {
+            // Where a deployment's name is missing, what follows is none.
+            if path.contains("/deployments//") {
+                return None;
+            }
+            let segments = path.split('/').filter(|segment| !segment.is_empty());
+            path = Cow::Owned(segments.flat_map(|segment| ["/", segment]).collect());
+        }
+        Some(Self { method, path, query })
     }
-    let (deployment, rest) = if let Some(rest) = path.strip_prefix("/v1/") {
-        (None, rest)
-    } else {
-        let azure = path.strip_prefix("/openai/")?;
+
+    /// The endpoint; `None` for what is none. `added` are first segments of [`Operation::Other`] besides those known here.
+    #[must_use]
+    pub fn endpoint(&self, added: &[String]) -> Option<Endpoint<'_>> {
+        self.endpoint_by(self.method, added)
+    }
+
+    /// Its path as an endpoint, by each method that makes one of it.
+    pub fn by_any_method<'a>(
+        &'a self,
+        added: &'a [String],
+    ) -> impl Iterator<Item = (&'static str, Endpoint<'a>)> {
+        METHODS.into_iter().filter_map(|method| Some((method, self.endpoint_by(method, added)?)))
+    }
+
+    /// Whether it asks which methods there are, as browsers do before they ask from another origin.
+    #[must_use]
+    pub fn is_about_methods(&self) -> bool {
+        self.method == "OPTIONS"
+    }
+
+    /// Whether it is where a socket is asked for, in OpenAI's API or Azure's.
+    #[must_use]
+    pub fn is_realtime(&self) -> bool {
+        self.below_prefix().is_some_and(|(_, rest)| rest == "realtime" || rest.starts_with("realtime/"))
+    }
+
+    /// The deployment, if the path names one, and the path after the style's prefix.
+    fn below_prefix(&self) -> Option<(Option<&str>, &str)> {
+        if let Some(rest) = self.path.strip_prefix("/v1/") {
+            return Some((None, rest));
+        }
+        let azure = self.path.strip_prefix("/openai/")?;
         if let Some(rest) = azure.strip_prefix("v1/") {
-            (None, rest)
+            Some((None, rest))
         } else if let Some(rest) = azure.strip_prefix("deployments/") {
             let (deployment, rest) = rest.split_once('/')?;
-            (Some(deployment), rest)
+            (!deployment.is_empty()).then_some((Some(deployment), rest))
         } else {
-            (None, azure)
+            Some((None, azure))
         }
-    };
-    if let (b"GET", None, Some(model)) = (method, deployment, rest.strip_prefix("models/")) {
-        return (!model.is_empty()).then_some(Endpoint {
-            operation: Operation::Models,
-            deployment: Some(model),
-            rest: None,
-        });
     }
-    let operation = Operation::NAMED
-        .into_iter()
-        .find(|operation| operation.path() == rest && operation.method() == method);
-    match (operation, deployment) {
-        // The operations that Azure keeps under a deployment, and those it does not.
-        (Some(operation), Some(name)) => (!name.is_empty()
-            && !matches!(operation, Operation::Responses | Operation::Models))
-        .then_some(Endpoint { operation, deployment, rest: None }),
-        (Some(operation), None) => Some(Endpoint { operation, deployment, rest: None }),
-        // A named operation with another method is none, whatever other endpoints there are.
-        (None, None) if is_plain_path(rest) && Operation::NAMED.iter().all(|known| known.path() != rest) => {
-            Some(Endpoint { operation: Operation::Other, deployment, rest: Some((rest, query)) })
-        }
-        (None, _) => None,
-    }
-}
 
-/// Whether every segment can stand in a path as it is.
-fn is_plain_path(path: &str) -> bool {
-    path.split('/').all(is_path_segment)
+    fn endpoint_by(&self, method: &str, added: &[String]) -> Option<Endpoint<'_>> {
+        if self.path.starts_with(OWN_PREFIX) {
+            return self.own(method);
+        }
+        let (deployment, rest) = self.below_prefix()?;
+        let named = |operation| Some(Endpoint { operation, deployment, rest: None });
+        if let (true, None, Some(model)) =
+            (Operation::Models.takes(method), deployment, rest.strip_prefix("models/"))
+        {
+            return Some(Endpoint { operation: Operation::Models, deployment: Some(model), rest: None });
+        }
+        let operation = Operation::NAMED
+            .into_iter()
+            .find(|operation| operation.path() == rest && operation.takes(method));
+        match (operation, deployment) {
+            (Some(Operation::Models), Some(_)) => None,
+            (Some(operation), _) => named(operation),
+            (None, None) if resources::is_other(method, rest, added) => Some(Endpoint {
+                operation: Operation::Other,
+                deployment: None,
+                rest: Some((rest, self.query)),
+            }),
+            (None, _) => None,
+        }
+    }
+
+    /// What is Tollgate's own. Of a load balancer's question the answer may be enough without its body.
+    fn own(&self, method: &str) -> Option<Endpoint<'_>> {
+        let operation = match &*self.path {
+            "/tollgate/v1/usage" => Operation::Limits,
+            "/tollgate/health" => Operation::Health,
+            "/tollgate/config" => Operation::Config,
+            _ => return None,
+        };
+        let model = self.query.split('&').find_map(|part| part.strip_prefix("model="));
+        let deployment = model.filter(|_| operation == Operation::Health);
+        operation.takes(method).then_some(Endpoint { operation, deployment, rest: None })
+    }
 }
 
 /// An Azure `api-version`: a date, perhaps a preview.
@@ -295,7 +367,7 @@ impl Style {
     pub fn path(&self, operation: Operation, deployment: &str) -> String {
         let path = operation.path();
         match (self, operation) {
-            (Self::Azure(version), Operation::Responses | Operation::Models) => {
+            (Self::Azure(version), _) if operation.is_of_responses() => {
                 format!("/openai/{path}?api-version={version:?}")
             }
             (Self::Azure(version), _) => {
@@ -326,7 +398,7 @@ impl Style {
     /// Whether the body's `model` says which deployment is meant.
     #[must_use]
     pub fn names_model_in_body(&self, operation: Operation) -> bool {
-        !matches!(self, Self::Azure(_)) || operation == Operation::Responses
+        !matches!(self, Self::Azure(_)) || operation.is_of_responses()
     }
 }
 
@@ -374,7 +446,8 @@ mod tests {
 
     #[track_caller]
     fn check(method: &str, path: &str, expected: Option<(Operation, Option<&str>)>) {
-        let found = recognise(method.as_bytes(), path.as_bytes());
+        let asked = Asked::read(method.as_bytes(), path.as_bytes());
+        let found = asked.as_ref().and_then(|asked| asked.endpoint(&["extra".to_owned()]));
         assert_eq!(
             found.map(|endpoint| (endpoint.operation, endpoint.deployment)),
             expected,
@@ -392,10 +465,21 @@ mod tests {
         check("GET", "/v1/models", Some((Models, None)));
         check("GET", "/v1/models/gpt-4o", Some((Models, Some("gpt-4o"))));
         check("GET", "/openai/models/ft:a/b?api-version=2024-10-21", Some((Models, Some("ft:a/b"))));
-        check("DELETE", "/v1/models/ft", Some((Other, None)));
-        check("GET", "/v1/models/", None);
+        check("HEAD", "/v1/models", Some((Models, None)));
+        check("HEAD", "/v1/models/gpt-4o", Some((Models, Some("gpt-4o"))));
         check("POST", "/openai/v1/chat/completions", Some((ChatCompletions, None)));
         check("POST", "/openai/responses?api-version=2025-03-01-preview", Some((Responses, None)));
+        check("POST", "/v1/responses?beta=true", Some((Responses, None)));
+        check(
+            "POST",
+            "/openai/deployments/gpt-4o/responses?api-version=1",
+            Some((Responses, Some("gpt-4o"))),
+        );
+        for prefix in ["/v1", "/openai/v1", "/openai"] {
+            check("POST", &format!("{prefix}/responses/compact"), Some((Compact, None)));
+            check("POST", &format!("{prefix}/responses/input_tokens"), Some((InputTokens, None)));
+        }
+        check("POST", "/openai/deployments/d/responses/compact", Some((Compact, Some("d"))));
         let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
         check("POST", path, Some((ChatCompletions, Some("gpt-4o"))));
         check("GET", "/tollgate/v1/usage", Some((Limits, None)));
@@ -407,39 +491,71 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_known_prefix_but_not_named_is_another() {
-        use Operation::Other;
-        check("GET", "/v1/files/file-1/content", Some((Other, None)));
-        check("DELETE", "/openai/v1/files/file-1", Some((Other, None)));
-        check("POST", "/openai/threads?api-version=2024-10-21", Some((Other, None)));
-        assert_eq!(
-            recognise(b"GET", b"/v1/files?limit=2").and_then(|endpoint| endpoint.rest),
-            Some(("files", "limit=2"))
+    fn a_slash_too_many_says_nothing() {
+        use Operation::*;
+        for path in [
+            "//v1/chat/completions",
+            "/v1//chat/completions",
+            "/v1/chat/completions/",
+            "/v1///chat//completions//",
+        ] {
+            check("POST", path, Some((ChatCompletions, None)));
+        }
+        check(
+            "POST",
+            "/openai//deployments/gpt-4o//chat/completions/?x=1",
+            Some((ChatCompletions, Some("gpt-4o"))),
         );
+        check("GET", "/v1/models/", Some((Models, None)));
+        check("GET", "/tollgate/health/", Some((Health, None)));
+        check("GET", "/v1/files//file-1/", Some((Other, None)));
+        // What goes on is one way to write it, and the query is no path.
+        let asked = Asked::read(b"GET", b"//v1//files/file-1/?after=a//b/").unwrap();
+        assert_eq!(asked.endpoint(&[]).unwrap().rest, Some(("files/file-1", "after=a//b/")));
+        for path in ["/", "//", "", "/openai/deployments//chat/completions"] {
+            check("POST", path, None);
+        }
     }
 
     #[test]
     fn anything_else_is_not() {
-        check("GET", "/v1/chat/completions", None);
         check("POST", "/v1/models", None);
+        check("HEAD", "/v1/chat/completions", None);
+        check("OPTIONS", "/v1/chat/completions", None);
+        check("CONNECT", "/v1/responses", None);
         check("POST", "/tollgate/v1/usage", None);
-        check("GET", "/tollgate/v1/usage/", None);
         check("GET", "/tollgate/v1/models", None);
         check("POST", "/tollgate/health", None);
-        check("HEAD", "/tollgate/config", None);
         check("GET", "/tollgate/", None);
         check("POST", "/v2/chat/completions", None);
-        check("POST", "/v1/chat/completions/", None);
-        check("POST", "/v1//chat/completions", None);
         check("POST", "/V1/chat/completions", None);
-        check("POST", "/openai/deployments//chat/completions", None);
-        check("POST", "/openai/deployments/gpt-4o/responses", None);
         check("POST", "/openai/deployments/gpt-4o", None);
+        check("GET", "/openai/deployments/gpt-4o/models", None);
         check("GET", "/openai/deployments/gpt-4o/extensions", None);
-        check("GET", "/v1/files/../models", None);
-        check("GET", "/v1/files/%2e%2e", None);
-        check("POST", "", None);
-        assert_eq!(recognise(b"POST", b"/v1/chat/\xff"), None);
+        check("GET", "/openai/deployments/gpt-4o/files", None);
+        assert!(Asked::read(b"POST", b"/v1/chat/\xff").is_none());
+    }
+
+    #[test]
+    fn a_path_may_be_asked_by_these_methods() {
+        let methods = |path: &str| -> Vec<_> {
+            let asked = Asked::read(b"OPTIONS", path.as_bytes()).unwrap();
+            asked.by_any_method(&[]).map(|(method, _)| method).collect()
+        };
+        assert_eq!(methods("/v1/chat/completions"), ["GET", "POST"]);
+        assert_eq!(methods("/v1/models"), ["GET", "HEAD"]);
+        assert_eq!(methods("/v1/threads/thread_1"), ["GET", "POST", "DELETE"]);
+        assert!(methods("/v1/Responses").is_empty());
+        let realtime = |path: &str| Asked::read(b"GET", path.as_bytes()).unwrap().is_realtime();
+        for path in [
+            "/v1/realtime?model=m",
+            "/openai/realtime?deployment=d",
+            "/openai/v1/realtime",
+            "/v1/realtime/calls",
+        ] {
+            assert!(realtime(path), "{path}");
+        }
+        assert!(!realtime("/realtime") && !realtime("/v1/realtimes"));
     }
 
     #[test]
@@ -448,6 +564,7 @@ mod tests {
         let chat = Operation::ChatCompletions;
         assert_eq!(azure.path(chat, "d"), "/openai/deployments/d/chat/completions?api-version=2024-10-21");
         assert_eq!(azure.path(Operation::Responses, "d"), "/openai/responses?api-version=2024-10-21");
+        assert_eq!(azure.path(Operation::Compact, "d"), "/openai/responses/compact?api-version=2024-10-21");
         assert_eq!(Style::AzureV1.path(chat, "d"), "/openai/v1/chat/completions");
         assert_eq!(Style::OpenAi.path(chat, "d"), "/v1/chat/completions");
         let query = "limit=2&api-version=2020-01-01";

@@ -9,7 +9,7 @@ use crate::attempt::Flight;
 use crate::capacity::{Ask, Seat};
 use crate::decision::{EXPLAIN, PassedOver};
 use crate::denial::Denial;
-use crate::endpoint::{self, Operation};
+use crate::endpoint::{Asked, Operation, decoded};
 use crate::estimate::Estimate;
 use crate::finding::{self, Finding};
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
@@ -31,6 +31,7 @@ use std::time::Duration;
 
 mod admitting;
 mod ending;
+mod entering;
 mod explaining;
 mod fitting;
 mod pinned;
@@ -268,8 +269,13 @@ impl Exchange {
         now: Duration,
     ) -> Result<Step, Duration> {
         let (method, path) = (find(headers, ":method"), find(headers, ":path"));
-        let endpoint = endpoint::recognise(method.unwrap_or_default(), path.unwrap_or_default())
-            .filter(|endpoint| self.knows(endpoint));
+        let asked = Asked::read(method.unwrap_or_default(), path.unwrap_or_default());
+        let Some(asked) = asked else { return Ok(self.deny(Denial::UnknownEndpoint)) };
+        if let Some(step) = self.enter(&asked, headers) {
+            return Ok(step);
+        }
+        let gateway = self.gateway.clone();
+        let endpoint = asked.endpoint(&gateway.other_paths).filter(|endpoint| self.knows(endpoint));
         let Some(endpoint) = endpoint else { return Ok(self.deny(Denial::UnknownEndpoint)) };
         let operation = endpoint.operation;
         self.known.operation = Some(operation);
@@ -295,7 +301,7 @@ impl Exchange {
             (Operation::Models, _) => {
                 let answer = match endpoint.deployment {
                     Some(name) => {
-                        let model = self.gateway.model(&client, &endpoint::decoded(name));
+                        let model = self.gateway.model(&client, &decoded(name));
                         model.map(|model| answer::model(&model.name.text))
                     }
                     None => {

@@ -161,6 +161,8 @@ pub struct Gateway {
     pub models: Vec<Rc<Model>>,
     /// Where endpoints go that are not named; empty where they are refused.
     pub other: Vec<Rc<Target>>,
+    /// First segments of paths that are such endpoints too, besides those that are known.
+    pub other_paths: Vec<String>,
     /// How ids carry their backends; `None` where they pass as they are.
     pub pinning: Option<Pinned>,
     /// How Envoy is told where a request goes.

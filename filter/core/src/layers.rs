@@ -52,6 +52,7 @@ const ORDER: &[(&str, &str)] = &[
 
 /// The files inside a module belong to its layer.
 const INSIDE_WORDS: &[(&str, &str)] = &[
+    ("endpoint", include_str!("endpoint/resources.rs")),
     ("json", include_str!("json/edits.rs")),
     ("json", include_str!("json/names.rs")),
     ("request", include_str!("request/fields.rs")),
@@ -122,6 +123,7 @@ const INSIDE_ORDER: &[(&str, &str)] = &[
     ("attempt", include_str!("attempt/spilling.rs")),
     ("exchange", include_str!("exchange/admitting.rs")),
     ("exchange", include_str!("exchange/ending.rs")),
+    ("exchange", include_str!("exchange/entering.rs")),
     ("exchange", include_str!("exchange/explaining.rs")),
     ("exchange", include_str!("exchange/fitting.rs")),
     ("exchange", include_str!("exchange/pinned.rs")),

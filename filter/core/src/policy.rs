@@ -78,7 +78,7 @@ pub fn apply(policy: &Policy, asked: &Asked, request: &mut Request<'_>) -> Resul
 pub fn unread_ceiling(operation: Operation) -> Ceiling {
     let completion_tokens = match operation {
         Operation::ImageGenerations | Operation::ImageEdits => IMAGE_TOKENS,
-        Operation::Transcriptions | Operation::Translations => COMPLETION_TOKENS_ASSUMED,
+        Operation::Transcriptions | Operation::Translations | Operation::Compact => COMPLETION_TOKENS_ASSUMED,
         _ => 0,
     };
     Ceiling { completion_tokens, candidates: 1 }

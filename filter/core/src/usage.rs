@@ -62,7 +62,7 @@ const fn text_names(operation: Operation, format: Format) -> &'static [&'static 
     match (operation, format) {
         (Operation::ChatCompletions, _) => &["content", "arguments", "reasoning_content"],
         (Operation::Completions, _) => &["text"],
-        (Operation::Responses, Format::Json) => &["text", "arguments"],
+        (Operation::Responses | Operation::Compact, Format::Json) => &["text", "arguments"],
         (Operation::Transcriptions | Operation::Translations, Format::Json) => &["text"],
         (Operation::Responses | Operation::Transcriptions | Operation::Translations, _) => &["delta"],
         _ => &[],

@@ -1,7 +1,7 @@
 //! What clients call, and where it is served.
 
 use super::{Backends, Build, ModelsByName, labelled, one_of, wire};
-use crate::endpoint::{Style, is_path_segment};
+use crate::endpoint::{Style, is_path_segment, may_be_added};
 use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
 use crate::request::Family;
@@ -151,6 +151,25 @@ impl Build<'_> {
             }
         }
         targets
+    }
+
+    pub(super) fn other_paths(&mut self, wire: Vec<String>) -> Vec<String> {
+        // A list of many would be none of what is not known yet.
+        const OTHER_PATHS_MAX: usize = 32;
+        if wire.len() > OTHER_PATHS_MAX {
+            let problem = format!("{} entries: expected at most {OTHER_PATHS_MAX}", wire.len());
+            self.fault("other_paths".to_owned(), problem);
+        }
+        for (at, name) in wire.iter().enumerate() {
+            if !may_be_added(name) {
+                let problem = format!(
+                    "{name:?} cannot be added: expected the first segment of a path, and none below which \
+                     deployments or operations under policy are"
+                );
+                self.fault(format!("other_paths[{at}]"), problem);
+            }
+        }
+        wire
     }
 
     fn prices(&mut self, path: &str, wire: wire::Prices) -> Option<Prices> {

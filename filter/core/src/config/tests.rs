@@ -407,6 +407,15 @@ fn other_endpoints_go_to_named_backends() {
         &["other_endpoints[0]: no backend is named \"x\": expected one of \"a\", \"b\""],
     );
     check("/other_endpoints", json!(["a", "a"]), &["other_endpoints[1]: \"a\" stands more than once"]);
+    check(
+        "/other_paths",
+        json!(["rerank", "Deployments"]),
+        &[
+            "other_paths[1]: \"Deployments\" cannot be added: expected the first segment of a path, and none below which \
+           deployments or operations under policy are",
+        ],
+    );
+    check("/other_paths", json!(vec!["x"; 33]), &["other_paths: 33 entries: expected at most 32"]);
 }
 
 #[test]
@@ -689,7 +698,8 @@ fn a_limit_that_cannot_be_meant_is_refused() {
     );
     let endpoints = "expected one of \"audio/speech\", \"audio/transcriptions\", \"audio/translations\", \
                      \"chat/completions\", \"completions\", \"embeddings\", \"images/edits\", \
-                     \"images/generations\", \"other\", \"responses\"";
+                     \"images/generations\", \"other\", \"responses\", \
+                     \"responses/compact\", \"responses/input_tokens\"";
     check(
         json!({ "tokens": 1, "per": "day", "endpoints": ["models"] }),
         &[&format!("clients[0].limits[0].endpoints[0]: no endpoint is named \"models\": {endpoints}")],

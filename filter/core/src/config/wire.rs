@@ -30,6 +30,11 @@ pub(super) struct Gateway {
     /// 404.
     #[serde(default)]
     pub(super) other_endpoints: Vec<String>,
+    /// First segments of paths that go to `other_endpoints` too, with all that is below them: what a backend has besides
+    /// OpenAI's files, batches and the like.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 32)))]
+    pub(super) other_paths: Vec<String>,
     /// How ids of what a backend keeps lead back there. Absent: ids pass as they are.
     pub(super) pinning: Option<Pinning>,
     /// How Envoy is told where a request goes.

@@ -192,17 +192,20 @@ impl Sent {
 impl Expected {
     /// Whether its prompt is text, so that the reported tokens teach how it is counted.
     fn teaches(&self) -> bool {
-        use Operation::{ChatCompletions, Completions, Embeddings, Responses};
-        matches!(self.operation, ChatCompletions | Completions | Embeddings | Responses)
+        use Operation::{ChatCompletions, Compact, Completions, Embeddings, Responses};
+        matches!(self.operation, ChatCompletions | Completions | Embeddings | Responses | Compact)
     }
 
     /// What a good answer costs, or one that never came.
     fn cost(&self, reader: Option<&Reader>) -> Cost {
+        if self.operation.billing() == Billing::Nothing {
+            return Cost::NOTHING;
+        }
         if let Some(usage) = reader.and_then(Reader::usage) {
             return Cost { usage, ..Cost::NOTHING };
         }
         match self.operation.billing() {
-            Billing::UsageIfAny => Cost::NOTHING,
+            Billing::UsageIfAny | Billing::Nothing => Cost::NOTHING,
             Billing::Estimate => {
                 Cost::estimated(Usage { prompt: self.estimate.prompt, ..Usage::default() }, None)
             }

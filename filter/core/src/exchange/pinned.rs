@@ -58,7 +58,7 @@ impl Exchange {
         request: &mut Request<'_>,
     ) -> Result<Cow<'m, [Rc<Target>]>, Denial> {
         let gateway = self.gateway.clone();
-        let Some(pinned) = gateway.pinning.as_ref().filter(|_| operation == Operation::Responses) else {
+        let Some(pinned) = gateway.pinning.as_ref().filter(|_| operation.is_of_responses()) else {
             return Ok(Cow::Borrowed(&model.targets));
         };
         self.known.seals = true;

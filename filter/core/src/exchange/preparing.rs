@@ -6,7 +6,7 @@ use super::{Exchange, Headers, find};
 use crate::attempt::{Bodies, Destination};
 use crate::decision::Why;
 use crate::denial::Denial;
-use crate::endpoint::{Endpoint, Operation, decoded};
+use crate::endpoint::{Billing, Endpoint, Operation, decoded};
 use crate::estimate::{self, Estimate, Learnt, Sketch, Subject};
 use crate::finding::{Effect, Finding};
 use crate::form::Form;
@@ -106,7 +106,10 @@ impl Exchange {
         self.leave_out(&targets, &able, Why::Unsupported);
         let choice = self.choose(&able, &held.client, lot, watch.as_ref(), local, now);
         let fitted = held.fitting(body, &choice).json(&model, request, ceiling.completion_tokens);
-        let estimate = Estimate { prompt: prompt_tokens, completion: ceiling.tokens() };
+        let estimate = match operation.billing() {
+            Billing::Nothing => Estimate { prompt: 0, completion: 0 },
+            _ => Estimate { prompt: prompt_tokens, completion: ceiling.tokens() },
+        };
         let expected = Expected { operation, sketch, learnt, estimate };
         Ok(held.ready(choice, fitted, expected))
     }

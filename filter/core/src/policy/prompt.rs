@@ -2,7 +2,6 @@
 
 use super::{Hearing, Policy, Quota, Rule};
 use crate::denial::Denial;
-use crate::endpoint::Operation;
 use crate::request::{Field, Inner, Parts};
 
 impl Hearing<'_, '_> {
@@ -67,7 +66,7 @@ impl Hearing<'_, '_> {
             return Ok(());
         };
         let inners: &[Inner] = match self.asked.operation {
-            Operation::Responses => &[Inner::TextFormatType, Inner::ResponseFormatType],
+            operation if operation.is_of_responses() => &[Inner::TextFormatType, Inner::ResponseFormatType],
             _ => &[Inner::ResponseFormatType],
         };
         for inner in inners {

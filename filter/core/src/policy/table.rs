@@ -6,24 +6,31 @@
 
 use crate::endpoint::Operation;
 use crate::endpoint::Operation::{
-    ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, Responses, Speech,
-    Transcriptions, Translations,
+    ChatCompletions, Compact, Completions, Embeddings, ImageEdits, ImageGenerations, InputTokens, Responses,
+    Speech, Transcriptions, Translations,
 };
 
 /// They write text, and read each other's fields.
 const TEXT: &[Operation] = &[ChatCompletions, Completions, Responses];
 
+/// They take what a model may call, its tier and effort, though two of them do not let it speak.
+/// <https://platform.openai.com/docs/api-reference/responses/compact>
+/// <https://platform.openai.com/docs/api-reference/responses/input-tokens>
+const SERVED: &[Operation] = &[ChatCompletions, Completions, Responses, Compact, InputTokens];
+
 /// Their prompt is messages or items.
-const MESSAGES: &[Operation] = &[ChatCompletions, Responses];
+const MESSAGES: &[Operation] = &[ChatCompletions, Responses, Compact, InputTokens];
 
 /// Their prompt may have parts that are no text; of embeddings, at servers whose models see.
-const PARTS: &[Operation] = &[ChatCompletions, Completions, Responses, Embeddings];
+const PARTS: &[Operation] = &[ChatCompletions, Completions, Responses, Compact, InputTokens, Embeddings];
 
 /// They are given a text.
 const PROMPTED: &[Operation] = &[
     ChatCompletions,
     Completions,
     Responses,
+    Compact,
+    InputTokens,
     Embeddings,
     ImageGenerations,
     ImageEdits,
@@ -95,16 +102,16 @@ rules! {
     Logprobs = "logprobs" at TEXT,
     TopLogprobs = "top_logprobs" at TEXT,
     LogitBias = "logit_bias" at TEXT,
-    Tools = "tools" at TEXT,
-    ResponseFormat = "response_format" at TEXT,
+    Tools = "tools" at SERVED,
+    ResponseFormat = "response_format" at SERVED,
     /// No stream.
     Stream = "stream" at STREAMED,
     /// Nothing but streams, where every model streams.
     StreamOnly = "stream" at TEXT,
     Background = "background" at TEXT,
     Store = "store" at TEXT,
-    ServiceTier = "service_tier" at TEXT,
-    ReasoningEffort = "reasoning_effort" at TEXT,
+    ServiceTier = "service_tier" at SERVED,
+    ReasoningEffort = "reasoning_effort" at SERVED,
 }
 
 impl Rule {
@@ -210,6 +217,10 @@ mod tests {
         ];
         match operation {
             ChatCompletions | Responses => [&prompt[..], &[PromptMessages], &parts, &text].concat(),
+            Compact | InputTokens => {
+                let served = [Tools, ResponseFormat, ServiceTier, ReasoningEffort];
+                [&prompt[..], &[PromptMessages], &parts, &served].concat()
+            }
             Completions => [&prompt[..], &parts, &text].concat(),
             Embeddings => [&prompt[..], &parts].concat(),
             ImageGenerations | ImageEdits => [&prompt[..], &[N, Stream]].concat(),

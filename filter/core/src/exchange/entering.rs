@@ -1,0 +1,34 @@
+//! What can be answered before it matters who asks: sockets, and browsers' questions?
+
+use super::{Exchange, Headers, Step};
+use crate::answer;
+use crate::denial::Denial;
+use crate::endpoint::Asked;
+use crate::ledger::Outcome;
+
+impl Exchange {
+    /// Answers what is the same for everybody, and costs nothing: a path that is none, a socket, OPTIONS.
+    pub(super) fn enter(&mut self, asked: &Asked<'_>, headers: &Headers) -> Option<Step> {
+        let is_upgrade = is_upgrade(headers);
+        if !is_upgrade && !asked.is_about_methods() {
+            return None;
+        }
+        let gateway = self.gateway.clone();
+        let known = asked.by_any_method(&gateway.other_paths).filter(|(_, endpoint)| self.knows(endpoint));
+        let mut methods: Vec<_> = known.map(|(method, _)| method).collect();
+        Some(match is_upgrade {
+            true if !methods.is_empty() || asked.is_realtime() => self.deny(Denial::UpgradeRefused),
+            false if !methods.is_empty() => {
+                methods.push("OPTIONS");
+                self.answer(Some(answer::methods(&methods)), Outcome::Answered)
+            }
+            _ => self.deny(Denial::UnknownEndpoint),
+        })
+    }
+}
+
+/// Whether the connection is to become something else. Envoy leaves `upgrade` only where it is meant, and writes HTTP/2's
+/// extended CONNECT so.
+fn is_upgrade(headers: &Headers) -> bool {
+    headers.iter().any(|(name, _)| matches!(name.as_str(), "upgrade" | ":protocol"))
+}
