@@ -85,27 +85,21 @@ pub fn cap_names(style: &Style, family: Family) -> CapNames {
     }
 }
 
-/// The first thing that a request needs and a backend does not know, where no other word would do. `request` is `None`
-/// for a body of which no field matters.
+/// The first thing that a request needs and a backend does not know, where no other word would do.
 #[must_use]
-pub fn missing(
-    style: &Style,
-    family: Family,
-    operation: Operation,
-    request: Option<&Request<'_>>,
-) -> Option<Since> {
+pub fn missing(style: &Style, family: Family, operation: Operation, request: &Request<'_>) -> Option<Since> {
     let needs = |since: &&Since| match since.feature {
         Feature::Operation(other) => other == operation,
         Feature::Field(other, field) => {
             other == operation
-                && request.is_some_and(|request| match field {
+                && match field {
                     Field::MaxCompletionTokens => {
                         // Elsewhere it goes as `max_tokens`.
                         family.reasons()
                             && (request.cap(CapField::MaxTokens).is_some() || request.carries(field))
                     }
                     field => request.carries(field),
-                })
+                }
         }
     };
     unknown(style).iter().find(needs).copied()

@@ -259,6 +259,8 @@ pub enum Ambiguity {
     Duplicate,
     /// Its name has escapes or other letter case.
     Disguised,
+    /// It comes as a file, which to some readers is a field.
+    File,
 }
 
 #[derive(Serialize)]
@@ -494,11 +496,14 @@ impl Denial {
             Self::AmbiguousField { field, problem: Ambiguity::Disguised } => {
                 format!("`{field}` must be written plainly: lower case, without escapes.")
             }
+            Self::AmbiguousField { field, problem: Ambiguity::File } => {
+                format!("`{field}` must be a plain field of the form, without a file name.")
+            }
             Self::InvalidField { field, expected } => format!("`{field}` must be {expected}."),
             Self::AmbiguousPart { field, name, problem: Ambiguity::Duplicate } => {
                 format!("In `{field}`, `{name}` stands more than once in one object.")
             }
-            Self::AmbiguousPart { field, name, problem: Ambiguity::Disguised } => {
+            Self::AmbiguousPart { field, name, problem: Ambiguity::Disguised | Ambiguity::File } => {
                 format!("In `{field}`, `{name}` must be written plainly: lower case, without escapes.")
             }
             Self::AboveMax { field, max, asked } => {

@@ -367,8 +367,7 @@ impl Exchange {
         };
         let prepared = match held.said.media {
             Media::Unread(_) => self.prepare_read_other(held, body, local, now),
-            Media::Form(_) => self.prepare_form(held, body, local, now),
-            Media::Json => self.prepare_json(held, body, local, now),
+            Media::Json | Media::Form(_) => self.prepare_read(held, body, local, now),
         };
         match prepared {
             Ok(ready) => self.reserve(ready),

@@ -1,143 +1,261 @@
-//! Which model does a `multipart/form-data` body name, and where?
+//! What does a `multipart/form-data` body say, and how is it edited without writing it anew?
 //!
-//! Audio and image uploads name it in a part of their own. Everything else in them is passed on unread. Not decided here:
-//! whether the client may.
+//! Audio and images come in forms. A form's fields are shown as the JSON object that says the same, so that whatever reads
+//! and edits a request does so once for both; [`Form::edits`] brings the edits back into the form. What is uploaded passes
+//! unread. The grammar is the one that clients write, and nothing beside it: readers of forms are lenient, each in its own
+//! way. Not decided here: whether the client may.
 //!
 //! <https://www.rfc-editor.org/rfc/rfc7578>
 
+mod head;
+
 use crate::denial::{Ambiguity, Denial};
-use crate::json::Edits;
+use crate::json::{Edits, Found};
+use crate::request::Field;
+use head::Head;
 use memchr::memmem;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The most parts a form may have.
 const PARTS_MAX: usize = 64;
 
+/// The longest head of a part: names of files are long in the two spellings that .NET sends.
+const HEAD_BYTES_MAX: usize = 4096;
+
+/// The longest field that is no file: busboy cuts off what is longer, Starlette refuses it.
+/// <https://github.com/mscdex/busboy#exports>, <https://www.starlette.io/requests/#request-files>
+const FIELD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Fields whose text is a number, or yes or no, where it can be.
+const LITERALS: [Field; 14] = [
+    Field::Stream,
+    Field::N,
+    Field::BestOf,
+    Field::MaxTokens,
+    Field::MaxCompletionTokens,
+    Field::MaxOutputTokens,
+    Field::Temperature,
+    Field::TopP,
+    Field::Logprobs,
+    Field::TopLogprobs,
+    Field::Echo,
+    Field::Seed,
+    Field::Store,
+    Field::Background,
+];
+
 /// A form, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form<'a> {
-    /// The model, if a part names it.
-    pub model: Option<&'a str>,
-    /// The text of the part called `prompt`.
-    pub prompt: Option<&'a str>,
-    model_at: Range<usize>,
+    boundary: &'a str,
+    parts: Vec<Part<'a>>,
+    json: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part<'a> {
+    /// Without brackets: what the JSON member is called.
+    name: &'a str,
+    /// Its value; of a file nothing.
+    text: &'a str,
+    /// Whether it may stand again: its name has brackets.
+    is_list: bool,
+    /// From its delimiter to the next one.
+    span: Range<usize>,
+    /// Where its value stands.
+    value: Range<usize>,
 }
 
 impl<'a> Form<'a> {
-    /// Reads a body in one pass.
-    pub fn read(body: &'a [u8], boundary: &str) -> Result<Self, Denial> {
+    /// Reads a body in one pass. The boundary is as the `content-type` says it, without quotes.
+    pub fn read(body: &'a [u8], boundary: &'a str) -> Result<Self, Denial> {
         let delimiter = format!("--{boundary}");
-        let finder = memmem::Finder::new(delimiter.as_bytes());
-        let mut starts = finder.find_iter(body).take(PARTS_MAX + 1).peekable();
-        let mut form = Self { model: None, prompt: None, model_at: 0..0 };
-        let mut parts = 0;
-        while let Some(start) = starts.next() {
-            let Some(end) = starts.peek().copied() else {
-                return if body.get(start + delimiter.len()..).is_some_and(|rest| rest.starts_with(b"--")) {
-                    Ok(form)
-                } else {
-                    Err(Denial::InvalidForm("it does not end with its boundary"))
-                };
-            };
-            parts += 1;
-            if parts > PARTS_MAX {
-                return Err(Denial::InvalidForm("it has more than 64 parts"));
-            }
-            form.part(body, start + delimiter.len()..end)?;
+        let starts = delimiters(body, delimiter.as_bytes())?;
+        let mut parts = Vec::with_capacity(starts.len());
+        for (start, end) in starts.iter().zip(starts.iter().skip(1)) {
+            let part = Part::read(body, *start..*end, start + delimiter.len())?;
+            part.check(&parts)?;
+            parts.push(part);
         }
-        Err(Denial::InvalidForm("it has no part"))
+        let end = starts.last().and_then(|last| body.get(last + delimiter.len()..));
+        if !matches!(end, Some(b"--" | b"--\r\n")) {
+            return Err(Denial::InvalidForm("it does not end with its boundary and `--`"));
+        }
+        if parts.is_empty() {
+            return Err(Denial::InvalidForm("it has no part"));
+        }
+        let json = json(&parts);
+        Ok(Self { boundary, parts, json })
     }
 
-    fn part(&mut self, body: &'a [u8], part: Range<usize>) -> Result<(), Denial> {
-        const BLANK: &[u8] = b"\r\n\r\n";
-        let bytes = body.get(part.clone()).unwrap_or_default();
-        let head = memmem::find(bytes, BLANK).ok_or(Denial::InvalidForm("a part has no header"))?;
-        let headers = String::from_utf8_lossy(bytes.get(..head).unwrap_or_default()).to_ascii_lowercase();
-        let called =
-            |name: &str| headers.contains(&format!("name=\"{name}\"")) && !headers.contains("filename");
-        let start = part.start + head + BLANK.len();
-        let end = part.end.saturating_sub(2).max(start);
-        let text = || std::str::from_utf8(body.get(start..end).unwrap_or_default());
-        if called("model") {
-            let model = text().map_err(|_| Denial::InvalidField { field: "model", expected: "a string" })?;
-            if self.model.replace(model).is_some() {
-                return Err(Denial::AmbiguousField { field: "model", problem: Ambiguity::Duplicate });
+    /// Its fields as a JSON object: what may stand more than once is an array of strings, a file is an empty string.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Makes of the form what these edits make of its JSON. A list can only get shorter.
+    #[must_use]
+    pub fn edits(&self, of_json: Edits) -> Edits {
+        let Some(patch) = of_json.patch(self.json.as_bytes()) else { return Edits::default() };
+        let mut edited = patch.bytes;
+        edited.extend_from_slice(self.json.as_bytes().get(patch.replaced..).unwrap_or_default());
+        let (before, after) = (members(self.json.as_bytes()), members(&edited));
+        let (mut edits, mut added) = (Edits::default(), String::new());
+        for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))) {
+            let value = after.get(name).copied().unwrap_or("null");
+            if before.get(name) == Some(&value) {
+                continue;
             }
-            self.model_at = start..end;
-        } else if called("prompt") {
-            self.prompt = text().ok();
+            let list = serde_json::from_str::<Vec<String>>(value).ok();
+            let text = serde_json::from_str::<String>(value).unwrap_or_else(|_| value.to_owned());
+            let mut is_new = value != "null" && list.is_none();
+            for part in self.parts.iter().filter(|part| part.name == name) {
+                let stays = match &list {
+                    Some(words) => words.iter().any(|word| word == part.text),
+                    None => is_new,
+                };
+                if !stays {
+                    edits.splice(part.span.clone(), "");
+                } else if list.is_none() {
+                    edits.splice(part.value.clone(), &text);
+                    is_new = false;
+                }
+            }
+            if is_new {
+                added.push_str(&self.part(name, &text));
+            }
+        }
+        if !added.is_empty() {
+            edits.splice(0..0, &added);
+        }
+        edits
+    }
+
+    fn part(&self, name: &str, text: &str) -> String {
+        format!("--{}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n", self.boundary)
+    }
+}
+
+impl<'a> Part<'a> {
+    /// Reads the part of this span, whose delimiter ends at `start`.
+    fn read(body: &'a [u8], span: Range<usize>, start: usize) -> Result<Self, Denial> {
+        const BREAK: &[u8] = b"\r\n";
+        const BLANK: &[u8] = b"\r\n\r\n";
+        // The break before the next delimiter belongs to that.
+        let bytes = body.get(start..span.end.saturating_sub(BREAK.len())).unwrap_or_default();
+        let head = bytes
+            .strip_prefix(BREAK)
+            .ok_or(Denial::InvalidForm("a boundary must stand alone on its line, and the last one end it"))?;
+        let head_bytes = memmem::find(head.get(..HEAD_BYTES_MAX.min(head.len())).unwrap_or_default(), BLANK)
+            .ok_or(Denial::InvalidForm("a part has no headers, or more than 4096 bytes of them"))?;
+        let value = start + BREAK.len() + head_bytes + BLANK.len()..start + bytes.len();
+        let content = body.get(value.clone()).unwrap_or_default();
+        let Head { name, is_file } = Head::read(head.get(..head_bytes).unwrap_or_default(), content)?;
+        if !is_file && content.len() > FIELD_BYTES_MAX {
+            return Err(Denial::InvalidForm("a field that is no file has more than 1048576 bytes"));
+        }
+        let text = if is_file { Ok("") } else { std::str::from_utf8(content) };
+        let text = text.map_err(|_| Denial::InvalidForm("a field that is no file is not UTF-8"))?;
+        let base = name.split('[').next().unwrap_or_default();
+        let part = Self { name: base, text, is_list: base != name, span, value };
+        match Field::find(base) {
+            Found::Nothing => Ok(part),
+            Found::Plain(at) | Found::Disguised(at) => part.governed(at, name, is_file),
+        }
+    }
+
+    /// The same, of a name that is governed, or that some reader takes for one.
+    fn governed(self, at: usize, name: &str, is_file: bool) -> Result<Self, Denial> {
+        let Some(field) = Field::ALL.get(at) else { return Ok(self) };
+        let ambiguous = |problem| Err(Denial::AmbiguousField { field: field.name(), problem });
+        if is_file {
+            return ambiguous(Ambiguity::File);
+        }
+        // SDKs write a list with brackets. <https://github.com/openai/openai-python/blob/main/src/openai/_qs.py>
+        let is_list = *field == Field::Include && matches!(name, "include" | "include[]");
+        if is_list || name == field.name() {
+            return Ok(Self { is_list, ..self });
+        }
+        ambiguous(Ambiguity::Disguised)
+    }
+
+    /// Refuses a governed field that stands again.
+    fn check(&self, before: &[Self]) -> Result<(), Denial> {
+        let Found::Plain(at) = Field::find(self.name) else { return Ok(()) };
+        let Some(field) = Field::ALL.get(at).filter(|_| !self.is_list) else { return Ok(()) };
+        if before.iter().any(|other| other.name == self.name) {
+            return Err(Denial::AmbiguousField { field: field.name(), problem: Ambiguity::Duplicate });
         }
         Ok(())
     }
 
-    /// The edit that names the deployment as the backend knows it, if the form names another.
-    #[must_use]
-    pub fn name_model(&self, name: &str) -> Edits {
-        let mut edits = Edits::default();
-        if self.model.is_some_and(|model| model != name) {
-            edits.splice(self.model_at.clone(), name);
-        }
-        edits
+    fn is_literal(&self) -> bool {
+        let Found::Plain(at) = Field::find(self.name) else { return false };
+        Field::ALL.get(at).is_some_and(|field| LITERALS.contains(field))
+            && self.text.starts_with(|first: char| first.is_ascii_digit() || "-tf".contains(first))
+            && !self.text.ends_with(|last: char| last.is_ascii_whitespace())
+            && serde_json::from_str::<&RawValue>(self.text).is_ok()
     }
+}
+
+/// Where the delimiters begin: at the beginning of a line, the first one at that of the body.
+fn delimiters(body: &[u8], delimiter: &[u8]) -> Result<Vec<usize>, Denial> {
+    let mut starts = Vec::new();
+    for at in memmem::find_iter(body, delimiter) {
+        match body.get(..at).unwrap_or_default() {
+            [] | [.., b'\r', b'\n'] => starts.push(at),
+            // Werkzeug takes these for line ends too.
+            [.., b'\r' | b'\n'] => return Err(Denial::InvalidForm("a boundary has no CRLF before it")),
+            _ => {}
+        }
+        if starts.len() > PARTS_MAX + 1 {
+            return Err(Denial::InvalidForm("it has more than 64 parts"));
+        }
+    }
+    if starts.first() != Some(&0) {
+        return Err(Denial::InvalidForm("it does not begin with its boundary"));
+    }
+    Ok(starts)
+}
+
+/// The object that says the same.
+fn json(parts: &[Part<'_>]) -> String {
+    let mut names: Vec<&str> = Vec::with_capacity(parts.len());
+    let mut json = String::from("{");
+    for part in parts {
+        if names.contains(&part.name) {
+            continue;
+        }
+        if !names.is_empty() {
+            json.push(',');
+        }
+        names.push(part.name);
+        let mut all = parts.iter().filter(|other| other.name == part.name).map(|other| other.text);
+        let value = if part.is_list || all.clone().nth(1).is_some() {
+            let words: Vec<_> = all.map(string).collect();
+            format!("[{}]", words.join(","))
+        } else {
+            let text = all.next().unwrap_or_default();
+            if part.is_literal() { text.to_owned() } else { string(text) }
+        };
+        // A name is plain and needs no escapes.
+        json.push_str(&format!("\"{}\":{value}", part.name));
+    }
+    json.push('}');
+    json
+}
+
+fn string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn members(json: &[u8]) -> BTreeMap<String, &str> {
+    let members = serde_json::from_slice::<BTreeMap<String, &RawValue>>(json).unwrap_or_default();
+    members.into_iter().map(|(name, value)| (name, value.get())).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    const BOUNDARY: &str = "xyz";
-
-    fn form(parts: &[(&str, &str)]) -> String {
-        let parts: String = parts
-            .iter()
-            .map(|(head, value)| {
-                format!("--xyz\r\nContent-Disposition: form-data; {head}\r\n\r\n{value}\r\n")
-            })
-            .collect();
-        format!("{parts}--xyz--\r\n")
-    }
-
-    #[track_caller]
-    fn check(body: &str, boundary: &str, expected: Result<Option<&str>, &str>) {
-        let found =
-            Form::read(body.as_bytes(), boundary).map(|form| form.model).map_err(|denial| denial.code());
-        assert_eq!(found, expected, "{body}");
-    }
-
-    #[test]
-    fn the_model_is_read_from_its_part() {
-        let file =
-            ("name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav", "RIFF\r\n\r\nname=\"model\"");
-        check(&form(&[file, ("name=\"model\"", "whisper")]), BOUNDARY, Ok(Some("whisper")));
-        check(&form(&[file]), BOUNDARY, Ok(None));
-        check(
-            &form(&[("name=\"model\"", "a"), ("name=\"model\"", "b")]),
-            BOUNDARY,
-            Err("ambiguous_parameter"),
-        );
-        check(&form(&[("name=\"model\"; filename=\"x\"", "a")]), BOUNDARY, Ok(None));
-    }
-
-    #[test]
-    fn what_is_no_form_is_refused() {
-        check("", BOUNDARY, Err("invalid_form"));
-        check(
-            "--xyz\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\na\r\n",
-            BOUNDARY,
-            Err("invalid_form"),
-        );
-        check(&form(&[("name=\"a\"", "1"); 70]), BOUNDARY, Err("invalid_form"));
-    }
-
-    #[test]
-    fn the_deployment_takes_the_models_place() {
-        let body = form(&[("name=\"model\"", "a"), ("name=\"x\"", "1")]);
-        let read = Form::read(body.as_bytes(), BOUNDARY).unwrap();
-        let patch = read.name_model("deployment").patch(body.as_bytes()).unwrap();
-        let after = String::from_utf8(patch.bytes).unwrap() + &body[patch.replaced..];
-        assert_eq!(after, form(&[("name=\"model\"", "deployment"), ("name=\"x\"", "1")]));
-        assert!(read.name_model("a").is_empty());
-    }
-}
+mod tests;

@@ -74,8 +74,7 @@ pub fn apply(policy: &Policy, asked: &Asked, request: &mut Request<'_>) -> Resul
 }
 
 /// The ceiling of an operation that reads no cap.
-#[must_use]
-pub fn unread_ceiling(operation: Operation) -> Ceiling {
+fn unread_ceiling(operation: Operation) -> Ceiling {
     let completion_tokens = match operation {
         Operation::ImageGenerations | Operation::ImageEdits => IMAGE_TOKENS,
         Operation::Transcriptions | Operation::Translations | Operation::Compact => COMPLETION_TOKENS_ASSUMED,

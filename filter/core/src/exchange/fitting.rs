@@ -23,7 +23,7 @@ pub(super) fn able<'t>(
     model: &Model,
     client: &Client,
     operation: Operation,
-    request: Option<&Request<'_>>,
+    request: &Request<'_>,
 ) -> Result<Cow<'t, [Rc<Target>]>, Denial> {
     let missing =
         |target: &Rc<Target>| capability::missing(&target.backend.style, model.family, operation, request);
@@ -72,6 +72,8 @@ pub(super) struct Fitted {
 /// A body that is read, and for whom it is written.
 pub(super) struct Fitting<'f> {
     pub(super) body: &'f [u8],
+    /// If it is a form: its edits are told as those of its JSON.
+    pub(super) form: Option<&'f Form<'f>>,
     pub(super) has_content_length: bool,
     pub(super) operation: Operation,
     /// Best first; empty if it goes nowhere.
@@ -79,8 +81,8 @@ pub(super) struct Fitting<'f> {
 }
 
 impl Fitting<'_> {
-    /// Writes a JSON body. `cap` is what it says by now, if it says one.
-    pub(super) fn json(&self, model: &Model, request: Request<'_>, cap: u32) -> Fitted {
+    /// Writes a body. `cap` is what it says by now, if it says one.
+    pub(super) fn fit(&self, model: &Model, request: Request<'_>, cap: u32) -> Fitted {
         let operation = self.operation;
         let shape = |target: &Target, model_name: Option<&Rc<str>>| {
             let style = &target.backend.style;
@@ -97,26 +99,21 @@ impl Fitting<'_> {
                 request.set_model(name);
             }
             let hides = shape.asks_for_usage && request.ask_for_usage();
-            (request.edits(), if hides { UsageEvent::Hide } else { UsageEvent::Show })
+            (self.edits(request), if hides { UsageEvent::Hide } else { UsageEvent::Show })
         };
         match shapes.as_slice() {
-            [] => self.fitted(targets, vec![(request.edits(), UsageEvent::Show)]),
+            [] => self.fitted(targets, vec![(self.edits(request), UsageEvent::Show)]),
             [shape] => self.fitted(targets, vec![write(request, shape)]),
             all => self.fitted(targets, all.iter().map(|shape| write(request.clone(), shape)).collect()),
         }
     }
 
-    /// Writes a form.
-    pub(super) fn form(&self, form: &Form<'_>) -> Fitted {
-        let (mut names, targets) = self.shapes(|_, model_name| model_name.cloned());
-        if names.is_empty() {
-            names.push(None);
+    fn edits(&self, request: Request<'_>) -> Edits {
+        let edits = request.edits();
+        match self.form {
+            Some(form) => form.edits(edits),
+            None => edits,
         }
-        let write = |name: &Option<Rc<str>>| {
-            let edits = name.as_ref().map(|name| form.name_model(name)).unwrap_or_default();
-            (edits, UsageEvent::Show)
-        };
-        self.fitted(targets, names.iter().map(write).collect())
     }
 
     /// The ways in which the candidates want the body, that of the first candidate first, and whose they are. Who does

@@ -66,8 +66,8 @@ impl Exchange {
         Ok(model)
     }
 
-    /// Reads a JSON body and holds it to the policy.
-    pub(super) fn prepare_json(
+    /// Reads a body and holds it to the policy, a form as the JSON that says the same.
+    pub(super) fn prepare_read(
         &mut self,
         held: Held,
         body: &[u8],
@@ -75,7 +75,11 @@ impl Exchange {
         now: Duration,
     ) -> Result<Ready, Denial> {
         let operation = held.operation;
-        let mut request = Request::read(body)?;
+        let form = match &held.said.media {
+            Media::Form(boundary) => Some(Form::read(body, boundary)?),
+            _ => None,
+        };
+        let mut request = Request::read(form.as_ref().map_or(body, |form| form.json().as_bytes()))?;
         let model = self.model(&held, request.model.as_deref())?;
         let policy = held.policy(&model, body)?;
         self.known.stream = request.stream;
@@ -102,42 +106,16 @@ impl Exchange {
         let watch = model.watch(prompt_tokens, request.stream);
         let targets = self.keepers(&held.client, operation, &model, &mut request)?;
         self.leave_out(&model.targets, &targets, Why::Pinned);
-        let able = fitting::able(&targets, &model, &held.client, operation, Some(&request))?;
+        let able = fitting::able(&targets, &model, &held.client, operation, &request)?;
         self.leave_out(&targets, &able, Why::Unsupported);
         let choice = self.choose(&able, &held.client, lot, watch.as_ref(), local, now);
-        let fitted = held.fitting(body, &choice).json(&model, request, ceiling.completion_tokens);
+        let fitting = held.fitting(body, form.as_ref(), &choice);
+        let fitted = fitting.fit(&model, request, ceiling.completion_tokens);
         let estimate = match operation.billing() {
             Billing::Nothing => Estimate { prompt: 0, completion: 0 },
             _ => Estimate { prompt: prompt_tokens, completion: ceiling.tokens() },
         };
         let expected = Expected { operation, sketch, learnt, estimate };
-        Ok(held.ready(choice, fitted, expected))
-    }
-
-    /// Reads a form as far as it names the model.
-    pub(super) fn prepare_form(
-        &mut self,
-        held: Held,
-        body: &[u8],
-        local: &dyn Store,
-        now: Duration,
-    ) -> Result<Ready, Denial> {
-        let operation = held.operation;
-        let Media::Form(boundary) = &held.said.media else { return Err(Denial::OutOfTurn) };
-        let form = Form::read(body, boundary)?;
-        let model = self.model(&held, form.model)?;
-        held.policy(&model, body)?;
-        let lot = model.lot(&held.client, now);
-        let able = fitting::able(&model.targets, &model, &held.client, operation, None)?;
-        self.leave_out(&model.targets, &able, Why::Unsupported);
-        let choice = self.choose(&able, &held.client, lot, None, local, now);
-        let fitted = held.fitting(body, &choice).form(&form);
-        let sketch = estimate::sketch(form.prompt);
-        let estimate = Estimate {
-            prompt: Learnt::default().prompt_tokens(&sketch),
-            completion: policy::unread_ceiling(operation).tokens(),
-        };
-        let expected = Expected { sketch, estimate, ..Expected::nothing(operation) };
         Ok(held.ready(choice, fitted, expected))
     }
 
@@ -192,9 +170,15 @@ impl Held {
         Ok(policy.clone())
     }
 
-    fn fitting<'f>(&self, body: &'f [u8], choice: &'f Result<Choice, Denial>) -> Fitting<'f> {
+    fn fitting<'f>(
+        &self,
+        body: &'f [u8],
+        form: Option<&'f Form<'f>>,
+        choice: &'f Result<Choice, Denial>,
+    ) -> Fitting<'f> {
         Fitting {
             body,
+            form,
             has_content_length: self.has_content_length,
             operation: self.operation,
             candidates: choice.as_ref().map(|choice| choice.targets.as_slice()).unwrap_or_default(),

@@ -15,6 +15,7 @@ mod admitting;
 mod doors;
 mod estimating;
 mod fitting;
+mod forms;
 mod pinned;
 mod portable;
 mod spilling;
@@ -709,29 +710,6 @@ fn other_endpoints_pass_unread_to_the_configured_backends_or_are_refused() {
         ("other", Outcome::Served, Source::Reported)
     );
     assert_eq!(run.left(), BUDGET);
-}
-
-#[test]
-fn a_form_names_its_model_in_a_part() {
-    let head = [
-        CHAT[0],
-        (":path", "/v1/audio/transcriptions"),
-        CHAT[2],
-        ("content-type", "multipart/form-data; boundary=b"),
-        CHAT[3],
-    ];
-    let body = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4o\r\n--b--\r\n";
-    let mut run = Run::new();
-    let _ = run.head(&head);
-    let Step::Forward(forward) = run.body(body) else { panic!() };
-    let patch = forward.patch.unwrap();
-    assert!(patch.bytes.ends_with(b"\r\n\r\ne"));
-    assert_eq!(forward.content_length, Some(body.len() - "gpt-4o".len() + 1));
-    let (_, departure) = forward.flight.depart(b"ca").unwrap();
-    assert_eq!(departure.path, "/openai/deployments/d/audio/transcriptions?api-version=2024-10-21");
-    let mut run = Run::new();
-    let _ = run.head(&head);
-    assert_eq!(refused(run.body("{}")), "400 invalid_form");
 }
 
 #[test]

@@ -64,9 +64,9 @@ impl Edits {
     #[must_use]
     pub fn patch(mut self, body: &[u8]) -> Option<Patch> {
         // Reversed first, and sorted stably: of several insertions at one place the last one, which alone is sure to
-        // be followed by a comma, comes first.
+        // be followed by a comma, comes first. All of them come before what stands there.
         self.splices.reverse();
-        self.splices.sort_by_key(|(span, _)| span.start);
+        self.splices.sort_by_key(|(span, _)| (span.start, span.end));
         let replaced = self.splices.last()?.0.end;
         let added: usize = self.splices.iter().map(|(_, json)| json.len()).sum();
         let mut bytes = Vec::with_capacity(replaced + added);

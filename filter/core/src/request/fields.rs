@@ -1,7 +1,7 @@
 //! Which fields are governed, and under which name does a model read its cap?
 
 use crate::endpoint::Operation;
-use crate::json::Names;
+use crate::json::{Found, Names};
 
 macro_rules! fields {
     ($($field:ident = $name:literal),* $(,)?) => {
@@ -66,6 +66,14 @@ fields! {
     Metadata = "metadata",
     ParallelToolCalls = "parallel_tool_calls",
     Prediction = "prediction",
+}
+
+impl Field {
+    /// What a name is among theirs; its place is that in [`Self::ALL`].
+    #[must_use]
+    pub fn find(name: &str) -> Found {
+        FIELDS.find(name)
+    }
 }
 
 static TYPE: Names<1> = Names::new(["type"]);

@@ -1,0 +1,132 @@
+//! What is a part of a form called, and is it a file?
+//!
+//! Parts have the headers that clients send, and no others. `Content-Disposition` is `form-data`, then `name`, then
+//! `filename` if it is a file, then `filename*` if that has an ASCII `filename` for its shadow, as .NET writes it. Readers
+//! differ about all else: escapes, order, other parameters, what is a file.
+
+use crate::denial::Denial;
+use crate::media::{self, MediaType, Parameter};
+
+/// The head of a part, read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head<'a> {
+    pub(super) name: &'a str,
+    pub(super) is_file: bool,
+}
+
+/// What a part is to its readers.
+const DISPOSITION: &str = "content-disposition";
+const TYPE: &str = "content-type";
+const CODING: &str = "content-transfer-encoding";
+const LENGTH: &str = "content-length";
+
+impl<'a> Head<'a> {
+    /// Reads the lines before a part's blank line. `content` is what follows.
+    pub(super) fn read(head: &'a [u8], content: &[u8]) -> Result<Self, Denial> {
+        let text =
+            std::str::from_utf8(head).map_err(|_| Denial::InvalidForm("a part's header is not UTF-8"))?;
+        let mut lines = [None; 4];
+        for line in text.split("\r\n") {
+            if line.bytes().any(|byte| byte.is_ascii_control()) {
+                return Err(Denial::InvalidForm("a part's header has a control character"));
+            }
+            let known = line.split_once(':').and_then(|(name, value)| {
+                let at = [DISPOSITION, TYPE, CODING, LENGTH]
+                    .iter()
+                    .position(|known| known.eq_ignore_ascii_case(name))?;
+                Some((lines.get_mut(at)?, value.trim_matches(' ')))
+            });
+            let Some((slot, value)) = known else {
+                return Err(Denial::InvalidForm(
+                    "a part may have no header but Content-Disposition, Content-Type, \
+                     Content-Transfer-Encoding and Content-Length, each on one line",
+                ));
+            };
+            if slot.replace(value).is_some() {
+                return Err(Denial::InvalidForm("a part has a header twice"));
+            }
+        }
+        let [disposition, content_type, coding, length] = lines;
+        let head = disposition
+            .and_then(Self::of_disposition)
+            .filter(|head| is_plain_name(head.name))
+            .ok_or(Denial::InvalidForm(
+                "a part's Content-Disposition must be `form-data; name=\"…\"`, of a file then `; filename=\"…\"`, \
+                 without escapes, and the name plain ASCII",
+            ))?;
+        head.check_type(content_type, content)?;
+        if coding.is_some_and(|coding| {
+            !["7bit", "8bit", "binary"].iter().any(|known| known.eq_ignore_ascii_case(coding))
+        }) {
+            return Err(Denial::InvalidForm(
+                "a part's Content-Transfer-Encoding must be binary, 8bit or 7bit",
+            ));
+        }
+        if length.is_some_and(|length| length != content.len().to_string()) {
+            return Err(Denial::InvalidForm("a part's Content-Length is not its length"));
+        }
+        Ok(head)
+    }
+
+    fn of_disposition(value: &'a str) -> Option<Self> {
+        let parameters = media::parameters(value.strip_prefix("form-data")?)?;
+        let (first, rest) = parameters.split_first()?;
+        let is_file = match rest {
+            [] => false,
+            [file] => is_filename(file),
+            [file, extended] => is_filename(file) && is_extended_filename(extended),
+            _ => return None,
+        };
+        (first.name == "name" && (is_file || rest.is_empty())).then_some(Self { name: first.value, is_file })
+    }
+
+    /// Of a field the type may only say that it is text; a reader would make other text of it, or a file.
+    fn check_type(self, content_type: Option<&str>, content: &[u8]) -> Result<(), Denial> {
+        let Some(content_type) = content_type else { return Ok(()) };
+        if self.is_file {
+            // Some readers look for parts within.
+            let nests = content_type.to_ascii_lowercase().starts_with("multipart/");
+            return if nests { Err(Denial::InvalidForm("a part has parts itself")) } else { Ok(()) };
+        }
+        let is_charset = |Parameter { name, value }: &Parameter<'_>| {
+            // Java's clients say these of ASCII.
+            let as_ascii: &[&str] = if content.is_ascii() { &["us-ascii", "iso-8859-1"] } else { &[] };
+            let charsets = ["utf-8"].iter().chain(as_ascii);
+            name.eq_ignore_ascii_case("charset")
+                && charsets.into_iter().any(|known| known.eq_ignore_ascii_case(value))
+        };
+        MediaType::read(content_type)
+            .filter(|media| matches!(media.essence.as_str(), "text/plain" | "application/json"))
+            .filter(|media| media.parameters.len() <= 1 && media.parameters.iter().all(is_charset))
+            .map(|_| ())
+            .ok_or(Denial::InvalidForm(
+                "the Content-Type of a field that is no file must be text/plain in UTF-8",
+            ))
+    }
+}
+
+/// An empty one makes a file for some readers only. What has `;` and `=` in it would be parameters to a reader that does
+/// not know quotes.
+fn is_filename(Parameter { name, value }: &Parameter<'_>) -> bool {
+    *name == "filename" && !value.is_empty() && !(value.contains(';') && value.contains('='))
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc8187#section-3.2>, as .NET writes it beside the other one.
+fn is_extended_filename(Parameter { name, value }: &Parameter<'_>) -> bool {
+    *name == "filename*" && value.get(..7).is_some_and(|charset| charset.eq_ignore_ascii_case("utf-8''"))
+}
+
+/// Letters, digits, `_` and `-`, beginning with a letter, and then perhaps brackets: `timestamp_granularities[]`. A name
+/// that begins otherwise may be an order to its reader: `_charset_`, `_method`.
+fn is_plain_name(name: &str) -> bool {
+    let is_plain =
+        |word: &str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let (base, mut brackets) = name.split_at(name.find('[').unwrap_or(name.len()));
+    while let Some(rest) = brackets.strip_prefix('[') {
+        match rest.split_once(']') {
+            Some((word, rest)) if is_plain(word) => brackets = rest,
+            _ => return false,
+        }
+    }
+    brackets.is_empty() && base.starts_with(|first: char| first.is_ascii_alphabetic()) && is_plain(base)
+}
