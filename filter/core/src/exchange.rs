@@ -7,6 +7,7 @@
 use crate::answer::{self, Answer};
 use crate::attempt::Flight;
 use crate::capacity::{Ask, Seat};
+use crate::clock::is_over;
 use crate::decision::{EXPLAIN, PassedOver};
 use crate::denial::Denial;
 use crate::endpoint::{Asked, Operation, decoded};
@@ -190,6 +191,7 @@ enum Phase {
 struct Unidentified {
     headers: Vec<(String, Vec<u8>)>,
     end: bool,
+    since: Duration,
     until: Duration,
 }
 
@@ -253,8 +255,8 @@ impl Exchange {
             Ok(step) => step,
             Err(wait) => {
                 let until = now.saturating_add(wait);
-                self.phase =
-                    Phase::Unidentified(Box::new(Unidentified { headers: headers.to_vec(), end, until }));
+                let unidentified = Unidentified { headers: headers.to_vec(), end, since: now, until };
+                self.phase = Phase::Unidentified(Box::new(unidentified));
                 Step::Wait
             }
         }
@@ -528,7 +530,7 @@ impl Exchange {
         };
         match self.head(&waiting.headers, waiting.end, local, now) {
             Ok(step) => Some(step),
-            Err(_) if now < waiting.until => {
+            Err(_) if !is_over(waiting.since, waiting.until, now) => {
                 self.phase = Phase::Unidentified(waiting);
                 None
             }
