@@ -139,6 +139,13 @@ pub(crate) fn remove_header(map: MapType, name: &str) {
     }
 }
 
+/// Removes all headers, or trailers.
+pub(crate) fn remove_all(map: MapType) {
+    if let Err(status) = hostcalls::set_map(map, Vec::new()) {
+        log::error!("{map:?} could not be removed: {status:?}");
+    }
+}
+
 /// The first `bytes` of a body.
 pub(crate) fn body(buffer: BufferType, bytes: usize) -> Vec<u8> {
     hostcalls::get_buffer(buffer, 0, bytes).ok().flatten().unwrap_or_default()

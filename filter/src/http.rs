@@ -290,8 +290,9 @@ impl HttpContext for Downstream {
         self.act(|stream| stream.request_body(Body { bytes, is_whole }))
     }
 
-    /// Where there are trailers, they end the body.
+    /// Where there are trailers, they end the body. None of them is known, so none goes on.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        host::remove_all(MapType::HttpRequestTrailers);
         self.act(|stream| stream.request_body(Body { is_whole: true, ..stream.body }))
     }
 
@@ -304,8 +305,9 @@ impl HttpContext for Downstream {
         Action::Continue
     }
 
-    /// Trailers end an answer that has them; its body is out by then.
+    /// Trailers end an answer that has them; its body is out by then. None of them is known, so none goes on.
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        host::remove_all(MapType::HttpResponseTrailers);
         let _ = self.0.borrow_mut().exchange.response_chunk(&[], true, host::now);
         Action::Continue
     }

@@ -11,6 +11,7 @@ mod fractions;
 mod issuers;
 mod limits;
 mod models;
+mod passing;
 mod pinning;
 mod policies;
 mod priorities;
@@ -22,6 +23,7 @@ mod ways_in;
 mod wire;
 
 use crate::gateway::{Gateway, Model, OnStoreFailure};
+use crate::headers::Way;
 use crate::ledger::Name;
 use crate::policy::Policy;
 use crate::route::{Backend, Failing};
@@ -173,6 +175,11 @@ impl Build<'_> {
             .collect();
         credential_headers.sort();
         credential_headers.dedup();
+        let by_header = clients.header_names().map(str::to_owned);
+        let own: Vec<_> = credential_headers.iter().cloned().chain(by_header).collect();
+        let pass_headers = self.passing("pass_headers", &wire.pass_headers, Way::ToBackends, &own);
+        let pass_answer_headers =
+            self.passing("pass_answer_headers", &wire.pass_answer_headers, Way::ToClients, &[]);
         let on_store_failure = match wire.on_store_failure {
             wire::OnStoreFailure::Allow => OnStoreFailure::Allow,
             wire::OnStoreFailure::Deny => OnStoreFailure::Deny,
@@ -192,6 +199,8 @@ impl Build<'_> {
             routing,
             on_store_failure,
             credential_headers,
+            pass_headers,
+            pass_answer_headers,
             health_open: matches!(wire.health, wire::Health::Open),
             failing: Failing::default(),
             sha256: String::new(),

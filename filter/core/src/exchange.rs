@@ -14,7 +14,7 @@ use crate::endpoint::{Asked, Operation, decoded};
 use crate::estimate::Estimate;
 use crate::finding::{self, Finding};
 use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
-use crate::headers::{ends_here, reveals_backend};
+use crate::headers::{self, passes_to_backends, passes_to_clients};
 use crate::identity::Identity;
 use crate::journal::Note;
 use crate::json::Patch;
@@ -156,6 +156,8 @@ struct Known {
     passed_over: Vec<PassedOver>,
     /// Whether its client may know why, and has asked.
     explains: bool,
+    /// The name of its answer at the provider.
+    provider_request_id: Option<String>,
 }
 
 /// What a note needs besides the rest.
@@ -227,6 +229,17 @@ fn untouched(reservation: Option<Reservation>) -> Vec<Settlement> {
     reservation.map(|reservation| reservation.settle(Spent::default())).into_iter().collect()
 }
 
+/// Their names, each once.
+fn names<'h>(headers: impl Iterator<Item = &'h (String, Vec<u8>)>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in headers {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
 fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
     headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
 }
@@ -296,9 +309,8 @@ impl Exchange {
             return Ok(self.deny(denial));
         }
         let clients = &self.gateway.clients;
-        let strip =
-            headers.iter().map(|(name, _)| name).filter(|name| ends_here(name) || clients.trusts(name));
-        let strip: Vec<_> = strip.cloned().collect();
+        let pass = |name: &str| passes_to_backends(name, &self.gateway.pass_headers) && !clients.trusts(name);
+        let strip = names(headers.iter().filter(|(name, _)| !pass(name)));
         Ok(match (operation, endpoint.rest) {
             (Operation::Models, _) => {
                 let answer = match endpoint.deployment {
@@ -594,8 +606,13 @@ impl Exchange {
         } else {
             AnswerKind::Error(Box::new(Reader::of_error(status)))
         };
-        let revealing = headers.iter().filter(|(name, value)| reveals_backend(name, value));
-        edits.remove = revealing.map(|(name, _)| name.clone()).collect();
+        let more = &self.gateway.pass_answer_headers;
+        edits.remove = names(headers.iter().filter(|(name, value)| !passes_to_clients(name, value, more)));
+        if !matches!(kind, AnswerKind::Ours { outcome: Outcome::ProxyError, .. }) {
+            self.known.provider_request_id = headers::provider_request_id(headers);
+            let id = self.known.provider_request_id.clone();
+            edits.set.extend(id.map(|id| (headers::PROVIDER_REQUEST_ID, id)));
+        }
         if matches!(kind, AnswerKind::Good(_)) && usage_event == UsageEvent::Hide && format == Format::Events
         {
             edits.remove.push("content-length".to_owned());
@@ -740,6 +757,7 @@ impl Exchange {
         record.limit = known.limit.or(record.limit.take());
         record.candidates = candidates;
         record.passed_over = known.passed_over;
+        record.provider_request_id = known.provider_request_id;
         record.shadow_refusals = known.shadow_refusals;
         record.duration = now.saturating_sub(self.began);
         finished

@@ -4,6 +4,7 @@ use crate::capacity::{Precedence, Priority};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::estimate::Lessons;
+use crate::headers::Passing;
 use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::limits::Budget;
@@ -176,6 +177,10 @@ pub struct Gateway {
     /// Every header that some backend's credential goes in: removed before each attempt, for all attempts of a request
     /// share one set of headers.
     pub credential_headers: Vec<String>,
+    /// Headers of requests that go to backends beside those that do anyway.
+    pub pass_headers: Passing,
+    /// Headers of answers that go to clients beside those that do anyway.
+    pub pass_answer_headers: Passing,
     /// Whether those who show nothing may ask whether there are backends that can be asked.
     pub health_open: bool,
     /// Which targets fail of late.

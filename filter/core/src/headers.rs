@@ -1,55 +1,257 @@
-//! Which headers end at the gateway?
+//! Which headers pass the gateway?
 //!
-//! Names in lower case, as Envoy has them. Not decided here: what is put in their place.
+//! Those that are listed here pass, with those that the configuration adds; all others stay. Names in lower case, as
+//! Envoy has them. Not decided here: what is put in their place.
 
-use crate::decision::EXPLAIN;
+/// Names that the configuration adds to a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passing {
+    names: Vec<String>,
+    prefixes: Vec<String>,
+}
 
-/// Headers by which a backend, or a proxy before it, tells about itself or about limits that are not the client's. A
-/// cookie would come back to another backend, and where a path leads is found out by asking the gateway for it.
+/// Why a name cannot be added to a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is no name, and no beginning of names before a `*`.
+    NoName,
+    /// This name may never pass.
+    Never(String, &'static str),
+}
+
+/// Which way a header goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From a client to a backend.
+    ToBackends,
+    /// From a backend to a client.
+    ToClients,
+}
+
+/// What never passes, and why: names, or beginnings of names before a `*`.
+type Never = [(&'static [&'static str], &'static str)];
+
+const NEVER_TO_BACKENDS: &Never = &[
+    (
+        &[
+            "api-key",
+            "authorization",
+            "cookie",
+            "ocp-apim-subscription-key",
+            "openai-organization",
+            "openai-project",
+            "proxy-*",
+            "x-api-key",
+            "x-auth-token",
+            "x-goog-api-key",
+            "x-litellm-api-key",
+        ],
+        "it carries a credential or an account",
+    ),
+    (&["tollgate-*", "x-envoy-*", "x-tollgate-*"], "it is Tollgate's or Envoy's own"),
+    (
+        &[
+            ":*",
+            "apim-*",
+            "azureml-*",
+            "forwarded",
+            "host",
+            "x-forwarded-*",
+            "x-host",
+            "x-http-method*",
+            "x-method-override",
+            "x-ms-oai-*",
+            "x-ms-spillover-*",
+            "x-original-*",
+            "x-rewrite-*",
+        ],
+        "it chooses at the backend where a request goes, or who asks",
+    ),
+    (
+        &[
+            "accept-encoding",
+            "connection",
+            "content-length",
+            "expect",
+            "http2-settings",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ],
+        "it is of the connection, or of what the gateway reads",
+    ),
+];
+
+const NEVER_TO_CLIENTS: &Never = &[
+    (&["proxy-*", "set-cookie*", "www-authenticate"], "it is about the backend's credential"),
+    (
+        &["access-control-*", "x-envoy-*", "x-ratelimit-*", "x-rate-limit-*", "x-request-id", "x-tollgate-*"],
+        "the gateway has its own",
+    ),
+    (&["alt-svc", "content-location", "location", "operation-location"], "it leads past the gateway"),
+    (
+        &[
+            ":*",
+            "connection",
+            "content-length",
+            "grpc-*",
+            "keep-alive",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ],
+        "it is of the connection",
+    ),
+];
+
+impl Passing {
+    /// Adds a name, or all that begin like it where it ends with `*`.
+    pub fn add(&mut self, name: &str, way: Way) -> Result<(), Fault> {
+        let name = name.to_ascii_lowercase();
+        let (start, is_prefix) = match name.strip_suffix('*') {
+            Some(start) => (start, true),
+            None => (name.as_str(), false),
+        };
+        // <https://www.rfc-editor.org/rfc/rfc9110#section-5.1>
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte);
+        if start.is_empty() || !start.bytes().all(is_token) {
+            return Err(Fault::NoName);
+        }
+        let never = match way {
+            Way::ToBackends => NEVER_TO_BACKENDS,
+            Way::ToClients => NEVER_TO_CLIENTS,
+        };
+        for (names, why) in never {
+            let meets = |never: &&&str| match never.strip_suffix('*') {
+                Some(never) => start.starts_with(never) || (is_prefix && never.starts_with(start)),
+                None => start == **never || (is_prefix && never.starts_with(start)),
+            };
+            if let Some(never) = names.iter().find(meets) {
+                return Err(Fault::Never((*never).to_owned(), why));
+            }
+        }
+        if is_prefix { &mut self.prefixes } else { &mut self.names }.push(start.to_owned());
+        Ok(())
+    }
+
+    /// Whether the configuration has added this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+            || self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+    }
+}
+
+/// Whether a header of a request goes to a backend. A compressed answer could not be read, so none is asked for.
 #[must_use]
-pub fn reveals_backend(name: &str, value: &[u8]) -> bool {
-    const NAMES: [&str; 8] = [
-        "alt-svc",
-        "apim-request-id",
-        "azure-openai-deployment-utilization",
-        "openai-organization",
-        "openai-project",
-        "set-cookie",
-        "via",
-        "www-authenticate",
-    ];
-    const PREFIXES: [&str; 7] =
-        ["azureml-", "cf-", "x-envoy-", "x-ms-", "x-ratelimit-", "x-rate-limit-", "x-tollgate-"];
-    const LOCATIONS: [&str; 3] = ["content-location", "location", "operation-location"];
-    NAMES.contains(&name)
-        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || (LOCATIONS.contains(&name) && names_a_host(value))
+pub fn passes_to_backends(name: &str, more: &Passing) -> bool {
+    let is_listed = match name {
+        // What HTTP needs.
+        "accept"
+        | "accept-language"
+        | "cache-control"
+        | "content-disposition"
+        | "content-encoding"
+        | "content-language"
+        | "content-length"
+        | "content-type"
+        | "expect"
+        | "host"
+        | "if-match"
+        | "if-modified-since"
+        | "if-none-match"
+        | "if-range"
+        | "if-unmodified-since"
+        | "range"
+        | "te"
+        | "transfer-encoding"
+        | "user-agent" => true,
+        // Envoy adds them itself and needs them; its route takes them out.
+        "x-forwarded-for" | "x-forwarded-proto" => true,
+        // What SDKs send. Node's `fetch` sends the last one always.
+        "idempotency-key" | "openai-beta" | "x-ms-useragent" | "sec-fetch-mode" => true,
+        // Tracing. <https://www.w3.org/TR/trace-context/>, <https://www.w3.org/TR/baggage/>,
+        // <https://github.com/openzipkin/b3-propagation>,
+        // <https://learn.microsoft.com/azure/ai-services/openai/reference#request-headers>
+        "b3"
+        | "baggage"
+        | "sentry-trace"
+        | "traceparent"
+        | "tracestate"
+        | "uber-trace-id"
+        | "x-client-request-id"
+        | "x-cloud-trace-context"
+        | "x-ms-client-request-id"
+        | "x-request-id" => true,
+        _ => ["x-stainless-", ":", "x-b3-", "x-datadog-"].iter().any(|prefix| name.starts_with(prefix)),
+    };
+    is_listed || more.has(name)
 }
 
-/// Whether a reference is more than a path.
-fn names_a_host(reference: &[u8]) -> bool {
-    !reference.starts_with(b"/") || reference.starts_with(b"//")
-}
-
-/// Headers of a request that end here: the client's credentials and account, and what only we and Envoy may set. A
-/// compressed answer could not be read, so none is asked for.
+/// Whether a header of an answer goes to the client. What is not listed may tell of the backend, of a proxy before it, or
+/// of limits that are not the client's. A cookie would come back to another backend, and where a path leads is found out
+/// by asking the gateway for it.
 #[must_use]
-pub fn ends_here(name: &str) -> bool {
-    const NAMES: [&str; 6] = [
-        EXPLAIN,
-        "accept-encoding",
-        "cookie",
-        "openai-organization",
-        "openai-project",
-        "x-forwarded-client-cert",
-    ];
-    const PREFIXES: [&str; 2] = ["x-tollgate-", "x-envoy-"];
-    NAMES.contains(&name) || is_credential(name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+pub fn passes_to_clients(name: &str, value: &[u8], more: &Passing) -> bool {
+    match name {
+        ":status"
+        | "accept-ranges"
+        | "age"
+        | "cache-control"
+        | "content-disposition"
+        | "content-encoding"
+        | "content-language"
+        | "content-length"
+        | "content-range"
+        | "content-type"
+        | "date"
+        | "etag"
+        | "expires"
+        | "last-modified"
+        | "openai-processing-ms"
+        | "openai-version"
+        | "pragma"
+        | "retry-after"
+        | "retry-after-ms"
+        | "transfer-encoding"
+        | "vary"
+        | "x-accel-buffering"
+        | "x-content-type-options"
+        | "x-should-retry" => true,
+        "content-location" | "location" | "operation-location" => is_path(value),
+        _ => more.has(name),
+    }
 }
 
-/// Whether a header is one that clients send credentials in. It ends here: none of them goes to a backend.
-fn is_credential(name: &str) -> bool {
-    matches!(name, "api-key" | "authorization" | "x-api-key" | "proxy-authorization")
+/// Whether a reference stays on its host.
+fn is_path(reference: &[u8]) -> bool {
+    reference.starts_with(b"/") && !reference.starts_with(b"//") && !reference.starts_with(b"/\\")
+}
+
+/// By which an answer's headers name it to its provider's support, the best known first: OpenAI's, Azure's, others'.
+pub const PROVIDER_REQUEST_IDS: [&str; 4] =
+    ["x-request-id", "apim-request-id", "x-ms-request-id", "request-id"];
+
+/// What the client is told of it.
+pub const PROVIDER_REQUEST_ID: &str = "x-tollgate-provider-request-id";
+
+/// The longest that is told.
+const PROVIDER_REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// The name that an answer has at its provider.
+#[must_use]
+pub fn provider_request_id(headers: &[(String, Vec<u8>)]) -> Option<String> {
+    let values = PROVIDER_REQUEST_IDS
+        .iter()
+        .filter_map(|name| headers.iter().find(|(other, _)| other == name).map(|(_, value)| value));
+    let sound = |value: &&Vec<u8>| {
+        !value.is_empty()
+            && value.len() <= PROVIDER_REQUEST_ID_BYTES_MAX
+            && value.iter().all(u8::is_ascii_graphic)
+    };
+    values.filter(sound).find_map(|value| String::from_utf8(value.clone()).ok())
 }
 
 #[cfg(test)]
@@ -58,50 +260,175 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    #[test]
-    fn credentials_and_internal_headers_go_no_further() {
-        let ends = [
-            "authorization",
-            "api-key",
-            "x-api-key",
-            "cookie",
-            "x-tollgate-candidates",
-            "tollgate-explain",
-            "x-envoy-max-retries",
-        ];
-        assert!(ends.into_iter().all(ends_here));
-        let passes = ["content-type", "user-agent", "x-request-id", "api-keys", ":path"];
-        assert!(!passes.into_iter().any(ends_here));
+    fn none() -> Passing {
+        Passing::default()
     }
 
     #[test]
-    fn what_tells_of_the_backend_is_not_told_to_the_client() {
-        let reveals = [
+    fn what_backends_and_sdks_need_goes_to_backends() {
+        for name in [
+            ":path",
+            "host",
+            "accept",
+            "content-type",
+            "content-length",
+            "user-agent",
+            "x-request-id",
+            "traceparent",
+            "x-b3-sampled",
+            "x-ms-client-request-id",
+            "x-stainless-retry-count",
+            "openai-beta",
+            "idempotency-key",
+            "range",
+        ] {
+            assert!(passes_to_backends(name, &none()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_not_listed_goes_to_no_backend() {
+        for name in [
+            "authorization",
+            "api-key",
+            "api-keys",
+            "x-api-key",
+            "cookie",
+            "accept-encoding",
+            "x-tollgate-candidates",
+            "tollgate-explain",
+            "x-envoy-max-retries",
+            "x-ms-spillover-deployment",
+            "x-ms-oai-image-generation-deployment",
+            "azureml-model-deployment",
+            "x-http-method-override",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-forwarded-host",
+            "x-forwarded-client-cert",
+            "forwarded",
+            "cf-connecting-ip",
+            "x-real-ip",
+            "true-client-ip",
+            "apim-debug",
+            "ocp-apim-subscription-key",
+            "x-litellm-api-key",
+            "openai-organization",
+            "openai-project",
+            "referer",
+            "upgrade",
+        ] {
+            assert!(!passes_to_backends(name, &none()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_not_listed_goes_to_no_client() {
+        for name in [
             "x-ms-region",
             "apim-request-id",
             "x-ratelimit-remaining-tokens",
-            "x-ms-deployment-name",
             "set-cookie",
             "www-authenticate",
             "alt-svc",
             "via",
             "cf-ray",
+            "link",
+            "refresh",
+            "server",
+            "x-served-by",
+            "x-backend",
+            "x-azure-ref",
+            "x-powered-by",
+            "x-litellm-model-api-base",
+            "llm_provider-server",
+            "ms-azureml-model-error-reason",
+            "report-to",
+            "nel",
+            "openai-organization",
             "x-envoy-decorator-operation",
-        ];
-        for name in reveals {
-            assert!(reveals_backend(name, b"x"), "{name}");
+            "x-request-id",
+            "access-control-allow-origin",
+            "strict-transport-security",
+        ] {
+            assert!(!passes_to_clients(name, b"x", &none()), "{name}");
         }
-        for name in ["content-type", "retry-after", "retry-after-ms", "x-request-id"] {
-            assert!(!reveals_backend(name, b"x"), "{name}");
+        for name in ["content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "date"] {
+            assert!(passes_to_clients(name, b"x", &none()), "{name}");
         }
-        for (value, reveals) in [
-            ("https://eu-ptu.openai.azure.com/openai/operations/1", true),
-            ("//eu-ptu/openai", true),
-            ("/v1/realtime/calls/rtc_1", false),
+    }
+
+    #[test]
+    fn a_location_goes_to_clients_if_it_stays_on_its_host() {
+        for (value, passes) in [
+            ("https://eu-ptu.openai.azure.com/openai/operations/1", false),
+            ("//eu-ptu/openai", false),
+            ("/\\eu-ptu/openai", false),
+            ("/v1/realtime/calls/rtc_1", true),
         ] {
             for name in ["location", "operation-location", "content-location"] {
-                assert_eq!(reveals_backend(name, value.as_bytes()), reveals, "{name}: {value}");
+                assert_eq!(passes_to_clients(name, value.as_bytes(), &none()), passes, "{name}: {value}");
             }
+        }
+    }
+
+    #[test]
+    fn the_configuration_adds_names_but_none_that_never_pass() {
+        let add = |name: &str, way| {
+            let mut passing = Passing::default();
+            passing.add(name, way).map(|()| passing)
+        };
+        let never = |name: &str, way| match add(name, way) {
+            Err(Fault::Never(never, _)) => never,
+            other => panic!("{name}: {other:?}"),
+        };
+        let found = add("X-Corp-*", Way::ToBackends).unwrap();
+        assert!(passes_to_backends("x-corp-team", &found) && !passes_to_backends("x-corps", &found));
+        let found = add("x-real-ip", Way::ToBackends).unwrap();
+        assert!(passes_to_backends("x-real-ip", &found) && !passes_to_backends("x-real-ips", &found));
+        assert!(passes_to_clients("x-azure-ref", b"", &add("x-azure-ref", Way::ToClients).unwrap()));
+        for name in ["", "*", "a b", "x-*-id", "é"] {
+            assert_eq!(add(name, Way::ToBackends), Err(Fault::NoName), "{name}");
+        }
+        assert_eq!(add(":path", Way::ToBackends), Err(Fault::NoName));
+        for (name, expected) in [
+            ("Authorization", "authorization"),
+            ("x-*", "x-api-key"),
+            ("x-ap*", "x-api-key"),
+            ("x-ms-*", "x-ms-oai-*"),
+            ("x-tollgate-cluster", "x-tollgate-*"),
+            ("x-envoy-*", "x-envoy-*"),
+            ("x-forwarded-host", "x-forwarded-*"),
+            ("host", "host"),
+            ("x-http-method-override", "x-http-method*"),
+        ] {
+            assert_eq!(never(name, Way::ToBackends), expected, "{name}");
+        }
+        for (name, expected) in [
+            ("set-cookie", "set-cookie*"),
+            ("x-ratelimit-limit-tokens", "x-ratelimit-*"),
+            ("x-tollgate-*", "x-tollgate-*"),
+            ("location", "location"),
+            ("access-control-allow-origin", "access-control-*"),
+        ] {
+            assert_eq!(never(name, Way::ToClients), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_providers_id_is_the_best_known_that_is_sound() {
+        let long = "x".repeat(129);
+        for (headers, expected) in [
+            (vec![("apim-request-id", "a"), ("x-request-id", "req_1")], Some("req_1")),
+            (vec![("apim-request-id", "a")], Some("a")),
+            (vec![("x-request-id", long.as_str()), ("request-id", "b")], Some("b")),
+            (vec![("x-request-id", "a b")], None),
+            (vec![("x-request-id", "")], None),
+            (vec![], None),
+        ] {
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+            assert_eq!(provider_request_id(&headers).as_deref(), expected, "{headers:?}");
         }
     }
 }

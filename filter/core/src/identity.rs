@@ -234,6 +234,11 @@ impl<C> Directory<C> {
         self.by_header.contains_key(header)
     }
 
+    /// The headers that clients are known by.
+    pub fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.by_header.keys().map(|name| &**name)
+    }
+
     /// The client whose credential stands in these headers, or whom the proxy knows.
     pub fn identify<'h>(
         &self,

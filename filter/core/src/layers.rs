@@ -111,6 +111,7 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/issuers.rs")),
     ("config", include_str!("config/limits.rs")),
     ("config", include_str!("config/models.rs")),
+    ("config", include_str!("config/passing.rs")),
     ("config", include_str!("config/pinning.rs")),
     ("config", include_str!("config/policies.rs")),
     ("config", include_str!("config/priorities.rs")),

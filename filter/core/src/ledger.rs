@@ -202,6 +202,8 @@ pub struct Record {
     pub asked: Option<String>,
     /// Which model answered, by its own word.
     pub answered: Option<String>,
+    /// The name of the answer at its provider.
+    pub provider_request_id: Option<String>,
     /// Where.
     pub served: Option<Served>,
     /// All tries, in their order.
@@ -254,6 +256,7 @@ impl Record {
             model: None,
             asked: None,
             answered: None,
+            provider_request_id: None,
             served: None,
             tries: Vec::new(),
             stream: false,
@@ -664,6 +667,7 @@ impl Record {
         let optional = [
             ("model_asked", self.asked.clone().map(Detail::Text)),
             ("model_answered", self.answered.clone().map(Detail::Text)),
+            ("provider_request_id", self.provider_request_id.as_deref().map(text)),
             ("deployment", served.map(|served| text(&served.deployment))),
             ("region", served.and_then(|served| served.region.as_deref()).map(text)),
             ("price_micros", self.price_micros.map(Detail::Count)),

@@ -36,7 +36,10 @@ fn pools(whole: &str) -> Result<String> {
     let mut text = format!("{POOLS}{}", &whole[from_admin..].trim_start_matches('\n'));
     for (key, replacement) in [
         ("inline_cluster_specifier_plugin:", "cluster_header: x-tollgate-cluster"),
-        ("request_headers_to_remove:", "request_headers_to_remove: [ x-forwarded-for, x-tollgate-cluster ]"),
+        (
+            "request_headers_to_remove:",
+            "request_headers_to_remove: [ x-forwarded-for, x-forwarded-proto, x-tollgate-cluster ]",
+        ),
         ("refresh_cluster_on_retry:", PREVIOUS_PRIORITIES),
         ("- name: candidates", ""),
         ("- name: clear-route", ""),

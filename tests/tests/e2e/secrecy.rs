@@ -90,6 +90,13 @@ async fn a_client_learns_nothing_of_backends_but_their_answer() {
             .header("set-cookie", "__cf_bm=1")
             .header("cf-ray", "1-ARN")
             .header("alt-svc", "h3=\":443\"")
+            .header("link", "<https://eu-ptu.openai.azure.com/openai>; rel=next")
+            .header("refresh", "0; url=https://eu-ptu.openai.azure.com")
+            .header("x-served-by", "eu-ptu")
+            .header("x-azure-ref", "eu-ptu")
+            .header("x-litellm-model-api-base", "https://eu-ptu.openai.azure.com")
+            .header("ms-azureml-model-error-reason", "eu-ptu")
+            .header("x-request-id", "req-of-eu-ptu")
             .header("operation-location", "https://eu-ptu.openai.azure.com/openai/operations/1")
             .header("x-ratelimit-remaining-tokens", "12345");
         settings.faults.push_back(fault);
@@ -103,9 +110,13 @@ async fn a_client_learns_nothing_of_backends_but_their_answer() {
             "apim-",
             "azure",
             "x-envoy-",
-            "x-tollgate-",
             "remaining-requests",
-            "openai-",
+            "openai-organization",
+            "litellm",
+            "azureml",
+            "served-by",
+            "link",
+            "refresh",
             "cookie",
             "cf-",
             "alt-svc",
@@ -113,9 +124,66 @@ async fn a_client_learns_nothing_of_backends_but_their_answer() {
         ];
         let revealed = names.iter().find(|name| reveals.iter().any(|part| name.contains(part)));
         assert_eq!(revealed, None, "{names:?}");
+        // The request's own name is the gateway's, not the provider's.
+        assert_ne!(answer.header("x-request-id"), answer.header("x-tollgate-provider-request-id"));
+        if status == 400 {
+            assert_eq!(answer.header("x-tollgate-provider-request-id"), "req-of-eu-ptu");
+        }
         // The limits that are told are the client's own.
         assert_eq!(answer.header("x-ratelimit-limit-tokens"), "100000");
         assert_ne!(answer.header("x-ratelimit-remaining-tokens"), "12345");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_gets_only_the_headers_that_are_listed() {
+    let with_other = |config: &mut Value| config["pass_headers"] = json!(["x-corp-*"]);
+    let setup = Setup::new().workers(1).edit(nobody_is_limited).edit(with_other);
+    let gateway = Gateway::start(setup).await.unwrap();
+    let passes = [
+        ("x-corp-team", "a"),
+        ("x-stainless-lang", "python"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("openai-beta", "assistants=v2"),
+        ("x-ms-client-request-id", "b"),
+        ("idempotency-key", "c"),
+    ];
+    let stays = [
+        ("x-ms-spillover-deployment", "expensive"),
+        ("x-ms-oai-image-generation-deployment", "expensive"),
+        ("azureml-model-deployment", "expensive"),
+        ("x-http-method-override", "DELETE"),
+        ("x-original-url", "/v1/files"),
+        ("x-rewrite-url", "/v1/files"),
+        ("x-forwarded-host", "elsewhere"),
+        ("x-forwarded-proto", "ftp"),
+        ("forwarded", "for=203.0.113.7"),
+        ("cf-connecting-ip", "203.0.113.7"),
+        ("x-real-ip", "203.0.113.7"),
+        ("true-client-ip", "203.0.113.7"),
+        ("apim-debug", "x"),
+        ("ocp-apim-subscription-key", "x"),
+        ("x-litellm-api-key", "x"),
+        ("cookie", "a=b"),
+        ("referer", "https://intranet.example/secret"),
+    ];
+    let whole: Vec<_> = passes.into_iter().chain(stays).collect();
+    for (key, path, body) in
+        [(WEB_SHOP, CHAT, chat("hello")), (BATCH, "/v1/batches", json!({ "input_file_id": "f" }))]
+    {
+        let mut headers = vec![("api-key", key)];
+        headers.extend(&whole);
+        let answer = post(&gateway, path, &headers, &body).await;
+        assert!(answer.status < 500, "{path}: {}", answer.status);
+        let received = BACKENDS.iter().flat_map(|backend| gateway.mock(backend).received()).next().unwrap();
+        let mut names: Vec<_> = received.headers.iter().map(|(name, _)| name.as_str()).collect();
+        names.retain(|name| !["api-key", "authorization"].contains(name));
+        names.sort_unstable();
+        let mut expected: Vec<_> = passes.iter().map(|(name, _)| *name).collect();
+        expected.extend(["accept", "content-length", "content-type", "host", "x-request-id"]);
+        expected.sort_unstable();
+        assert_eq!(names, expected, "{path}");
+        BACKENDS.iter().for_each(|backend| gateway.mock(backend).forget());
     }
 }
 

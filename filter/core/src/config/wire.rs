@@ -52,6 +52,16 @@ pub(super) struct Gateway {
     /// Who may ask whether there are backends that can be asked.
     #[serde(default)]
     pub(super) health: Health,
+    /// Headers of requests that go to backends beside those that do anyway: names, or beginnings of names and `*`.
+    /// They stand here and not with a backend, for all attempts of a request share one set of headers.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
+    pub(super) pass_headers: Vec<String>,
+    /// Headers of backends' answers that go to clients beside those that do anyway: names, or beginnings of names and
+    /// `*`.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
+    pub(super) pass_answer_headers: Vec<String>,
 }
 
 /// Who may ask `/tollgate/health`.

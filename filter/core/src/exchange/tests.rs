@@ -191,6 +191,37 @@ fn credentials_and_internal_headers_are_stripped_at_once() {
 }
 
 #[test]
+fn a_header_passes_only_if_it_is_known_or_configured() {
+    let mut run = Run::with(gateway(|config| {
+        config["pass_headers"] = json!(["x-corp-*"]);
+        config["pass_answer_headers"] = json!(["x-ms-region"]);
+    }));
+    let mut pairs = CHAT.to_vec();
+    pairs.extend([("x-corp-team", "a"), ("x-real-ip", "b"), ("x-real-ip", "c")]);
+    let Step::AwaitBody { strip } = run.head(&pairs) else { panic!() };
+    assert_eq!(strip, ["authorization", "x-real-ip"]);
+    let Step::Forward(_) = run.body(PROMPT) else { panic!() };
+    assert_eq!(run.answer("200", "application/json").remove, Vec::<String>::new());
+}
+
+#[test]
+fn the_providers_name_of_an_answer_is_told_and_written_down() {
+    for (status, origin, told) in
+        [("200", Origin::Backend, true), ("400", Origin::Backend, true), ("503", Origin::Proxy, false)]
+    {
+        let mut run = Run::new();
+        let _ = run.send(PROMPT);
+        let pairs = [(":status", status), ("apim-request-id", "a-1"), ("x-request-id", "req_1")];
+        let edits = run.exchange.response_head(&headers(&pairs), false, || origin);
+        assert_eq!(edits.remove, ["apim-request-id", "x-request-id"]);
+        let id = edits.set.iter().find(|(name, _)| *name == "x-tollgate-provider-request-id");
+        let expected = told.then_some("req_1");
+        assert_eq!(id.map(|(_, id)| id.as_str()), expected, "{status}");
+        assert_eq!(run.finish().provider_request_id.as_deref(), expected, "{status}");
+    }
+}
+
+#[test]
 fn the_body_is_decided_before_anything_is_sent() {
     let with = |body: &str| {
         let mut run = Run::new();

@@ -241,7 +241,7 @@ impl Stage {
 }
 
 /// What a client must not be able to say, and no backend must be told.
-const SPOOFED: [(&str, &str); 8] = [
+const SPOOFED: [(&str, &str); 11] = [
     ("x-tollgate-cluster", "payg"),
     ("x-tollgate-candidates", "CgA="),
     ("x-tollgate-elsewhere", "1"),
@@ -250,6 +250,9 @@ const SPOOFED: [(&str, &str); 8] = [
     ("x-envoy-max-retries", "0"),
     ("x-envoy-retry-on", "gateway-error"),
     ("x-forwarded-for", "192.0.2.1"),
+    ("x-forwarded-proto", "ftp"),
+    ("x-real-ip", "192.0.2.1"),
+    ("x-ms-spillover-deployment", "expensive"),
     ("x-envoy-peer-metadata", "c3Bvb2ZlZA=="),
 ];
 
