@@ -59,6 +59,14 @@ impl Learnt {
     }
 }
 
+impl Sketch {
+    /// Whether there are things in it whose tokens their bytes do not tell.
+    #[must_use]
+    pub const fn has_items(&self) -> bool {
+        self.items > 0
+    }
+}
+
 /// Sketches a prompt from its parts, as JSON: the values of all members of a body that may be prompt.
 #[must_use]
 pub fn sketch<'a>(parts: impl IntoIterator<Item = &'a str>) -> Sketch {

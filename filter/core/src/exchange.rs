@@ -26,11 +26,12 @@ use crate::route::Choice;
 use crate::sse::Output;
 use crate::store::{Store, StoreFault};
 use crate::tokens::Usage;
-use crate::usage::{Format, Reader, UsageEvent};
+use crate::usage::{self, Format, Reader, UsageEvent};
 use std::rc::Rc;
 use std::time::Duration;
 
 mod admitting;
+mod cost;
 mod ending;
 mod entering;
 mod explaining;
@@ -589,7 +590,9 @@ impl Exchange {
             }
         };
         let (operation, usage_event) = (sent.expected.operation, sent.flight.usage_event());
-        let kind = if status < 400 {
+        let kind = if status < 400 && !usage::has_answer(status) {
+            AnswerKind::Good(Box::new(Reader::of_nothing()))
+        } else if status < 400 {
             AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
         } else if sent.flight.is_misplaced() {
             let denial = Denial::NoDeployment;

@@ -206,6 +206,13 @@ impl Failure {
             || self.message.starts_with("Could not find an existing deployment")
     }
 
+    /// Whether the input is longer than what the model takes. Azure may bill it.
+    #[must_use]
+    pub fn is_input_too_long(&self) -> bool {
+        const CODES: [&str; 2] = ["context_length_exceeded", "string_above_max_length"];
+        self.code.as_deref().is_some_and(|code| CODES.contains(&code))
+    }
+
     /// Whether a content filter refused the prompt. Azure bills that prompt.
     #[must_use]
     pub fn is_content_filter(&self) -> bool {

@@ -97,10 +97,10 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("route", include_str!("route/nearness.rs")),
     ("route", include_str!("route/order.rs")),
     ("route", include_str!("route/pools.rs")),
+    ("usage", include_str!("usage/counts.rs")),
     ("usage", include_str!("usage/events.rs")),
-    ("usage", include_str!("usage/progress.rs")),
     ("usage", include_str!("usage/scan.rs")),
-    ("usage", include_str!("usage/wire.rs")),
+    ("usage", include_str!("usage/texts.rs")),
 ];
 const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/backends.rs")),
@@ -126,6 +126,7 @@ const INSIDE_ORDER: &[(&str, &str)] = &[
     ("attempt", include_str!("attempt/first_token.rs")),
     ("attempt", include_str!("attempt/spilling.rs")),
     ("exchange", include_str!("exchange/admitting.rs")),
+    ("exchange", include_str!("exchange/cost.rs")),
     ("exchange", include_str!("exchange/ending.rs")),
     ("exchange", include_str!("exchange/entering.rs")),
     ("exchange", include_str!("exchange/explaining.rs")),

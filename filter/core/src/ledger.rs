@@ -20,11 +20,15 @@ pub enum Outcome {
     BackendError,
     /// A backend's content filter refused the prompt, which it bills.
     ContentFilter,
+    /// A backend refused an input as too long, which Azure may bill.
+    InputTooLong,
+    /// A backend ran out of its time, 408, which Azure may bill.
+    BackendTimeout,
     /// Envoy answered in place of a backend.
     ProxyError,
     /// The client went away.
     ClientGone,
-    /// The answer broke off.
+    /// The answer broke off, or the backend said in its midst that it failed.
     Broken,
     /// The VM that served it died.
     Lost,
@@ -41,6 +45,8 @@ impl Outcome {
             Self::Answered => "answered",
             Self::BackendError => "backend_error",
             Self::ContentFilter => "content_filter",
+            Self::InputTooLong => "input_too_long",
+            Self::BackendTimeout => "backend_timeout",
             Self::ProxyError => "proxy_error",
             Self::ClientGone => "client_gone",
             Self::Broken => "broken",
@@ -226,7 +232,7 @@ pub struct Record {
     pub first_token: Option<Duration>,
     /// From the first header to the end.
     pub duration: Duration,
-    /// Why the usage could not be read, if it could not.
+    /// Why the usage is not what the answer reports, or not all of that.
     pub unread: Option<&'static str>,
     /// How it waited for room at a backend, if it did.
     pub queued: Option<Queued>,

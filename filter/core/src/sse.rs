@@ -1,14 +1,15 @@
 //! Where does one server-sent event end, when the network cuts anywhere?
 //!
 //! Passes a stream on chunk by chunk, shows every complete event once, and can leave one out. At most one partial event
-//! is kept, up to [`EVENT_BYTES_MAX`]. Not decided here: what an event says.
+//! is kept, up to [`EVENT_BYTES_MAX`]; a longer one is shown in pieces. What is bound to pass is not held back: comments,
+//! and an event whose line says all that it can say. Not decided here: what an event says.
 //!
 //! Framing follows the HTML standard: lines end with LF, CR LF or CR; an empty line ends an event.
 //! <https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>
 
 use memchr::memchr2;
 
-/// The longest event that is looked at. A longer one (a base64 image) passes untouched, unread.
+/// The longest event that is looked at as a whole, and may be left out. A longer one (a base64 image) passes piece by piece.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 /// What is to become of an event.
@@ -16,9 +17,9 @@ pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 pub enum Verdict {
     /// It is passed on as it came.
     Pass,
-    /// The client does not see it.
+    /// The client does not see it, but for the comments in front of it.
     Hide,
-    /// The client sees this in its place.
+    /// The client sees this in its place. It begins with the same comments.
     Replace(Vec<u8>),
 }
 
@@ -37,8 +38,20 @@ pub enum Output {
 pub enum Mode {
     /// Bytes pass at once; verdicts have no effect.
     Watch,
-    /// Bytes of an unfinished event wait until its end has come.
+    /// Bytes of an unfinished event wait until its lot is known.
     Edit,
+}
+
+/// Who is shown the events of a stream.
+pub trait Watch {
+    /// Takes an event, its empty line included, and decides on it.
+    fn event(&mut self, event: &[u8]) -> Verdict;
+
+    /// Takes a piece of an event that is longer than [`EVENT_BYTES_MAX`]; `ends` with its last.
+    fn piece(&mut self, piece: &[u8], ends: bool);
+
+    /// Whether an event that so begins will pass, whatever follows. It is asked at the end of a line.
+    fn passes(&self, beginning: &[u8]) -> bool;
 }
 
 /// A stream of events, cut anywhere.
@@ -48,10 +61,12 @@ pub struct Stream {
     framer: Framer,
     /// The bytes of the event that is not complete yet.
     partial: Vec<u8>,
-    /// The current event is beyond the limit: its bytes pass, and it is not shown.
-    oversize: bool,
-    /// Events that were beyond the limit.
-    unread: u32,
+    /// So many of them have been passed on.
+    released: usize,
+    /// All of the current event passes, as it comes.
+    passes: bool,
+    /// The current event is beyond the limit: it is shown in pieces.
+    is_long: bool,
     /// The last chunk ended with the CR of an event's end: an LF that comes now belongs to that event, and shares its lot.
     lf: Option<Lot>,
 }
@@ -67,18 +82,20 @@ impl Stream {
     /// A stream from its beginning.
     #[must_use]
     pub fn new(mode: Mode) -> Self {
-        Self { mode, framer: Framer::default(), partial: Vec::new(), oversize: false, unread: 0, lf: None }
+        Self {
+            mode,
+            framer: Framer::default(),
+            partial: Vec::new(),
+            released: 0,
+            passes: false,
+            is_long: false,
+            lf: None,
+        }
     }
 
-    /// How many events were too long to be looked at.
-    #[must_use]
-    pub fn unread(&self) -> u32 {
-        self.unread
-    }
-
-    /// Takes the next chunk; `on_event` sees each event that is complete with it, its empty line included. At the end of
-    /// the stream, what is left counts as an event.
-    pub fn push(&mut self, chunk: &[u8], end: bool, mut on_event: impl FnMut(&[u8]) -> Verdict) -> Output {
+    /// Takes the next chunk; `watch` sees each event that is complete with it. At the end of the stream, what is left
+    /// counts as an event.
+    pub fn push(&mut self, chunk: &[u8], end: bool, watch: &mut impl Watch) -> Output {
         let lf = chunk.first().and_then(|first| self.lf.take().filter(|_| *first == b'\n'));
         let mut output = Draft::new(self.mode, lf == Some(Lot::Hidden) || !self.partial.is_empty());
         let mut start = 0;
@@ -89,19 +106,18 @@ impl Stream {
         let mut cursor = start;
         while let Some(boundary) = self.framer.next(chunk, &mut cursor) {
             let piece = chunk.get(start..boundary).unwrap_or_default();
-            let lot =
-                self.finish_event(piece, chunk.get(..start).unwrap_or_default(), &mut output, &mut on_event);
+            let lot = self.finish_event(piece, chunk.get(..start).unwrap_or_default(), &mut output, watch);
             self.lf = Some(lot).filter(|_| self.framer.after_cr);
             start = boundary;
         }
         let before = chunk.get(..start).unwrap_or_default();
         let tail = chunk.get(start..).unwrap_or_default();
         if end {
-            if !(tail.is_empty() && self.partial.is_empty()) {
-                self.finish_event(tail, before, &mut output, &mut on_event);
+            if self.is_long || !(tail.is_empty() && self.partial.is_empty()) {
+                self.finish_event(tail, before, &mut output, watch);
             }
         } else if !tail.is_empty() {
-            self.keep(tail, before, &mut output);
+            self.keep(tail, before, &mut output, watch);
         }
         output.finish()
     }
@@ -111,32 +127,42 @@ impl Stream {
         piece: &[u8],
         before: &[u8],
         output: &mut Draft,
-        on_event: &mut impl FnMut(&[u8]) -> Verdict,
+        watch: &mut impl Watch,
     ) -> Lot {
-        if std::mem::take(&mut self.oversize) {
-            output.pass(piece);
+        if self.is_long || self.partial.len().saturating_add(piece.len()) > EVENT_BYTES_MAX {
+            self.show_long(piece, true, output, watch);
+            self.released = 0;
+            (self.is_long, self.passes) = (false, false);
             return Lot::Passed;
         }
-        let verdict = if self.partial.is_empty() {
-            on_event(piece)
+        let is_whole = self.partial.is_empty();
+        let verdict = if is_whole {
+            watch.event(piece)
         } else {
             self.partial.extend_from_slice(piece);
-            on_event(&self.partial)
+            watch.event(&self.partial)
         };
         // What was kept goes out with a draft that began as a copy; otherwise the piece stands in the chunk.
-        let event: &[u8] = if self.partial.is_empty() { piece } else { &self.partial };
+        let event: &[u8] = if is_whole { piece } else { &self.partial };
+        let released = std::mem::take(&mut self.released);
+        let rest = |bytes: &[u8]| bytes.get(released..).unwrap_or_default().to_vec();
         let lot = match verdict {
+            _ if std::mem::take(&mut self.passes) => {
+                output.pass(event.get(released..).unwrap_or_default());
+                Lot::Passed
+            }
             Verdict::Pass => {
-                output.pass(event);
+                output.pass(event.get(released..).unwrap_or_default());
                 Lot::Passed
             }
             Verdict::Hide => {
                 output.hold(before);
+                output.pass(event.get(released..comments(event)).unwrap_or_default());
                 Lot::Hidden
             }
             Verdict::Replace(event) => {
                 output.hold(before);
-                output.pass(&event);
+                output.pass(&rest(&event));
                 Lot::Passed
             }
         };
@@ -144,20 +170,51 @@ impl Stream {
         lot
     }
 
-    fn keep(&mut self, tail: &[u8], before: &[u8], output: &mut Draft) {
-        if self.oversize {
-            output.pass(tail);
-        } else if self.partial.len().saturating_add(tail.len()) > EVENT_BYTES_MAX {
-            self.oversize = true;
-            self.unread = self.unread.saturating_add(1);
-            output.pass(&self.partial);
-            output.pass(tail);
-            self.partial = Vec::new();
-        } else {
+    /// Shows a piece of a long event, and what was kept of it, and passes it on.
+    fn show_long(&mut self, piece: &[u8], ends: bool, output: &mut Draft, watch: &mut impl Watch) {
+        let kept = std::mem::take(&mut self.partial);
+        if !kept.is_empty() {
+            watch.piece(&kept, false);
+            output.pass(kept.get(self.released..).unwrap_or_default());
+        }
+        watch.piece(piece, ends);
+        output.pass(piece);
+    }
+
+    fn keep(&mut self, tail: &[u8], before: &[u8], output: &mut Draft, watch: &mut impl Watch) {
+        if self.is_long || self.partial.len().saturating_add(tail.len()) > EVENT_BYTES_MAX {
+            self.show_long(tail, false, output, watch);
+            self.is_long = true;
+            return;
+        }
+        self.partial.extend_from_slice(tail);
+        if self.mode == Mode::Watch {
+            return;
+        }
+        self.passes =
+            self.passes || matches!(self.partial.last(), Some(b'\n' | b'\r')) && watch.passes(&self.partial);
+        let free = if self.passes { self.partial.len() } else { comments(&self.partial) };
+        // If all of the tail goes, the chunk may still be passed on as it is.
+        if free < self.partial.len() {
             output.hold(before);
-            self.partial.extend_from_slice(tail);
+        }
+        output.pass(self.partial.get(self.released..free).unwrap_or_default());
+        self.released = self.released.max(free);
+    }
+}
+
+/// The length of the comments that an event begins with, the last perhaps not complete. They are no part of what it says.
+fn comments(event: &[u8]) -> usize {
+    let mut at = 0;
+    while event.get(at) == Some(&b':') {
+        let line = event.get(at..).unwrap_or_default();
+        let Some(end) = memchr2(b'\n', b'\r', line) else { return event.len() };
+        at += end + 1;
+        if line.get(end) == Some(&b'\r') && line.get(end + 1) == Some(&b'\n') {
+            at += 1;
         }
     }
+    at
 }
 
 /// What goes out for a chunk: nothing is copied as long as it is the chunk itself.
@@ -267,6 +324,68 @@ pub fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     found
 }
 
+/// Finds the payload of an event that comes in pieces: the same as [`data`] of the whole.
+#[derive(Debug, Default)]
+pub struct DataLines {
+    line: Line,
+    /// There was a data line before.
+    is_further: bool,
+}
+
+/// What a line is, as far as it is known.
+#[derive(Debug, Default)]
+enum Line {
+    /// So many bytes of `data:` have come.
+    #[default]
+    Begins,
+    Named(usize),
+    /// The byte behind the colon comes next: one space there is no part of the payload.
+    Colon,
+    Payload,
+    Other,
+}
+
+impl DataLines {
+    /// Takes a piece; `found` gets what it has of the payload.
+    pub fn push(&mut self, piece: &[u8], mut found: impl FnMut(&[u8])) {
+        const NAME: &[u8] = b"data:";
+        let mut rest = piece;
+        while let Some((byte, behind)) = rest.split_first() {
+            match self.line {
+                Line::Payload | Line::Other => {
+                    let length = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+                    let (line, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                    if matches!(self.line, Line::Payload) {
+                        found(line);
+                    }
+                    if !behind.is_empty() {
+                        self.line = Line::Begins;
+                    }
+                    rest = behind.get(1..).unwrap_or_default();
+                    continue;
+                }
+                Line::Colon => {
+                    self.line = Line::Payload;
+                    if std::mem::replace(&mut self.is_further, true) {
+                        found(b"\n");
+                    }
+                    rest = if *byte == b' ' { behind } else { rest };
+                    continue;
+                }
+                Line::Begins | Line::Named(_) if matches!(byte, b'\n' | b'\r') => self.line = Line::Begins,
+                // A byte order mark may stand in front of a stream's first line.
+                Line::Begins if matches!(byte, 0xef | 0xbb | 0xbf) => {}
+                Line::Begins => self.line = if *byte == b'd' { Line::Named(1) } else { Line::Other },
+                Line::Named(length) if NAME.get(length) == Some(byte) => {
+                    self.line = if length + 1 == NAME.len() { Line::Colon } else { Line::Named(length + 1) };
+                }
+                Line::Named(_) => self.line = Line::Other,
+            }
+            rest = behind;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,18 +396,50 @@ mod tests {
     /// Runs chunks through a stream that hides events containing "HIDE"; answers the events and what went out.
     fn run(mode: Mode, chunks: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<u8>) {
         let mut stream = Stream::new(mode);
-        let (mut events, mut out) = (Vec::new(), Vec::new());
-        let mut on_event = |event: &[u8]| {
-            events.push(event.to_vec());
-            if memchr::memmem::find(event, b"HIDE").is_some() { Verdict::Hide } else { Verdict::Pass }
-        };
+        let (mut seen, mut out) = (Seen::default(), Vec::new());
         for chunk in chunks.iter().map(|chunk| (*chunk, false)).chain([(&b""[..], true)]) {
-            match stream.push(chunk.0, chunk.1, &mut on_event) {
+            match stream.push(chunk.0, chunk.1, &mut seen) {
                 Output::Same => out.extend_from_slice(chunk.0),
                 Output::Replaced(bytes) => out.extend_from_slice(&bytes),
             }
         }
-        (events, out)
+        (seen.events, out)
+    }
+
+    /// Hides events that have HIDE in their first data line, and knows that behind it none will say so.
+    #[derive(Default)]
+    struct Seen {
+        events: Vec<Vec<u8>>,
+        pieces: Vec<u8>,
+    }
+
+    fn first_line(event: &[u8]) -> Option<&[u8]> {
+        event.split(|byte| matches!(byte, b'\n' | b'\r')).find(|line| line.starts_with(b"data"))
+    }
+
+    impl Watch for Seen {
+        fn event(&mut self, event: &[u8]) -> Verdict {
+            self.events.push(event.to_vec());
+            match first_line(event) {
+                Some(line) if memchr::memmem::find(line, b"HIDE").is_some() => Verdict::Hide,
+                _ => Verdict::Pass,
+            }
+        }
+
+        fn piece(&mut self, piece: &[u8], ends: bool) {
+            self.pieces.extend_from_slice(piece);
+            if ends {
+                self.events.push(format!("{} bytes", std::mem::take(&mut self.pieces).len()).into_bytes());
+            }
+        }
+
+        fn passes(&self, beginning: &[u8]) -> bool {
+            first_line(beginning).is_some_and(|line| memchr::memmem::find(line, b"HIDE").is_none())
+        }
+    }
+
+    fn push(stream: &mut Stream, chunk: &[u8]) -> Output {
+        stream.push(chunk, false, &mut Seen::default())
     }
 
     #[track_caller]
@@ -327,18 +478,35 @@ mod tests {
     #[test]
     fn whole_events_are_not_copied() {
         let mut stream = Stream::new(Mode::Edit);
-        assert_eq!(stream.push(b"data: a\n\ndata: b\n\n", false, |_| Verdict::Pass), Output::Same);
-        assert_eq!(stream.push(b"data: c", false, |_| Verdict::Pass), Output::Replaced(Vec::new()));
-        assert_eq!(stream.push(b"\n\n", false, |_| Verdict::Pass), Output::Replaced(b"data: c\n\n".to_vec()));
+        assert_eq!(push(&mut stream, b"data: a\n\ndata: b\n\n"), Output::Same);
+        assert_eq!(push(&mut stream, b"data: c"), Output::Replaced(Vec::new()));
+        assert_eq!(push(&mut stream, b"\n\n"), Output::Replaced(b"data: c\n\n".to_vec()));
     }
 
     #[test]
-    fn an_event_beyond_the_limit_passes_unread() {
-        let long = vec![b'x'; EVENT_BYTES_MAX];
-        let chunks: [&[u8]; 4] = [b"data: ", &long, b"HIDE\n\ndata: a\n\n", b"data: HIDE\n\n"];
-        let (events, out) = run(Mode::Edit, &chunks);
-        assert_eq!(events, [&b"data: a\n\n"[..], b"data: HIDE\n\n"]);
-        assert_eq!(out, [&b"data: "[..], &long, b"HIDE\n\ndata: a\n\n"].concat());
+    fn what_is_bound_to_pass_is_not_held_back() {
+        let mut stream = Stream::new(Mode::Edit);
+        assert_eq!(push(&mut stream, b": pi"), Output::Same);
+        assert_eq!(push(&mut stream, b"ng\n"), Output::Replaced(b"ng\n".to_vec()));
+        assert_eq!(push(&mut stream, b": ping\r\ndata: HI"), Output::Replaced(b": ping\r\n".to_vec()));
+        assert_eq!(push(&mut stream, b"DE\n"), Output::Replaced(Vec::new()));
+        assert_eq!(push(&mut stream, b"\ndata: a\n"), Output::Replaced(b"data: a\n".to_vec()));
+        assert_eq!(push(&mut stream, b"data: HIDE"), Output::Replaced(b"data: HIDE".to_vec()));
+        assert_eq!(push(&mut stream, b"\n\nid: 1\n"), Output::Replaced(b"\n\n".to_vec()));
+    }
+
+    #[test]
+    fn an_event_beyond_the_limit_passes_in_pieces_however_it_is_cut() {
+        let long = [b"data: ", &*vec![b'x'; EVENT_BYTES_MAX], b"HIDE\n\n"].concat();
+        let shown = format!("{} bytes", long.len()).into_bytes();
+        let (stream, passed) =
+            ([&long, &b"data: a\n\ndata: HIDE\n\n"[..]].concat(), [&long, &b"data: a\n\n"[..]].concat());
+        for chunk in [3, 16_000, EVENT_BYTES_MAX, stream.len()] {
+            let chunks: Vec<_> = stream.chunks(chunk).collect();
+            let (events, out) = run(Mode::Edit, &chunks);
+            assert_eq!(events, [&*shown, b"data: a\n\n", b"data: HIDE\n\n"]);
+            assert!(out == passed, "{chunk}");
+        }
     }
 
     #[test]
@@ -369,7 +537,20 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn cuts_do_not_matter(lines in "(data: [aé]{0,3}|: c|HIDE|)(\n|\n\n|\r\n){1,2}", repeat in 1..6usize,
+        fn payloads_are_the_same_in_pieces(event in "((data|data:|data: |date: |: |)[da: ]{0,3}(\n|\r\n|\r)){0,6}",
+                                           cuts in prop::collection::vec(any::<usize>(), 0..6)) {
+            let whole = data(event.as_bytes()).unwrap_or_default();
+            // A name without a colon has an empty payload, which is a line's end more.
+            prop_assume!(!event.split(['\n', '\r']).any(|line| line == "data"));
+            let (mut lines, mut found) = (DataLines::default(), Vec::new());
+            for piece in cut(event.as_bytes(), &cuts) {
+                lines.push(piece, |data| found.extend_from_slice(data));
+            }
+            prop_assert_eq!(found, whole.into_owned());
+        }
+
+        #[test]
+        fn cuts_do_not_matter(lines in "(data: [aé]{0,3}|: c|data: HIDE|id: HIDE|)(\n|\n\n|\r\n){1,2}", repeat in 1..6usize,
                               cuts in prop::collection::vec(any::<usize>(), 0..12)) {
             let input = lines.repeat(repeat);
             let whole = run(Mode::Edit, &[input.as_bytes()]);

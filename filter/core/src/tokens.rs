@@ -30,6 +30,19 @@ impl Usage {
         self.prompt.saturating_add(self.completion)
     }
 
+    /// Makes no part more than what it is part of; answers whether one was.
+    pub fn cut_to_whole(&mut self) -> bool {
+        let before = *self;
+        self.cached = self.cached.min(self.prompt);
+        self.cache_write = self.cache_write.min(self.prompt - self.cached);
+        self.prompt_audio = self.prompt_audio.min(self.prompt);
+        self.prompt_image = self.prompt_image.min(self.prompt - self.prompt_audio);
+        self.reasoning = self.reasoning.min(self.completion);
+        self.completion_audio = self.completion_audio.min(self.completion);
+        self.completion_image = self.completion_image.min(self.completion - self.completion_audio);
+        *self != before
+    }
+
     /// Each kind under its name, in metrics and logs. What follows `prompt` is part of it, and what follows `completion` of
     /// that.
     #[must_use]

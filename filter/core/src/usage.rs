@@ -1,32 +1,28 @@
 //! What did the answer say it cost?
 //!
 //! Reads `usage` out of an answer as it streams by, in constant memory: from a JSON body at the top level, from a stream
-//! in the one event that has it. Events are searched, not parsed; only one that has a usage object is. Not decided here:
+//! in the events that have it. Events are searched, not parsed; only those that have a usage object are. Not decided here:
 //! who pays.
 
+mod counts;
 mod events;
-mod progress;
 mod scan;
-mod wire;
+mod texts;
+
+pub use counts::Reported;
 
 use crate::endpoint::Operation;
 use crate::failure::{FAILURE_BYTES_MAX, Failure};
 use crate::sse::Output;
 use crate::tokens::Usage;
 use events::Events;
-use scan::JsonScanner;
+use scan::{Facts, JsonScanner};
 
 /// The longest usage object that is read.
 const USAGE_BYTES_MAX: usize = 8 * 1024;
 
-/// The longest model name that is read.
-const MODEL_BYTES_MAX: usize = 128;
-
-/// The longest id of an answer that is read.
-const ID_BYTES_MAX: usize = 256;
-
-/// The longest word for how far an answer is that is read.
-const WORD_BYTES_MAX: usize = 32;
+/// The longest word that is read: a model's name, an id, a status.
+const WORD_BYTES_MAX: usize = 256;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +31,11 @@ pub enum Format {
     Json,
     /// Server-sent events.
     Events,
+    /// Text of some kind, or its type is not told: the first byte tells whether it is JSON.
+    Text,
     /// Compressed, though it was not asked to be.
     Compressed,
-    /// Something else: audio, a file.
+    /// Something else: audio, a file, a page.
     Opaque,
 }
 
@@ -45,27 +43,23 @@ impl Format {
     /// Reads `content-type` and `content-encoding`.
     #[must_use]
     pub fn of(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Self {
+        if content_encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+            return Self::Compressed;
+        }
         let essence = content_type.unwrap_or_default().split(|byte| *byte == b';').next().unwrap_or_default();
         match essence.trim_ascii().to_ascii_lowercase().as_slice() {
-            _ if content_encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) => {
-                Self::Compressed
-            }
-            b"application/json" => Self::Json,
+            b"application/json" | b"text/json" => Self::Json,
+            kind if kind.ends_with(b"+json") => Self::Json,
             b"text/event-stream" => Self::Events,
+            // Subtitles are text, under either name. <https://www.iana.org/assignments/media-types/text/vtt>
+            b""
+            | b"application/octet-stream"
+            | b"application/x-subrip"
+            | b"text/plain"
+            | b"text/srt"
+            | b"text/vtt" => Self::Text,
             _ => Self::Opaque,
         }
-    }
-}
-
-/// The members whose strings are the produced text.
-const fn text_names(operation: Operation, format: Format) -> &'static [&'static str] {
-    match (operation, format) {
-        (Operation::ChatCompletions, _) => &["content", "arguments", "reasoning_content"],
-        (Operation::Completions, _) => &["text"],
-        (Operation::Responses | Operation::Compact, Format::Json) => &["text", "arguments"],
-        (Operation::Transcriptions | Operation::Translations, Format::Json) => &["text"],
-        (Operation::Responses | Operation::Transcriptions | Operation::Translations, _) => &["delta"],
-        _ => &[],
     }
 }
 
@@ -81,54 +75,106 @@ pub enum UsageEvent {
 /// Reads one answer.
 #[derive(Debug)]
 pub struct Reader {
+    operation: Operation,
     kind: Kind,
-    /// Whether what the answer produces is text, which can be measured; images are not.
-    is_text: bool,
 }
 
 #[derive(Debug)]
 enum Kind {
-    Json {
-        scanner: Box<JsonScanner>,
-        found: Option<Usage>,
-    },
+    Json(Box<Json>),
     Events(Box<Events>),
-    /// A 400, which may be a content filter's, as far as it has come.
-    BadRequest(Vec<u8>),
-    Error,
+    /// No byte has come that tells what it is.
+    Untold,
+    /// Plain text, of so many bytes.
+    Text(u64),
+    /// An error that may be billed, as far as it has come.
+    Error {
+        status: u16,
+        body: Vec<u8>,
+    },
+    /// It has no body, and costs nothing.
+    Nothing,
     Unread(Format),
+}
+
+/// A JSON answer.
+#[derive(Debug)]
+struct Json {
+    scanner: JsonScanner,
+    /// All of it, as long as it may be an error.
+    body: Vec<u8>,
+    is_long: bool,
+}
+
+impl Json {
+    fn new(operation: Operation) -> Self {
+        // Besides the text, a transcription may tell each of its segments.
+        let texts_at_top = is_text(operation);
+        let scanner = JsonScanner::new(texts::names(operation, Format::Json), texts_at_top);
+        Self { scanner, body: Vec::new(), is_long: false }
+    }
+
+    fn push(&mut self, chunk: &[u8]) {
+        self.scanner.push(chunk);
+        self.is_long |= self.body.len().saturating_add(chunk.len()) > FAILURE_BYTES_MAX;
+        if self.is_long {
+            self.body = Vec::new();
+        } else {
+            self.body.extend_from_slice(chunk);
+        }
+    }
+}
+
+/// Whether answers to it may be plain text.
+const fn is_text(operation: Operation) -> bool {
+    matches!(operation, Operation::Transcriptions | Operation::Translations)
+}
+
+/// Whether a status may come with an answer. The others below 400 have no body, or a redirection's.
+/// <https://www.rfc-editor.org/rfc/rfc9110#name-status-codes>
+#[must_use]
+pub const fn has_answer(status: u16) -> bool {
+    matches!(status, 200..=203 | 206..=299)
 }
 
 impl Reader {
     /// For a good answer to `operation`.
     #[must_use]
     pub fn new(format: Format, operation: Operation, usage_event: UsageEvent) -> Self {
-        Self {
-            kind: match format {
-                Format::Json => Kind::Json {
-                    scanner: Box::new(JsonScanner::new(text_names(operation, format))),
-                    found: None,
-                },
-                Format::Events => Kind::Events(Box::new(Events::new(operation, usage_event))),
-                Format::Compressed | Format::Opaque => Kind::Unread(format),
-            },
-            is_text: !text_names(operation, format).is_empty(),
-        }
+        let kind = match format {
+            Format::Json => Kind::Json(Box::new(Json::new(operation))),
+            Format::Events => Kind::Events(Box::new(Events::new(operation, usage_event))),
+            Format::Text => Kind::Untold,
+            Format::Compressed | Format::Opaque => Kind::Unread(format),
+        };
+        Self { operation, kind }
+    }
+
+    /// For what has a status without an answer.
+    #[must_use]
+    pub const fn of_nothing() -> Self {
+        Self { operation: Operation::Other, kind: Kind::Nothing }
     }
 
     /// For an error.
     #[must_use]
-    pub fn of_error(status: u16) -> Self {
-        let kind = if status == 400 { Kind::BadRequest(Vec::new()) } else { Kind::Error };
-        Self { kind, is_text: false }
+    pub const fn of_error(status: u16) -> Self {
+        match status {
+            400 | 408 => Self { operation: Operation::Other, kind: Kind::Error { status, body: Vec::new() } },
+            _ => Self::of_nothing(),
+        }
     }
 
     /// Takes the next chunk and answers what the client gets for it.
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Output {
+        if matches!(self.kind, Kind::Untold) {
+            self.kind = self.told_by(chunk);
+        }
         match &mut self.kind {
-            Kind::Unread(_) | Kind::Error => {}
-            Kind::Json { scanner, found } => *found = scanner.push(chunk).or(*found),
-            Kind::BadRequest(body) => {
+            Kind::Unread(_) | Kind::Nothing | Kind::Untold => {}
+            Kind::Text(bytes) => *bytes = bytes.saturating_add(chunk.len() as u64),
+            Kind::Json(json) => json.push(chunk),
+            Kind::Error { body, .. } => {
                 let room = FAILURE_BYTES_MAX.saturating_sub(body.len()).min(chunk.len());
                 body.extend_from_slice(chunk.get(..room).unwrap_or_default());
             }
@@ -137,60 +183,115 @@ impl Reader {
         Output::Same
     }
 
-    /// What the answer said so far.
+    /// What an answer is whose headers do not tell it, by its first byte that is no space.
+    fn told_by(&self, chunk: &[u8]) -> Kind {
+        match chunk.trim_ascii_start() {
+            [] => Kind::Untold,
+            [b'{', ..] => Kind::Json(Box::new(Json::new(self.operation))),
+            _ if is_text(self.operation) => Kind::Text(0),
+            // Its events pass as they are: the headers have gone.
+            [b':' | b'd' | b'e', ..] => Kind::Events(Box::new(Events::new(self.operation, UsageEvent::Show))),
+            _ => Kind::Unread(Format::Text),
+        }
+    }
+
+    fn facts(&self) -> Option<&Facts> {
+        match &self.kind {
+            Kind::Json(json) => Some(json.scanner.facts()),
+            Kind::Events(events) => Some(&events.seen().facts),
+            _ => None,
+        }
+    }
+
+    /// What the answer said so far of its tokens.
+    #[must_use]
+    pub fn reported(&self) -> Option<Reported> {
+        self.facts()?.counts.reported()
+    }
+
+    /// The tokens alone.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        match &self.kind {
-            Kind::Json { found, .. } => *found,
-            Kind::Events(events) => events.seen().usage,
-            Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
-        }
+        Some(self.reported()?.usage)
     }
 
     /// The model that answered, by its own word.
     #[must_use]
     pub fn model(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::Json { scanner, .. } => scanner.model(),
-            Kind::Events(events) => events.seen().model.as_deref(),
-            Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
-        }
+        self.facts()?.model.as_deref()
     }
 
-    /// What the backend calls the answer: of a stream the response or the run that it is about, once it says so.
+    /// The tier that served it, by the backend's word: of a stream the last that was told.
     #[must_use]
-    pub fn id(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::Json { scanner, .. } => scanner.id(),
-            Kind::Events(events) => events.progress()?.id.as_deref(),
-            Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
-        }
+    pub fn service_tier(&self) -> Option<&str> {
+        self.facts()?.service_tier.as_deref()
     }
 
     /// How far it is, by its own word: `queued`, `completed`. Of a stream, as it was last said.
     #[must_use]
     pub fn status(&self) -> Option<&str> {
+        self.facts()?.status.as_deref()
+    }
+
+    /// What the backend calls the answer: of a stream the chat, the response or the run that it is about, once it says so.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.facts()?.id.as_deref()
+    }
+
+    /// What it says itself to be: `response`, `batch`, `chat.completion`.
+    #[must_use]
+    pub fn object(&self) -> Option<&str> {
+        self.facts()?.object.as_deref()
+    }
+
+    /// Whether the backend says that it failed, though the status says that all is well: by its whole answer, or by an
+    /// event.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
         match &self.kind {
-            Kind::Json { scanner, .. } => scanner.status(),
-            Kind::Events(events) => events.progress()?.status.as_deref(),
-            Kind::BadRequest(_) | Kind::Error | Kind::Unread(_) => None,
+            Kind::Json(json) => {
+                let facts = json.scanner.facts();
+                let may_fail = facts.has_error || facts.object.as_deref() == Some("error");
+                may_fail && Failure::of_answer(&json.body).is_some()
+            }
+            Kind::Events(events) => events.seen().has_failed,
+            _ => false,
         }
+    }
+
+    /// Whether nothing was sent that could be billed: the status has no body, or it is no answer.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        matches!(self.kind, Kind::Nothing)
     }
 
     /// Whether a stream has produced any text yet.
     #[must_use]
     pub fn has_streamed_text(&self) -> bool {
-        matches!(&self.kind, Kind::Events(events) if events.seen().produced_bytes > 0)
+        matches!(&self.kind, Kind::Events(events) if events.seen().facts.texts.bytes() > 0)
     }
 
     /// Bytes of text that were produced so far, escapes as they stand. `None` if they cannot be told.
     #[must_use]
     pub fn produced_bytes(&self) -> Option<u64> {
         match &self.kind {
-            Kind::Json { scanner, .. } if self.is_text => Some(scanner.produced_bytes()),
-            Kind::Events(events) if self.is_text => Some(events.seen().produced_bytes),
-            _ => None,
+            Kind::Text(bytes) => Some(*bytes),
+            // An answer of spaces only.
+            Kind::Untold => self.is_measured().then_some(0),
+            _ => self.facts().filter(|_| self.is_measured()).map(|facts| facts.texts.bytes()),
         }
+    }
+
+    /// The same, if all of it is text that its reported tokens are of: none was thought aloud.
+    #[must_use]
+    pub fn plain_bytes(&self) -> Option<u64> {
+        self.facts().filter(|_| self.is_measured())?.texts.plain_bytes()
+    }
+
+    /// Whether what the operation produces is text; images are not.
+    fn is_measured(&self) -> bool {
+        !texts::names(self.operation, Format::Json).is_empty()
     }
 
     /// Why the usage could not be read, as a word for the metrics.
@@ -199,352 +300,37 @@ impl Reader {
         match &self.kind {
             Kind::Unread(Format::Compressed) => Some("compressed"),
             Kind::Unread(_) => Some("not_json"),
-            Kind::Events(events) if events.unread() > 0 => Some("event_too_long"),
-            _ => None,
+            _ => self.facts().filter(|facts| facts.is_unreadable).map(|_| "unreadable_usage"),
         }
     }
 
-    /// Whether this error is a content filter's, which is billed.
+    /// Whether this error may be billed, and why.
     #[must_use]
-    pub fn is_content_filter(&self) -> bool {
-        match &self.kind {
-            Kind::BadRequest(body) => {
-                Failure::of_error(body).is_some_and(|failure| failure.is_content_filter())
-            }
-            _ => false,
+    pub fn billed_error(&self) -> Option<BilledError> {
+        let Kind::Error { status, body } = &self.kind else { return None };
+        if *status == 408 {
+            return Some(BilledError::Timeout);
+        }
+        let failure = Failure::of_error(body)?;
+        if failure.is_content_filter() {
+            Some(BilledError::ContentFilter)
+        } else {
+            failure.is_input_too_long().then_some(BilledError::InputTooLong)
         }
     }
+}
+
+/// An error that Azure bills though it says nothing of tokens: the prompt has been read.
+/// <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/manage-costs>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BilledError {
+    /// 400: the prompt was refused.
+    ContentFilter,
+    /// 400: the input is longer than the model's context.
+    InputTooLong,
+    /// 408: the backend ran out of its time.
+    Timeout,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    struct Read {
-        usage: Option<Usage>,
-        out: Vec<u8>,
-        produced_bytes: Option<u64>,
-    }
-
-    fn read(format: Format, event: UsageEvent, chunks: &[&[u8]]) -> Read {
-        let mut reader = Reader::new(format, Operation::ChatCompletions, event);
-        let mut out = Vec::new();
-        for (at, chunk) in chunks.iter().enumerate() {
-            match reader.push(chunk, at + 1 == chunks.len()) {
-                Output::Same => out.extend_from_slice(chunk),
-                Output::Replaced(bytes) => out.extend_from_slice(&bytes),
-            }
-        }
-        Read { usage: reader.usage(), out, produced_bytes: reader.produced_bytes() }
-    }
-
-    fn usage(prompt: u64, cached: u64, completion: u64, reasoning: u64) -> Option<Usage> {
-        Some(Usage { prompt, cached, completion, reasoning, ..Usage::default() })
-    }
-
-    #[track_caller]
-    fn check_json(body: &str, expected: Option<Usage>) {
-        for cut in 0..=body.len() {
-            let (head, tail) = body.as_bytes().split_at(cut);
-            let found = read(Format::Json, UsageEvent::Show, &[head, tail]);
-            assert_eq!(found.usage, expected, "cut at {cut}: {body}");
-            assert_eq!(found.out, body.as_bytes());
-        }
-    }
-
-    #[test]
-    fn the_usage_of_a_json_answer_is_read_at_the_top_only() {
-        check_json(
-            r#"{"id":"x","usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#,
-            usage(3, 0, 4, 0),
-        );
-        check_json(
-            r#"{"usage" : {"prompt_tokens":3,"prompt_tokens_details":{"cached_tokens":2},"completion_tokens":9,"completion_tokens_details":{"reasoning_tokens":5}} , "x":1}"#,
-            usage(3, 2, 9, 5),
-        );
-        check_json(
-            r#"{"usage":{"input_tokens":3,"input_tokens_details":{"cached_tokens":1},"output_tokens":4,"output_tokens_details":{"reasoning_tokens":2}}}"#,
-            usage(3, 1, 4, 2),
-        );
-        check_json(r#"{"usage":{"prompt_tokens":8,"total_tokens":8}}"#, usage(8, 0, 0, 0));
-        check_json(r#"{"a":{"usage":{"prompt_tokens":3}},"b":[{"usage":{"prompt_tokens":3}}]}"#, None);
-        check_json(r#"{"a":"\"usage\":{\"prompt_tokens\":3}","b":"usage","c":{"prompt_tokens":4}}"#, None);
-        check_json(r#"{"usage":null,"a":{"prompt_tokens":4}}"#, None);
-        check_json(r#"{"usage":"x","a":{"prompt_tokens":4}}"#, None);
-        check_json(
-            r#"{"usages":{"prompt_tokens":4},"usag":{"prompt_tokens":4},"\\usage":{"prompt_tokens":4}}"#,
-            None,
-        );
-        check_json(r#"{"usage":{"prompt_tokens":"4"}}"#, None);
-        check_json(r#"[{"usage":{"prompt_tokens":4}}]"#, None);
-        check_json(r#"not json at all"#, None);
-    }
-
-    const ROLE: &str =
-        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":null}\n\n";
-    const DELTA: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a\\\"é\"}}],\"usage\":null}\n\n";
-    const FIRST: &str = "data: {\"choices\":[],\"prompt_filter_results\":[{}],\"usage\":null}\n\n";
-    const USAGE_EVENT: &str =
-        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}\n\n";
-    const DONE: &str = "data: [DONE]\n\n";
-
-    #[test]
-    fn exactly_the_usage_event_is_hidden() {
-        let stream = [FIRST, ROLE, DELTA, DELTA, USAGE_EVENT, DONE].concat();
-        let without = [FIRST, ROLE, DELTA, DELTA, DONE].concat();
-        for cut in 0..=stream.len() {
-            let (head, tail) = stream.as_bytes().split_at(cut);
-            let hidden = read(Format::Events, UsageEvent::Hide, &[head, tail]);
-            assert_eq!(hidden.usage, usage(5, 0, 6, 0));
-            assert_eq!(String::from_utf8(hidden.out).unwrap(), without, "cut at {cut}");
-            assert_eq!(hidden.produced_bytes, Some(10));
-            let shown = read(Format::Events, UsageEvent::Show, &[head, tail]);
-            assert_eq!(shown.usage, usage(5, 0, 6, 0));
-            assert_eq!(String::from_utf8(shown.out).unwrap(), stream);
-        }
-    }
-
-    #[track_caller]
-    fn check_event(event: &str, expected: Option<Usage>, hidden: bool) {
-        let found = read(Format::Events, UsageEvent::Hide, &[event.as_bytes()]);
-        assert_eq!((found.usage, found.out.is_empty()), (expected, hidden), "{event}");
-    }
-
-    #[test]
-    fn only_an_event_without_choices_is_the_usage_event() {
-        let counted = "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}";
-        check_event(&format!("data: {{\"choices\":[],{counted}}}\n\n"), usage(1, 0, 2, 0), true);
-        check_event(&format!("data: {{\"choices\":[{{}}],{counted}}}\n\n"), usage(1, 0, 2, 0), false);
-        check_event(&format!("data: {{{counted}}}\n\n"), usage(1, 0, 2, 0), false);
-        check_event("data: {\"choices\":[],\"usage\":null}\n\n", None, false);
-        check_event(
-            "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}}\n\n",
-            usage(1, 0, 2, 0),
-            false,
-        );
-        check_event("data: {\"response\":{\"usage\":null}}\n\n", None, false);
-        check_event("data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\":{\"}}]}\n\n", None, false);
-        check_event(&format!("data: broken {counted}\n\n"), None, false);
-    }
-
-    #[test]
-    fn a_usage_that_comes_with_choices_is_cut_out_of_its_event() {
-        let counted = "\"usage\" : {\"prompt_tokens\":1,\"completion_tokens\":2}";
-        let cases = [
-            (format!("data: {{\"choices\":[{{}}],{counted}}}\n\n"), "data: {\"choices\":[{}]}\n\n"),
-            (format!("data: {{{counted} , \"choices\":[{{}}]}}\n\n"), "data: { \"choices\":[{}]}\n\n"),
-            (
-                format!("data: {{\"a\":1, {counted}, \"choices\":[{{}}]}}\r\n\r\n"),
-                "data: {\"a\":1, \"choices\":[{}]}\r\n\r\n",
-            ),
-        ];
-        for (event, expected) in cases {
-            let hidden = read(Format::Events, UsageEvent::Hide, &[event.as_bytes()]);
-            assert_eq!(hidden.usage, usage(1, 0, 2, 0));
-            assert_eq!(String::from_utf8(hidden.out).unwrap(), expected);
-            let shown = read(Format::Events, UsageEvent::Show, &[event.as_bytes()]);
-            assert_eq!(String::from_utf8(shown.out).unwrap(), event);
-        }
-    }
-
-    #[test]
-    fn the_model_that_answered_is_read() {
-        let model = |format, body: &str| {
-            let mut reader = Reader::new(format, Operation::ChatCompletions, UsageEvent::Show);
-            for byte in body.as_bytes() {
-                let _ = reader.push(&[*byte], false);
-            }
-            reader.model().map(str::to_owned)
-        };
-        let json = r#"{"x":{"model":"no"},"model":"gpt-4o-2024-08-06","usage":{"prompt_tokens":1}}"#;
-        assert_eq!(model(Format::Json, json).as_deref(), Some("gpt-4o-2024-08-06"));
-        assert_eq!(model(Format::Json, r#"{"model":7}"#), None);
-        let events = "data: {\"model\":\"\"}\n\ndata: {\"model\": \"gpt-4o\"}\n\ndata: {\"model\":\"x\"}\n\n";
-        assert_eq!(model(Format::Events, events).as_deref(), Some("gpt-4o"));
-    }
-
-    #[track_caller]
-    fn check_progress(format: Format, operation: Operation, body: &str, expected: (&str, &str)) {
-        for cut in 0..=body.len() {
-            let (head, tail) = body.as_bytes().split_at(cut);
-            let mut reader = Reader::new(format, operation, UsageEvent::Show);
-            let _ = reader.push(head, false);
-            let _ = reader.push(tail, true);
-            let found = (reader.id().unwrap_or_default(), reader.status().unwrap_or_default());
-            assert_eq!(found, expected, "cut at {cut}: {body}");
-        }
-    }
-
-    #[test]
-    fn what_an_answer_is_called_and_how_far_it_is_are_read() {
-        use Operation::{Other, Responses};
-        let json = r#"{"output":[{"id":"msg_1","status":"completed"}],"id":"resp_1","status":"queued","usage":null,"error":{"id":"x"}}"#;
-        check_progress(Format::Json, Responses, json, ("resp_1", "queued"));
-        check_progress(Format::Json, Other, r#"{"id":7,"status":null}"#, ("", ""));
-        let created = "data: {\"response\":{\"id\":\"resp_1\",\"status\":\"queued\"}}\n\n";
-        let item = "data: {\"item\":{\"id\":\"msg_1\",\"status\":\"completed\"},\"id\":\"x\"}\n\n";
-        check_progress(Format::Events, Responses, &[created, item].concat(), ("resp_1", "queued"));
-        let failed = "data: {\"response\":{\"id\":\"resp_1\",\"status\":\"failed\",\"usage\":null}}\n\n";
-        check_progress(Format::Events, Responses, &[created, item, failed].concat(), ("resp_1", "failed"));
-        let thread = "data: {\"id\":\"thread_1\",\"object\":\"thread\"}\n\n";
-        let run = "data: {\"id\":\"run_1\",\"object\":\"thread.run\",\"status\":\"in_progress\"}\n\n";
-        let step = "data: {\"id\":\"step_1\",\"object\":\"thread.run.step\",\"status\":\"completed\",\"usage\":{\"prompt_tokens\":1}}\n\n";
-        check_progress(Format::Events, Other, &[thread, run, step].concat(), ("run_1", "in_progress"));
-        assert_eq!(read(Format::Events, UsageEvent::Show, &[step.as_bytes()]).usage, None);
-    }
-
-    #[test]
-    fn the_text_of_a_json_answer_is_measured_wherever_it_stands() {
-        let bytes = |operation, body: &str| {
-            let mut reader = Reader::new(Format::Json, operation, UsageEvent::Show);
-            for byte in body.as_bytes() {
-                let _ = reader.push(&[*byte], false);
-            }
-            reader.produced_bytes()
-        };
-        use Operation::*;
-        let chat = r#"{"choices":[{"message":{"role":"assistant","content":"ab\"c","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}},{"message":{"content":null}},{"message":{"content":"d"}}],"model":"content","usage":{"prompt_tokens":1,"content":"no"}}"#;
-        assert_eq!(bytes(ChatCompletions, chat), Some(8));
-        assert_eq!(bytes(Completions, r#"{"choices":[{"text":"abc"},{"text": "d"}],"x":"text"}"#), Some(4));
-        let response = r#"{"output":[{"content":[{"type":"output_text","text":"abc"}]}],"text":{"format":{"type":"text"}}}"#;
-        assert_eq!(bytes(Responses, response), Some(3));
-        // What is no text cannot be measured, which is not the same as none.
-        assert_eq!(bytes(ImageGenerations, r#"{"data":[{"b64_json":"abc"}]}"#), None);
-        assert_eq!(bytes(Embeddings, r#"{"content":"abc"}"#), None);
-    }
-
-    #[test]
-    fn the_deltas_of_every_choice_and_every_kind_are_counted() {
-        let bytes = |event: &str| read(Format::Events, UsageEvent::Show, &[event.as_bytes()]).produced_bytes;
-        assert_eq!(
-            bytes(
-                "data: {\"choices\":[{\"delta\":{\"content\":\"ab\"}},{\"delta\":{\"content\":\"c\"}}]}\n\n"
-            ),
-            Some(3)
-        );
-        assert_eq!(bytes("data: {\"function\":{\"arguments\":\"{\\\"a\\\"\"}}\n\n"), Some(6));
-        assert_eq!(bytes("data: {\"delta\":{\"content\":null,\"reasoning_content\":\"xyz\"}}\n\n"), Some(3));
-    }
-
-    #[test]
-    fn audio_tokens_and_those_of_images_and_transcriptions_are_read() {
-        let json = |usage: &str| {
-            read(Format::Json, UsageEvent::Show, &[format!("{{\"usage\":{usage}}}").as_bytes()])
-                .usage
-                .unwrap()
-        };
-        let chat = r#"{"prompt_tokens":9,"completion_tokens":8,"prompt_tokens_details":{"audio_tokens":7},"completion_tokens_details":{"audio_tokens":6}}"#;
-        let expected =
-            Usage { prompt: 9, completion: 8, prompt_audio: 7, completion_audio: 6, ..Usage::default() };
-        assert_eq!(json(chat), expected);
-        let transcript = r#"{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":5,"total_tokens":19}"#;
-        let expected = Usage { prompt: 14, completion: 5, prompt_audio: 14, ..Usage::default() };
-        assert_eq!(json(transcript), expected);
-        let image = r#"{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":99,"output_tokens_details":{"image_tokens":90,"text_tokens":9}}"#;
-        let expected =
-            Usage { prompt: 50, prompt_image: 40, completion: 99, completion_image: 90, ..Usage::default() };
-        assert_eq!(json(image), expected);
-        let written = r#"{"prompt_tokens":50,"prompt_tokens_details":{"cached_tokens":7,"cache_write_tokens":40},"completion_tokens":1}"#;
-        let expected = Usage { prompt: 50, cached: 7, cache_write: 40, completion: 1, ..Usage::default() };
-        assert_eq!(json(written), expected);
-    }
-
-    #[test]
-    fn a_content_filters_refusal_is_told_from_other_errors() {
-        let is_filter = |body: &str| {
-            let mut reader = Reader::of_error(400);
-            for byte in body.as_bytes() {
-                assert_eq!(reader.push(&[*byte], false), Output::Same);
-            }
-            reader.is_content_filter()
-        };
-        assert!(is_filter(
-            r#"{"error":{"message":"x","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#
-        ));
-        assert!(!is_filter(r#"{"error":{"message":"content_filter","code":"429"}}"#));
-        assert!(!is_filter(r#"{"error":{"code":429}}"#));
-        assert!(!is_filter(r#"{"error":"content_filter"}"#));
-        assert!(!is_filter(&format!(
-            r#"{{"x":"{}","error":{{"code":"content_filter"}}}}"#,
-            "a".repeat(20_000)
-        )));
-    }
-
-    #[test]
-    fn the_format_is_told_by_the_headers() {
-        let of = |kind: &str, encoding: Option<&str>| {
-            Format::of(Some(kind.as_bytes()), encoding.map(str::as_bytes))
-        };
-        assert_eq!(of("application/json; charset=utf-8", None), Format::Json);
-        assert_eq!(of("Text/Event-Stream", Some("identity")), Format::Events);
-        assert_eq!(of("application/json", Some("gzip")), Format::Compressed);
-        assert_eq!(of("audio/mpeg", None), Format::Opaque);
-        assert_eq!(Format::of(None, None), Format::Opaque);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        /// The naive model: read the whole body with serde_json.
-        #[test]
-        fn the_scanner_agrees_with_a_whole_parse(
-            text in "[\\PC\"\\\\{}\\[\\],:]{0,20}", name in "usage|usag|us\"age|x", nested in any::<bool>(),
-            prompt in 0..1000u64, cut in any::<prop::sample::Index>(),
-        ) {
-            let inner = serde_json::json!({ "prompt_tokens": prompt, "note": text });
-            let value = if nested { serde_json::json!([inner]) } else { inner };
-            let body = serde_json::json!({ "a": [text, { "usage": { "prompt_tokens": 0 } }], name.clone(): value }).to_string();
-            let expected = (name == "usage" && !nested).then_some(Usage { prompt, ..Usage::default() });
-            let (head, tail) = body.as_bytes().split_at(cut.index(body.len()));
-            prop_assert_eq!(read(Format::Json, UsageEvent::Show, &[head, tail]).usage, expected);
-        }
-
-        /// Whatever the line ends, the comments, the cuts: the client's bytes are the backend's less the one event.
-        #[test]
-        fn the_client_gets_every_byte_but_the_usage_event(
-            kinds in prop::collection::vec(0..6usize, 0..12), at in any::<prop::sample::Index>(),
-            line_end in prop::sample::select(vec!["\n", "\r\n", "\r"]), bom in any::<bool>(), split in any::<bool>(),
-            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
-        ) {
-            let event = |lines: &[&str]| lines.iter().map(|line| format!("{line}{line_end}")).collect::<String>() + line_end;
-            let others = [
-                event(&["data: {\"choices\":[],\"prompt_filter_results\":[{}],\"usage\":null}"]),
-                event(&["data: {\"choices\":[{\"delta\":{\"content\":\"é🦀\"}}],\"usage\":null}"]),
-                event(&[": a comment", "data: {\"choices\":[{}],", "data: \"usage\":null}"]),
-                event(&["event: ping"]),
-                event(&["data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\":{\"}}]}"]),
-                event(&["id: 7", "data:[DONE]"]),
-            ];
-            let counted = if split {
-                event(&["data: {\"choices\":[],", "data: \"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}"])
-            } else {
-                event(&["data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}"])
-            };
-            let mut events: Vec<_> = kinds.iter().map(|kind| others[*kind].clone()).collect();
-            let start = if bom { "\u{feff}" } else { "" };
-            let without = if events.is_empty() { String::new() } else { start.to_owned() + &events.concat() };
-            // A byte order mark belongs to the first event, and the usage event is never first in a stream that has others.
-            let place = if events.is_empty() { 0 } else { 1 + at.index(events.len()) };
-            events.insert(place, counted);
-            let stream = start.to_owned() + &events.concat();
-            let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
-            places.extend([0, stream.len()]);
-            places.sort_unstable();
-            let chunks: Vec<&[u8]> = places.windows(2).map(|pair| &stream.as_bytes()[pair[0]..pair[1]]).collect();
-            let hidden = read(Format::Events, UsageEvent::Hide, &chunks);
-            prop_assert_eq!(hidden.usage, usage(5, 0, 6, 0));
-            prop_assert_eq!(String::from_utf8(hidden.out).unwrap(), without);
-            let shown = read(Format::Events, UsageEvent::Show, &chunks);
-            prop_assert_eq!(String::from_utf8(shown.out).unwrap(), stream);
-        }
-
-        #[test]
-        fn no_bytes_whatever_trouble_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let found = read(Format::Json, UsageEvent::Show, &[&bytes]);
-            prop_assert_eq!(found.out, bytes);
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! What did it come to, however it ended?
 
+use super::cost::Cost;
 use super::preparing::Expected;
 use super::{Finished, Interruption, Known};
 use crate::attempt::Flight;
@@ -12,8 +13,7 @@ use crate::ledger::{Outcome, Record, Served, Source};
 use crate::limits::{Reservation, Spent, Standing};
 use crate::pinning::{Quoted, Stamp};
 use crate::store::Store;
-use crate::tokens::Usage;
-use crate::usage::Reader;
+use crate::usage::{BilledError, Reader};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,32 +46,13 @@ pub(super) enum AnswerKind {
     Ours { body: Option<Vec<u8>>, outcome: Outcome },
 }
 
-/// The cost of an exchange.
-struct Cost {
-    usage: Usage,
-    source: Source,
-    unread: Option<&'static str>,
-}
-
-impl Cost {
-    const NOTHING: Self = Self {
-        usage: Usage {
-            prompt: 0,
-            cached: 0,
-            cache_write: 0,
-            prompt_audio: 0,
-            prompt_image: 0,
-            completion: 0,
-            reasoning: 0,
-            completion_audio: 0,
-            completion_image: 0,
-        },
-        source: Source::Reported,
-        unread: None,
-    };
-
-    fn estimated(usage: Usage, unread: Option<&'static str>) -> Self {
-        Self { usage, source: Source::Estimated, unread }
+impl From<BilledError> for Outcome {
+    fn from(error: BilledError) -> Self {
+        match error {
+            BilledError::ContentFilter => Self::ContentFilter,
+            BilledError::InputTooLong => Self::InputTooLong,
+            BilledError::Timeout => Self::BackendTimeout,
+        }
     }
 }
 
@@ -95,7 +76,7 @@ impl Known {
 impl Sent {
     /// Closes the books; the second value is how often the store failed.
     pub(super) fn finish(
-        self,
+        mut self,
         (client, model): (Option<&Client>, Option<&Model>),
         local: &dyn Store,
         now: Duration,
@@ -106,6 +87,10 @@ impl Sent {
             Interruption::Other => Outcome::Broken,
         };
         let tried = self.flight.last_tried();
+        // Of a stream that broke off, the last event may have come but for its empty line.
+        if let Some(Arriving { kind: AnswerKind::Good(reader), is_complete: false, .. }) = &mut self.answer {
+            let _ = reader.push(&[], true);
+        }
         let reader = self.answer.as_ref().and_then(|answer| match &answer.kind {
             AnswerKind::Good(reader) => Some(&**reader),
             _ => None,
@@ -113,14 +98,20 @@ impl Sent {
         let is_complete = self.answer.as_ref().is_some_and(|answer| answer.is_complete);
         let (outcome, cost) = match self.answer.as_ref().map(|answer| &answer.kind) {
             Some(AnswerKind::Ours { outcome, .. }) => (*outcome, Cost::NOTHING),
-            // Billed, by Azure's documentation, though the error says nothing of tokens.
-            Some(AnswerKind::Error(reader)) if reader.is_content_filter() => {
-                let usage = Usage { prompt: self.expected.estimate.prompt, ..Usage::default() };
-                (Outcome::ContentFilter, Cost::estimated(usage, None))
+            Some(AnswerKind::Error(reader)) => match reader.billed_error() {
+                Some(error) => (error.into(), self.expected.prompt_cost()),
+                None => (Outcome::BackendError, Cost::NOTHING),
+            },
+            Some(AnswerKind::Good(reader)) if self.expected.fails_with_nothing(reader) => {
+                (Outcome::BackendError, Cost::NOTHING)
             }
-            Some(AnswerKind::Error(_)) => (Outcome::BackendError, Cost::NOTHING),
             Some(AnswerKind::Good(reader)) => {
-                (if is_complete { Outcome::Served } else { broken() }, self.expected.cost(Some(reader)))
+                let outcome = match is_complete {
+                    true if self.expected.fails(reader) => Outcome::Broken,
+                    true => Outcome::Served,
+                    false => broken(),
+                };
+                (outcome, self.expected.cost(Some(reader)))
             }
             // The client left before the answer came. A backend that was asked may bill all that it was asked for.
             None if tried.is_some() => (broken(), self.expected.cost(None)),
@@ -139,7 +130,10 @@ impl Sent {
             .filter(|_| self.expected.teaches());
         let learnt = match reported.zip(client) {
             Some((model, client)) => {
-                let produced = reader.and_then(Reader::produced_bytes).filter(|bytes| *bytes > 0);
+                let produced = reader.and_then(Reader::plain_bytes).filter(|bytes| *bytes > 0);
+                // A whole response tells what it thought under the same names.
+                let produced = produced
+                    .filter(|_| self.expected.operation != Operation::Responses || usage.reasoning == 0);
                 // Hidden reasoning is no text that was seen.
                 let completion_tokens = usage.completion.saturating_sub(usage.reasoning);
                 let produced = produced.map(|text_bytes| Produced { text_bytes, completion_tokens });
@@ -190,34 +184,21 @@ impl Sent {
 }
 
 impl Expected {
+    /// Whether the backend says that it failed. What is kept tells what became of it as an answer does.
+    fn fails(&self, reader: &Reader) -> bool {
+        self.operation.billing() != Billing::UsageIfAny && reader.has_failed()
+    }
+
+    /// The same, before anything was produced.
+    fn fails_with_nothing(&self, reader: &Reader) -> bool {
+        self.fails(reader)
+            && reader.usage().is_none_or(|usage| usage.total() == 0)
+            && reader.produced_bytes().unwrap_or(0) == 0
+    }
+
     /// Whether its prompt is text, so that the reported tokens teach how it is counted.
     fn teaches(&self) -> bool {
         use Operation::{ChatCompletions, Compact, Completions, Embeddings, Responses};
         matches!(self.operation, ChatCompletions | Completions | Embeddings | Responses | Compact)
-    }
-
-    /// What a good answer costs, or one that never came.
-    fn cost(&self, reader: Option<&Reader>) -> Cost {
-        if self.operation.billing() == Billing::Nothing {
-            return Cost::NOTHING;
-        }
-        if let Some(usage) = reader.and_then(Reader::usage) {
-            return Cost { usage, ..Cost::NOTHING };
-        }
-        match self.operation.billing() {
-            Billing::UsageIfAny | Billing::Nothing => Cost::NOTHING,
-            Billing::Estimate => {
-                Cost::estimated(Usage { prompt: self.estimate.prompt, ..Usage::default() }, None)
-            }
-            Billing::Usage => {
-                // The text that was seen, or all that was reserved.
-                let completion = match reader.and_then(Reader::produced_bytes) {
-                    Some(bytes) => self.learnt.produced_tokens(bytes).min(self.estimate.completion),
-                    None => self.estimate.completion,
-                };
-                let usage = Usage { prompt: self.estimate.prompt, completion, ..Usage::default() };
-                Cost::estimated(usage, reader.map(|reader| reader.unread().unwrap_or("no_usage")))
-            }
-        }
     }
 }

@@ -245,7 +245,7 @@ pub(super) fn stamp(
     let is_events = match format {
         Format::Json => false,
         Format::Events => true,
-        Format::Compressed | Format::Opaque => return None,
+        Format::Text | Format::Compressed | Format::Opaque => return None,
     };
     let pinned = gateway.pinning.as_ref()?;
     let place = flight.last_tried()?.backend.name.clone();

@@ -1,5 +1,6 @@
 //! What does a body ask for, what may it cost, and where may it go?
 
+use super::cost::Bounds;
 use super::fitting::{self, Fitted, Fitting};
 use super::pinned::Other;
 use super::{Exchange, Headers, find};
@@ -14,7 +15,7 @@ use crate::gateway::{Client, Model};
 use crate::json::Patch;
 use crate::media::{self, Media, Said};
 use crate::policy::{self, Asked, Policy, Refusal, Verdict};
-use crate::request::Request;
+use crate::request::{Field, Inner, Request};
 use crate::route::{self, Asker, Choice, Target, Watch};
 use crate::store::Store;
 use std::rc::Rc;
@@ -53,6 +54,10 @@ pub(super) struct Expected {
     pub(super) sketch: Sketch,
     pub(super) learnt: Learnt,
     pub(super) estimate: Estimate,
+    /// The most that is believed of what its answer reports.
+    pub(super) bounds: Bounds,
+    /// Whether its model thinks unseen before it answers.
+    pub(super) reasons: bool,
 }
 
 impl Exchange {
@@ -109,13 +114,15 @@ impl Exchange {
         let able = fitting::able(&targets, &model, &held.client, operation, &request)?;
         self.leave_out(&targets, &able, Why::Unsupported);
         let choice = self.choose(&able, &held.client, lot, watch.as_ref(), local, now);
+        let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
+        let reasons = model.family.reasons() && !is_told_not_to_reason(&request);
         let fitting = held.fitting(body, form.as_ref(), &choice);
         let fitted = fitting.fit(&model, request, ceiling.completion_tokens);
         let estimate = match operation.billing() {
             Billing::Nothing => Estimate { prompt: 0, completion: 0 },
             _ => Estimate { prompt: prompt_tokens, completion: ceiling.tokens() },
         };
-        let expected = Expected { operation, sketch, learnt, estimate };
+        let expected = Expected { operation, sketch, learnt, estimate, bounds, reasons };
         Ok(held.ready(choice, fitted, expected))
     }
 
@@ -216,6 +223,14 @@ impl Expected {
             sketch: Sketch::default(),
             learnt: Learnt::default(),
             estimate: Estimate { prompt: 0, completion: 0 },
+            bounds: Bounds::NONE,
+            reasons: false,
         }
     }
+}
+
+/// Whether a model that reasons is asked not to.
+fn is_told_not_to_reason(request: &Request<'_>) -> bool {
+    let words = [request.word(Field::ReasoningEffort), request.inner(Inner::ReasoningEffort)];
+    words.into_iter().any(|word| word.is_ok_and(|word| word.as_deref() == Some("none")))
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod admitting;
+mod cost;
 mod doors;
 mod estimating;
 mod fitting;

@@ -1,87 +1,77 @@
-//! The usage of a stream of events: searched for, and parsed only where it is.
+//! The usage of a stream of events: searched for, and read only where it is.
 
-use super::progress::Progress;
-use super::wire::{Place, WireEvent};
-use super::{Format, UsageEvent, text_names};
+use super::scan::{Facts, JsonScanner};
+use super::texts::{self, Text, Texts};
+use super::{Format, UsageEvent};
 use crate::endpoint::Operation;
-use crate::sse::{self, Mode, Output, Verdict};
-use crate::tokens::Usage;
+use crate::failure::Failure;
+use crate::sse::{self, DataLines, Mode, Output, Verdict, Watch};
 use memchr::memmem::Finder;
+
+/// So many events are read for what an answer says of itself in its first ones.
+const FIRST_EVENTS: u32 = 4;
+
+/// What a stream may be about, besides a response.
+const OBJECTS: [&str; 3] = ["chat.completion.chunk", "text_completion", "thread.run"];
 
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Events {
     stream: sse::Stream,
+    search: Search,
+}
+
+/// What is looked for in events, and what was found.
+#[derive(Debug)]
+struct Search {
+    names: &'static [texts::Name],
     usage: Finder<'static>,
-    model_name: Finder<'static>,
-    deltas: Vec<Finder<'static>>,
+    error: Finder<'static>,
+    /// What the text of an event stands in.
+    delta: Finder<'static>,
+    /// How many events were read.
+    events: u32,
+    /// A long event, as far as it has come.
+    long: Option<(DataLines, JsonScanner)>,
     seen: Seen,
-    /// Of what goes on when its stream is left.
-    progress: Option<Progress>,
 }
 
 /// What the events said so far.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    pub(super) usage: Option<Usage>,
-    pub(super) model: Option<String>,
-    /// Bytes of text that was produced, escapes as they stand.
-    pub(super) produced_bytes: u64,
+    pub(super) facts: Facts,
+    /// The backend said that it failed.
+    pub(super) has_failed: bool,
 }
 
 impl Events {
     pub(super) fn new(operation: Operation, usage_event: UsageEvent) -> Self {
+        let delta: &[u8] = if operation == Operation::Completions { b"\"text\"" } else { b"\"delta\"" };
+        let search = Search {
+            names: texts::names(operation, Format::Events),
+            usage: Finder::new(b"\"usage\""),
+            error: Finder::new(b"\"error\""),
+            delta: Finder::new(delta),
+            events: 0,
+            long: None,
+            seen: Seen::default(),
+        };
         Self {
             stream: sse::Stream::new(match usage_event {
                 UsageEvent::Show => Mode::Watch,
                 UsageEvent::Hide => Mode::Edit,
             }),
-            usage: Finder::new(b"\"usage\""),
-            model_name: Finder::new(b"\"model\""),
-            deltas: quoted(text_names(operation, Format::Events))
-                .map(|name| Finder::new(&name).into_owned())
-                .collect(),
-            seen: Seen::default(),
-            progress: matches!(operation, Operation::Responses | Operation::Other).then(Progress::default),
+            search,
         }
     }
 
     pub(super) fn push(&mut self, chunk: &[u8], end: bool) -> Output {
-        let Self { stream, usage, model_name, deltas, seen, progress } = self;
-        stream.push(chunk, end, |event| {
-            for delta in deltas.iter() {
-                seen.produced_bytes = seen.produced_bytes.saturating_add(delta_bytes(event, delta));
-            }
-            if seen.model.is_none() {
-                seen.model = model(event, model_name);
-            }
-            if let Some(progress) = progress {
-                progress.read(event, usage.find(event).is_some());
-            }
-            let Some((found, verdict)) = usage_of(event, usage) else { return Verdict::Pass };
-            seen.usage = Some(found);
-            verdict
-        })
+        self.stream.push(chunk, end, &mut self.search)
     }
 
     pub(super) fn seen(&self) -> &Seen {
-        &self.seen
+        &self.search.seen
     }
-
-    /// What it is about, and how far that is.
-    pub(super) fn progress(&self) -> Option<&Progress> {
-        self.progress.as_ref()
-    }
-
-    /// Events that were too long to be looked at.
-    pub(super) fn unread(&self) -> u32 {
-        self.stream.unread()
-    }
-}
-
-/// Names as they stand in JSON.
-fn quoted(names: &'static [&'static str]) -> impl Iterator<Item = Vec<u8>> {
-    names.iter().map(|name| format!("\"{name}\"").into_bytes())
 }
 
 /// What follows a member's name and colon.
@@ -105,48 +95,180 @@ fn string(value: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// The length of the strings under this name: one for each choice in the event.
-fn delta_bytes(event: &[u8], name: &Finder<'_>) -> u64 {
-    let (mut bytes, mut from) = (0, 0);
-    while let Some((at, value)) = value_of(event, name, from) {
-        bytes += string(value).map_or(0, |text| text.len() as u64);
-        from = at;
-    }
-    bytes
-}
-
-/// The model, where it is named: Azure's first event names none.
-fn model(event: &[u8], name: &Finder<'_>) -> Option<String> {
-    let text = string(value_of(event, name, 0)?.1)?;
-    (!text.is_empty() && text.len() <= super::MODEL_BYTES_MAX)
-        .then(|| String::from_utf8_lossy(text).into_owned())
-}
-
-fn usage_of(event: &[u8], name: &Finder<'_>) -> Option<(Usage, Verdict)> {
+/// Whether a usage object stands in an event. `"usage":null` stands on every event of a stream that was asked for its
+/// usage.
+fn has_usage(event: &[u8], name: &Finder<'_>) -> bool {
     let mut from = 0;
-    // `"usage":null` stands on every event of a stream that was asked for its usage.
     while let Some((at, value)) = value_of(event, name, from) {
         if value.first() == Some(&b'{') {
-            let data = sse::data(event)?;
-            let parsed: WireEvent<'_> = serde_json::from_slice(&data).ok()?;
-            let (usage, place) = parsed.usage()?;
-            let verdict = match place {
-                Place::Alone => Verdict::Hide,
-                Place::WithChoices(text) => {
-                    without_usage(event, text).map_or(Verdict::Pass, Verdict::Replace)
-                }
-                Place::Elsewhere => Verdict::Pass,
-            };
-            return Some((usage, verdict));
+            return true;
         }
         from = at;
     }
-    None
+    false
 }
 
-/// The event without its `usage` member, whose value is this text.
-fn without_usage(event: &[u8], value: &str) -> Option<Vec<u8>> {
-    let value_at = memchr::memmem::rfind(event, value.as_bytes())?;
+/// What kind of text a delta is that is a string: the event says so in front of it.
+/// <https://platform.openai.com/docs/api-reference/responses-streaming>
+fn kind_of(head: &[u8]) -> Option<Text> {
+    const TYPE: &[u8] = b"\"type\"";
+    let Some(at) = memchr::memmem::find(head, TYPE) else { return Some(Text::Said) };
+    let value = head.get(at + TYPE.len()..)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    let kind = string(value).unwrap_or_default();
+    if memchr::memmem::find(kind, b"audio.delta").is_some() {
+        return None;
+    }
+    let is_thought = memchr::memmem::find(kind, b"reasoning").is_some();
+    Some(if is_thought { Text::Thought(0) } else { Text::Said })
+}
+
+impl Search {
+    /// Measures the text in an event's deltas, one for each choice; `None` if there is none.
+    fn measure(&self, event: &[u8]) -> Option<Texts> {
+        let (mut texts, mut from, mut is_there) = (Texts::default(), 0, false);
+        while let Some((at, value)) = value_of(event, &self.delta, from) {
+            is_there = true;
+            if let Some(text) = string(value) {
+                if let Some(kind) = kind_of(event.get(..at).unwrap_or_default()) {
+                    texts.add(kind, text.len() as u64);
+                }
+            } else if value.first() == Some(&b'{') {
+                self.measure_within(value, &mut texts);
+            }
+            from = at;
+        }
+        is_there.then_some(texts)
+    }
+
+    /// Measures what stands under the names of text in an object.
+    fn measure_within(&self, object: &[u8], texts: &mut Texts) {
+        let (mut at, mut depth) = (0_usize, 0_u32);
+        let (mut word, mut named): (&[u8], Option<Text>) = (&[], None);
+        while let Some(byte) = object.get(at) {
+            match byte {
+                b'"' => {
+                    let Some(text) = object.get(at..).and_then(string) else { return };
+                    match named.take() {
+                        Some(kind) => texts.add(kind, text.len() as u64),
+                        None => word = text,
+                    }
+                    at += text.len() + 1;
+                }
+                b':' => {
+                    named = self.names.iter().find(|name| name.0.as_bytes() == word).map(|(_, kind)| *kind);
+                }
+                b',' => named = None,
+                b'{' | b'[' => {
+                    depth += 1;
+                    named = None;
+                }
+                b'}' | b']' => {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 {
+                        return;
+                    }
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+    }
+}
+
+fn scan(data: &[u8], names: &'static [texts::Name]) -> JsonScanner {
+    let mut scanner = JsonScanner::new(names, false);
+    scanner.push(data);
+    scanner
+}
+
+impl Watch for Search {
+    fn event(&mut self, event: &[u8]) -> Verdict {
+        let texts = self.measure(event);
+        let is_early = self.events < FIRST_EVENTS;
+        self.events = self.events.saturating_add(u32::from(is_early));
+        let has_usage = has_usage(event, &self.usage);
+        let may_fail = self.error.find(event).is_some();
+        // Events of Responses that have a whole response say what became of it, and its usage as null.
+        let is_of_interest = has_usage || may_fail || is_early || texts.is_none();
+        if let Some(texts) = texts {
+            self.seen.facts.texts.merge(texts);
+        }
+        if !is_of_interest {
+            return Verdict::Pass;
+        }
+        let Some(data) = sse::data(event).filter(|data| is_object(data)) else { return Verdict::Pass };
+        // A text that stands in no delta counts all the same.
+        let names = if texts.is_none() { self.names } else { &[] };
+        let facts = scan(&data, names).into_facts();
+        let has_failed = may_fail && Failure::of_event(&data).is_some();
+        let verdict = verdict(event, &facts, has_failed);
+        self.seen.take(facts, has_failed);
+        verdict
+    }
+
+    fn piece(&mut self, piece: &[u8], ends: bool) {
+        let names = self.names;
+        let (lines, scanner) =
+            self.long.get_or_insert_with(|| (DataLines::default(), JsonScanner::new(names, false)));
+        lines.push(piece, |data| scanner.push(data));
+        if ends && let Some((_, scanner)) = self.long.take() {
+            self.seen.take(scanner.into_facts(), false);
+        }
+    }
+
+    fn passes(&self, beginning: &[u8]) -> bool {
+        let Some(data) = sse::data(beginning) else { return false };
+        if !is_object(&data) {
+            return !data.trim_ascii().is_empty();
+        }
+        let scanner = scan(&data, &[]);
+        let has_failed = Failure::of_event(&data).is_some();
+        scanner.has_ended() && verdict(beginning, scanner.facts(), has_failed) == Verdict::Pass
+    }
+}
+
+fn is_object(data: &[u8]) -> bool {
+    data.trim_ascii_start().first() == Some(&b'{')
+}
+
+impl Seen {
+    fn take(&mut self, facts: Facts, has_failed: bool) {
+        let Facts { counts, is_unreadable, texts, .. } = facts;
+        let seen = &mut self.facts;
+        // A step's run says it again, with all its steps.
+        if facts.object.as_deref() != Some("thread.run.step") {
+            seen.counts.merge(counts);
+        }
+        seen.is_unreadable |= is_unreadable;
+        seen.texts.merge(texts);
+        seen.has_choice |= facts.has_choice;
+        seen.model = seen.model.take().or(facts.model);
+        // What is said later is what became of it.
+        seen.service_tier = facts.service_tier.or(seen.service_tier.take());
+        let is_whole =
+            facts.has_response || facts.object.as_deref().is_some_and(|object| OBJECTS.contains(&object));
+        // A stream has other things, too, that have ids and stages: items, steps, a run's thread.
+        if is_whole {
+            seen.id = facts.id.or(seen.id.take());
+            seen.status = facts.status.or(seen.status.take());
+            seen.object = facts.object.or(seen.object.take());
+        }
+        self.has_failed |= has_failed;
+    }
+}
+
+/// What the client sees of an event, if it did not ask for its usage.
+fn verdict(event: &[u8], facts: &Facts, has_failed: bool) -> Verdict {
+    match &facts.usage_text {
+        None => Verdict::Pass,
+        Some(_) if !facts.has_choice && !has_failed => Verdict::Hide,
+        Some(usage) => without_usage(event, usage).map_or(Verdict::Pass, Verdict::Replace),
+    }
+}
+
+/// The event without its `usage` member, whose value is this.
+fn without_usage(event: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    let value_at = memchr::memmem::rfind(event, value)?;
     let end = value_at + value.len();
     let head = event.get(..value_at)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
     let head = head.strip_suffix(b"\"usage\"")?.trim_ascii_end();

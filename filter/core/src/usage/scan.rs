@@ -1,29 +1,64 @@
-//! The top-level `usage`, `model`, `id` and `status` of a JSON answer, found as it streams by, and how much text it
-//! produced.
+//! What an answer says of itself at its top, found as it streams by, and how much text it produced.
+//!
+//! One pass in constant memory. A whole parse would find the same; what is broken behind a member does not undo it.
 
-use super::wire::WireUsage;
-use super::{ID_BYTES_MAX, MODEL_BYTES_MAX, USAGE_BYTES_MAX, WORD_BYTES_MAX};
-use crate::tokens::Usage;
+use super::counts::Counts;
+use super::texts::{Name, Texts};
+use super::{USAGE_BYTES_MAX, WORD_BYTES_MAX};
+
+/// What an answer, or one event of it, says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) counts: Counts,
+    /// A usage object was too long, or broken.
+    pub(super) is_unreadable: bool,
+    /// The last usage object at the top, as it stands.
+    pub(super) usage_text: Option<Vec<u8>>,
+    pub(super) model: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) status: Option<String>,
+    pub(super) service_tier: Option<String>,
+    pub(super) object: Option<String>,
+    /// It is about a response, which it has.
+    pub(super) has_response: bool,
+    /// There is an error.
+    pub(super) has_error: bool,
+    /// There is a choice.
+    pub(super) has_choice: bool,
+    /// A choice ended by an error.
+    pub(super) has_broken_choice: bool,
+    pub(super) texts: Texts,
+}
 
 /// Reads a JSON object that comes in pieces.
 #[derive(Debug, Default)]
 pub(super) struct JsonScanner {
-    /// The names of produced text, wherever they stand.
-    texts: &'static [&'static str],
+    texts: &'static [Name],
+    /// Texts count at the top only: what is below tells them again.
+    texts_at_top: bool,
     depth: u32,
+    /// The object has ended: what follows is no part of it.
+    has_ended: bool,
+    /// What we are in, below the top.
+    within: Within,
     text: Text,
     /// The string that was just read, as far as it could still be a name we look for.
     name: Vec<u8>,
     /// The member whose value comes next.
     next: Option<Member>,
     /// The value that is being read.
-    value: Option<(Member, Vec<u8>)>,
+    value: Option<Value>,
     /// The string that is being read is produced text.
-    counts: bool,
-    produced_bytes: u64,
-    model: Option<String>,
-    id: Option<String>,
-    status: Option<String>,
+    counts: Option<super::texts::Text>,
+    facts: Facts,
+}
+
+#[derive(Debug)]
+struct Value {
+    member: Member,
+    /// How deep it stands.
+    depth: u32,
+    bytes: Vec<u8>,
 }
 
 /// Whether we are inside a string.
@@ -36,6 +71,18 @@ enum Text {
     Escape,
 }
 
+/// What at the top holds what is being read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Within {
+    #[default]
+    Other,
+    /// The response of an event.
+    Response,
+    /// What Groq adds.
+    XGroq,
+    Choices,
+}
+
 /// A member that is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Member {
@@ -43,34 +90,28 @@ enum Member {
     Model,
     Id,
     Status,
+    ServiceTier,
+    Object,
+    Error,
+    FinishReason,
+    /// It is gone into.
+    Holder(Within),
     /// Its string is not kept, only measured.
-    ProducedText,
+    ProducedText(super::texts::Text),
 }
 
 impl Member {
-    fn named(name: &[u8], depth: u32, texts: &[&str]) -> Option<Self> {
-        match (name, depth) {
-            (b"usage", 1) => Some(Self::Usage),
-            (b"model", 1) => Some(Self::Model),
-            (b"id", 1) => Some(Self::Id),
-            (b"status", 1) => Some(Self::Status),
-            _ if texts.iter().any(|text| text.as_bytes() == name) => Some(Self::ProducedText),
-            _ => None,
-        }
-    }
-
-    const fn is_string(self) -> bool {
-        matches!(self, Self::Model | Self::Id | Self::Status)
-    }
-
-    const fn bytes_max(self) -> usize {
-        match self {
-            Self::Usage => USAGE_BYTES_MAX,
-            Self::Model => MODEL_BYTES_MAX,
-            Self::Id => ID_BYTES_MAX,
-            Self::Status => WORD_BYTES_MAX,
-            Self::ProducedText => 0,
-        }
+    const fn is_word(self) -> bool {
+        matches!(
+            self,
+            Self::Model
+                | Self::Id
+                | Self::Status
+                | Self::ServiceTier
+                | Self::Object
+                | Self::Error
+                | Self::FinishReason
+        )
     }
 }
 
@@ -83,15 +124,13 @@ const fn is_structure(byte: &u8) -> bool {
 
 impl JsonScanner {
     /// A scanner for answers whose text stands under these names.
-    pub(super) fn new(texts: &'static [&'static str]) -> Self {
-        Self { texts, ..Self::default() }
+    pub(super) fn new(texts: &'static [Name], texts_at_top: bool) -> Self {
+        Self { texts, texts_at_top, ..Self::default() }
     }
 
-    /// Answers the usage once its last byte has come.
-    pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Usage> {
-        let mut found = None;
+    pub(super) fn push(&mut self, chunk: &[u8]) {
         let mut at = 0;
-        while let Some(rest) = chunk.get(at..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = chunk.get(at..).filter(|rest| !rest.is_empty() && !self.has_ended) {
             let step = match self.text {
                 // An escaped byte is skipped whatever it is.
                 Text::Escape => Some(0),
@@ -102,48 +141,64 @@ impl JsonScanner {
             self.keep(rest.get(..skipped).unwrap_or_default());
             at += skipped;
             if let Some(byte) = chunk.get(at).filter(|_| step.is_some()) {
-                found = self.byte(*byte).or(found);
+                self.byte(*byte);
                 at += 1;
             }
         }
-        found
     }
 
-    /// The model, if it has come.
-    pub(super) fn model(&self) -> Option<&str> {
-        self.model.as_deref()
+    /// What has been found so far.
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
     }
 
-    /// What the backend calls it, if that has come.
-    pub(super) fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+    pub(super) fn into_facts(self) -> Facts {
+        self.facts
     }
 
-    /// How far it is, if that has come.
-    pub(super) fn status(&self) -> Option<&str> {
-        self.status.as_deref()
+    /// Whether the object has come to its end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
-    /// Where the string of this member is kept.
-    fn string(&mut self, member: Member) -> Option<&mut Option<String>> {
-        match member {
-            Member::Model => Some(&mut self.model),
-            Member::Id => Some(&mut self.id),
-            Member::Status => Some(&mut self.status),
-            Member::Usage | Member::ProducedText => None,
-        }
-    }
-
-    /// Bytes of text that was produced, escapes as they stand.
-    pub(super) fn produced_bytes(&self) -> u64 {
-        self.produced_bytes
+    fn named(&self) -> Option<Member> {
+        let is_at_top = self.depth == 1;
+        let found = match (&*self.name, self.depth, self.within) {
+            (b"response", 1, _) => Some(Member::Holder(Within::Response)),
+            (b"x_groq", 1, _) => Some(Member::Holder(Within::XGroq)),
+            (b"choices", 1, _) => Some(Member::Holder(Within::Choices)),
+            (b"object", 1, _) | (b"object", 2, Within::Response) => Some(Member::Object),
+            // Moonshot tells the usage of a stream in its choice.
+            // <https://platform.moonshot.ai/docs/guide/utilize-the-streaming-output-feature-of-kimi-api>
+            (b"usage", 1, _)
+            | (b"usage", 2, Within::Response | Within::XGroq)
+            | (b"usage", 3, Within::Choices) => Some(Member::Usage),
+            (b"finish_reason", 3, Within::Choices) => Some(Member::FinishReason),
+            (name, 1, _) | (name, 2, Within::Response) => match name {
+                b"model" => Some(Member::Model),
+                b"id" => Some(Member::Id),
+                b"status" => Some(Member::Status),
+                b"service_tier" => Some(Member::ServiceTier),
+                b"error" => Some(Member::Error),
+                _ => None,
+            },
+            _ => None,
+        };
+        found.or_else(|| {
+            let is_text = |name: &&Name| name.0.as_bytes() == self.name;
+            let texts = self.texts.iter().filter(|_| is_at_top || !self.texts_at_top);
+            texts.clone().find(is_text).map(|(_, text)| Member::ProducedText(*text))
+        })
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        if self.counts {
-            self.produced_bytes = self.produced_bytes.saturating_add(bytes.len() as u64);
-        } else if let Some((member, value)) = &mut self.value {
-            if value.len().saturating_add(bytes.len()) > member.bytes_max() {
+        if let Some(text) = self.counts {
+            self.facts.texts.add(text, bytes.len() as u64);
+        } else if let Some(Value { member, bytes: value, .. }) = &mut self.value {
+            let bytes_max = if *member == Member::Usage { USAGE_BYTES_MAX } else { WORD_BYTES_MAX };
+            if value.len().saturating_add(bytes.len()) > bytes_max {
+                self.facts.is_unreadable |= *member == Member::Usage;
+                self.facts.has_error |= *member == Member::Error;
                 self.value = None;
             } else {
                 value.extend_from_slice(bytes);
@@ -153,7 +208,7 @@ impl JsonScanner {
         }
     }
 
-    fn byte(&mut self, byte: u8) -> Option<Usage> {
+    fn byte(&mut self, byte: u8) {
         match (&self.text, byte) {
             (Text::Escape, _) => {
                 self.text = Text::Inside;
@@ -165,16 +220,12 @@ impl JsonScanner {
             }
             (Text::Inside, b'"') => {
                 self.text = Text::Outside;
-                if std::mem::take(&mut self.counts) {
-                    return None;
+                if self.counts.take().is_some() {
+                    return;
                 }
-                let text = self.value.take_if(|(member, _)| member.is_string());
-                if let Some((member, value)) = text {
-                    if let Some(place) = self.string(member) {
-                        *place = String::from_utf8(value).ok();
-                    }
-                } else {
-                    self.keep_value(byte);
+                match self.value.take_if(|value| value.member.is_word()) {
+                    Some(value) => self.word(value),
+                    None => self.keep_value(byte),
                 }
             }
             (Text::Inside, _) => self.keep(&[byte]),
@@ -183,32 +234,16 @@ impl JsonScanner {
                 if self.value.is_none() {
                     self.name.clear();
                     match self.next.take() {
-                        Some(member) if member.is_string() => self.value = Some((member, Vec::new())),
-                        Some(Member::ProducedText) => self.counts = true,
+                        Some(Member::ProducedText(text)) => self.counts = Some(text),
+                        Some(member) if member.is_word() => self.begin(member),
                         _ => {}
                     }
                 }
                 self.text = Text::Inside;
             }
-            (Text::Outside, b':') if self.value.is_none() => {
-                self.next = Member::named(&self.name, self.depth, self.texts);
-            }
-            (Text::Outside, b'{' | b'[') => {
-                if self.next.take() == Some(Member::Usage) && byte == b'{' {
-                    self.value = Some((Member::Usage, Vec::new()));
-                }
-                self.depth = self.depth.saturating_add(1);
-                self.keep_value(byte);
-            }
-            (Text::Outside, b'}' | b']') => {
-                self.depth = self.depth.saturating_sub(1);
-                self.keep_value(byte);
-                if self.depth == 1
-                    && let Some((_, value)) = self.value.take()
-                {
-                    return serde_json::from_slice::<WireUsage>(&value).ok()?.usage();
-                }
-            }
+            (Text::Outside, b':') if self.value.is_none() => self.next = self.named(),
+            (Text::Outside, b'{' | b'[') => self.open(byte),
+            (Text::Outside, b'}' | b']') => self.close(byte),
             (Text::Outside, _) => {
                 if byte == b',' {
                     self.next = None;
@@ -216,7 +251,68 @@ impl JsonScanner {
                 self.keep_value(byte);
             }
         }
-        None
+    }
+
+    fn begin(&mut self, member: Member) {
+        self.value = Some(Value { member, depth: self.depth, bytes: Vec::new() });
+    }
+
+    fn open(&mut self, byte: u8) {
+        // Only an object has members.
+        if self.depth == 0 && byte == b'[' {
+            self.has_ended = true;
+        }
+        if self.value.is_none() {
+            self.facts.has_choice |= self.depth == 2 && self.within == Within::Choices;
+            match self.next.take() {
+                Some(Member::Usage) if byte == b'{' => self.begin(Member::Usage),
+                Some(Member::Error) if byte == b'{' => self.facts.has_error = true,
+                Some(Member::Holder(within)) => {
+                    self.within = within;
+                    self.facts.has_response |= within == Within::Response && byte == b'{';
+                }
+                _ if self.depth == 1 => self.within = Within::Other,
+                _ => {}
+            }
+        }
+        self.depth = self.depth.saturating_add(1);
+        self.keep_value(byte);
+    }
+
+    fn close(&mut self, byte: u8) {
+        self.depth = self.depth.saturating_sub(1);
+        self.keep_value(byte);
+        if let Some(Value { depth, bytes, .. }) = self.value.take_if(|value| value.depth == self.depth) {
+            match Counts::read(&bytes) {
+                Some(counts) => self.facts.counts.merge(counts),
+                None => self.facts.is_unreadable = true,
+            }
+            if depth == 1 {
+                self.facts.usage_text = Some(bytes);
+            }
+        }
+        match self.depth {
+            0 => self.has_ended = true,
+            1 => self.within = Within::Other,
+            _ => {}
+        }
+        self.next = None;
+    }
+
+    /// Takes a whole string. What is empty says nothing: Azure's first event names no model.
+    fn word(&mut self, Value { member, bytes, .. }: Value) {
+        let Some(word) = String::from_utf8(bytes).ok().filter(|word| !word.is_empty()) else { return };
+        let facts = &mut self.facts;
+        match member {
+            Member::Model => facts.model = Some(word),
+            Member::Id => facts.id = Some(word),
+            Member::Status => facts.status = Some(word),
+            Member::ServiceTier => facts.service_tier = Some(word),
+            Member::Object => facts.object = Some(word),
+            Member::Error => facts.has_error = true,
+            Member::FinishReason => facts.has_broken_choice |= word == "error",
+            _ => {}
+        }
     }
 
     fn keep_value(&mut self, byte: u8) {
