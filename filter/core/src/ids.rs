@@ -13,6 +13,9 @@ pub enum Kind {
     Id,
     /// What only the backend can read that wrote it: reasoning that the client keeps for it.
     Sealed,
+    /// A name that a client may have made of an id that it was told. It is opened if it has a seal, and never sealed:
+    /// models make up such names, and a tool's answer may go to any backend.
+    Copied,
 }
 
 /// What a member's name says about its value.
@@ -58,6 +61,7 @@ fn meaning(name: &[u8]) -> Meaning {
         | b"part_ids"
         | b"previous_item_id"
         | b"previous_response_id"
+        | b"remixed_from_video_id"
         | b"response_id"
         | b"result_files"
         | b"run_id"
@@ -68,7 +72,9 @@ fn meaning(name: &[u8]) -> Meaning {
         | b"upload_id"
         | b"validation_file"
         | b"vector_store_id"
-        | b"vector_store_ids" => Meaning::Governed(Kind::Id),
+        | b"vector_store_ids"
+        | b"video_id" => Meaning::Governed(Kind::Id),
+        b"call_id" | b"tool_call_id" => Meaning::Governed(Kind::Copied),
         b"encrypted_content" => Meaning::Governed(Kind::Sealed),
         b"attributes" | b"input_schema" | b"metadata" | b"parameters" | b"schema" => Meaning::Foreign,
         _ => Meaning::Plain,

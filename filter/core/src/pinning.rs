@@ -201,6 +201,7 @@ impl Pinning {
         let (prefix, rest) = text.split_at_checked(prefix_len(kind, text))?;
         let is_plain = match kind {
             Kind::Id => text.len() <= ID_BYTES_MAX && is_path_segment(text) && !NOT_KEPT.contains(&prefix),
+            Kind::Copied => false,
             // Whoever writes it again may escape it differently.
             Kind::Sealed => !text.is_empty() && !text.contains('\\'),
         };
@@ -264,7 +265,7 @@ fn prefix_len(kind: Kind, text: &str) -> usize {
 fn under_seal(kind: Kind, text: &str) -> &[u8] {
     let whole = text.as_bytes();
     match kind {
-        Kind::Id => whole,
+        Kind::Id | Kind::Copied => whole,
         Kind::Sealed => whole.get(..SEALED_BYTES).unwrap_or(whole),
     }
 }
@@ -356,8 +357,12 @@ impl Reading<'_> {
             return Ok(self.restore(kind, inside)?.map(|_| (seal, String::new())));
         }
         let says = if inside.contains('\\') { ids::plain(inside.as_bytes()) } else { None };
+        let says = says.as_deref().unwrap_or(inside);
+        if kind == Kind::Copied && !Pinning::is_sealed(says) {
+            return Ok(None);
+        }
         // All of an id is under its seal, and none was sealed that needs escapes.
-        Ok(self.restore(kind, says.as_deref().unwrap_or(inside))?.map(|restored| (span, restored)))
+        Ok(self.restore(Kind::Id, says)?.map(|restored| (span, restored)))
     }
 
     /// Reads a path; answers how it reads for the backend.

@@ -289,10 +289,9 @@ async fn a_model_without_a_policy_is_held_to_what_the_client_may_use() {
 }
 
 #[tokio::test]
-async fn unsealed_ids_are_refused_where_that_is_asked() {
+async fn unsealed_ids_are_refused_where_ids_are_bound() {
     let mocks = mocks().await;
-    let refuse = |config: &mut Value| config["pinning"]["unsealed_ids"] = json!("refuse");
-    let envoys = [envoy_with(&mocks, refuse).await, envoy_with(&mocks, refuse).await];
+    let envoys = [envoy(&mocks).await, envoy(&mocks).await];
     let mut fleet = Fleet { envoys, asked: 0, sdk: PYTHON };
     let first = fleet.call("responses.create", json!({ "model": GPT_4O, "input": "remember me" })).await;
     let response = id(&first);

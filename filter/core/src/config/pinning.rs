@@ -39,9 +39,9 @@ impl Build<'_> {
             wire::BoundTo::Client => BoundTo::Client,
             wire::BoundTo::Anyone => BoundTo::Anyone,
         };
-        let unsealed = match wire.unsealed_ids {
-            wire::UnsealedIds::Pass => Unsealed::Pass,
-            wire::UnsealedIds::Refuse => Unsealed::Refuse,
+        let unsealed = match (wire.unsealed_ids, bound_to) {
+            (Some(wire::UnsealedIds::Pass), _) | (None, BoundTo::Anyone) => Unsealed::Pass,
+            (Some(wire::UnsealedIds::Refuse), _) | (None, BoundTo::Client) => Unsealed::Refuse,
         };
         let target = |backend| Rc::new(Target::new(backend, "".into(), None));
         match Pinning::new(keys, numbers, bound_to, unsealed) {

@@ -87,9 +87,9 @@ pub(super) struct Pinning {
     /// Who may use an id.
     #[serde(default)]
     pub(super) bound_to: BoundTo,
-    /// What becomes of requests with ids that have no seal.
-    #[serde(default)]
-    pub(super) unsealed_ids: UnsealedIds,
+    /// What becomes of requests with ids that have no seal. Absent: `refuse` where ids are bound to their client, for
+    /// whoever knows a backend's own id would be past that; else `pass`.
+    pub(super) unsealed_ids: Option<UnsealedIds>,
 }
 
 /// Who may use an id.
@@ -106,11 +106,10 @@ pub(super) enum BoundTo {
 
 /// What becomes of requests with ids that have no seal.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum UnsealedIds {
     /// They go where any request goes.
-    #[default]
     Pass,
     /// They get 404.
     Refuse,

@@ -120,6 +120,7 @@ impl Stamp {
                 self.decide(at.saturating_sub(ended), mark == Some(Mark::Ends), draft);
             }
             match mark {
+                Some(Mark::Begins(Kind::Copied)) => {}
                 Some(Mark::Begins(kind)) => self.held = Some(Held { kind, text: Vec::new(), earlier: 0 }),
                 Some(Mark::Ends) => {}
                 None => return,
@@ -131,7 +132,7 @@ impl Stamp {
     fn decide(&mut self, until: usize, has_ended: bool, draft: &mut Draft<'_>) {
         let Some(held) = &self.held else { return };
         let limit = match held.kind {
-            Kind::Id => ID_BYTES_MAX + 1,
+            Kind::Id | Kind::Copied => ID_BYTES_MAX + 1,
             Kind::Sealed => SEALED_BYTES,
         };
         if !has_ended && held.text.len() < limit {

@@ -157,6 +157,21 @@ fn ids_are_restored_where_the_api_has_them() {
 }
 
 #[test]
+fn an_id_that_a_client_copied_is_opened_and_never_sealed() {
+    let sealed = seal("ptu", "fc_1");
+    for name in ["call_id", "tool_call_id"] {
+        let body = json!({ "input": [{ "type": "function_call_output", name: sealed }] }).to_string();
+        let plain = body.replace(&sealed, "fc_1");
+        assert_eq!(restored(&pinning(), &body), Ok((plain.clone(), Some("ptu".into()), false)));
+        // Without a seal it is anybody's name.
+        let strict = pinning_of(&["one"], BoundTo::Client, Unsealed::Refuse);
+        assert_eq!(restored(&strict, &plain), Ok((plain.clone(), None, false)));
+        let mut stamp = Stamp::new(pinning(), "web".into(), "ptu".into(), false);
+        assert_eq!(stamp.push(plain.as_bytes(), true), crate::sse::Output::Same);
+    }
+}
+
+#[test]
 fn what_has_no_seal_passes_or_is_refused() {
     let strict = pinning_of(&["one"], BoundTo::Client, Unsealed::Refuse);
     for (body, is_foreign) in [

@@ -5,7 +5,8 @@ use super::*;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn pinning(config: &mut Value) {
-    config["pinning"] = json!({ "secret_envs": ["A_SECRET_THAT_HAS_THIRTY_TWO_BYTES"] });
+    config["pinning"] =
+        json!({ "secret_envs": ["A_SECRET_THAT_HAS_THIRTY_TWO_BYTES"], "unsealed_ids": "pass" });
     config["clients"][0]["endpoints"] = json!(["*", "other"]);
     config["other_endpoints"] = json!(["b"]);
     config["backends"][0]["api_version"] = json!("2025-03-01-preview");
@@ -239,6 +240,19 @@ fn the_model_must_be_permitted_and_be_served_where_the_ids_are() {
     assert_eq!(with(&format!("{id}x"), |_| {}), ("404 id_not_found".to_owned(), refused));
     let strict = |config: &mut Value| config["pinning"]["unsealed_ids"] = json!("refuse");
     assert_eq!(with("resp_1", strict), ("404 id_not_found".to_owned(), refused));
+    // What nobody said anything about goes by whose the ids are.
+    fn bound_to(config: &mut Value, whose: &str) {
+        let pinning = config["pinning"].as_object_mut().unwrap();
+        pinning.remove("unsealed_ids");
+        pinning.insert("bound_to".to_owned(), json!(whose));
+    }
+    assert_eq!(with("resp_1", |config| bound_to(config, "client")), ("404 id_not_found".to_owned(), refused));
+    let shared = Run::with(gateway(|config| {
+        pinning(config);
+        bound_to(config, "anyone");
+    }));
+    let told = Asked { body: Some(&follow_up("resp_1")), ..Asked::new(RESPONSES) }.told(&mut { shared });
+    assert_eq!(told.record.pin, Some(Pin::Unsealed));
 
     let body =
         json!({ "model": "gpt-4o", "previous_response_id": id, "conversation": made_by("cb", "conv_1") });
