@@ -48,7 +48,7 @@ pub fn shortened(envoy: &mut Value, path: &str, to: &str) {
 }
 
 /// What is written to Envoy as it is, and all that comes back.
-async fn raw(gateway: &Gateway, request: &str) -> String {
+pub async fn raw(gateway: &Gateway, request: &str) -> String {
     let mut stream = TcpStream::connect(gateway.url().trim_start_matches("http://")).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

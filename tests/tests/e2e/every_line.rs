@@ -41,6 +41,7 @@ fn missed() -> Vec<(String, &'static str)> {
                 "always_set_request_id_in_response",
                 "a_caller_without_a_key_of_ours_is_refused_and_no_backend_hears_of_it",
             ),
+            ("upgrade_configs", "a_socket_is_refused_with_426_and_reaches_no_backend"),
             ("request_headers_timeout", SLOW_REQUEST),
             ("request_timeout", SLOW_REQUEST),
             (

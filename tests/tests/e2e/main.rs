@@ -7,6 +7,7 @@ mod accounting;
 mod bodies;
 mod configuration;
 mod dashboards;
+mod doors;
 mod drivers;
 mod envoy_lines;
 mod every_line;
