@@ -231,10 +231,14 @@ impl Stream {
         flights::leave(self.id);
         waiting::leave(self.id);
         let now = host::now();
+        // Whoever took this VM for dead has counted it.
+        let is_ours = self.slot.take().is_none_or(journal::leave);
+        if !is_ours {
+            self.exchange.is_taken_over();
+        }
         let finished = self.exchange.finish(&host::SharedData, now, interruption);
         record::write_down(&finished.record);
-        // Whoever took this VM for dead has counted it.
-        if !self.slot.take().is_none_or(journal::leave) {
+        if !is_ours {
             return;
         }
         for settlement in finished.settlements {

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use tollgate::gateway::Gateway;
 use tollgate::identity::issuer::{Issuer, Proof};
 use tollgate::identity::jwks::{Fetch, Fetched, KEYS_BYTES_MAX, Outcome};
-use tollgate::identity::keys::BrokenKey;
 use tollgate::ledger::Series;
 use tollgate::store::StoreFault;
 
@@ -60,12 +59,7 @@ fn settle(issuer: &Issuer, fetched: &Fetched, fetch: Fetch<'_>) {
     let Some(outcome) = known(fetched.settle(&SharedData, fetch, host::now())) else { return };
     host::count(Series::JwksFetches { issuer: issuer.name.clone(), outcome: outcome.word() }, 1);
     match outcome {
-        Outcome::Changed => {
-            log::info!("issuer {} has new keys", issuer.name);
-            for BrokenKey { at, kid, expected } in fetched.keys().iter().flat_map(|keys| keys.broken()) {
-                log::warn!("key {at} ({kid:?}) of issuer {} is left out: expected {expected}", issuer.name);
-            }
-        }
+        Outcome::Changed => log::info!("issuer {} has new keys", issuer.name),
         Outcome::Same => {}
         _ => log::warn!(
             "the keys of issuer {} could not be fetched from cluster {}: {}; {}",

@@ -22,6 +22,7 @@ mod host;
 mod http;
 mod journal;
 mod jwks;
+mod pending;
 mod record;
 mod root;
 mod standings;

@@ -13,8 +13,8 @@ const DETAILS: &str = "tollgate.details";
 /// Leaves the record for the access log.
 pub(crate) fn write_down(record: &Record) {
     let names = [
-        ("tollgate.client", record.client.as_ref().map(|name| &name.text)),
-        ("tollgate.model", record.model.as_ref().map(|name| &name.text)),
+        ("tollgate.client", record.payer().map(|name| &name.text)),
+        ("tollgate.model", record.paid_model().map(|name| &name.text)),
         ("tollgate.backend", record.served.as_ref().map(|served| &served.backend)),
     ];
     for (property, name) in names {

@@ -1,7 +1,7 @@
 //! The gauges: one VM of all tells them from time to time, for the configuration that came last.
 
 use crate::host::{self, SharedData};
-use crate::journal;
+use crate::{journal, pending};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -35,12 +35,15 @@ pub(crate) fn configured(gateway: Rc<Gateway>) {
 pub(crate) fn tick() {
     let now = host::now();
     // A tick that is a little early is due all the same.
-    if now.abs_diff(LAST_TOLD.get()) < TELL_EVERY - BEAT_EVERY / 2 {
+    if now.saturating_sub(LAST_TOLD.get()) < TELL_EVERY - BEAT_EVERY / 2 {
         return;
     }
     LAST_TOLD.set(now);
     if known(is_ours(&SharedData, journal::vm(), now)) != Some(true) {
         return;
+    }
+    if let Some(gateway) = CURRENT.with_borrow(Clone::clone) {
+        pending::tick(&gateway, now);
     }
     let found =
         CURRENT.with_borrow(|gateway| gateway.as_ref().map(|gateway| gauges(gateway, &SharedData, now)));

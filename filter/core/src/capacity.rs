@@ -101,7 +101,7 @@ pub fn take(
         let mut window = Window::read(record, gauge.window, now);
         let wait = window.wait(tokens.min(room), room);
         if wait > Duration::ZERO {
-            return (window.was_put_back().then(|| window.write()), Err(wait));
+            return (None, Err(wait));
         }
         window.add(tokens);
         (Some(window.write()), Ok(Seat { gauge, tokens, at: now }))
@@ -165,7 +165,7 @@ pub fn learn(store: &dyn Store, gauge: Gauge, told: Told, now: Duration) -> Resu
         let reckoned = whole.saturating_sub(window.used());
         // More room than was reckoned is not believed: requests that are on their way are not counted there yet.
         let changed = window.others_use(reckoned.saturating_sub(left));
-        ((changed || window.was_put_back()).then(|| window.write()), ())
+        (changed.then(|| window.write()), ())
     })
 }
 

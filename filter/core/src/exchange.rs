@@ -7,7 +7,6 @@
 use crate::answer::{self, Answer};
 use crate::attempt::Flight;
 use crate::capacity::{Ask, Seat};
-use crate::clock::is_over;
 use crate::decision::{EXPLAIN, PassedOver};
 use crate::denial::Denial;
 use crate::endpoint::{Asked, Operation, decoded};
@@ -21,6 +20,7 @@ use crate::json::Patch;
 use crate::ledger::{Name, Outcome, Pin, Queued, Record, Series, Source};
 use crate::limits::{Claim, Grant, Granted, Inquiry, Report, Reservation, Settlement, Spent, Standing};
 use crate::media::{self, CONTENT_ENCODING, Media};
+use crate::pending::Pending;
 use crate::pinning::Spoken;
 use crate::route::Choice;
 use crate::sse::Output;
@@ -40,11 +40,13 @@ mod pinned;
 mod preparing;
 mod spilling;
 mod status;
+mod stored;
 
 use admitting::Admitting;
 use ending::{AnswerKind, Arriving, Sent};
 use pinned::Other;
 use preparing::{Expected, Held, Ready};
+use stored::{Parties, Purpose};
 
 /// Headers as they came, names in lower case.
 pub type Headers = [(String, Vec<u8>)];
@@ -159,6 +161,8 @@ struct Known {
     explains: bool,
     /// The name of its answer at the provider.
     provider_request_id: Option<String>,
+    /// Whether another VM has written it down.
+    is_taken_over: bool,
 }
 
 /// What a note needs besides the rest.
@@ -194,7 +198,6 @@ enum Phase {
 struct Unidentified {
     headers: Vec<(String, Vec<u8>)>,
     end: bool,
-    since: Duration,
     until: Duration,
 }
 
@@ -269,8 +272,8 @@ impl Exchange {
             Ok(step) => step,
             Err(wait) => {
                 let until = now.saturating_add(wait);
-                let unidentified = Unidentified { headers: headers.to_vec(), end, since: now, until };
-                self.phase = Phase::Unidentified(Box::new(unidentified));
+                self.phase =
+                    Phase::Unidentified(Box::new(Unidentified { headers: headers.to_vec(), end, until }));
                 Step::Wait
             }
         }
@@ -333,7 +336,8 @@ impl Exchange {
             (Operation::Health, _) => self.health(Some(&client), endpoint.deployment, local, now),
             (Operation::Config, _) => self.configuration(&client, now),
             (_, Some((rest, query))) => {
-                let other = Other { rest: rest.to_owned(), query: query.to_owned() };
+                let purpose = Purpose::of(method.unwrap_or_default(), rest);
+                let other = Other { rest: rest.to_owned(), query: query.to_owned(), purpose };
                 if !end && self.reads_body_of_other(headers) {
                     let held =
                         media::check_coding(headers).and_then(|()| Held::new(client, &endpoint, headers));
@@ -543,7 +547,7 @@ impl Exchange {
         };
         match self.head(&waiting.headers, waiting.end, local, now) {
             Ok(step) => Some(step),
-            Err(_) if !is_over(waiting.since, waiting.until, now) => {
+            Err(_) if now < waiting.until => {
                 self.phase = Phase::Unidentified(waiting);
                 None
             }
@@ -704,6 +708,12 @@ impl Exchange {
         )
     }
 
+    /// Another VM took this one for dead, and has written down what was reserved as spent: nothing is left to be noted of
+    /// it for later.
+    pub fn is_taken_over(&mut self) {
+        self.known.is_taken_over = true;
+    }
+
     /// Ends the exchange, whatever became of it. `interruption` is only asked if it did not come to its end.
     pub fn finish(
         &mut self,
@@ -739,8 +749,13 @@ impl Exchange {
             }
             Phase::Sent(sent) => {
                 candidates = known.candidates(&sent.flight);
-                let known = (known.client.as_deref(), known.model.as_deref());
-                let (finished, faults) = sent.finish(known, local, now, interruption);
+                let parties = Parties {
+                    gateway: &self.gateway,
+                    client: known.client.as_deref(),
+                    model: known.model.as_ref(),
+                    is_taken_over: known.is_taken_over,
+                };
+                let (finished, faults) = sent.finish(&parties, local, now, interruption);
                 self.store_faults += faults;
                 finished
             }
@@ -785,6 +800,12 @@ impl Exchange {
             reserved: note.prompt.saturating_add(note.completion),
             ..Record::new(Outcome::Lost)
         }
+    }
+
+    /// What is written down of work that nobody has read the end of in time: what was reserved stays charged.
+    #[must_use]
+    pub fn expired(pending: &Pending, gateway: &Gateway) -> Record {
+        stored::expired(pending, gateway)
     }
 
     /// Refuses, because Envoy is not set up to hold the request until it is decided on.

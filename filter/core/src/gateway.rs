@@ -7,7 +7,7 @@ use crate::estimate::Lessons;
 use crate::headers::Passing;
 use crate::identity::Directory;
 use crate::ledger::Name;
-use crate::limits::Budget;
+use crate::limits::{Account, Budget};
 use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
@@ -220,6 +220,22 @@ impl Gateway {
             }
         })?;
         Ok(())
+    }
+
+    /// The model that a backend calls so, or that is called so here.
+    #[must_use]
+    pub fn model_called(&self, backend: &str, name: &str) -> Option<Rc<Model>> {
+        let is_it = |target: &Rc<Target>| *target.backend.name == *backend && *target.deployment == *name;
+        let served = self.models.iter().find(|model| model.targets.iter().any(is_it));
+        served.or_else(|| self.by_name.get(name)).cloned()
+    }
+
+    /// The account of this key, of a client, a group or what spills.
+    #[must_use]
+    pub fn account(&self, key: &str) -> Option<Rc<Account>> {
+        let clients = self.roster.iter().map(|client| &client.budget);
+        let spills = self.models.iter().filter_map(|model| model.spill.budget.as_ref());
+        clients.chain(spills).find_map(|budget| budget.account(key))
     }
 
     /// The model a client means. One that does not exist and one that it may not use are refused alike.

@@ -5,7 +5,6 @@
 //! same client's is refused. Not decided here: what the client may do.
 
 pub mod claims;
-pub mod curve;
 pub mod der;
 pub mod issuer;
 pub mod jwks;

@@ -8,7 +8,6 @@ const WORDS: &[(&str, &str)] = &[
     ("allowance", include_str!("allowance.rs")),
     ("answer", include_str!("answer.rs")),
     ("calendar", include_str!("calendar.rs")),
-    ("clock", include_str!("clock.rs")),
     ("decision", include_str!("decision.rs")),
     ("capability", include_str!("capability.rs")),
     ("denial", include_str!("denial.rs")),
@@ -35,6 +34,7 @@ const DECISIONS: &[(&str, &str)] = &[
     ("journal", include_str!("journal.rs")),
     ("ledger", include_str!("ledger.rs")),
     ("limits", include_str!("limits.rs")),
+    ("pending", include_str!("pending.rs")),
     ("pinning", include_str!("pinning.rs")),
     ("policy", include_str!("policy.rs")),
     ("route", include_str!("route.rs")),
@@ -71,7 +71,6 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("estimate", include_str!("estimate/strings.rs")),
     ("estimate", include_str!("estimate/text.rs")),
     ("identity", include_str!("identity/claims.rs")),
-    ("identity", include_str!("identity/curve.rs")),
     ("identity", include_str!("identity/der.rs")),
     ("identity", include_str!("identity/issuer.rs")),
     ("identity", include_str!("identity/jwks.rs")),
@@ -80,6 +79,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("identity", include_str!("identity/signature.rs")),
     ("identity", include_str!("identity/verified.rs")),
     ("limits", include_str!("limits/bucket.rs")),
+    ("limits", include_str!("limits/kept.rs")),
     ("limits", include_str!("limits/measured.rs")),
     ("limits", include_str!("limits/record.rs")),
     ("limits", include_str!("limits/standing.rs")),
@@ -135,6 +135,7 @@ const INSIDE_ORDER: &[(&str, &str)] = &[
     ("exchange", include_str!("exchange/preparing.rs")),
     ("exchange", include_str!("exchange/spilling.rs")),
     ("exchange", include_str!("exchange/status.rs")),
+    ("exchange", include_str!("exchange/stored.rs")),
 ];
 
 /// The modules of this crate that a source names, outside its tests.

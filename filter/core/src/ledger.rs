@@ -195,6 +195,43 @@ pub struct Served {
     pub region: Option<Rc<str>>,
 }
 
+/// What became of work that goes on at a backend after its exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It goes on, and is charged later.
+    Pending,
+    /// It could not be noted, and was charged by what was reserved.
+    Full,
+    /// It was charged, by this answer.
+    Charged,
+    /// Nobody read in time how it ended, and what was reserved stays charged.
+    Expired,
+}
+
+impl Stored {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Full => "full",
+            Self::Charged => "charged",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Who pays in the place of whoever asks: the one who made what an answer tells the end of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Who made it.
+    pub client: Name,
+    /// For which model; `None` if not known.
+    pub model: Option<Name>,
+    /// What it costs, in millionths of the currency; `None` without configured prices.
+    pub price_micros: Option<u64>,
+}
+
 /// One exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -250,6 +287,10 @@ pub struct Record {
     pub passed_over: Vec<PassedOver>,
     /// Whether it went to a backend of a lower priority.
     pub spill: Option<Spill>,
+    /// What became of work that goes on after its exchange.
+    pub stored: Option<Stored>,
+    /// Who pays in the client's place.
+    pub charge: Option<Charge>,
 }
 
 impl Record {
@@ -283,6 +324,8 @@ impl Record {
             candidates: Vec::new(),
             passed_over: Vec::new(),
             spill: None,
+            stored: None,
+            charge: None,
         }
     }
 }
@@ -394,6 +437,13 @@ pub enum Series {
         /// Who asked.
         client: Rc<str>,
         /// What came of them.
+        result: &'static str,
+    },
+    /// Work that goes on at a backend after its exchange.
+    StoredWork {
+        /// Whose.
+        client: Rc<str>,
+        /// What became of it.
         result: &'static str,
     },
     /// Requests that had to wait for room at a backend.
@@ -546,6 +596,9 @@ impl Series {
             Self::Pinned { client, result } => {
                 format!("tollgate_pinned_requests;client={client};result={result}")
             }
+            Self::StoredWork { client, result } => {
+                format!("tollgate_stored_work;client={client};result={result}")
+            }
             Self::Queued { priority, result } => {
                 format!("tollgate_queued_requests;priority={priority};result={result}")
             }
@@ -580,17 +633,29 @@ impl Series {
 }
 
 impl Record {
-    /// What this exchange adds to the metrics.
+    /// Who pays.
     #[must_use]
-    pub fn additions(&self) -> Vec<(Series, u64)> {
-        let label =
-            |name: &Option<Name>| name.as_ref().map_or_else(|| Rc::from(NONE), |name| name.label.clone());
-        let (client, model) = (label(&self.client), label(&self.model));
+    pub fn payer(&self) -> Option<&Name> {
+        self.charge.as_ref().map_or(self.client.as_ref(), |charge| Some(&charge.client))
+    }
+
+    /// For which model.
+    #[must_use]
+    pub fn paid_model(&self) -> Option<&Name> {
+        self.charge.as_ref().map_or(self.model.as_ref(), |charge| charge.model.as_ref())
+    }
+
+    /// Who asked, where another one pays.
+    fn read_by(&self) -> Option<&Name> {
+        self.client.as_ref().filter(|client| self.payer() != Some(*client))
+    }
+
+    /// What is charged, as the metrics count it: it may be for what another exchange began, or for none that is under way.
+    #[must_use]
+    pub fn charges(&self) -> Vec<(Series, u64)> {
+        let (client, model) = (label(self.payer()), label(self.paid_model()));
         let pair = || (client.clone(), model.clone());
-        let mut found = Vec::with_capacity(12);
-        let (operation, outcome) = (self.operation, self.outcome.word());
-        found
-            .push((Series::Requests { client: client.clone(), model: model.clone(), operation, outcome }, 1));
+        let mut found = Vec::with_capacity(8);
         for (kind, tokens) in self.usage.kinds().into_iter().filter(|(_, tokens)| *tokens > 0) {
             let (client, model) = pair();
             found.push((Series::Tokens { client, model, kind }, tokens));
@@ -609,6 +674,21 @@ impl Record {
             let (client, model) = pair();
             found.push((Series::Price { client, model }, micros));
         }
+        if let Some(stored) = self.stored {
+            found.push((Series::StoredWork { client, result: stored.word() }, 1));
+        }
+        found
+    }
+
+    /// What this exchange adds to the metrics.
+    #[must_use]
+    pub fn additions(&self) -> Vec<(Series, u64)> {
+        let (client, model) = (label(self.client.as_ref()), label(self.model.as_ref()));
+        let mut found = Vec::with_capacity(12);
+        let (operation, outcome) = (self.operation, self.outcome.word());
+        found
+            .push((Series::Requests { client: client.clone(), model: model.clone(), operation, outcome }, 1));
+        found.extend(self.charges());
         if let Some(limit) = self.limit.clone() {
             found.push((Series::LimitRefusals { client: client.clone(), limit }, 1));
         }
@@ -692,6 +772,8 @@ impl Record {
             ("would_clamp", found(|finding| finding.would(Would::Clamp))),
             ("would_default", found(|finding| finding.would(Would::Default))),
             ("pinned", self.pin.map(|pin| text(pin.word()))),
+            ("stored", self.stored.map(|stored| text(stored.word()))),
+            ("read_by", self.read_by().map(|name| text(&name.text))),
             ("limit", self.limit.as_deref().map(text)),
             ("shadow_refusals", (!self.shadow_refusals.is_empty()).then(|| words(&self.shadow_refusals))),
             ("candidates", (!self.candidates.is_empty()).then(|| words(&self.candidates))),
@@ -711,6 +793,10 @@ impl Record {
         let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
         always.into_iter().chain(optional).collect()
     }
+}
+
+fn label(name: Option<&Name>) -> Rc<str> {
+    name.map_or_else(|| NONE.into(), |name| name.label.clone())
 }
 
 /// A value in the access log.

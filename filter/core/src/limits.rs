@@ -8,7 +8,6 @@
 //! time as an argument. Not decided here: what a request may cost.
 
 use crate::allowance::{Allowance, Measure, Unit};
-use crate::clock::nanos;
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::store::{self, Store, StoreFault};
@@ -17,13 +16,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 mod bucket;
+mod kept;
 mod measured;
 mod record;
 mod standing;
 
 use measured::{Measured, Room};
-use record::{Entry, Record};
+use record::Record;
 
+pub use kept::Kept;
 pub use standing::{Inquiry, Level, Report, Standing, State, look};
 
 /// How often what was taken is given back where the store is contended: it must not stay taken.
@@ -197,6 +198,10 @@ pub struct Granted {
     pub shadow_refusals: Vec<Rc<str>>,
 }
 
+fn nanos(now: Duration) -> u64 {
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Why a limit refuses, and for how long.
 struct Refusal {
     denial: Denial,
@@ -208,7 +213,7 @@ const SLOT_BACK_OFF: Duration = Duration::from_secs(1);
 
 impl Refusal {
     /// What a limit without room says.
-    fn of(limit: &Measured, entry: &Entry, room: Room, needed: u64) -> Option<Self> {
+    fn of(limit: &Measured, entry: &record::Entry, room: Room, needed: u64) -> Option<Self> {
         let allowance = limit.allowance.clone();
         let (denial, wait) = match room {
             Room::Now => return None,
@@ -239,9 +244,6 @@ struct Verdict {
     refusal: Option<Refusal>,
     standing: Standing,
     shadow_refusals: Vec<Rc<str>>,
-    /// The states, with their places, that were of a later time than now. A refusal writes them too: else they would be
-    /// as of now whenever they are read, and never flow full.
-    put_back: Vec<(usize, Entry)>,
 }
 
 /// Asks every limit of an account that has the request in its scope. `record` is left with what is taken, whatever the
@@ -253,18 +255,13 @@ fn ask(
     taken: &mut Vec<Taken>,
     now: u64,
 ) -> Verdict {
-    let (standing, shadow_refusals, put_back) = (Standing::default(), Vec::new(), Vec::new());
-    let mut verdict = Verdict { refusal: None, standing, shadow_refusals, put_back };
+    let mut verdict = Verdict { refusal: None, standing: Standing::default(), shadow_refusals: Vec::new() };
     for (place, limit) in account.limits.iter().enumerate() {
         if !limit.allowance.scope.has(claim.model.as_deref(), claim.operation) {
             continue;
         }
         let amount = claim.of(limit.allowance.measure);
-        let found = record.find(limit.id(), place);
-        let entry = limit.now(found, now);
-        if found.is_some_and(|found| found.at > entry.at) {
-            verdict.put_back.push((place, entry));
-        }
+        let entry = limit.now(record.find(limit.id(), place), now);
         let room = limit.room(&entry, amount, now);
         if limit.allowance.shadow && room != Room::Now {
             // What it refuses, it would not have been charged for.
@@ -286,15 +283,6 @@ fn ask(
     verdict
 }
 
-/// The stored states with these as of now; `None` if there are none.
-fn put_back(stored: &[u8], states: &[(usize, Entry)]) -> Option<Vec<u8>> {
-    let mut record = (!states.is_empty()).then(|| Record::new(stored, 0))?;
-    for (place, entry) in states {
-        record.set(*entry, *place);
-    }
-    Some(record.into_bytes())
-}
-
 /// Takes what a claim asks from all limits of its budget that have it in their scope, or from none.
 pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, StoreFault> {
     let time = nanos(now);
@@ -309,13 +297,13 @@ pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, 
             let verdict = ask((at, account), &mut record, &claim, &mut taken, time);
             let none = verdict.shadow_refusals.is_empty() && taken.len() == before;
             if verdict.refusal.is_some() || none {
-                return (put_back(stored, &verdict.put_back), verdict);
+                return (None, verdict);
             }
             record.tidy(&account.limits, time);
             (Some(record.into_bytes()), verdict)
         });
         let refusal = match outcome {
-            Ok(Verdict { refusal: None, standing: found, shadow_refusals: found_shadows, .. }) => {
+            Ok(Verdict { refusal: None, standing: found, shadow_refusals: found_shadows }) => {
                 standing.join(&found);
                 shadow_refusals.extend(found_shadows);
                 continue;
@@ -387,10 +375,14 @@ fn settle_account(store: &dyn Store, settlement: &Settlement, at: usize, now: u6
             let mut record = Record::new(stored, account.limits.len());
             for taken in &settlement.taken {
                 let Some((limit, back)) = due(&taken) else { continue };
-                // An entry that is not there any more has been dropped with all that was in it.
-                if let Some(entry) = record.find(limit.id(), taken.limit) {
-                    record.set(limit.give(entry, back, taken.window, now), taken.limit);
-                }
+                let entry = match record.find(limit.id(), taken.limit) {
+                    // What nothing was taken from may not have been touched yet.
+                    found if taken.amount == 0 => limit.now(found, now),
+                    Some(entry) => entry,
+                    // It has been dropped with all that was in it.
+                    None => continue,
+                };
+                record.set(limit.give(entry, back, taken.window, now), taken.limit);
             }
             (Some(record.into_bytes()), ())
         })

@@ -3,7 +3,6 @@
 //! Only what differs from run to run is changed: ports, where the backends are, where `tollgate.wasm` is, the gateway's
 //! configuration, and where the access log goes. What is written here is pure: YAML in, JSON out.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -163,22 +162,6 @@ impl Bootstrap {
         }
         Ok(())
     }
-}
-
-/// The variables of the environment that a gateway configuration names, as its parser asks for them.
-#[must_use]
-pub fn variables(gateway: &Value) -> BTreeSet<String> {
-    let asked = RefCell::new(BTreeSet::new());
-    let note = |name: &str| {
-        asked.borrow_mut().insert(name.to_owned());
-        None
-    };
-    // What is wrong with it is the filter's to say, and that they are not set is wrong.
-    let _ = tollgate::config::from_value(gateway.clone(), &note);
-    let mut variables = asked.into_inner();
-    // What cannot be read is not asked for anything, and its backends have their keys all the same.
-    variables.extend(backends(gateway).into_iter().filter_map(|backend| backend.env));
-    variables
 }
 
 /// The backends that a gateway configuration names. One that is broken is left out: to say so is the filter's part.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::bootstrap::{Backend, Bootstrap, Upstream, backends, variables};
+use super::bootstrap::{Backend, Bootstrap, Upstream, backends};
 use crate::mock::{Mock, Settings};
 
 type Change = Box<dyn FnOnce(&mut Value) + Send>;
@@ -230,8 +230,7 @@ impl Plan {
         let mut bootstrap = self.bootstrap;
         bootstrap.connect(&self.declared, &self.upstreams)?;
         bootstrap.load_module_from(module);
-        let variables = variables(bootstrap.gateway_mut()?);
-        bootstrap.pass_environment(&variables);
+        bootstrap.pass_environment(&self.declared.iter().filter_map(|backend| backend.env.clone()).collect());
         bootstrap.listen_on_free_ports()?;
         bootstrap.log_access_to(access_log)?;
         for patch in self.patches {

@@ -24,6 +24,22 @@ fn pinning(config: &mut Value) {
     }
 }
 
+/// The secret reaches the filter through Envoy's environment.
+fn passes_the_secret(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match name.as_str() {
+                    "host_env_keys" => value.as_array_mut().unwrap().push(json!("TOLLGATE_IDS")),
+                    _ => passes_the_secret(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(passes_the_secret),
+        _ => {}
+    }
+}
+
 /// One Envoy of a fleet, with these backends.
 pub async fn envoy(mocks: &[Mock]) -> Gateway {
     envoy_with(mocks, |_| {}).await
@@ -32,6 +48,7 @@ pub async fn envoy(mocks: &[Mock]) -> Gateway {
 /// The same, with a change of its configuration.
 pub async fn envoy_with(mocks: &[Mock], change: impl FnOnce(&mut Value) + Send + 'static) -> Gateway {
     let mut setup = Setup::new().workers(1).edit(nobody_is_limited).edit(pinning).edit(change);
+    setup = setup.patch(passes_the_secret);
     setup = setup.env("TOLLGATE_IDS", "the same secret for all of a fleet");
     for ((name, env), mock) in BACKENDS.iter().zip(mocks) {
         setup = setup.backend(name, &mock.url()).env(env, "unused");

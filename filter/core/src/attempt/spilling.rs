@@ -8,7 +8,7 @@ use super::Flight;
 use crate::denial::Denial;
 use crate::gateway::OnStoreFailure;
 use crate::ledger::{Cause, Spill};
-use crate::limits::{self, Claim, Grant, Reservation, Spent};
+use crate::limits::{self, Claim, Grant, Kept, Reservation, Settlement, Spent};
 use crate::route::{COOLDOWN_DEFAULT, Cooldowns, Target};
 use crate::store::{Store, StoreFault};
 use std::cell::{Cell, RefCell};
@@ -130,14 +130,32 @@ impl Flight {
         Some(Spill { from, to, cause })
     }
 
+    /// What stays taken from the bound if the work goes on after its exchange.
+    #[must_use]
+    pub fn kept_spill(&self) -> Kept {
+        let Some(spilling) = self.spilling.as_ref().filter(|spilling| self.ended_at_spill(spilling)) else {
+            return Kept::default();
+        };
+        spilling.held.borrow().as_ref().map(Reservation::kept).unwrap_or_default()
+    }
+
+    /// Parts with what was taken from the bound and [stays taken](Self::kept_spill); the rest is due at once.
+    pub fn keep_spill(&self) -> Option<Settlement> {
+        let spilling = self.spilling.as_ref().filter(|spilling| self.ended_at_spill(spilling))?;
+        spilling.held.take().map(Reservation::give_back_places)
+    }
+
+    fn ended_at_spill(&self, spilling: &Spilling) -> bool {
+        self.last_tried().is_some_and(|target| spilling.is_spill(&target))
+    }
+
     /// Gives back to the bound what was not spent of it: all, if the request did not end at a backend of a lower
     /// priority. Answers how often the store failed in all of this.
     pub fn settle_spill(&self, spent: Spent, local: &dyn Store, now: Duration) -> u64 {
         let Some(spilling) = &self.spilling else { return 0 };
         let faults = spilling.faults.take();
         let Some(held) = spilling.held.take() else { return faults };
-        let ended_there = self.last_tried().is_some_and(|target| spilling.is_spill(&target));
-        let spent = if ended_there { spent } else { Spent::default() };
+        let spent = if self.ended_at_spill(spilling) { spent } else { Spent::default() };
         let settled: Result<(), StoreFault> = limits::settle(local, &held.settle(spent), now);
         faults + u64::from(settled.is_err())
     }

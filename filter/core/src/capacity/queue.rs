@@ -5,7 +5,6 @@
 //! priority has to leave that keeps the order.
 
 use super::{Precedence, Priority, Seat, take, wait};
-use crate::clock::is_over;
 use crate::gauge::Gauge;
 use crate::store::{Store, StoreFault};
 use std::time::Duration;
@@ -72,11 +71,6 @@ struct Waiting {
 impl Waiting {
     fn rank(&self) -> (Priority, Duration) {
         (self.ask.priority, self.deadline)
-    }
-
-    fn is_over(&self, now: Duration) -> bool {
-        let began = self.deadline.saturating_sub(self.ask.precedence.wait_max);
-        is_over(began, self.deadline, now)
     }
 
     /// What it is going to take of this capacity, if it takes it there.
@@ -151,7 +145,7 @@ impl Queue {
         for waiting in self.waiting.drain(..) {
             let turn = match admit(&waiting.ask, &full, pause, store, now) {
                 Ok(Some(turn)) => turn,
-                Ok(None) if waiting.is_over(now) => {
+                Ok(None) if now >= waiting.deadline => {
                     let wait = promise(&waiting.ask, &stay, pause, store, now).unwrap_or_default();
                     Turn::Leaves { wait }
                 }

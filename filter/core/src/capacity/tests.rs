@@ -152,34 +152,6 @@ fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
 }
 
 #[test]
-fn a_window_of_a_later_time_is_empty_a_window_after_the_clock() {
-    for ahead in [2, 59, 61, 3600, 86_400 * 3] {
-        let store = MemoryStore::default();
-        let taken =
-            |tokens, now| take(&store, gauge(1, 100), tokens, 0, now).unwrap().map(|seat| seat.tokens());
-        assert_eq!(taken(60, s(ahead)), Ok(60));
-        learn(&store, gauge(1, 100), Told::Remaining(30), s(ahead)).unwrap();
-        // It has what it had,
-        let wait = taken(60, s(0)).unwrap_err();
-        assert!(wait <= Duration::from_secs(61), "{ahead}: {wait:?}");
-        assert_eq!(taken(30, s(0)), Ok(30), "{ahead}");
-        // and forgets it in its time.
-        assert_eq!(taken(70, s(61)), Ok(70), "{ahead}");
-    }
-}
-
-#[test]
-fn nobody_waits_in_the_queue_for_a_later_time() {
-    let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
-    let _full = take(&store, gauge(1, 100), 100, 0, s(3600)).unwrap().unwrap();
-    let ask = Ask { precedence: long, ..ask(Priority::Normal, 50) };
-    assert_eq!(queue.enter(1, ask, &no_pause, &store, s(3600)), Ok(Turn::Waits));
-    assert_eq!(round(&mut queue, &store, s(3599)), (vec![], vec![]));
-    assert_eq!(round(&mut queue, &store, s(0)), (vec![], vec![1]));
-}
-
-#[test]
 fn a_queue_is_bounded_in_length_and_in_time() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
     let _full = take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().unwrap();

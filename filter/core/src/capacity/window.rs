@@ -3,7 +3,6 @@
 //! The window is counted in slots. A token is forgotten when its whole slot has left the window, never before: the
 //! backend, which counts exactly, has forgotten it by then.
 
-use crate::clock::{is_ahead, nanos};
 use std::time::Duration;
 
 /// The parts of a window. Finer ones would forget sooner and cost more.
@@ -21,8 +20,6 @@ pub(super) struct Window {
     newest: u64,
     tokens: [u32; KEPT],
     others: Others,
-    /// Whether what was read was of a later time than now.
-    was_put_back: bool,
 }
 
 /// What others have sent, as the backend told.
@@ -33,6 +30,10 @@ struct Others {
     at: u64,
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Window {
     const BYTES: usize = 24 + 4 * KEPT;
 
@@ -40,11 +41,9 @@ impl Window {
     pub(super) fn read(record: &[u8], window: Duration, now: Duration) -> Self {
         let slot = (window / SLOTS as u32).max(Duration::from_nanos(1));
         let newest = nanos(now) / nanos(slot);
-        let empty =
-            Self { slot, now, newest, tokens: [0; KEPT], others: Others::default(), was_put_back: false };
+        let empty = Self { slot, now, newest, tokens: [0; KEPT], others: Others::default() };
         let Some(mut read) = Self::parse(record, &empty) else { return empty };
-        read.put_back(newest);
-        // One that was put back by less than a slot forgets nothing.
+        // A clock that was set back forgets nothing.
         let from = read.newest.max(newest.saturating_sub(KEPT as u64));
         for slot in from..newest {
             if let Some(tokens) = read.at(slot + 1) {
@@ -56,26 +55,6 @@ impl Window {
             read.others = Others::default();
         }
         read
-    }
-
-    /// Makes it one of now if it is of a later time, so that it forgets from now on, and not only when that time comes.
-    fn put_back(&mut self, newest: u64) {
-        let now = nanos(self.now);
-        if is_ahead(self.newest.saturating_mul(nanos(self.slot)), now) {
-            let ahead = (self.newest - newest) % KEPT as u64;
-            self.tokens.rotate_left(usize::try_from(ahead).unwrap_or_default());
-            self.newest = newest;
-            self.was_put_back = true;
-        }
-        if is_ahead(self.others.at, now) {
-            self.others.at = now;
-            self.was_put_back = true;
-        }
-    }
-
-    /// Whether it must be written though nothing was taken: else it would be one of now whenever it is read.
-    pub(super) fn was_put_back(&self) -> bool {
-        self.was_put_back
     }
 
     fn parse(record: &[u8], like: &Self) -> Option<Self> {

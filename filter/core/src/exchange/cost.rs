@@ -35,6 +35,20 @@ impl Bounds {
     /// Where nothing is known of what was asked.
     pub(super) const NONE: Self = Self { prompt: u64::MAX, completion: u64::MAX };
 
+    /// Of work for which this was reserved; without that it may be a batch, of any size.
+    pub(super) fn of_work(reserved: Usage) -> Self {
+        if reserved.total() == 0 {
+            return Self::NONE;
+        }
+        Self { prompt: CONTEXT_TOKENS_MAX, completion: COMPLETION_TOKENS_MAX.max(reserved.completion) }
+    }
+
+    /// As much of it as can be, and whether that is all.
+    fn cut(self, usage: Usage) -> (Usage, bool) {
+        let (prompt, completion) = (usage.prompt.min(self.prompt), usage.completion.min(self.completion));
+        (Usage { prompt, completion, ..usage }, (prompt, completion) == (usage.prompt, usage.completion))
+    }
+
     /// Of a request as it goes upstream.
     pub(super) fn of(
         operation: Operation,
@@ -95,6 +109,17 @@ impl Cost {
         source: Source::Reported,
         unread: None,
     };
+
+    /// What work reports that was asked for by another request, within these bounds.
+    pub(super) fn reported(reported: Reported, bounds: Bounds) -> Self {
+        let (mut usage, is_all) = bounds.cut(reported.usage);
+        usage.cut_to_whole();
+        if is_all {
+            Self { usage, source: Source::Reported, unread: reported.is_odd.then_some("odd_usage") }
+        } else {
+            Self::estimated(usage, Some("usage_too_large"))
+        }
+    }
 
     pub(super) fn estimated(usage: Usage, unread: Option<&'static str>) -> Self {
         Self { usage, source: Source::Estimated, unread }
@@ -165,9 +190,9 @@ impl Expected {
                 estimates("zero_usage");
             }
         }
-        if usage.prompt > self.bounds.prompt || usage.completion > self.bounds.completion {
-            usage.prompt = usage.prompt.min(self.bounds.prompt);
-            usage.completion = usage.completion.min(self.bounds.completion);
+        let (cut, is_all) = self.bounds.cut(usage);
+        usage = cut;
+        if !is_all {
             estimates("usage_too_large");
         }
         usage.cut_to_whole();

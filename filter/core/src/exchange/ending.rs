@@ -2,14 +2,14 @@
 
 use super::cost::Cost;
 use super::preparing::Expected;
+use super::stored::{Bill, Parties};
 use super::{Finished, Interruption, Known};
 use crate::attempt::Flight;
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::endpoint::{Billing, Operation};
 use crate::estimate::{Observed, Produced, Subject};
-use crate::gateway::{Client, Model};
-use crate::ledger::{Outcome, Record, Served, Source};
+use crate::ledger::{Outcome, Record, Served, Source, Stored};
 use crate::limits::{Reservation, Spent, Standing};
 use crate::pinning::{Quoted, Stamp};
 use crate::store::Store;
@@ -77,7 +77,7 @@ impl Sent {
     /// Closes the books; the second value is how often the store failed.
     pub(super) fn finish(
         mut self,
-        (client, model): (Option<&Client>, Option<&Model>),
+        parties: &Parties<'_>,
         local: &dyn Store,
         now: Duration,
         interruption: impl FnOnce() -> Interruption,
@@ -91,12 +91,19 @@ impl Sent {
         if let Some(Arriving { kind: AnswerKind::Good(reader), is_complete: false, .. }) = &mut self.answer {
             let _ = reader.push(&[], true);
         }
-        let reader = self.answer.as_ref().and_then(|answer| match &answer.kind {
+        let reserved = self.reservation.as_ref().map_or(0, Reservation::tokens);
+        let arrived = self.answer.take();
+        let reader = arrived.as_ref().and_then(|answer| match &answer.kind {
             AnswerKind::Good(reader) => Some(&**reader),
             _ => None,
         });
-        let is_complete = self.answer.as_ref().is_some_and(|answer| answer.is_complete);
-        let (outcome, cost) = match self.answer.as_ref().map(|answer| &answer.kind) {
+        let is_complete = arrived.as_ref().is_some_and(|answer| answer.is_complete);
+        let bill = match reader {
+            Some(reader) => self.bill(reader, is_complete, parties, local, now),
+            None => Bill::of(Cost::NOTHING),
+        };
+        let Bill { cost, stored, charge, mut settlements, faults: stored_faults } = bill;
+        let (outcome, cost) = match arrived.as_ref().map(|answer| &answer.kind) {
             Some(AnswerKind::Ours { outcome, .. }) => (*outcome, Cost::NOTHING),
             Some(AnswerKind::Error(reader)) => match reader.billed_error() {
                 Some(error) => (error.into(), self.expected.prompt_cost()),
@@ -111,7 +118,7 @@ impl Sent {
                     true => Outcome::Served,
                     false => broken(),
                 };
-                (outcome, self.expected.cost(Some(reader)))
+                (outcome, cost)
             }
             // The client left before the answer came. A backend that was asked may bill all that it was asked for.
             None if tried.is_some() => (broken(), self.expected.cost(None)),
@@ -125,10 +132,10 @@ impl Sent {
         };
         let Cost { usage, source, unread } = cost;
         let reported = (source == Source::Reported && outcome == Outcome::Served && usage.prompt > 0)
-            .then_some(model)
+            .then_some(parties.model)
             .flatten()
             .filter(|_| self.expected.teaches());
-        let learnt = match reported.zip(client) {
+        let learnt = match reported.zip(parties.client) {
             Some((model, client)) => {
                 let produced = reader.and_then(Reader::plain_bytes).filter(|bytes| *bytes > 0);
                 // A whole response tells what it thought under the same names.
@@ -144,7 +151,7 @@ impl Sent {
             None => Ok(()),
         };
         // A backend bills a cached prompt too, but it takes no room.
-        let took = (source == Source::Reported || tried.is_none())
+        let took = (source == Source::Reported && stored != Some(Stored::Pending) || tried.is_none())
             .then(|| usage.total().saturating_sub(usage.cached));
         let seat = self.flight.land(took, local, now);
         // Envoy gave up on the last attempt, if it had not been answered.
@@ -162,24 +169,30 @@ impl Sent {
             usage,
             source,
             unread,
-            reserved: self.reservation.as_ref().map_or(0, Reservation::tokens),
+            reserved,
             estimated_prompt: reported.map(|_| self.expected.estimate.prompt),
-            price_micros: prices.map(|prices| prices.micros(usage)),
-            first_token: self.answer.as_ref().and_then(|answer| answer.first_token),
+            price_micros: match &charge {
+                Some(charge) => charge.price_micros,
+                None => prices.map(|prices| prices.micros(usage)),
+            },
+            first_token: arrived.as_ref().and_then(|answer| answer.first_token),
             spill: self.flight.spill(),
             limit: refusal.and_then(|denial| Some(denial.limit()?.word.clone())),
+            stored,
+            charge,
             ..Record::new(outcome)
         };
-        let spent = Spent {
-            usage,
-            cost: record.price_micros.unwrap_or(0),
-            requests: u64::from(record.served.is_some()),
+        let requests = u64::from(record.served.is_some());
+        let spent = match record.charge {
+            // It asked, and another request is what is paid for.
+            Some(_) => Spent { requests, ..Spent::default() },
+            None => Spent { usage, cost: record.price_micros.unwrap_or(0), requests },
         };
         let spill_faults = self.flight.settle_spill(spent, local, now);
-        let settlements = self.reservation.map(|reservation| reservation.settle(spent)).into_iter().collect();
+        settlements.extend(self.reservation.map(|reservation| reservation.settle(spent)));
         let faults =
             [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from).sum::<u64>();
-        (Finished { settlements, record }, faults + spill_faults)
+        (Finished { settlements, record }, faults + spill_faults + stored_faults)
     }
 }
 

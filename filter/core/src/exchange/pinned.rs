@@ -1,6 +1,7 @@
 //! Where does a request go that refers to what a backend keeps, and what does its client call that?
 
 use super::preparing::{Expected, Held, Ready};
+use super::stored::Purpose;
 use super::{Exchange, Headers, Known, find};
 use crate::attempt::{Bodies, Destination, Flight};
 use crate::decision::Why;
@@ -25,6 +26,7 @@ use std::time::Duration;
 pub(super) struct Other {
     pub(super) rest: String,
     pub(super) query: String,
+    pub(super) purpose: Purpose,
 }
 
 impl Other {
@@ -141,7 +143,7 @@ impl Exchange {
             content_length: None,
             content_type: None,
             bodies: Bodies::default(),
-            expected: Expected::nothing(Operation::Other),
+            expected: Expected { purpose: other.purpose, ..Expected::nothing(Operation::Other) },
         })
     }
 

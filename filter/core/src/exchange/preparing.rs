@@ -3,6 +3,7 @@
 use super::cost::Bounds;
 use super::fitting::{self, Fitted, Fitting};
 use super::pinned::Other;
+use super::stored::Purpose;
 use super::{Exchange, Headers, find};
 use crate::attempt::{Bodies, Destination};
 use crate::decision::Why;
@@ -51,6 +52,7 @@ pub(super) struct Ready {
 #[derive(Clone, Copy)]
 pub(super) struct Expected {
     pub(super) operation: Operation,
+    pub(super) purpose: Purpose,
     pub(super) sketch: Sketch,
     pub(super) learnt: Learnt,
     pub(super) estimate: Estimate,
@@ -105,6 +107,7 @@ impl Exchange {
                 return Err(denial);
             }
         };
+        let purpose = Purpose::of_request(&request, &findings);
         self.known.findings = findings;
         self.known.stream = request.stream;
         let lot = model.lot(&held.client, now);
@@ -122,7 +125,7 @@ impl Exchange {
             Billing::Nothing => Estimate { prompt: 0, completion: 0 },
             _ => Estimate { prompt: prompt_tokens, completion: ceiling.tokens() },
         };
-        let expected = Expected { operation, sketch, learnt, estimate, bounds, reasons };
+        let expected = Expected { operation, purpose, sketch, learnt, estimate, bounds, reasons };
         Ok(held.ready(choice, fitted, expected))
     }
 
@@ -220,6 +223,7 @@ impl Expected {
     pub(super) fn nothing(operation: Operation) -> Self {
         Self {
             operation,
+            purpose: Purpose::Answer,
             sketch: Sketch::default(),
             learnt: Learnt::default(),
             estimate: Estimate { prompt: 0, completion: 0 },

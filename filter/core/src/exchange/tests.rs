@@ -21,6 +21,7 @@ mod pinned;
 mod portable;
 mod spilling;
 mod status;
+mod stored;
 mod throttling;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);

@@ -1,7 +1,6 @@
 //! A bucket that flows full in its time: how much is in it, and how long until there is enough?
 
 use crate::allowance::Flow;
-use crate::clock::is_ahead;
 use std::time::Duration;
 
 /// The size of a bucket, and the time it flows full in.
@@ -37,10 +36,7 @@ impl Bucket {
     }
 
     pub(super) fn refill(self, size: Size, now: u64) -> Self {
-        // A clock that was put back earns nothing, and the same time is not earned twice.
-        if is_ahead(self.at, now) {
-            return Self { at: now, ..self };
-        }
+        // A clock that was set back earns nothing, and the same time is not earned twice.
         let elapsed = i128::from(now.saturating_sub(self.at));
         let earned = elapsed.saturating_mul(size.amount.into());
         Self { credit: self.credit.saturating_add(earned).min(size.brim()), at: now.max(self.at) }

@@ -4,7 +4,6 @@ use super::bucket::{Bucket, Size};
 use super::record::Entry;
 use crate::allowance::{Allowance, Flow, Measure, Unit};
 use crate::calendar::Span;
-use crate::clock::is_ahead;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -112,9 +111,7 @@ impl Measured {
             (Measure::Quota(_, span), found) => {
                 let (start, _) = window(span, now);
                 match found {
-                    // A clock that was put back does not open a window again: what was used of a later one is used of
-                    // this one, and not until the later one is over.
-                    Some(entry) if is_ahead(entry.at, now) => (entry.level, start),
+                    // A clock that was set back does not open the last window again.
                     Some(entry) if entry.at >= start => (entry.level, entry.at),
                     _ => (0, start),
                 }
@@ -162,8 +159,7 @@ impl Measured {
     pub(super) fn give(&self, entry: Entry, back: i128, window: u64, now: u64) -> Entry {
         match self.allowance.measure {
             Measure::Concurrent => return_slot(entry),
-            // One that lies before it was a later one until the clock was put back.
-            Measure::Quota(..) if entry.at > window => entry,
+            Measure::Quota(..) if entry.at != window => entry,
             Measure::Quota(..) => Entry { level: entry.level.saturating_sub(back).max(0), ..entry },
             Measure::Rate(_, per) => {
                 let size = self.size(per);

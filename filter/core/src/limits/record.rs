@@ -4,7 +4,6 @@
 //! stay for a while: during an update requests of the old and of the new one write the same record by turns.
 
 use super::measured::Measured;
-use crate::clock::is_ahead;
 
 /// The state of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +90,7 @@ impl Record {
             return;
         }
         let is_own = |entry: &Entry| own.iter().any(|limit| limit.id() == entry.id);
-        let idle = |entry: &Entry| is_ahead(entry.at, now) || now.saturating_sub(entry.at) > IDLE_NS;
+        let idle = |entry: &Entry| now.saturating_sub(entry.at) > IDLE_NS;
         let mut strangers = 0;
         let kept: Vec<u8> = entries(&self.0)
             .filter(|entry| {

@@ -1,10 +1,9 @@
 //! Where do the limits stand? For the headers of every answer, and for who asks for all of it.
 
-use super::Budget;
 use super::measured::Measured;
 use super::record::{Entry, find};
+use super::{Budget, nanos};
 use crate::allowance::{Allowance, Unit};
-use crate::clock::nanos;
 use crate::endpoint::Operation;
 use crate::store::{Store, StoreFault};
 use std::rc::Rc;

@@ -5,7 +5,6 @@
 //! request goes first, and the others follow when it was answered.
 
 use super::Target;
-use crate::clock::{is_ahead, nanos};
 use crate::store::{self, Store, StoreFault};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ const PROBE_LEASE: Duration = Duration::from_secs(2);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// Where the pauses are kept.
-const KEY: &str = "tollgate/pauses";
+const KEY: &str = "tollgate/cooldowns";
 
 /// A pause that a backend wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,36 +54,31 @@ pub struct Cooldowns {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pause {
     target: u64,
-    /// When it was noted.
-    since: u64,
     until: u64,
     /// Until when somebody is asking; `None` where the end was told.
     asking_until: Option<u64>,
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Pause {
-    const BYTES: usize = 32;
+    const BYTES: usize = 24;
     /// No time: the end was told.
     const TOLD: u64 = u64::MAX;
 
-    /// One that has not begun is over: nobody knows how much of it is left, and the backend says so again.
     fn is_over(&self, now: u64) -> bool {
-        if is_ahead(self.since, now) {
-            return true;
-        }
         let lasts = if self.asking_until.is_some() { nanos(FORGOTTEN_AFTER) } else { 0 };
         self.until.saturating_add(lasts) <= now
     }
 
     fn state(&self, now: u64) -> State {
-        let asked = |asking_until: u64| asking_until.saturating_sub(nanos(PROBE_LEASE));
         let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
         match self.asking_until {
             _ if self.is_over(now) => State::Open,
             None => State::Pausing(left(self.until)),
-            Some(asking_until) if asking_until > now && !is_ahead(asked(asking_until), now) => {
-                State::Pausing(left(asking_until.max(self.until)))
-            }
+            Some(asking_until) if asking_until > now => State::Pausing(left(asking_until.max(self.until))),
             Some(_) => State::Claimable(left(self.until)),
         }
     }
@@ -105,8 +99,7 @@ impl Cooldowns {
     ) -> Result<(), StoreFault> {
         let now = nanos(now);
         let until = now.saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));
-        let asking_until = (!cooldown.is_told).then_some(0);
-        let noted = Pause { target: target.id, since: now, until, asking_until };
+        let noted = Pause { target: target.id, until, asking_until: (!cooldown.is_told).then_some(0) };
         store::update(store, KEY, |record| {
             let mut pauses = Self::read(record).pauses;
             pauses.retain(|pause| !pause.is_over(now));
@@ -165,12 +158,10 @@ impl Cooldowns {
     fn read(record: &[u8]) -> Self {
         let pauses = record.chunks_exact(Pause::BYTES).filter_map(|bytes| {
             let (target, rest) = bytes.split_at_checked(8)?;
-            let (since, rest) = rest.split_at_checked(8)?;
             let (until, asking) = rest.split_at_checked(8)?;
             let asking = u64::from_le_bytes(asking.try_into().ok()?);
             Some(Pause {
                 target: u64::from_le_bytes(target.try_into().ok()?),
-                since: u64::from_le_bytes(since.try_into().ok()?),
                 until: u64::from_le_bytes(until.try_into().ok()?),
                 asking_until: (asking != Pause::TOLD).then_some(asking),
             })
@@ -181,8 +172,7 @@ impl Cooldowns {
     fn write(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.pauses.len() * Pause::BYTES);
         for pause in &self.pauses {
-            let asking = pause.asking_until.unwrap_or(Pause::TOLD);
-            for number in [pause.target, pause.since, pause.until, asking] {
+            for number in [pause.target, pause.until, pause.asking_until.unwrap_or(Pause::TOLD)] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
         }

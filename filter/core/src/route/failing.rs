@@ -6,7 +6,6 @@
 //! store, which is written on failures and on the first answer after them, never while all goes well.
 
 use super::Target;
-use crate::clock::{is_ahead, nanos};
 use crate::store::{self, Store, StoreFault};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -49,7 +48,7 @@ impl Failing {
             return Ok(());
         }
         store::update(store, KEY, |record| {
-            let mut failures = Failures::all(record);
+            let mut failures = Failures::read(record, 0);
             failures.0.retain(|known| known.target != target.id);
             (Some(failures.write()), ())
         })
@@ -68,6 +67,10 @@ struct Failure {
     count: u32,
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Failures {
     const BYTES: usize = 20;
 
@@ -82,17 +85,7 @@ impl Failures {
         self.0.iter().any(|known| known.target == target && known.count >= FAILURES_MIN)
     }
 
-    /// Those that still count.
     fn read(record: &[u8], now: u64) -> Self {
-        let mut failures = Self::all(record);
-        let counts = |known: &Failure| {
-            now < known.last.saturating_add(nanos(FORGOTTEN_AFTER)) && !is_ahead(known.last, now)
-        };
-        failures.0.retain(counts);
-        failures
-    }
-
-    fn all(record: &[u8]) -> Self {
         let failures = record.chunks_exact(Self::BYTES).filter_map(|bytes| {
             let (target, rest) = bytes.split_at_checked(8)?;
             let (last, count) = rest.split_at_checked(8)?;
@@ -102,7 +95,7 @@ impl Failures {
                 count: u32::from_le_bytes(count.try_into().ok()?),
             })
         });
-        Self(failures.collect())
+        Self(failures.filter(|known| now < known.last.saturating_add(nanos(FORGOTTEN_AFTER))).collect())
     }
 
     fn write(&self) -> Vec<u8> {
@@ -163,18 +156,6 @@ mod tests {
         assert_eq!(down(35), [false, false]);
         here.answered(&one, &store).unwrap();
         assert_eq!(down(5), [false, false]);
-    }
-
-    #[test]
-    fn failures_of_a_later_time_say_nothing() {
-        let (store, worker, one) = (MemoryStore::default(), Failing::default(), target("one"));
-        for seconds in [2, 31, 86_400 * 3] {
-            for _ in 0..FAILURES_MIN {
-                worker.failed(&one, &store, NOW + Duration::from_secs(seconds)).unwrap();
-            }
-            assert!(!Failures::load(&store, NOW).unwrap().is_down(one.id), "{seconds}");
-            worker.answered(&one, &store).unwrap();
-        }
     }
 
     #[test]

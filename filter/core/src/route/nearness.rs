@@ -141,9 +141,8 @@ impl Entry {
         bytes
     }
 
-    /// How long ago it was seen.
-    fn age(&self, now: Duration) -> Duration {
-        self.seen.iter().map(|seen| seen.age(now)).min().unwrap_or(Duration::MAX)
+    fn last_seen(&self) -> u64 {
+        self.seen.iter().map(|seen| seen.at_ms).max().unwrap_or_default()
     }
 }
 
@@ -206,9 +205,7 @@ impl Watch {
                 }
             }
             while entries.len() > TARGETS_MAX {
-                // Of equals the first, as it would be for the smallest time.
-                let age = |entry: &Entry| std::cmp::Reverse(entry.age(now));
-                let oldest = entries.iter().enumerate().min_by_key(|(_, entry)| age(entry));
+                let oldest = entries.iter().enumerate().min_by_key(|(_, entry)| entry.last_seen());
                 let at = oldest.map_or(0, |(at, _)| at);
                 entries.swap_remove(at);
             }

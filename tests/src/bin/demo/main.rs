@@ -17,7 +17,7 @@ use clap::Parser;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
-use tollgate_tests::harness::bootstrap::{Bootstrap, gateway_from, variables};
+use tollgate_tests::harness::bootstrap::{Bootstrap, backends, gateway_from};
 use tollgate_tests::harness::{Gateway, Setup, tools};
 
 use crate::page::Page;
@@ -109,10 +109,12 @@ async fn demo(options: Options) -> Result<()> {
 fn setup(options: &Options, config: &Value) -> Setup {
     let real: BTreeMap<_, _> = options.backends.iter().cloned().collect();
     let mut setup = Setup::new().config(config.clone());
-    // What is set wins over a demo key, for a mock as well.
-    for name in variables(config) {
-        if let Ok(value) = std::env::var(&name) {
-            setup = setup.env(&name, &value);
+    for backend in backends(config).iter().filter(|backend| !real.contains_key(&backend.name)) {
+        // A key that is set wins over a demo key, for a mock as well.
+        if let Some(env) = &backend.env
+            && let Ok(key) = std::env::var(env)
+        {
+            setup = setup.env(env, &key);
         }
     }
     real.iter().fold(setup, |setup, (name, url)| setup.backend(name, url))

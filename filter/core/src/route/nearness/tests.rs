@@ -161,21 +161,6 @@ fn a_clock_that_is_set_back_holds_nobody_for_fresh() {
 }
 
 #[test]
-fn a_target_of_a_later_time_is_the_first_to_be_forgotten() {
-    let store = MemoryStore::default();
-    let see = |target, now| {
-        watch(0).note(&store, &[(target, Sight::FirstToken(Duration::from_millis(9)))], now).unwrap();
-    };
-    see(0, NOW + Duration::from_secs(86_400 * 3));
-    for target in 1..=TARGETS_MAX as u64 {
-        see(target, NOW);
-    }
-    let entries = Entry::read_all(&store.load(&key("m")).unwrap().value);
-    assert_eq!(entries.len(), TARGETS_MAX);
-    assert!(entries.iter().all(|entry| entry.target != 0));
-}
-
-#[test]
 fn without_the_store_they_stay_as_they_stand() {
     let pool = Pool::new(&["a", "b"]);
     pool.saw(0, 300, NOW);

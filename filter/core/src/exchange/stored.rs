@@ -1,0 +1,295 @@
+//! Does what was asked for go on when its answer ends, and who pays for it once it has ended?
+//!
+//! A response in the background, a run and a batch are charged once: to whoever made them, by the first answer that says
+//! how they ended, whoever reads that. To read, follow, change, cancel or delete them costs nothing itself. Not decided
+//! here: where they are noted meanwhile.
+
+use super::cost::{Bounds, Cost};
+use super::ending::Sent;
+use crate::endpoint::Operation;
+use crate::finding::{Effect, Finding};
+use crate::gateway::{Client, Gateway, Model};
+use crate::ledger::{Charge, Name, Outcome, Record, Source, Stored};
+use crate::limits::{Kept, Reservation, Settlement, Spent};
+use crate::pending::{self, Mark, Noted, Pending};
+use crate::request::{Field, Request};
+use crate::route::Target;
+use crate::store::Store;
+use crate::tokens::Usage;
+use crate::usage::Reader;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a request is to the work that a backend does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It makes it, and it may go on after the answer.
+    Make,
+    /// It is done with its answer, whatever that says.
+    Answer,
+    /// It is about what was made before.
+    Read,
+    /// It has that deleted, and nobody will read any more how it ended.
+    Delete,
+}
+
+impl Purpose {
+    /// What a request under policy is for, as it goes on: a stream's end is the end of a response, unless that is made in the
+    /// background.
+    pub(super) fn of_request(request: &Request<'_>, findings: &[Finding]) -> Self {
+        let is_dropped = |finding: &Finding| {
+            finding.rule == Field::Background.name() && matches!(finding.effect, Effect::Clamped(_))
+        };
+        let is_background =
+            request.raw(Field::Background) == Some("true") && !findings.iter().any(is_dropped);
+        if request.stream && !is_background { Self::Answer } else { Self::Make }
+    }
+
+    /// What an endpoint without a name is for.
+    pub(super) fn of(method: &[u8], path: &str) -> Self {
+        let segments: Vec<&str> = path.split('/').collect();
+        match (method, segments.as_slice()) {
+            (b"DELETE", _) => Self::Delete,
+            // Those that answer what was made before, with its usage, or ask that it goes on, stops or is called otherwise.
+            (
+                b"POST",
+                ["responses", "input_tokens"]
+                | ["responses" | "batches", _, "cancel"]
+                | ["chat", "completions", _]
+                | ["threads", _, "runs", _]
+                | ["threads", _, "runs", _, "cancel" | "submit_tool_outputs"],
+            ) => Self::Read,
+            (b"POST", ["threads", "runs"] | ["threads", _, "runs"] | ["batches"]) => Self::Make,
+            (b"POST", _) => Self::Answer,
+            _ => Self::Read,
+        }
+    }
+}
+
+/// How far work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    GoesOn,
+    Ended,
+    /// It ended in an error, which costs nothing unless it says otherwise.
+    Failed,
+}
+
+impl Stage {
+    /// The words of responses, runs and batches: <https://platform.openai.com/docs/api-reference/responses/object>,
+    /// <https://platform.openai.com/docs/api-reference/runs/object>,
+    /// <https://platform.openai.com/docs/api-reference/batch/object>.
+    fn of(status: &str) -> Option<Self> {
+        match status {
+            "queued" | "in_progress" | "requires_action" | "cancelling" | "validating" | "finalizing" => {
+                Some(Self::GoesOn)
+            }
+            "completed" | "incomplete" | "cancelled" | "expired" => Some(Self::Ended),
+            "failed" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+/// Whose exchange it is, and under which configuration.
+pub(super) struct Parties<'p> {
+    pub(super) gateway: &'p Gateway,
+    pub(super) client: Option<&'p Client>,
+    pub(super) model: Option<&'p Rc<Model>>,
+    /// Whether another VM has written this exchange down already.
+    pub(super) is_taken_over: bool,
+}
+
+/// What an answer to a request for work, or about it, comes to.
+pub(super) struct Bill {
+    pub(super) cost: Cost,
+    pub(super) stored: Option<Stored>,
+    /// Who is charged for what was made before, if that is what it comes to.
+    pub(super) charge: Option<Charge>,
+    /// What the store is to be told besides what becomes of the reservation, if there still is one.
+    pub(super) settlements: Vec<Settlement>,
+    /// How often the store failed.
+    pub(super) faults: u64,
+}
+
+impl Bill {
+    pub(super) fn of(cost: Cost) -> Self {
+        Self { cost, stored: None, charge: None, settlements: Vec::new(), faults: 0 }
+    }
+}
+
+impl Sent {
+    /// What a good answer comes to.
+    pub(super) fn bill(
+        &mut self,
+        reader: &Reader,
+        is_complete: bool,
+        parties: &Parties<'_>,
+        local: &dyn Store,
+        now: Duration,
+    ) -> Bill {
+        let stage = reader.status().and_then(Stage::of);
+        let backend = self.flight.last_tried().map(|target| target.backend.name.clone());
+        let id = reader.id().filter(|_| !parties.is_taken_over);
+        let mark = backend.zip(id).map(|(backend, id)| Mark::new(&backend, id));
+        if matches!(self.expected.purpose, Purpose::Make | Purpose::Answer) {
+            let goes_on = self.expected.purpose == Purpose::Make
+                && stage == Some(Stage::GoesOn)
+                && reader.usage().is_none();
+            return match mark.filter(|_| goes_on) {
+                Some(mark) => self.defer(&mark, reader, parties, local, now),
+                None => self.done(reader, parties, now),
+            };
+        }
+        let has_ended = match (self.expected.purpose, stage) {
+            (Purpose::Delete, _) => is_complete,
+            (_, Some(Stage::Ended | Stage::Failed)) => is_complete || reader.usage().is_some(),
+            _ => false,
+        };
+        let taken = match mark.filter(|_| has_ended) {
+            Some(mark) => pending::take(local, &mark),
+            None => Ok(None),
+        };
+        match taken {
+            Ok(Some(pending)) => charged(&pending, reader, stage, parties.gateway, now),
+            Ok(None) => Bill::of(Cost::NOTHING),
+            Err(_) => Bill { faults: 1, ..Bill::of(Cost::NOTHING) },
+        }
+    }
+
+    /// What it comes to now that it is done. Of an endpoint without a name, the answer says for which model it was.
+    fn done(&self, reader: &Reader, parties: &Parties<'_>, now: Duration) -> Bill {
+        let cost = self.expected.cost(Some(reader));
+        let (Some(client), Some(target)) = (parties.client, self.flight.last_tried()) else {
+            return Bill::of(cost);
+        };
+        if self.expected.operation != Operation::Other || cost.usage.total() == 0 {
+            return Bill::of(cost);
+        }
+        let model = self.model(reader, parties);
+        let served =
+            model.as_ref().and_then(|model| target_of(model, &target.backend.name, &target.deployment));
+        let price_micros = served.and_then(|target| target.prices).map(|prices| prices.micros(cost.usage));
+        let spent = Spent { usage: cost.usage, cost: price_micros.unwrap_or(0), requests: 0 };
+        let name = model.as_ref().map(|model| model.name.clone());
+        let scope = name.as_ref().map(|name| &*name.text);
+        let settlements = vec![client.budget.charge(scope, Operation::Other, spent, now)];
+        let charge = Charge { client: client.name.clone(), model: name, price_micros };
+        Bill { charge: Some(charge), settlements, ..Bill::of(cost) }
+    }
+
+    /// The model that was asked for, or that the answer names.
+    fn model(&self, reader: &Reader, parties: &Parties<'_>) -> Option<Rc<Model>> {
+        let called =
+            || parties.gateway.model_called(&self.flight.last_tried()?.backend.name, reader.model()?);
+        parties.model.cloned().or_else(called)
+    }
+
+    /// Notes that work goes on. What was taken for it stays taken. Where it cannot be noted, it is charged by that.
+    fn defer(
+        &mut self,
+        mark: &Mark,
+        reader: &Reader,
+        parties: &Parties<'_>,
+        local: &dyn Store,
+        now: Duration,
+    ) -> Bill {
+        let estimate = self.expected.estimate;
+        let usage = Usage { prompt: estimate.prompt, completion: estimate.completion, ..Usage::default() };
+        let mut kept = self.reservation.as_ref().map(Reservation::kept).unwrap_or_default();
+        kept.join(self.flight.kept_spill());
+        let target = self.flight.last_tried();
+        let target = target.as_deref();
+        let model = self.model(reader, parties);
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let pending = Pending {
+            client: text(parties.client.map(|client| &*client.name.text)),
+            model: text(model.as_ref().map(|model| &*model.name.text)),
+            operation: self.expected.operation.word().to_owned(),
+            backend: text(target.map(|target| &*target.backend.name)),
+            deployment: text(target.map(|target| &*target.deployment)),
+            prompt: usage.prompt,
+            completion: usage.completion,
+            cost: model.map_or(0, |model| model.cost_max(usage)),
+            reserved: kept.write(),
+        };
+        let noted = pending.note(local, mark, now);
+        if noted != Ok(Noted::Pending) {
+            let cost = Cost::estimated(usage, None);
+            let faults = u64::from(noted.is_err());
+            return Bill { stored: Some(Stored::Full), faults, ..Bill::of(cost) };
+        }
+        let places = self.reservation.take().map(Reservation::give_back_places);
+        let settlements = places.into_iter().chain(self.flight.keep_spill()).collect();
+        Bill { stored: Some(Stored::Pending), settlements, ..Bill::of(Cost::NOTHING) }
+    }
+}
+
+/// What work comes to that somebody else may have made, now that it has ended. Where nobody says what it used, it is
+/// charged by what was reserved for it: a backend may go on with what it was told to cancel.
+fn charged(
+    pending: &Pending,
+    reader: &Reader,
+    stage: Option<Stage>,
+    gateway: &Gateway,
+    now: Duration,
+) -> Bill {
+    let model = gateway.by_name.get(&*pending.model).cloned();
+    let model = model.or_else(|| gateway.model_called(&pending.backend, reader.model()?));
+    let reserved = Usage { prompt: pending.prompt, completion: pending.completion, ..Usage::default() };
+    let cost = match (reader.reported(), stage) {
+        (Some(reported), _) => Cost::reported(reported, Bounds::of_work(reserved)),
+        (None, Some(Stage::Failed)) => Cost::NOTHING,
+        (None, _) => Cost::estimated(reserved, Some("no_usage")),
+    };
+    let target = model.as_ref().and_then(|model| target_of(model, &pending.backend, &pending.deployment));
+    let price = target.and_then(|target| target.prices).map(|prices| prices.micros(cost.usage));
+    let spent = Spent { usage: cost.usage, cost: price.unwrap_or(0), requests: 1 };
+    let client = client_of(pending, gateway);
+    let settlement = match Kept::read(&pending.reserved).filter(|_| !pending.reserved.is_empty()) {
+        Some(kept) => Some(kept.settle(|key| gateway.account(key), spent)),
+        None => client.map(|client| {
+            let model = model.as_ref().map(|model| &*model.name.text);
+            client.budget.charge(model, Operation::Other, Spent { requests: 0, ..spent }, now)
+        }),
+    };
+    let charge = Charge {
+        client: client_name(pending, gateway),
+        model: model.as_ref().map(|model| model.name.clone()),
+        price_micros: price,
+    };
+    let settlements = settlement.into_iter().collect();
+    Bill { stored: Some(Stored::Charged), charge: Some(charge), settlements, ..Bill::of(cost) }
+}
+
+fn client_of<'g>(pending: &Pending, gateway: &'g Gateway) -> Option<&'g Rc<Client>> {
+    gateway.roster.iter().find(|client| *client.name.text == *pending.client)
+}
+
+/// A client that is not configured any more keeps the name that it had.
+fn client_name(pending: &Pending, gateway: &Gateway) -> Name {
+    let client = client_of(pending, gateway);
+    client.map_or_else(|| Name::new(&pending.client), |client| client.name.clone())
+}
+
+/// Where a backend serves a model: under this name, or else under any.
+fn target_of<'m>(model: &'m Model, backend: &str, deployment: &str) -> Option<&'m Rc<Target>> {
+    let at = || model.targets.iter().filter(|target| *target.backend.name == *backend);
+    at().find(|target| *target.deployment == *deployment).or_else(|| at().next())
+}
+
+/// What is written down of work whose time is over: all that was reserved for it stays charged.
+pub(super) fn expired(pending: &Pending, gateway: &Gateway) -> Record {
+    let model = gateway.by_name.get(&*pending.model);
+    Record {
+        operation: Operation::of_word(&pending.operation).map_or("none", Operation::word),
+        client: Some(client_name(pending, gateway)),
+        model: model.map(|model| model.name.clone()),
+        usage: Usage { prompt: pending.prompt, completion: pending.completion, ..Usage::default() },
+        source: Source::Estimated,
+        reserved: pending.prompt.saturating_add(pending.completion),
+        price_micros: (pending.cost > 0).then_some(pending.cost),
+        stored: Some(Stored::Expired),
+        ..Record::new(Outcome::Served)
+    }
+}

@@ -1,0 +1,44 @@
+//! Writes down work that nobody has read the end of in time.
+
+use crate::host::{self, SharedData};
+use std::cell::Cell;
+use std::time::Duration;
+use tollgate::exchange::Exchange;
+use tollgate::gateway::Gateway;
+use tollgate::ledger::Series;
+use tollgate::pending::{BUCKETS, overdue};
+
+/// So many keys are looked at each time: all of them in half a minute.
+const BUCKETS_AT_ONCE: u16 = 32;
+
+thread_local! {
+    static NEXT: Cell<u16> = const { Cell::new(0) };
+}
+
+/// Looks at some more of it. Only the VM that tells the gauges does.
+pub(crate) fn tick(gateway: &Gateway, now: Duration) {
+    for _ in 0..BUCKETS_AT_ONCE {
+        let bucket = NEXT.get();
+        NEXT.set((bucket + 1) % BUCKETS);
+        let found = match overdue(&SharedData, bucket, now) {
+            Ok(found) => found,
+            Err(fault) => {
+                log::error!("work that goes on could not be looked for: {fault:?}");
+                host::count(Series::StoreFaults, 1);
+                return;
+            }
+        };
+        for pending in found {
+            let record = Exchange::expired(&pending, gateway);
+            log::warn!(
+                "nobody read how work of client {} at backend {} ended; {} tokens stay charged",
+                pending.client,
+                pending.backend,
+                record.usage.total(),
+            );
+            for (series, amount) in record.charges() {
+                host::count(series, amount);
+            }
+        }
+    }
+}
