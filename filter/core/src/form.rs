@@ -64,8 +64,6 @@ struct Part<'a> {
     is_list: bool,
     /// From its delimiter to the next one.
     span: Range<usize>,
-    /// Where its value stands.
-    value: Range<usize>,
 }
 
 impl<'a> Form<'a> {
@@ -120,7 +118,8 @@ impl<'a> Form<'a> {
                 if !stays {
                     edits.splice(part.span.clone(), "");
                 } else if list.is_none() {
-                    edits.splice(part.value.clone(), &text);
+                    // Anew, for its head may tell the old value's length.
+                    edits.splice(part.span.clone(), &self.part(name, &text));
                     is_new = false;
                 }
             }
@@ -151,8 +150,7 @@ impl<'a> Part<'a> {
             .ok_or(Denial::InvalidForm("a boundary must stand alone on its line, and the last one end it"))?;
         let head_bytes = memmem::find(head.get(..HEAD_BYTES_MAX.min(head.len())).unwrap_or_default(), BLANK)
             .ok_or(Denial::InvalidForm("a part has no headers, or more than 4096 bytes of them"))?;
-        let value = start + BREAK.len() + head_bytes + BLANK.len()..start + bytes.len();
-        let content = body.get(value.clone()).unwrap_or_default();
+        let content = head.get(head_bytes + BLANK.len()..).unwrap_or_default();
         let Head { name, is_file } = Head::read(head.get(..head_bytes).unwrap_or_default(), content)?;
         if !is_file && content.len() > FIELD_BYTES_MAX {
             return Err(Denial::InvalidForm("a field that is no file has more than 1048576 bytes"));
@@ -160,7 +158,7 @@ impl<'a> Part<'a> {
         let text = if is_file { Ok("") } else { std::str::from_utf8(content) };
         let text = text.map_err(|_| Denial::InvalidForm("a field that is no file is not UTF-8"))?;
         let base = name.split('[').next().unwrap_or_default();
-        let part = Self { name: base, text, is_list: base != name, span, value };
+        let part = Self { name: base, text, is_list: base != name, span };
         match Field::find(base) {
             Found::Nothing => Ok(part),
             Found::Plain(at) | Found::Disguised(at) => part.governed(at, name, is_file),

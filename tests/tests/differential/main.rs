@@ -6,8 +6,9 @@
 //! prints the number to run it alone.
 
 mod bodies;
+mod forms;
 mod policies;
-mod python;
+mod reader;
 mod view;
 
 use std::env;
@@ -18,7 +19,7 @@ use serde_json::Value;
 use tollgate::policy::{self, Asked, Policy};
 use tollgate::request::{CapField, CapNames, Ceiling, Request};
 
-use python::Python;
+use reader::Reader;
 use view::View;
 
 /// How many cases are read at once.
@@ -119,7 +120,7 @@ fn shown(bytes: &[u8]) -> String {
 
 /// Runs some cases; the first disagreement is an error.
 fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
-    let mut python = Python::start();
+    let mut python = Reader::json();
     let mut tally = Tally::default();
     let mut next = cases.start;
     while next < cases.end {
@@ -136,7 +137,9 @@ fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
             forwarded.extend(found);
         }
         tally.forwarded += forwarded.len() as u64;
-        let seen = python.read(forwarded.iter().map(|one| one.forwarded.as_slice()));
+        let texts: Vec<_> = forwarded.iter().map(|one| one.forwarded.as_slice()).collect();
+        let seen = python.read(&texts, texts.len());
+        let seen = seen.iter().map(|line| View::of_line(line));
         for (one, in_python) in forwarded.iter().zip(seen) {
             let in_rust = serde_json::from_slice::<Value>(&one.forwarded).ok().map(|value| View::of(&value));
             tally.compared += u64::from(in_python.is_some() && in_rust.is_some());
@@ -166,7 +169,7 @@ fn cases(otherwise: u64) -> Range<u64> {
     }
 }
 
-fn nobody_disagrees(otherwise: u64) {
+fn nobody_disagrees(otherwise: u64, check: fn(u64, Range<u64>) -> Result<Tally, String>) {
     let seed = env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
     let cases = cases(otherwise);
     let began = Instant::now();
@@ -204,12 +207,24 @@ fn nobody_disagrees(otherwise: u64) {
 
 #[test]
 fn what_the_policy_saw_is_what_every_reader_sees() {
-    nobody_disagrees(20_000);
+    nobody_disagrees(20_000, check);
+}
+
+#[test]
+fn what_the_policy_saw_of_a_form_is_what_readers_see() {
+    nobody_disagrees(5_000, forms::check);
 }
 
 /// `cargo differential`
 #[test]
 #[ignore = "takes minutes"]
 fn there_is_no_disagreement_in_a_million() {
-    nobody_disagrees(1_000_000);
+    nobody_disagrees(1_000_000, check);
+}
+
+/// `cargo differential`
+#[test]
+#[ignore = "takes minutes"]
+fn there_is_no_disagreement_over_forms() {
+    nobody_disagrees(300_000, forms::check);
 }

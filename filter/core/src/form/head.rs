@@ -113,7 +113,17 @@ fn is_filename(Parameter { name, value }: &Parameter<'_>) -> bool {
 
 /// <https://www.rfc-editor.org/rfc/rfc8187#section-3.2>, as .NET writes it beside the other one.
 fn is_extended_filename(Parameter { name, value }: &Parameter<'_>) -> bool {
-    *name == "filename*" && value.get(..7).is_some_and(|charset| charset.eq_ignore_ascii_case("utf-8''"))
+    let Some((charset, encoded)) = value.split_at_checked(7) else { return false };
+    // Whatever stands behind a `%` is read as two digits, or not at all.
+    let codes_are_whole = encoded
+        .split('%')
+        .skip(1)
+        .all(|code| code.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)));
+    *name == "filename*"
+        && charset.eq_ignore_ascii_case("utf-8''")
+        && !encoded.is_empty()
+        && encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~%".contains(&byte))
+        && codes_are_whole
 }
 
 /// Letters, digits, `_` and `-`, beginning with a letter, and then perhaps brackets: `timestamp_granularities[]`. A name

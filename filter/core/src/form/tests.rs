@@ -151,6 +151,9 @@ fn what_readers_of_forms_differ_about_is_refused() {
         "Content-Disposition: form-data; name=\"x\"; filename=\"\"",
         "Content-Disposition: form-data; name=\"x\"; filename*=utf-8''a",
         "Content-Disposition: form-data; name=\"x\"; filename=a; filename*=utf-7''a",
+        "Content-Disposition: form-data; name=\"x\"; filename=a; filename*=utf-8''a'b",
+        "Content-Disposition: form-data; name=\"x\"; filename=a; filename*=utf-8''%4",
+        "Content-Disposition: form-data; name=\"x\"; filename=a; filename*=utf-8''",
         "Content-Disposition: form-data; name=\"x\"; filename=\"a\\\"; name=\\\"model\"",
         "Content-Disposition: form-data; name=\"x\"; filename=\"a; name=model\"",
         "Content-Disposition: form-data; name=\"x\"; FileName=\"a\"",
@@ -271,6 +274,10 @@ fn edits_of_the_json_are_made_in_the_form() {
     });
     assert_eq!(after, fields(&[("model", "deployment"), ("n", "4"), ("x", "\u{e9}"), ("include[]", "b")]));
     assert_eq!(edited(&body, |request| request.set_model("a")), body);
+    // The head may tell the length of the old value.
+    let told = form(&[("Content-Disposition: form-data; name=n\r\nContent-Length: 2", "10")]);
+    let after = edited(&told, |request| request.set(Field::N, "4".to_owned()));
+    assert_eq!(after, fields(&[("n", "4")]));
     // What is taken back is gone, what is new comes first.
     let after = edited(&fields(&[("seed", "7"), ("x", "1")]), |request| {
         request.set(Field::Seed, "null".to_owned());

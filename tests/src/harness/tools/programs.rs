@@ -181,6 +181,15 @@ pub fn python() -> Result<PathBuf> {
     PYTHON.path(|| python_with("requirements.txt", "the official OpenAI package for Python", &[]))
 }
 
+/// A Python interpreter that has readers of forms: `tests/python/forms.txt`.
+///
+/// # Errors
+/// As [`python`].
+pub fn form_readers() -> Result<PathBuf> {
+    static PYTHON: Once = Once::new();
+    PYTHON.path(|| python_with("forms.txt", "Starlette and Werkzeug for Python", &LOCKED))
+}
+
 /// A Python interpreter that has LangChain's package for OpenAI: `tests/python/langchain.txt`.
 ///
 /// # Errors
@@ -254,7 +263,7 @@ pub fn node_packages() -> Result<PathBuf> {
         Package {
             name: &format!("node-packages-{}", &hash[..12]),
             proof: "node_modules",
-            what: "the official OpenAI package for Node (tests/node/package.json)",
+            what: "the official OpenAI package for Node, and busboy (tests/node/package.json)",
         }
         .path_or(|dir| {
             for file in ["package.json", "package-lock.json"] {
