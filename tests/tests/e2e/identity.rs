@@ -148,7 +148,7 @@ async fn what_is_no_endpoint_is_not_passed_on() {
     let cases = [
         (Method::GET, CHAT),
         (Method::POST, "/v1/models"),
-        (Method::POST, "/v1/chat/completions/"),
+        (Method::POST, "/v1/chat/completions/x/y"),
         (Method::POST, "/v1/files"),
         (Method::POST, "/"),
         (Method::POST, "/_mock/settings"),
