@@ -37,8 +37,17 @@ pub(crate) struct Downstream(Rc<RefCell<Stream>>);
 impl Downstream {
     pub(crate) fn new(id: u32, gateway: Rc<Gateway>, holding: Rc<Holding>) -> Self {
         let exchange = Exchange::new(gateway);
-        let (body, slot, unseen) = (Body::default(), None, None);
-        Self(Rc::new(RefCell::new(Stream { id, exchange, body, slot, holding, unshown: None, unseen })))
+        let (body, slot, unseen, reply) = (Body::default(), None, None, Reply::Plain);
+        Self(Rc::new(RefCell::new(Stream {
+            id,
+            exchange,
+            body,
+            slot,
+            holding,
+            unshown: None,
+            unseen,
+            reply,
+        })))
     }
 
     /// Decides on the request as far as it has come.
@@ -64,6 +73,19 @@ pub(crate) struct Stream {
     unshown: Option<u64>,
     /// Its flight, if nobody sees the attempts.
     unseen: Option<Rc<Flight>>,
+    reply: Reply,
+}
+
+/// What Envoy makes of an answer of ours.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reply {
+    /// What it is.
+    Plain,
+    /// A status of gRPC under 200, without a body: the request calls itself gRPC.
+    /// <https://github.com/envoyproxy/envoy/blob/v1.40.0/source/common/http/utility.cc> (`prepareLocalReply`)
+    Grpc,
+    /// The same, of an answer with this status.
+    Converted(u16),
 }
 
 /// How much of the request's body is here; Envoy counts it up while the headers are held.
@@ -109,6 +131,9 @@ impl Stream {
                     return Action::Continue;
                 }
                 Step::Answer(answer) => {
+                    if self.reply == Reply::Grpc {
+                        self.reply = Reply::Converted(answer.status);
+                    }
                     host::answer(&answer);
                     return Action::Pause;
                 }
@@ -164,6 +189,12 @@ impl Stream {
         if headers.iter().any(|(name, _)| name == "x-trap") {
             std::process::abort();
         }
+        if headers
+            .iter()
+            .any(|(name, value)| name == "content-type" && value.starts_with(b"application/grpc"))
+        {
+            self.reply = Reply::Grpc;
+        }
         let step = self.exchange.request_head(&headers, end, &host::SharedData, now);
         self.perform(step, now)
     }
@@ -196,6 +227,12 @@ impl Stream {
 
     fn response_head(&mut self, end: bool) -> Action {
         if !self.exchange.awaits_answer() {
+            if let Reply::Converted(status) = self.reply {
+                for name in ["grpc-status", "grpc-message", "content-type"] {
+                    host::remove_header(MapType::HttpResponseHeaders, name);
+                }
+                host::set_header(MapType::HttpResponseHeaders, ":status", &status.to_string());
+            }
             return Action::Continue;
         }
         if let Some(flight) = &self.unseen {

@@ -53,3 +53,26 @@ async fn a_preflight_is_answered_and_reaches_no_backend() {
     assert!(raw(&gateway, &preflight("/v1/engines/x")).await.starts_with("HTTP/1.1 404"));
     assert!(mock.received().is_empty());
 }
+
+#[tokio::test]
+async fn a_request_that_calls_itself_grpc_gets_the_real_status() {
+    let mock = Mock::start("ptu", Settings::default()).await.unwrap();
+    let setup = Setup::new().backend("ptu", &mock.url()).env("PTU_KEY", "unused");
+    let gateway = Gateway::start(setup).await.unwrap();
+    for content_type in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+        for (path, key, status) in [
+            ("/v1/chat/completions", "x", "401"),
+            ("/v1/chat/completions", WEB_SHOP, "415"),
+            ("/v1/engines/x", WEB_SHOP, "404"),
+        ] {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+                 content-type: {content_type}\r\nte: trailers\r\ncontent-length: 5\r\n\r\n\0\0\0\0\0"
+            );
+            let answer = raw(&gateway, &request).await.to_ascii_lowercase();
+            assert!(answer.starts_with(&format!("http/1.1 {status}")), "{path} {content_type}: {answer}");
+            assert!(!answer.contains("grpc"), "{answer}");
+        }
+    }
+    assert!(mock.received().is_empty());
+}
