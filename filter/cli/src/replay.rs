@@ -129,7 +129,7 @@ fn cost(line: &Line, targets: &[Rc<Target>]) -> Option<u64> {
     if line.usage.total() == 0 {
         return Some(0);
     }
-    let mut costs = targets.iter().map(|target| target.prices.map(|prices| prices.micros(line.usage)));
+    let mut costs = targets.iter().map(|target| target.micros(line.usage, line.service()));
     let first = costs.next()??;
     costs.all(|cost| cost == Some(first)).then_some(first)
 }

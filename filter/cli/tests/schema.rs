@@ -73,7 +73,9 @@ fn gather(root: &Value, value: &Value, mut place: Place, found: &mut Vec<Place>)
         Value::Object(members) => {
             for (name, value) in members {
                 let dot = if place.path.is_empty() { "" } else { "." };
-                if let Some(schema) = node["properties"].get(name) {
+                // The operator's own names, each with an object of ours.
+                let of_map = Some(&node["additionalProperties"]).filter(|schema| schema["$ref"].is_string());
+                if let Some(schema) = node["properties"].get(name).or(of_map) {
                     let path = format!("{}{dot}{name}", place.path);
                     gather(root, value, inside(name, path, format!("{definition}.{name}"), schema), found);
                 }

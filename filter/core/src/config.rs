@@ -14,6 +14,7 @@ mod models;
 mod passing;
 mod pinning;
 mod policies;
+mod prices;
 mod priorities;
 mod routing;
 #[cfg(feature = "schema")]

@@ -91,6 +91,10 @@ pub struct Forward {
     pub flight: Rc<Flight>,
 }
 
+/// Azure's word for a full deployment whose requests another one of the same resource has served.
+/// <https://learn.microsoft.com/en-us/azure/ai-foundry/openai/how-to/spillover-traffic-management>
+const SPILLOVER_FROM: &str = "x-ms-spillover-from-deployment";
+
 /// What is changed about the head of an answer.
 #[must_use]
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -139,6 +143,8 @@ struct Known {
     /// The model in the client's own word.
     asked: Option<String>,
     stream: bool,
+    /// The tier of service that it names, where prices depend on it.
+    tier_asked: Option<String>,
     /// How it waited for room at a backend, if it did.
     queued: Option<Queued>,
     /// What came of the ids in it, if it had any.
@@ -395,15 +401,15 @@ impl Exchange {
     }
 
     fn reserve(&mut self, ready: Ready) -> Step {
-        let Expected { operation, estimate, .. } = ready.expected;
-        let usage = Usage { prompt: estimate.prompt, completion: estimate.completion, ..Usage::default() };
+        let (operation, usage) = (ready.expected.operation, ready.expected.usage_max());
+        let asked = self.known.tier_asked.as_deref();
         let claim = Claim {
             budget: ready.client.budget.clone(),
             model: self.known.model.as_ref().map(|model| model.name.text.clone()),
             operation,
             usage,
             // Wherever it goes in the end.
-            cost: self.known.model.as_ref().map_or(0, |model| model.cost_max(usage)),
+            cost: self.known.model.as_ref().map_or(0, |model| model.cost_max(usage, asked)),
         };
         self.phase = Phase::Reserving(Box::new(ready));
         Step::Reserve(claim)
@@ -646,7 +652,9 @@ impl Exchange {
         if let Some(answer) = &mut edits.instead {
             answer.headers.append(&mut edits.set);
         }
-        sent.answer = Some(Arriving { kind, stamp, quoted, is_complete: end, first_token: None });
+        let is_spillover = find(headers, SPILLOVER_FROM).is_some();
+        sent.answer =
+            Some(Arriving { kind, is_spillover, stamp, quoted, is_complete: end, first_token: None });
         edits
     }
 

@@ -98,13 +98,17 @@ impl Model {
         Some(Watch::new(self.nearness.clone()?, prompt_tokens, is_stream))
     }
 
-    /// The most that these tokens can cost at any of its targets, in millionths of the currency: what is found in a
-    /// cache is known only afterwards.
+    /// The most that these tokens can cost at any of its targets, in millionths of the currency. `asked` is the tier of
+    /// service that the request names.
     #[must_use]
-    pub fn cost_max(&self, usage: Usage) -> u64 {
-        let cached = Usage { cached: usage.prompt, ..usage };
-        let prices = self.targets.iter().filter_map(|target| target.prices);
-        prices.map(|prices| prices.micros(usage).max(prices.micros(cached))).max().unwrap_or(0)
+    pub fn cost_max(&self, usage: Usage, asked: Option<&str>) -> u64 {
+        self.targets.iter().map(|target| target.micros_max(usage, asked)).max().unwrap_or(0)
+    }
+
+    /// Whether its price depends on the tier of service that a request names.
+    #[must_use]
+    pub fn has_tiers(&self) -> bool {
+        self.targets.iter().any(|target| target.has_tiers())
     }
 }
 

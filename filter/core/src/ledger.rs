@@ -265,6 +265,10 @@ pub struct Record {
     pub estimated_prompt: Option<u64>,
     /// What it costs, in millionths of the currency; `None` without configured prices.
     pub price_micros: Option<u64>,
+    /// The tier of service, by the backend's word.
+    pub service_tier: Option<String>,
+    /// Whether another deployment of the backend's own served it, as Azure's do.
+    pub served_by_spillover: bool,
     /// Until the first text of a stream came.
     pub first_token: Option<Duration>,
     /// From the first header to the end.
@@ -313,6 +317,8 @@ impl Record {
             reserved: 0,
             estimated_prompt: None,
             price_micros: None,
+            service_tier: None,
+            served_by_spillover: false,
             first_token: None,
             duration: Duration::ZERO,
             unread: None,
@@ -757,6 +763,8 @@ impl Record {
             ("deployment", served.map(|served| text(&served.deployment))),
             ("region", served.and_then(|served| served.region.as_deref()).map(text)),
             ("price_micros", self.price_micros.map(Detail::Count)),
+            ("service_tier", self.service_tier.as_deref().map(text)),
+            ("served_by_spillover", self.served_by_spillover.then_some(Detail::Flag(true))),
             ("first_token_ms", self.first_token.map(|first| Detail::Count(millis(first)))),
             ("cache_write_tokens", counted(self.usage.cache_write)),
             ("prompt_image_tokens", counted(self.usage.prompt_image)),

@@ -34,6 +34,7 @@ pub mod ids;
 pub mod json;
 pub mod media;
 pub mod number;
+pub mod prices;
 pub mod request;
 pub mod sse;
 pub mod store;

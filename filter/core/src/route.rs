@@ -21,8 +21,9 @@ use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
 use crate::endpoint::Style;
 use crate::gauge::Gauge;
+use crate::prices::{Prices, Service};
 use crate::store::Store;
-use crate::tokens::Prices;
+use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ pub struct Target {
     pub deployment: Rc<str>,
     /// What it costs there, if anybody said.
     pub prices: Option<Prices>,
+    /// What it costs where the backend has served it from another deployment of its own, if that differs.
+    pub spillover_prices: Option<Prices>,
     /// How much it takes, if anybody said.
     pub gauge: Option<Gauge>,
     /// The lowest is tried first.
@@ -92,7 +95,16 @@ impl Target {
     #[must_use]
     pub fn new(backend: Rc<Backend>, deployment: Rc<str>, prices: Option<Prices>) -> Self {
         let id = number_of(&[&backend.name, &deployment]);
-        Self { gauge: backend.gauge, backend, deployment, prices, priority: 0, weight: None, id }
+        Self {
+            gauge: backend.gauge,
+            backend,
+            deployment,
+            prices,
+            spillover_prices: None,
+            priority: 0,
+            weight: None,
+            id,
+        }
     }
 
     /// Whether it may serve a client that is only to be served in these regions; `None` is anywhere.
@@ -100,6 +112,27 @@ impl Target {
     pub fn is_in(&self, regions: Option<&[Rc<str>]>) -> bool {
         regions
             .is_none_or(|regions| self.backend.region.as_ref().is_some_and(|region| regions.contains(region)))
+    }
+
+    /// The price of a usage there, in millionths of the currency; `None` if nobody said.
+    #[must_use]
+    pub fn micros(&self, usage: Usage, service: Service<'_>) -> Option<u64> {
+        let spillover = self.spillover_prices.as_ref().filter(|_| service.is_spillover);
+        spillover.or(self.prices.as_ref()).map(|prices| prices.micros(usage, service.tier))
+    }
+
+    /// The most that so many tokens can cost there, in millionths.
+    #[must_use]
+    pub fn micros_max(&self, usage: Usage, asked: Option<&str>) -> u64 {
+        let both = [&self.prices, &self.spillover_prices];
+        both.into_iter().flatten().map(|prices| prices.micros_max(usage, asked)).max().unwrap_or(0)
+    }
+
+    /// Whether its price depends on the tier that a request asks for.
+    #[must_use]
+    pub fn has_tiers(&self) -> bool {
+        let both = [&self.prices, &self.spillover_prices];
+        both.into_iter().flatten().any(|prices| !prices.tiers.is_empty())
     }
 
     /// That it was not the next one to be asked, for the record.

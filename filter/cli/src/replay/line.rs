@@ -3,6 +3,7 @@
 //! The fields are those of `json_format` in `envoy/envoy.yaml`, and the members of its `details`.
 
 use serde_json::Value;
+use tollgate::prices::Service;
 use tollgate::tokens::Usage;
 
 /// A request of a client.
@@ -18,11 +19,20 @@ pub(crate) struct Line {
     pub(crate) is_estimated: bool,
     /// What it cost, as was reckoned then.
     pub(crate) price_micros: Option<u64>,
+    /// The tier of service that it was served in.
+    pub(crate) tier: Option<String>,
+    /// Whether another deployment of the backend's own served it.
+    pub(crate) is_spillover: bool,
     /// Whether it went where the ids in it led.
     pub(crate) is_pinned: bool,
 }
 
 impl Line {
+    /// How the backend said that it had served it.
+    pub(crate) fn service(&self) -> Service<'_> {
+        Service { tier: self.tier.as_deref(), is_spillover: self.is_spillover }
+    }
+
     /// `None` for what is no record of a request whose client was known.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let line: Value = serde_json::from_str(text).ok()?;
@@ -51,6 +61,8 @@ impl Line {
             },
             is_estimated: line["estimated"] == "true",
             price_micros: number(&details["price_micros"]),
+            tier: word(&details["service_tier"]),
+            is_spillover: details["served_by_spillover"] == true,
             is_pinned: details["pinned"] == "followed",
         })
     }

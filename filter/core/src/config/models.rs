@@ -6,7 +6,6 @@ use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
 use crate::request::Family;
 use crate::route::{Backend, Target};
-use crate::tokens::Prices;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -116,9 +115,12 @@ impl Build<'_> {
             } else {
                 self.name(field, deployment);
             }
-            let prices = place.prices.or(model.prices);
+            let prices = place.prices.as_ref().or(model.prices.as_ref());
             let prices = prices.and_then(|prices| self.prices(&format!("{path}.prices"), prices));
             let mut target = Target::new(backend, deployment.as_str().into(), prices);
+            let spillover = place.spillover_prices.as_ref();
+            target.spillover_prices =
+                spillover.and_then(|prices| self.prices(&format!("{path}.spillover_prices"), prices));
             if let Some(tokens) = place.tokens_per_minute {
                 let path = format!("{path}.tokens_per_minute");
                 target.gauge = self.gauge(path, tokens, target.backend.counts, target.number());
@@ -170,21 +172,5 @@ impl Build<'_> {
             }
         }
         wire
-    }
-
-    fn prices(&mut self, path: &str, wire: wire::Prices) -> Option<Prices> {
-        let micros = |price: f64| {
-            // Above this a price would be a slip of the pen.
-            const PRICE_MAX: f64 = 1e6;
-            (0.0..=PRICE_MAX).contains(&price).then(|| (price * 1e6).round() as u64)
-        };
-        let cached = wire.cached.unwrap_or(wire.prompt);
-        let (Some(prompt), Some(cached), Some(completion)) =
-            (micros(wire.prompt), micros(cached), micros(wire.completion))
-        else {
-            self.fault(path.to_owned(), "expected prices of a million tokens, from 0 to 1000000");
-            return None;
-        };
-        Some(Prices { prompt, cached, completion })
     }
 }

@@ -741,23 +741,107 @@ pub(super) struct Spill {
     pub(super) limits: Vec<Limit>,
 }
 
-/// The price of a million tokens, in any currency.
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[derive(Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Prices {
-    /// Of tokens that were sent.
-    #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
-    #[serde(deserialize_with = "fractions::one")]
+/// An object with the prices of all kinds of tokens, and what else is given.
+macro_rules! prices {
+    ($(#[$doc:meta])* $name:ident { $($more:tt)* }) => {
+        $(#[$doc])*
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+        #[derive(Clone, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $name {
+            /// Of tokens that were sent.
+            #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+            #[serde(deserialize_with = "fractions::one")]
+            pub(super) prompt: f64,
+            /// Of tokens that were sent and found in the backend's cache. Absent: as `prompt`.
+            #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+            #[serde(default, deserialize_with = "fractions::maybe")]
+            pub(super) cached: Option<f64>,
+            /// Of tokens that were sent and written into the backend's cache. Absent: as `prompt`.
+            #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+            #[serde(default, deserialize_with = "fractions::maybe")]
+            pub(super) cache_write: Option<f64>,
+            /// Of tokens that were sent as audio. Absent: as `prompt`.
+            #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+            #[serde(default, deserialize_with = "fractions::maybe")]
+            pub(super) prompt_audio: Option<f64>,
+            /// Of tokens that were sent as images. Absent: as `prompt`.
+            #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+            #[serde(default, deserialize_with = "fractions::maybe")]
+            pub(super) prompt_image: Option<f64>,
+            /// Of tokens that were produced: nothing if not said, as for embeddings.
+            #[serde(default, deserialize_with = "fractions::one")]
+            #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+            pub(super) completion: f64,
+            /// Of tokens that were produced as audio. Absent: as `completion`.
+            #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+            #[serde(default, deserialize_with = "fractions::maybe")]
+            pub(super) completion_audio: Option<f64>,
+            /// Of tokens that were produced as images. Absent: as `completion`.
+            #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+            #[serde(default, deserialize_with = "fractions::maybe")]
+            pub(super) completion_image: Option<f64>,
+            $($more)*
+        }
+
+        impl $name {
+            /// All kinds, each with its own price or the one that holds in its place.
+            pub(super) fn kinds(&self) -> Kinds {
+                Kinds {
+                    prompt: self.prompt,
+                    cached: self.cached.unwrap_or(self.prompt),
+                    cache_write: self.cache_write.unwrap_or(self.prompt),
+                    prompt_audio: self.prompt_audio.unwrap_or(self.prompt),
+                    prompt_image: self.prompt_image.unwrap_or(self.prompt),
+                    completion: self.completion,
+                    completion_audio: self.completion_audio.unwrap_or(self.completion),
+                    completion_image: self.completion_image.unwrap_or(self.completion),
+                }
+            }
+        }
+    };
+}
+
+/// The prices of all kinds of tokens.
+#[derive(Clone, Copy)]
+pub(super) struct Kinds {
     pub(super) prompt: f64,
-    /// Of tokens that were sent and found in the backend's cache. Absent: as `prompt`.
-    #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
-    #[serde(default, deserialize_with = "fractions::maybe")]
-    pub(super) cached: Option<f64>,
-    /// Of tokens that were produced: nothing if not said, as for embeddings.
-    #[serde(default, deserialize_with = "fractions::one")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1_000_000.0)))]
+    pub(super) cached: f64,
+    pub(super) cache_write: f64,
+    pub(super) prompt_audio: f64,
+    pub(super) prompt_image: f64,
     pub(super) completion: f64,
+    pub(super) completion_audio: f64,
+    pub(super) completion_image: f64,
+}
+
+prices! {
+    /// The price of a million tokens, in any currency.
+    Prices {
+        /// The prices of all tokens of a request whose prompt is long. Absent: the same.
+        pub(super) above: Option<Above>,
+        /// The prices in tiers of service other than the default one, by the word that the answer's `service_tier` has:
+        /// `flex`, `priority`. Absent: the same.
+        #[serde(default)]
+        pub(super) tiers: BTreeMap<String, TierPrices>,
+    }
+}
+
+prices! {
+    /// The prices in one tier of service.
+    TierPrices {
+        /// The prices of all tokens of a request whose prompt is long. Absent: the same.
+        pub(super) above: Option<Above>,
+    }
+}
+
+prices! {
+    /// The prices of all tokens of a request whose prompt is long.
+    Above {
+        /// They hold where the prompt has more tokens than this.
+        #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+        pub(super) prompt_tokens: u64,
+    }
 }
 
 /// What kind of model it is.
@@ -795,6 +879,9 @@ pub(super) struct Place {
     pub(super) version: Option<String>,
     /// The prices of tokens there. Absent: the model's.
     pub(super) prices: Option<Prices>,
+    /// The prices of what another deployment of the backend's own has served, by Azure's header
+    /// `x-ms-spillover-from-deployment`. Absent: the same.
+    pub(super) spillover_prices: Option<Prices>,
     /// How much this deployment takes, in tokens a minute. Absent: the backend's holds.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) tokens_per_minute: Option<u32>,

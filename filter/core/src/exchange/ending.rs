@@ -12,6 +12,7 @@ use crate::estimate::{Observed, Produced, Subject};
 use crate::ledger::{Outcome, Record, Served, Source, Stored};
 use crate::limits::{Reservation, Spent, Standing};
 use crate::pinning::{Quoted, Stamp};
+use crate::prices::Service;
 use crate::store::Store;
 use crate::usage::{BilledError, Reader};
 use std::rc::Rc;
@@ -34,6 +35,8 @@ pub(super) struct Arriving {
     /// What puts the ids right that an error quotes.
     pub(super) quoted: Option<Box<Quoted>>,
     pub(super) is_complete: bool,
+    /// Whether another deployment of the backend's own served it.
+    pub(super) is_spillover: bool,
     pub(super) first_token: Option<Duration>,
 }
 
@@ -157,7 +160,11 @@ impl Sent {
         // Envoy gave up on the last attempt, if it had not been answered.
         let missed =
             if outcome == Outcome::ProxyError { self.flight.note_miss(local, || now) } else { Ok(()) };
-        let prices = tried.as_ref().and_then(|target| target.prices);
+        let service = Service {
+            tier: reader.and_then(Reader::service_tier),
+            is_spillover: arrived.as_ref().is_some_and(|answer| answer.is_spillover),
+        };
+        let price_micros = tried.as_ref().and_then(|target| target.micros(usage, service));
         let record = Record {
             answered: reader.and_then(Reader::model).map(str::to_owned),
             served: tried.map(|target| Served {
@@ -173,8 +180,10 @@ impl Sent {
             estimated_prompt: reported.map(|_| self.expected.estimate.prompt),
             price_micros: match &charge {
                 Some(charge) => charge.price_micros,
-                None => prices.map(|prices| prices.micros(usage)),
+                None => price_micros,
             },
+            service_tier: service.tier.map(str::to_owned),
+            served_by_spillover: service.is_spillover,
             first_token: arrived.as_ref().and_then(|answer| answer.first_token),
             spill: self.flight.spill(),
             limit: refusal.and_then(|denial| Some(denial.limit()?.word.clone())),

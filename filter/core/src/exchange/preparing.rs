@@ -19,6 +19,8 @@ use crate::policy::{self, Asked, Policy, Refusal, Verdict};
 use crate::request::{Field, Inner, Request};
 use crate::route::{self, Asker, Choice, Target, Watch};
 use crate::store::Store;
+use crate::tokens::Usage;
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -60,6 +62,8 @@ pub(super) struct Expected {
     pub(super) bounds: Bounds,
     /// Whether its model thinks unseen before it answers.
     pub(super) reasons: bool,
+    /// Whether an answer in audio is asked for.
+    pub(super) speaks: bool,
 }
 
 impl Exchange {
@@ -110,6 +114,10 @@ impl Exchange {
         let purpose = Purpose::of_request(&request, &findings);
         self.known.findings = findings;
         self.known.stream = request.stream;
+        if model.has_tiers() {
+            self.known.tier_asked = request.word(Field::ServiceTier)?.map(Cow::into_owned);
+        }
+        let speaks = request.others.iter().any(|other| other.name == "audio");
         let lot = model.lot(&held.client, now);
         let watch = model.watch(prompt_tokens, request.stream);
         let targets = self.keepers(&held.client, operation, &model, &mut request)?;
@@ -125,7 +133,7 @@ impl Exchange {
             Billing::Nothing => Estimate { prompt: 0, completion: 0 },
             _ => Estimate { prompt: prompt_tokens, completion: ceiling.tokens() },
         };
-        let expected = Expected { operation, purpose, sketch, learnt, estimate, bounds, reasons };
+        let expected = Expected { operation, purpose, sketch, learnt, estimate, bounds, reasons, speaks };
         Ok(held.ready(choice, fitted, expected))
     }
 
@@ -220,6 +228,22 @@ impl Expected {
         }
     }
 
+    /// The most that its tokens may be, of each kind.
+    pub(super) fn usage_max(&self) -> Usage {
+        let Estimate { prompt, completion } = self.estimate;
+        let media = if self.sketch.has_items() { prompt } else { 0 };
+        let draws = matches!(self.operation, Operation::ImageGenerations | Operation::ImageEdits);
+        Usage {
+            prompt,
+            prompt_audio: media,
+            prompt_image: media,
+            completion,
+            completion_audio: if self.speaks { completion } else { 0 },
+            completion_image: if draws { completion } else { 0 },
+            ..Usage::default()
+        }
+    }
+
     pub(super) fn nothing(operation: Operation) -> Self {
         Self {
             operation,
@@ -229,6 +253,7 @@ impl Expected {
             estimate: Estimate { prompt: 0, completion: 0 },
             bounds: Bounds::NONE,
             reasons: false,
+            speaks: false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! May a request go to a backend of a lower priority, and what if not?
 
 use super::admitting::Admitting;
-use super::preparing::Ready;
+use super::preparing::{Expected, Ready};
 use super::{Exchange, Phase, Step};
 use crate::attempt::{Spilling, refusal};
 use crate::capacity::{Seat, give_back};
@@ -11,7 +11,6 @@ use crate::ledger::Cause;
 use crate::limits::{self, Claim, Grant, Reservation};
 use crate::route::{Choice, Cooldowns};
 use crate::store::Store;
-use crate::tokens::Usage;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
@@ -20,11 +19,10 @@ impl Exchange {
     fn spill_claim(&self, ready: &Ready) -> Option<Claim> {
         let model = self.known.model.as_ref()?;
         let budget = model.spill.budget.clone()?;
-        let estimate = ready.expected.sure();
-        let usage = Usage { prompt: estimate.prompt, completion: estimate.completion, ..Usage::default() };
+        let usage = Expected { estimate: ready.expected.sure(), ..ready.expected }.usage_max();
         let operation = ready.expected.operation;
         // Wherever it goes in the end.
-        let cost = model.cost_max(usage);
+        let cost = model.cost_max(usage, self.known.tier_asked.as_deref());
         Some(Claim { budget, model: Some(model.name.text.clone()), operation, usage, cost })
     }
 

@@ -12,6 +12,7 @@ use crate::gateway::{Client, Gateway, Model};
 use crate::ledger::{Charge, Name, Outcome, Record, Source, Stored};
 use crate::limits::{Kept, Reservation, Settlement, Spent};
 use crate::pending::{self, Mark, Noted, Pending};
+use crate::prices::Service;
 use crate::request::{Field, Request};
 use crate::route::Target;
 use crate::store::Store;
@@ -169,7 +170,7 @@ impl Sent {
         let model = self.model(reader, parties);
         let served =
             model.as_ref().and_then(|model| target_of(model, &target.backend.name, &target.deployment));
-        let price_micros = served.and_then(|target| target.prices).map(|prices| prices.micros(cost.usage));
+        let price_micros = served.and_then(|target| target.micros(cost.usage, service(reader)));
         let spent = Spent { usage: cost.usage, cost: price_micros.unwrap_or(0), requests: 0 };
         let name = model.as_ref().map(|model| model.name.clone());
         let scope = name.as_ref().map(|name| &*name.text);
@@ -210,7 +211,7 @@ impl Sent {
             deployment: text(target.map(|target| &*target.deployment)),
             prompt: usage.prompt,
             completion: usage.completion,
-            cost: model.map_or(0, |model| model.cost_max(usage)),
+            cost: model.map_or(0, |model| model.cost_max(usage, reader.service_tier())),
             reserved: kept.write(),
         };
         let noted = pending.note(local, mark, now);
@@ -243,7 +244,7 @@ fn charged(
         (None, _) => Cost::estimated(reserved, Some("no_usage")),
     };
     let target = model.as_ref().and_then(|model| target_of(model, &pending.backend, &pending.deployment));
-    let price = target.and_then(|target| target.prices).map(|prices| prices.micros(cost.usage));
+    let price = target.and_then(|target| target.micros(cost.usage, service(reader)));
     let spent = Spent { usage: cost.usage, cost: price.unwrap_or(0), requests: 1 };
     let client = client_of(pending, gateway);
     let settlement = match Kept::read(&pending.reserved).filter(|_| !pending.reserved.is_empty()) {
@@ -260,6 +261,11 @@ fn charged(
     };
     let settlements = settlement.into_iter().collect();
     Bill { stored: Some(Stored::Charged), charge: Some(charge), settlements, ..Bill::of(cost) }
+}
+
+/// What an answer about work says of who did it.
+fn service(reader: &Reader) -> Service<'_> {
+    Service { tier: reader.service_tier(), is_spillover: false }
 }
 
 fn client_of<'g>(pending: &Pending, gateway: &'g Gateway) -> Option<&'g Rc<Client>> {

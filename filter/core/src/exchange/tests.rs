@@ -19,6 +19,7 @@ mod fitting;
 mod forms;
 mod pinned;
 mod portable;
+mod prices;
 mod spilling;
 mod status;
 mod stored;
