@@ -47,6 +47,7 @@ impl Downstream {
             unshown: None,
             unseen,
             reply,
+            held: 0,
         })))
     }
 
@@ -73,6 +74,8 @@ pub(crate) struct Stream {
     unshown: Option<u64>,
     /// Its flight, if nobody sees the attempts.
     unseen: Option<Rc<Flight>>,
+    /// How much of an answer waits in Envoy until it is whole.
+    held: usize,
     reply: Reply,
 }
 
@@ -253,14 +256,36 @@ impl Stream {
         Action::Continue
     }
 
-    fn response_chunk(&mut self, bytes: usize, end: bool) {
-        if self.exchange.awaits_answer() {
-            // The end of an answer often comes with nothing.
-            let chunk = if bytes == 0 { Vec::new() } else { host::body(BufferType::HttpResponseBody, bytes) };
-            if let Output::Replaced(replacement) = self.exchange.response_chunk(&chunk, end, host::now) {
-                host::set_body(BufferType::HttpResponseBody, bytes, &replacement);
-            }
-            self.exchange.note_first_token(&host::SharedData);
+    fn response_chunk(&mut self, bytes: usize, end: bool) -> Action {
+        if !self.exchange.awaits_answer() {
+            return Action::Continue;
+        }
+        // The end of an answer often comes with nothing.
+        let mut chunk =
+            if bytes == self.held { Vec::new() } else { host::body(BufferType::HttpResponseBody, bytes) };
+        chunk.drain(..self.held.min(chunk.len()));
+        let output = self.exchange.response_chunk(&chunk, end, host::now);
+        self.exchange.note_first_token(&host::SharedData);
+        if self.exchange.holds_answer() {
+            // Only a body that waits in Envoy can still be changed when trailers end it.
+            self.held = bytes;
+            return Action::Pause;
+        }
+        self.held = 0;
+        if let Output::Replaced(replacement) = output {
+            host::set_body(BufferType::HttpResponseBody, bytes, &replacement);
+        }
+        Action::Continue
+    }
+
+    /// Trailers end an answer that has them.
+    fn response_trailers(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        let output = self.exchange.response_chunk(&[], true, host::now);
+        if let Output::Replaced(replacement) = output
+            && held > 0
+        {
+            host::set_body(BufferType::HttpResponseBody, held, &replacement);
         }
     }
 
@@ -342,14 +367,13 @@ impl HttpContext for Downstream {
     }
 
     fn on_http_response_body(&mut self, bytes: usize, end: bool) -> Action {
-        self.0.borrow_mut().response_chunk(bytes, end);
-        Action::Continue
+        self.0.borrow_mut().response_chunk(bytes, end)
     }
 
-    /// Trailers end an answer that has them; its body is out by then. None of them is known, so none goes on.
+    /// Trailers end an answer that has them. Its body is out by then, but for what waits. None of them is known, so none goes on.
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
         host::remove_all(MapType::HttpResponseTrailers);
-        let _ = self.0.borrow_mut().exchange.response_chunk(&[], true, host::now);
+        self.0.borrow_mut().response_trailers();
         Action::Continue
     }
 

@@ -689,6 +689,14 @@ impl Exchange {
         }
     }
 
+    /// Whether all that has come of the answer waits for the rest of it.
+    #[must_use]
+    pub fn holds_answer(&self) -> bool {
+        let Phase::Sent(sent) = &self.phase else { return false };
+        let quoted = sent.answer.as_ref().and_then(|answer| answer.quoted.as_ref());
+        quoted.is_some_and(|quoted| quoted.waits())
+    }
+
     /// Notes how soon the backend spoke, once it has, where the model is ordered by that.
     pub fn note_first_token(&mut self, local: &dyn Store) {
         if let Phase::Sent(sent) = &self.phase {

@@ -47,5 +47,6 @@ mod throttling;
 mod tls;
 mod tls_listener;
 mod tokens;
+mod trailers;
 mod traps;
 mod updates;

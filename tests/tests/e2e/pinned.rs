@@ -12,7 +12,8 @@ use crate::requests::{
 pub const BACKENDS: [(&str, &str); 3] =
     [("ptu", "PTU_KEY"), ("payg-a", "PAYG_A_KEY"), ("payg-b", "PAYG_B_KEY")];
 
-fn pinning(config: &mut Value) {
+/// Ids are sealed, and every client may ask for anything.
+pub fn pinning(config: &mut Value) {
     config["pinning"] = json!({ "secret_envs": ["TOLLGATE_IDS"] });
     for client in config["clients"].as_array_mut().unwrap() {
         client["endpoints"] = json!(["*", "other"]);

@@ -52,6 +52,12 @@ impl Quoted {
         Output::Replaced(if error.len() > ERROR_BYTES_MAX { error } else { self.sealed(&error) })
     }
 
+    /// Whether it waits for the rest of the error.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.has_passed
+    }
+
     fn sealed(&self, error: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(error.len() + ID_BYTES_MAX);
         let (mut rest, mut before) = (error, None);
