@@ -4,7 +4,7 @@ use crate::{flights, host};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
-use tollgate::attempt::{Departure, Flight, Misplaced};
+use tollgate::attempt::{Departure, Flight, Misconfigured, Misfit};
 use tollgate::denial::Denial;
 use tollgate::exchange::Origin;
 use tollgate::failure::FAILURE_BYTES_MAX;
@@ -21,27 +21,47 @@ pub(crate) struct Upstream {
     is_to_edit: bool,
     /// Whether its answer waits until its body has been read.
     is_held: bool,
+    /// The status of its answer.
+    status: u16,
 }
 
 /// An answer that has this header makes Envoy's route go on to the next candidate. Only an attempt sets it.
 const ELSEWHERE: &str = "x-tollgate-elsewhere";
 
+/// The router does not retry an answer that has it, whoever sent it.
+/// <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#x-envoy-ratelimited>
+const RATE_LIMITED: &str = "x-envoy-ratelimited";
+
 impl Upstream {
-    /// Lets an answer go on that was held: to the client, or, if there is no such deployment, elsewhere.
+    /// Lets an answer go on: to the client, or, if the backend does not fit its configuration, elsewhere.
     fn release(&mut self, body: &[u8]) {
         self.is_held = false;
         let Some((flight, target)) = &self.departed else { return };
-        let Some(Misplaced { series, pause }) = flight.misplaced(target, body) else { return };
-        let (backend, deployment) = (&target.backend.name, &target.deployment);
-        log::error!(
-            "backend {backend} has no deployment {deployment}: the configuration names one that is not there"
-        );
-        host::count(series, 1);
-        if let Some(pause) = pause {
-            known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
+        if is_misfit(flight, target, self.status, body) {
+            host::set_header(MapType::HttpResponseHeaders, ELSEWHERE, "1");
         }
-        host::set_header(MapType::HttpResponseHeaders, ELSEWHERE, "deployment");
     }
+}
+
+/// Whether an answer says that the backend does not fit its configuration: then it is counted, logged, and left alone.
+fn is_misfit(flight: &Flight, target: &Target, status: u16, body: &[u8]) -> bool {
+    let found = flight.misfit_of(target, status, body, &host::SharedData, host::now);
+    let Some((Misconfigured { misfit, series, pause }, noted)) = found else { return false };
+    known(noted);
+    let (backend, deployment) = (&target.backend.name, &target.deployment);
+    match misfit {
+        Misfit::MissingDeployment => log::error!(
+            "backend {backend} has no deployment {deployment}: the configuration names one that is not there"
+        ),
+        Misfit::RefusedCredential => log::error!(
+            "backend {backend} refuses this gateway's credential with {status}: check its key, its permissions and its network rules"
+        ),
+    }
+    host::count(series, 1);
+    if let Some(pause) = pause {
+        known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
+    }
+    true
 }
 
 impl Context for Upstream {}
@@ -106,7 +126,15 @@ impl HttpContext for Upstream {
         let Some((flight, target)) = &self.departed else { return Action::Continue };
         let status = learn(flight, target);
         host::remove_header(MapType::HttpResponseHeaders, ELSEWHERE);
+        if status >= 400 {
+            // By this a backend would forbid Envoy to ask the next one.
+            host::remove_header(MapType::HttpResponseHeaders, RATE_LIMITED);
+        }
         self.is_held = !end && flight.is_to_be_read(status);
+        self.status = status;
+        if status == 401 {
+            self.release(&[]);
+        }
         if self.is_held { Action::Pause } else { Action::Continue }
     }
 
@@ -167,7 +195,10 @@ pub(crate) fn answered(flight: &Flight, origin: Origin) {
         Origin::Backend => {
             if let Some(target) = flight.arrive(&cluster(flight)) {
                 known(flight.take_seat(&target, &host::SharedData, host::now));
-                learn(flight, &target);
+                let status = learn(flight, &target);
+                if status == 401 {
+                    is_misfit(flight, &target, status, &[]);
+                }
             }
         }
         Origin::Proxy => flight.vanish(),

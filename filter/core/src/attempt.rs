@@ -43,8 +43,8 @@ pub struct Flight {
     tokens: u64,
     /// Whether the first candidate is asked if its pause is over.
     asks: bool,
-    /// Whether the last attempt was told that there is no such deployment.
-    is_misplaced: Cell<bool>,
+    /// What the answer to the last attempt says is wrong with the configuration.
+    misfit: Cell<Option<Misfit>>,
     /// The shortest pause that a backend asked for.
     shortest_pause: Cell<Option<Duration>>,
     stopwatch: Stopwatch,
@@ -86,17 +86,40 @@ pub struct Lesson {
     pub ends_pause: bool,
 }
 
-/// A backend that does not have the deployment which the configuration names.
+/// What is wrong with the configuration of a backend, by its own word. It is no fault of the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// It does not have the deployment that the configuration names.
+    MissingDeployment,
+    /// It does not take our credential, or does not let us in.
+    RefusedCredential,
+}
+
+impl Misfit {
+    /// What the client is told, if no backend is left.
+    #[must_use]
+    pub const fn denial(self) -> Denial {
+        match self {
+            Self::MissingDeployment => Denial::NoDeployment,
+            Self::RefusedCredential => Denial::BackendCredentialRefused,
+        }
+    }
+}
+
+/// A backend that does not fit its configuration.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Misplaced {
+pub struct Misconfigured {
+    /// How.
+    pub misfit: Misfit,
     /// To be counted.
     pub series: Series,
     /// How long it is left alone, if there is another.
     pub pause: Option<Cooldown>,
 }
 
-/// A deployment that is made now can be used some minutes later, and a request that asks too early costs an attempt.
-const MISPLACED_PAUSE: Duration = Duration::from_secs(30);
+/// A deployment that is made now can be used some minutes later, and a new key too; a request that asks too early costs
+/// an attempt.
+const MISFIT_PAUSE: Duration = Duration::from_secs(30);
 
 impl Flight {
     /// A request that may go to these targets.
@@ -122,7 +145,7 @@ impl Flight {
             seat,
             tokens,
             asks,
-            is_misplaced: Cell::new(false),
+            misfit: Cell::new(None),
             shortest_pause: Cell::new(None),
             stopwatch: Stopwatch::new(watch),
             spilling: None,
@@ -177,7 +200,7 @@ impl Flight {
         let remove: &[String] =
             if self.tries.borrow().is_empty() { &[] } else { &self.gateway.credential_headers };
         self.tries.borrow_mut().push((target.clone(), None));
-        self.is_misplaced.set(false);
+        self.misfit.set(None);
         Ok((target.clone(), self.departure(target, remove)))
     }
 
@@ -279,26 +302,49 @@ impl Flight {
     /// Whether the body of an answer with this status is to be read before the answer goes on.
     #[must_use]
     pub fn is_to_be_read(&self, status: u16) -> bool {
-        matches!(status, 400 | 404) && matches!(self.destination, Destination::Deployment(_))
+        match status {
+            400 | 404 => matches!(self.destination, Destination::Deployment(_)),
+            403 => true,
+            _ => false,
+        }
     }
 
-    /// Reads such a body: whether the backend has no such deployment, and what is to be done about it.
-    #[must_use]
-    pub fn misplaced(&self, target: &Target, body: &[u8]) -> Option<Misplaced> {
-        if !Failure::of_error(body)?.is_missing_deployment() {
-            return None;
-        }
-        self.is_misplaced.set(true);
+    /// Reads such a body, or none where the status says it all: what is wrong with the configuration, and what is to be
+    /// done about it.
+    pub fn misfit_of(
+        &self,
+        target: &Target,
+        status: u16,
+        body: &[u8],
+        local: &dyn Store,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<(Misconfigured, Result<(), StoreFault>)> {
+        let failure = Failure::of_error(body).unwrap_or_default();
+        let misfit = match status {
+            401 | 403 if failure.refuses_credential(status) => Misfit::RefusedCredential,
+            400 | 404 if self.is_to_be_read(status) && failure.is_missing_deployment() => {
+                Misfit::MissingDeployment
+            }
+            _ => return None,
+        };
+        self.misfit.set(Some(misfit));
+        let backend = target.backend.name.clone();
+        let (series, noted) = match misfit {
+            Misfit::MissingDeployment => (Series::MissingDeployments { backend }, Ok(())),
+            Misfit::RefusedCredential => {
+                (Series::RefusedCredentials { backend }, self.gateway.failing.failed(target, local, now()))
+            }
+        };
         // Somebody has to tell the client, so whoever comes last is asked again.
         let is_last = self.candidates.last().is_none_or(|last| **last == *target);
-        let pause = (!is_last).then_some(Cooldown { wait: MISPLACED_PAUSE, is_told: false });
-        Some(Misplaced { series: Series::MissingDeployments { backend: target.backend.name.clone() }, pause })
+        let pause = (!is_last).then_some(Cooldown { wait: MISFIT_PAUSE, is_told: false });
+        Some((Misconfigured { misfit, series, pause }, noted))
     }
 
-    /// Whether the answer that the client would get is that there is no such deployment.
+    /// What the answer that the client would get says is wrong with the configuration.
     #[must_use]
-    pub fn is_misplaced(&self) -> bool {
-        self.is_misplaced.get()
+    pub fn misfit(&self) -> Option<Misfit> {
+        self.misfit.get()
     }
 
     /// The shortest pause that a backend asked for while it was tried.
@@ -337,6 +383,9 @@ impl Flight {
     ) -> Result<(), StoreFault> {
         if status >= 500 {
             self.gateway.failing.failed(target, local, now())
+        } else if matches!(status, 401 | 403) {
+            // What it says is not known yet.
+            Ok(())
         } else {
             self.gateway.failing.answered(target, local)
         }

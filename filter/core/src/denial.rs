@@ -206,6 +206,8 @@ pub enum Denial {
     },
     /// Every backend that was asked says that it does not have the deployment which the configuration names.
     NoDeployment,
+    /// The last backend that was asked does not take this gateway's credential.
+    BackendCredentialRefused,
     /// The backends have no room for it, and it has waited as long as it may.
     NoCapacity {
         /// Until there is, if nobody else comes.
@@ -348,6 +350,7 @@ impl Denial {
             Self::UnknownField { .. } => (400, BAD_REQUEST, "unsupported_parameter"),
             Self::UnknownOperation { .. } => (400, BAD_REQUEST, "unsupported_operation"),
             Self::NoDeployment => (503, SERVER, "deployment_not_found"),
+            Self::BackendCredentialRefused => (503, SERVER, "backend_credential_refused"),
             Self::NoCapacity { .. } => (429, RATE_LIMIT, "capacity_exceeded"),
             Self::SpillExhausted { .. } => (429, RATE_LIMIT, "spill_limit_exceeded"),
             Self::StoreUnavailable => (503, SERVER, "store_unavailable"),
@@ -570,6 +573,9 @@ impl Denial {
             Self::NoDeployment => {
                 "No backend has the deployment that this gateway's configuration names for the model."
                     .to_owned()
+            }
+            Self::BackendCredentialRefused => {
+                "The backend does not accept this gateway's own credential. Your key is not at fault.".to_owned()
             }
             Self::UnknownId(id) => format!("Nothing with the id `{id}` is known here."),
             Self::MixedIds => {

@@ -604,8 +604,8 @@ impl Exchange {
             AnswerKind::Good(Box::new(Reader::of_nothing()))
         } else if status < 400 {
             AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
-        } else if sent.flight.is_misplaced() {
-            let denial = Denial::NoDeployment;
+        } else if let Some(misfit) = sent.flight.misfit() {
+            let denial = misfit.denial();
             let kind =
                 AnswerKind::Ours { body: edits.speak(&denial, end), outcome: Outcome::Denied(denial.code()) };
             // What is sent in its place has its own.

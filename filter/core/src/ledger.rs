@@ -438,6 +438,11 @@ pub enum Series {
         /// Which.
         backend: Rc<str>,
     },
+    /// Answers of backends that refuse our credential.
+    RefusedCredentials {
+        /// Which.
+        backend: Rc<str>,
+    },
     /// Requests with ids of what a backend keeps.
     Pinned {
         /// Who asked.
@@ -598,6 +603,9 @@ impl Series {
             Self::Cooldowns { backend } => format!("tollgate_cooldowns;backend={backend}"),
             Self::MissingDeployments { backend } => {
                 format!("tollgate_missing_deployments;backend={backend}")
+            }
+            Self::RefusedCredentials { backend } => {
+                format!("tollgate_backend_auth_failures;backend={backend}")
             }
             Self::Pinned { client, result } => {
                 format!("tollgate_pinned_requests;client={client};result={result}")

@@ -202,6 +202,49 @@ async fn when_no_backend_has_its_deployment_the_client_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_refused_credential_goes_elsewhere_and_is_told_as_503() {
+    let gateway = start().await;
+    let invalid =
+        json!({ "error": { "code": "401", "message": "Access denied due to invalid subscription key." } });
+    let firewall = json!({ "error": { "code": "403", "message": "Access denied due to Virtual Network/Firewall rules." } });
+    // What forbids Envoy to ask the next one is taken out.
+    fails_once(
+        &gateway,
+        "ptu",
+        Fault::answer(401).body(invalid.clone()).header("x-envoy-ratelimited", "true"),
+    );
+    fails_once(&gateway, "payg-a", Fault::answer(403).body(firewall));
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("anybody")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let expected = json!({ "attempts": 3, "backend": "payg-b", "outcome": "served" });
+    check_record(&record_of(&gateway, &answer).await, &expected);
+    for backend in ["ptu", "payg-a"] {
+        let labels = [("backend", backend)];
+        gateway.wait_for_metric("tollgate_backend_auth_failures", &labels, 1.0).await.unwrap();
+    }
+    let log = gateway.log_text().unwrap();
+    assert!(log.contains("backend ptu refuses this gateway's credential with 401"), "{log}");
+    // The first two pause, and the last one refuses too.
+    fails_once(&gateway, "payg-b", Fault::answer(401).body(invalid));
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("anybody")).await.unwrap();
+    let message = "The backend does not accept this gateway's own credential. Your key is not at fault.";
+    let expected = refusal(message, "server_error", None, "backend_credential_refused");
+    assert_eq!((answer.status, answer.json()), (503, expected));
+}
+
+#[tokio::test]
+async fn a_backend_cannot_forbid_that_the_next_one_is_asked() {
+    let gateway = start().await;
+    for status in [429, 500] {
+        let fault = Fault::answer(status).header("x-envoy-ratelimited", "true").header("retry-after-ms", "0");
+        fails_once(&gateway, "ptu", fault);
+        let answer = gateway.post(CHAT, WEB_SHOP, &chat("anybody")).await.unwrap();
+        assert_eq!(answer.status, 200, "{status}");
+        check_record(&record_of(&gateway, &answer).await, &json!({ "attempts": 2, "outcome": "served" }));
+    }
+}
+
+#[tokio::test]
 async fn no_other_refusal_goes_elsewhere_and_a_long_one_passes_whole() {
     let gateway = start().await;
     let error =
@@ -212,7 +255,6 @@ async fn no_other_refusal_goes_elsewhere_and_a_long_one_passes_whole() {
         (400, error("content_filter", "")),
         (400, error("invalid_value", "Could not find an existing deployment")),
         (400, error("DeploymentNotFound", &long)),
-        (401, error("DeploymentNotFound", "")),
         (403, error("DeploymentNotFound", "")),
         (404, error("model_not_found", &long)),
     ] {

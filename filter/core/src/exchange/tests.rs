@@ -466,7 +466,8 @@ fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
         let mut run = Run::new();
         let flight = run.send(PROMPT).flight;
         let (target, _) = flight.depart(b"cb").unwrap();
-        let _ = flight.misplaced(&target, br#"{"error":{"code":"DeploymentNotFound"}}"#);
+        let _ =
+            flight.misfit_of(&target, 404, br#"{"error":{"code":"DeploymentNotFound"}}"#, &run.store, || NOW);
         let pairs = [(":status", "404"), ("content-type", "application/json")];
         let edits = run.exchange.response_head(&headers(&pairs), end, || Origin::Backend);
         let statuses: Vec<_> = edits.set.iter().filter(|(name, _)| *name == ":status").collect();
@@ -480,6 +481,36 @@ fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
             None => assert_eq!((end, statuses), (false, vec![&(":status", "503".to_owned())])),
         }
         assert_eq!(run.finish().outcome, Outcome::Denied("deployment_not_found"));
+        assert_eq!(run.left(), BUDGET);
+    }
+}
+
+#[test]
+fn a_refused_credential_is_no_fault_of_the_clients() {
+    for (status, body, refused) in [
+        (401, "", true),
+        (401, r#"{"error":{"code":"401","message":"Access denied due to invalid subscription key."}}"#, true),
+        (
+            403,
+            r#"{"error":{"code":"403","message":"Access denied due to Virtual Network/Firewall rules."}}"#,
+            true,
+        ),
+        (403, r#"{"error":{"code":403,"message":"Your input was flagged"}}"#, false),
+        (403, "", false),
+    ] {
+        let mut run = Run::new();
+        let flight = run.send(PROMPT).flight;
+        let (target, _) = flight.depart(b"cb").unwrap();
+        let found = flight.misfit_of(&target, status, body.as_bytes(), &run.store, || NOW);
+        let series = found.map(|(found, _)| found.series.name());
+        let expected = refused.then(|| "tollgate_backend_auth_failures;backend=b".to_owned());
+        assert_eq!(series, expected, "{status} {body}");
+        let edits = run.answer(&status.to_string(), "application/json");
+        let told = edits.set.iter().any(|(name, value)| *name == ":status" && value == "503");
+        assert_eq!(told, refused, "{status} {body}");
+        let outcome =
+            if refused { Outcome::Denied("backend_credential_refused") } else { Outcome::BackendError };
+        assert_eq!(run.finish().outcome, outcome);
         assert_eq!(run.left(), BUDGET);
     }
 }
