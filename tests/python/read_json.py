@@ -98,6 +98,27 @@ def parts(bodies):
     return found
 
 
+def member(value, name):
+    return value.get(name) if type(value) is dict else None
+
+
+def offered(tools, found):
+    """The tools of an array, each before those that stand in it. What is none has no type."""
+    if tools is None:
+        return
+    if type(tools) is not list:
+        found.append([None, None, None])
+        return
+    for tool in tools:
+        connector = "tunnel_id" if member(tool, "connector_id") is None else "connector_id"
+        found.append([word(member(tool, name)) for name in ("type", "server_url", connector)])
+        offered(member(tool, "tools"), found)
+
+
+def elements(value):
+    return value if type(value) is list else []
+
+
 def disguised(body):
     """A name that is none of ours as it stands, but is one to a reader that ignores letter case."""
     for name in body:
@@ -127,6 +148,15 @@ def view(body):
     seen["include_usage"] = flag(inner(body.get("stream_options"), ["include_usage"]))
     seen["include"] = includes_logprobs(body.get("include"))
     seen["parts"] = parts([body.get("messages"), body.get("input")])
+    items = elements(body.get("input"))
+    seen["tools"] = []
+    offered(body.get("tools"), seen["tools"])
+    for item in items:
+        if member(item, "type") != "mcp_list_tools":
+            offered(member(item, "tools"), seen["tools"])
+    seen["types"] = [word(member(entry, "type")) for entry in elements(body.get("data_sources"))]
+    efforts = [member(member(item, "reasoning"), "effort") for item in items]
+    seen["efforts"] = [word(effort) for effort in efforts if effort is not None]
     return seen
 
 

@@ -20,6 +20,7 @@ mod routing;
 #[cfg(feature = "schema")]
 mod schema;
 mod spill;
+mod tools;
 mod ways_in;
 mod wire;
 

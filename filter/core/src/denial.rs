@@ -139,6 +139,13 @@ pub enum Denial {
         /// What is allowed.
         allowed: Vec<String>,
     },
+    /// Fields that the public reference does not have.
+    UnknownFields {
+        /// The first of them, short and without odd letters.
+        names: Vec<String>,
+        /// How many more there are.
+        more: u64,
+    },
     /// Two fields that exclude each other.
     Exclusive(&'static str, &'static str),
     /// A bucket does not have this much now.
@@ -336,6 +343,7 @@ impl Denial {
                 (400, BAD_REQUEST, "parameter_below_minimum")
             }
             Self::Forbidden(_) | Self::ForbiddenPart { .. } => (400, BAD_REQUEST, "parameter_not_allowed"),
+            Self::UnknownFields { .. } => (400, BAD_REQUEST, "unknown_parameter"),
             Self::NotAllowed { .. } => (400, BAD_REQUEST, "parameter_value_not_allowed"),
             Self::Exclusive(..) => (400, BAD_REQUEST, "mutually_exclusive_parameters"),
             Self::RateExhausted { .. } => (429, RATE_LIMIT, "rate_limit_exceeded"),
@@ -398,7 +406,7 @@ impl Denial {
     }
 
     /// The field that is at fault.
-    const fn param(&self) -> Option<&'static str> {
+    fn param(&self) -> Option<&str> {
         match self {
             Self::MissingField(field)
             | Self::AmbiguousField { field, .. }
@@ -412,6 +420,7 @@ impl Denial {
             | Self::UnknownField { field, .. }
             | Self::NotAllowed { field, .. }
             | Self::Exclusive(field, _) => Some(field),
+            Self::UnknownFields { names, .. } => names.first().map(String::as_str),
             Self::BestOfBelowN { .. } => Some("best_of"),
             Self::ModelNotAllowed(_) | Self::NotServedThere(_) => Some("model"),
             _ => None,
@@ -530,6 +539,14 @@ impl Denial {
                 format!(
                     "`{field}` is `{asked}`, but this client's policy allows only {}.",
                     allowed.join(", ")
+                )
+            }
+            Self::UnknownFields { names, more } => {
+                let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
+                format!(
+                    "This client's policy allows only known fields, and does not know {}{more}.",
+                    names.join(", ")
                 )
             }
             Self::Exclusive(one, other) => format!("`{one}` and `{other}` cannot both be set."),

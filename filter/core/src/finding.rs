@@ -20,6 +20,8 @@ pub enum Effect {
     Refused,
     /// The policy only looks on, and would have done this.
     Would(Would),
+    /// The request has this field, which is not known here.
+    Unknown(String),
 }
 
 /// What a policy would do that only looks on.
@@ -51,7 +53,16 @@ impl Finding {
     pub fn clamped(&self) -> Option<String> {
         match &self.effect {
             Effect::Clamped(to) => Some(to.clone()),
-            Effect::Refused | Effect::Would(_) => None,
+            Effect::Refused | Effect::Would(_) | Effect::Unknown(_) => None,
+        }
+    }
+
+    /// The field that is not known here.
+    #[must_use]
+    pub fn unknown(&self) -> Option<String> {
+        match &self.effect {
+            Effect::Unknown(field) => Some(field.clone()),
+            Effect::Clamped(_) | Effect::Refused | Effect::Would(_) => None,
         }
     }
 

@@ -7,9 +7,11 @@
 
 mod edits;
 mod names;
+mod walks;
 
 pub use edits::{Edits, Patch};
 pub use names::{Found, Names};
+pub use walks::elements;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -42,7 +44,9 @@ pub struct Member<'a> {
 }
 
 impl Member<'_> {
-    fn span(&self) -> Range<usize> {
+    /// Where the value stands in the body.
+    #[must_use]
+    pub fn span(&self) -> Range<usize> {
         self.start..self.start + self.value.len()
     }
 }

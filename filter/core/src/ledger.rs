@@ -739,6 +739,8 @@ impl Record {
                 Effect::Clamped(_) => Series::PolicyClamps { client, rule },
                 Effect::Refused => Series::PolicyRefusals { client, rule },
                 Effect::Would(would) => Series::PolicyAudits { client, rule, effect: would.word() },
+                // A client's own word is no label.
+                Effect::Unknown(_) => continue,
             };
             found.push((series, 1));
         }
@@ -787,6 +789,7 @@ impl Record {
             ("would_refuse", found(|finding| finding.would(Would::Reject))),
             ("would_clamp", found(|finding| finding.would(Would::Clamp))),
             ("would_default", found(|finding| finding.would(Would::Default))),
+            ("unknown_fields", found(Finding::unknown)),
             ("pinned", self.pin.map(|pin| text(pin.word()))),
             ("stored", self.stored.map(|stored| text(stored.word()))),
             ("read_by", self.read_by().map(|name| text(&name.text))),
@@ -932,6 +935,7 @@ mod tests {
             Finding { rule: "echo", effect: Effect::Would(Would::Reject) },
             Finding { rule: "max_tokens", effect: Effect::Would(Would::Clamp) },
             Finding { rule: "best_of", effect: Effect::Would(Would::Default) },
+            Finding { rule: "unknown_fields", effect: Effect::Unknown("top_k".to_owned()) },
         ];
         let record = Record { findings, client: Some(Name::new("web")), ..Record::new(Outcome::Served) };
         check(
@@ -952,6 +956,7 @@ mod tests {
             ("would_refuse", words("echo")),
             ("would_clamp", words("max_tokens")),
             ("would_default", words("best_of")),
+            ("unknown_fields", words("top_k")),
         ];
         assert_eq!(record.details()[9..], expected);
     }

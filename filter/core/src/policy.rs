@@ -5,18 +5,24 @@
 //! and does nothing. What cannot be read without doubt is refused in either mode. Not decided here: whether there is
 //! budget for it.
 
+mod fields;
+mod known;
+mod levels;
 mod production;
 mod prompt;
 mod rules;
 mod sampling;
 mod service;
 mod table;
+mod tools;
 
+pub use known::known_fields;
 pub use rules::{
-    Bound, Effort, Efforts, Mode, Over, Permission, Policy, PromptBounds, Quota, REQUEST_BYTES_MAX, Range,
-    Streaming,
+    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, REQUEST_BYTES_MAX, Range,
+    Streaming, Unknown, VERBOSITIES,
 };
 pub use table::Rule;
+pub(crate) use tools::is_host;
 
 use crate::denial::Denial;
 use crate::endpoint::Operation;
@@ -99,6 +105,8 @@ impl Hearing<'_, '_> {
         self.sampling()?;
         self.tools_and_format()?;
         self.service()?;
+        self.fields()?;
+        self.unknown_fields()?;
         Ok(ceiling)
     }
 
@@ -225,7 +233,7 @@ impl Hearing<'_, '_> {
         }
     }
 
-    /// Whatever is neither null nor false is asked for, of whatever kind it is.
+    /// Whatever is neither null nor false nor what is written in its place is asked for, of whatever kind it is.
     fn permission(
         &mut self,
         rule: Rule,
@@ -233,7 +241,8 @@ impl Hearing<'_, '_> {
         field: Field,
         neutral: &str,
     ) -> Result<(), Denial> {
-        if !self.holds(rule) || self.request.raw(field).is_none_or(|value| value == "false") {
+        let is_neutral = |value| value == "false" || value == neutral;
+        if !self.holds(rule) || self.request.raw(field).is_none_or(is_neutral) {
             return Ok(());
         }
         match permission {

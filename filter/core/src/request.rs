@@ -5,10 +5,12 @@
 //! by who reads it. Not decided here: whether it may.
 
 mod fields;
+mod offers;
 mod parts;
 mod prompt;
 
 pub use fields::{CapField, CapNames, Ceiling, Family, Field, Inner};
+pub use offers::{Effort, Tool};
 pub use parts::Parts;
 
 use crate::denial::{Ambiguity, Denial};
@@ -112,6 +114,12 @@ impl<'a> Request<'a> {
         self.member(field).map(|member| member.value).filter(|value| *value != "null")
     }
 
+    /// The names of all members, those that are governed first, without escapes.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let governed = Field::ALL.iter().filter(|field| self.member(**field).is_some());
+        governed.map(|field| field.name()).chain(self.others.iter().map(|other| &*other.name))
+    }
+
     /// Whether the body that goes on has a field, be it the client's or ours. A client's null is none.
     #[must_use]
     pub fn carries(&self, field: Field) -> bool {
@@ -187,8 +195,7 @@ impl<'a> Request<'a> {
     pub fn inner(&self, inner: Inner) -> Result<Option<Cow<'a, str>>, Denial> {
         match self.within(inner)? {
             Within::There(member) => string(member.value, inner.path()).map(Some),
-            // A format without a type is no format.
-            Within::Absent(_) if inner != Inner::ReasoningEffort => Err(Denial::MissingField(inner.path())),
+            Within::Absent(_) if inner.is_required() => Err(Denial::MissingField(inner.path())),
             Within::Absent(_) | Within::NoObject => Ok(None),
         }
     }

@@ -156,6 +156,20 @@ fn value(dice: &mut Dice, field: &str) -> Vec<u8> {
         format!("\"{word}\"").into()
     };
     match field {
+        "tools" => match dice.below(3) {
+            0 => plain(dice, &["null", "[]", "[{}]", "[[1,2],{},3]", r#"[{"a":1,"a":2}]"#]),
+            _ => tools(dice, 3),
+        },
+        "data_sources" => {
+            let sources: Vec<_> = (0..dice.below(3))
+                .map(|_| nested(dice, &["type", "type", "parameters"], &["\"azure_search\"", "\"mongo_db\""]))
+                .collect();
+            list(&sources)
+        }
+        "max_tool_calls" => plain(dice, &["0", "1", "5", "6", "null"]),
+        "verbosity" => word(dice, &["low", "medium", "high"]),
+        "prompt_cache_retention" => word(dice, &["in_memory", "24h"]),
+        "prompt_cache_options" => plain(dice, &["null", "{}", r#"{"mode":"explicit"}"#]),
         "n" | "best_of" => plain(dice, &["0", "1", "2", "3", "4", "9", "null", "4294967295"]),
         "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
             plain(dice, &["0", "1", "100", "500", "501", "9000", "null", "4294967295"])
@@ -196,10 +210,16 @@ fn value(dice: &mut Dice, field: &str) -> Vec<u8> {
             &["type", "type", "json_schema"],
             &["\"text\"", "\"json_object\"", "\"json\\u005fobject\""],
         ),
+        "text" if dice.one_in(2) => {
+            nested(dice, &["verbosity", "x"], &["\"low\"", "\"high\"", "\"me\\u0064ium\"", "null"])
+        }
         "text" => {
             let format = nested(dice, &["type"], &["\"text\"", "\"json_object\""]);
             let name = name(dice, "format");
             object(dice, vec![(name, format)])
+        }
+        "reasoning" if dice.one_in(2) => {
+            nested(dice, &["mode", "summary"], &["\"standard\"", "\"standard\"", "\"pro\"", "null"])
         }
         "reasoning" => nested(dice, &["effort", "summary"], &["\"low\"", "\"high\"", "\"medium\"", "null"]),
         "reasoning_effort" => word(dice, &["low", "medium", "high", "minimal", "none"]),
@@ -215,9 +235,7 @@ fn value(dice: &mut Dice, field: &str) -> Vec<u8> {
                 r#"["b","message.output\u005ftext.logprobs"]"#,
             ],
         ),
-        "tools" | "functions" => {
-            plain(dice, &["null", "[]", "[{}]", "[{},{}]", "[[1,2],{},3]", r#"[{"a":1,"a":2}]"#])
-        }
+        "functions" => plain(dice, &["null", "[]", "[{}]", "[{},{}]", "[[1,2],{},3]", r#"[{"a":1,"a":2}]"#]),
         "logit_bias" => {
             plain(dice, &["null", "{}", r#"{"1":1}"#, r#"{"1":1,"2":-100}"#, r#"{"1":1,"1":2,"\u0031":3}"#])
         }
@@ -240,19 +258,70 @@ fn nested(dice: &mut Dice, names: &[&str], values: &[&str]) -> Vec<u8> {
     object(dice, members)
 }
 
+fn list(elements: &[Vec<u8>]) -> Vec<u8> {
+    [b"[", elements.join(&b","[..]).as_slice(), b"]"].concat()
+}
+
+/// Tools, some of them with tools.
+fn tools(dice: &mut Dice, depth: usize) -> Vec<u8> {
+    let tools: Vec<_> = (0..dice.below(3))
+        .map(|_| {
+            let kinds =
+                ["\"function\"", "\"function\"", "\"web_search\"", "\"mcp\"", "\"m\\u0063p\"", "null"];
+            let mut members = vec![(name(dice, "type"), dice.pick(&kinds).into())];
+            let others = [
+                ("server_url", r#""https://a.com/sse""#),
+                ("server_url", r#""https://x.b.com""#),
+                ("server_url", r#""https://a.com@evil.com""#),
+                ("connector_id", r#""connector_gmail""#),
+                ("tunnel_id", r#""t""#),
+                ("parameters", r#"{"type":"mcp","tools":[{"type":"mcp"}]}"#),
+            ];
+            if dice.one_in(2) {
+                let (member, value) = dice.pick(&others);
+                members.push((name(dice, member), value.into()));
+            }
+            if depth > 0 && dice.one_in(4) {
+                let tools = tools(dice, depth - 1);
+                members.push((name(dice, "tools"), tools));
+            }
+            object(dice, members)
+        })
+        .collect();
+    list(&tools)
+}
+
+/// An item of an input that hands in tools, or says how much to think.
+fn item(dice: &mut Dice) -> Vec<u8> {
+    let kinds =
+        ["\"additional_tools\"", "\"tool_search_output\"", "\"mcp_list_tools\"", "\"configuration_update\""];
+    let mut members = vec![(name(dice, "type"), dice.pick(&kinds).into())];
+    if dice.one_in(2) {
+        let tools = tools(dice, 1);
+        members.push((name(dice, "tools"), tools));
+    } else {
+        let reasoning = nested(dice, &["effort", "x"], &["\"low\"", "\"max\"", "\"l\\u006fw\"", "null"]);
+        members.push((name(dice, "reasoning"), reasoning));
+    }
+    object(dice, members)
+}
+
 fn messages(dice: &mut Dice) -> Vec<u8> {
     if dice.one_in(4) {
         return dice.pick(&[r#""hello""#, "[]", "null", r#"["a","b"]"#]).into();
     }
     let messages: Vec<_> = (0..1 + dice.below(3))
         .map(|_| {
+            if dice.one_in(5) {
+                return item(dice);
+            }
             let parts: Vec<_> = (0..dice.below(4)).map(|_| part(dice)).collect();
             let content = [b"[", parts.join(&b","[..]).as_slice(), b"]"].concat();
             let members = vec![(name(dice, "role"), b"\"user\"".to_vec()), (name(dice, "content"), content)];
             object(dice, members)
         })
         .collect();
-    [b"[", messages.join(&b","[..]).as_slice(), b"]"].concat()
+    list(&messages)
 }
 
 fn part(dice: &mut Dice) -> Vec<u8> {

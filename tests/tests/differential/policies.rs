@@ -3,7 +3,8 @@
 use tollgate::endpoint::Operation;
 use tollgate::number::Decimal;
 use tollgate::policy::{
-    Asked, Bound, Effort, Efforts, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming,
+    Asked, Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming,
+    VERBOSITIES,
 };
 use tollgate::request::{CapNames, Family};
 
@@ -19,7 +20,8 @@ pub fn pick(dice: &mut Dice) -> Policy {
     let range = |min, max| Some(Range { min: Decimal::new(min), max: Decimal::new(max), over });
     let permission = dice.pick(&[Permission::Drop, Permission::Drop, Permission::Forbid]);
     let quota = dice.pick(&[Quota::Max(2), Quota::Max(2), Quota::Forbid]);
-    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+    let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let words = |words: &[&str]| Some(list(words));
     Policy {
         mode: dice.pick(&[Mode::Enforce, Mode::Enforce, Mode::Enforce, Mode::Audit]),
         max_tokens: bound(Some(100), 500),
@@ -41,11 +43,30 @@ pub fn pick(dice: &mut Dice) -> Policy {
         store: permission,
         background: Permission::Drop,
         service_tier: words(&["auto", "default", "flex"]),
-        reasoning_effort: Some(Efforts {
-            allowed: vec![Effort::Low, Effort::Medium],
+        reasoning_effort: Some(Levels {
+            order: list(&EFFORTS),
+            allowed: list(&["low", "medium"]),
             over,
-            default: dice.pick(&[None, Some(Effort::Low)]),
+            default: dice.pick(&[None, Some("low".to_owned())]),
         }),
+        verbosity: Some(Levels {
+            order: list(&VERBOSITIES),
+            allowed: list(&["low"]),
+            over,
+            default: dice.pick(&[None, Some("low".to_owned())]),
+        }),
+        tool_types: dice.pick(&[None, words(&["function", "web_search", "mcp", "namespace"])]),
+        mcp_hosts: dice.pick(&[None, words(&["a.com", "*.b.com"])]),
+        mcp_connectors: dice.pick(&[None, words(&["connector_gmail"])]),
+        data_sources: dice.pick(&[Permission::Allow, permission]),
+        data_source_types: dice.pick(&[None, words(&["azure_search"])]),
+        max_tool_calls: bound(dice.pick(&[None, Some(1)]), 5),
+        reasoning_mode: words(&["standard"]),
+        prompt_cache_retention: words(&["in_memory"]),
+        context_management: permission,
+        safety_identifier: permission,
+        prompt_cache_key: Permission::Drop,
+        prompt_cache_options: Permission::Drop,
         prompt: PromptBounds { messages_max: Some(3), ..PromptBounds::default() },
         ..Policy::default()
     }

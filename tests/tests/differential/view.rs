@@ -2,24 +2,43 @@
 
 use serde_json::{Map, Value, json};
 use tollgate::denial::Denial;
-use tollgate::request::{Field, Inner, Request};
+use tollgate::request::{Effort, Field, Inner, Request};
 
-const COUNTS: [Field; 6] = [
+const COUNTS: [Field; 7] = [
     Field::N,
     Field::BestOf,
     Field::MaxTokens,
     Field::MaxCompletionTokens,
     Field::MaxOutputTokens,
     Field::TopLogprobs,
+    Field::MaxToolCalls,
 ];
 const DECIMALS: [Field; 2] = [Field::Temperature, Field::TopP];
 const FLAGS: [Field; 1] = [Field::Stream];
 /// Of these it matters whether they are asked for at all.
-const ON: [Field; 6] =
-    [Field::Echo, Field::Seed, Field::Logprobs, Field::Store, Field::Background, Field::WebSearchOptions];
-const WORDS: [Field; 3] = [Field::Model, Field::ServiceTier, Field::ReasoningEffort];
+const ON: [Field; 11] = [
+    Field::Echo,
+    Field::Seed,
+    Field::Logprobs,
+    Field::Store,
+    Field::Background,
+    Field::WebSearchOptions,
+    Field::DataSources,
+    Field::ContextManagement,
+    Field::SafetyIdentifier,
+    Field::PromptCacheKey,
+    Field::PromptCacheOptions,
+];
+const WORDS: [Field; 5] =
+    [Field::Model, Field::ServiceTier, Field::ReasoningEffort, Field::PromptCacheRetention, Field::Verbosity];
 const ENTRIES: [Field; 3] = [Field::Tools, Field::Functions, Field::LogitBias];
-const INNER: [Inner; 3] = [Inner::ResponseFormatType, Inner::TextFormatType, Inner::ReasoningEffort];
+const INNER: [Inner; 5] = [
+    Inner::ResponseFormatType,
+    Inner::TextFormatType,
+    Inner::ReasoningEffort,
+    Inner::ReasoningMode,
+    Inner::TextVerbosity,
+];
 
 const LOGPROBS: &str = "message.output_text.logprobs";
 
@@ -85,6 +104,20 @@ impl View {
         let parts =
             seen(request.parts(), |parts| json!([parts.messages, parts.images, parts.audio, parts.files]));
         view.insert("parts".to_owned(), parts);
+        let mut tools = Vec::new();
+        let hex = |word: Option<&str>| json!(word.map(hex::encode));
+        let read = request.tools(&mut |tool| {
+            let connector = tool.connector.as_ref().map(|(_, id)| id.as_ref());
+            tools.push(json!([hex(tool.kind.as_deref()), hex(tool.server_url.as_deref()), hex(connector)]));
+        });
+        view.insert("tools".to_owned(), seen(read, |_| json!(tools)));
+        let mut types = Vec::new();
+        let read = request.types(Field::DataSources, &mut |kind| types.push(hex(kind.as_deref())));
+        view.insert("types".to_owned(), seen(read, |()| json!(types)));
+        let efforts = |efforts: Vec<Effort<'_>>| {
+            json!(efforts.iter().map(|effort| hex(Some(&effort.word))).collect::<Vec<_>>())
+        };
+        view.insert("efforts".to_owned(), seen(request.efforts(), efforts));
         Self(view)
     }
 
@@ -159,6 +192,17 @@ impl View {
             count_parts(prompt, &mut parts);
         }
         view.insert("parts".to_owned(), json!(parts));
+        let mut tools = Vec::new();
+        offered(get(Field::Tools), &mut tools);
+        let items = || get(Field::Input).as_array().into_iter().flatten();
+        for item in items().filter(|item| item["type"] != "mcp_list_tools") {
+            offered(&item["tools"], &mut tools);
+        }
+        view.insert("tools".to_owned(), json!(tools));
+        let entries = get(Field::DataSources).as_array().into_iter().flatten();
+        view.insert("types".to_owned(), json!(entries.map(|entry| word(&entry["type"])).collect::<Vec<_>>()));
+        let efforts = items().map(|item| word(&item["reasoning"]["effort"])).filter(|word| !word.is_null());
+        view.insert("efforts".to_owned(), json!(efforts.collect::<Vec<_>>()));
         Self(view)
     }
 
@@ -236,6 +280,21 @@ fn disguised(object: &Map<String, Value>) -> Option<&String> {
     object.keys().find(|name| {
         !is_ours(name) && (is_ours(&name.to_lowercase()) || is_ours(&name.to_uppercase().to_lowercase()))
     })
+}
+
+/// The tools of an array, each before those that stand in it. What is none has no type.
+fn offered(tools: &Value, found: &mut Vec<Value>) {
+    match tools {
+        Value::Null => {}
+        Value::Array(tools) => {
+            for tool in tools {
+                let connector = if tool["connector_id"].is_null() { "tunnel_id" } else { "connector_id" };
+                found.push(json!([word(&tool["type"]), word(&tool["server_url"]), word(&tool[connector])]));
+                offered(&tool["tools"], found);
+            }
+        }
+        _ => found.push(json!([null, null, null])),
+    }
 }
 
 fn count_parts(value: &Value, parts: &mut [usize; 4]) {

@@ -107,15 +107,26 @@ fn table(node: &Value) -> String {
 
 fn words(node: &Value) -> String {
     let mut text = "| value | meaning |\n|---|---|\n".to_owned();
+    let mut objects = Vec::new();
     for variant in node["oneOf"].as_array().into_iter().flatten() {
         let value = match variant["const"].as_str() {
             Some(word) => format!("`{word}`"),
+            None if fields(variant).len() > 1 => {
+                objects.push(variant);
+                "an object, see below".to_owned()
+            }
             None => fields(variant)
                 .into_iter()
-                .map(|(name, field)| format!("`{{ {name}: N }}`, {} {}", kind(field), bounds(field)))
+                .map(|(name, field)| {
+                    let value = if field.get("items").is_some() { "[ … ]" } else { "N" };
+                    format!("`{{ {name}: {value} }}`, {} {}", kind(field), bounds(field))
+                })
                 .collect(),
         };
         text += &format!("| {} | {} |\n", value.trim_end(), described(variant));
+    }
+    for object in objects {
+        text += &format!("\n{}", table(object));
     }
     text
 }

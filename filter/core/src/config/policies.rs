@@ -3,11 +3,14 @@
 use super::{Build, Policies, REQUEST_BYTES_CEILING, wire};
 use crate::number::Decimal;
 use crate::policy::{
-    Bound, Effort, Efforts, Mode, Over, Permission, Policy, PromptBounds, Quota, REQUEST_BYTES_MAX, Range,
-    Streaming,
+    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, REQUEST_BYTES_MAX, Range,
+    Streaming, Unknown, VERBOSITIES, is_host,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+
+/// The most words of an order.
+const LEVELS_MAX: usize = 32;
 
 impl Build<'_> {
     pub(super) fn policies(&mut self, wire: Vec<wire::Policy>) -> Policies {
@@ -33,6 +36,16 @@ impl Build<'_> {
         }
         let top_logprobs =
             wire.top_logprobs.map(|cap| wire::Bound { default: None, max: Some(cap.max), over: cap.over });
+        let tools = self.tools(&at("tools"), wire.tools);
+        let (data_sources, data_source_types) = match wire.data_sources {
+            wire::DataSources::Allow => (Permission::Allow, None),
+            wire::DataSources::Forbid => (Permission::Forbid, None),
+            wire::DataSources::Drop => (Permission::Drop, None),
+            wire::DataSources::Types(types) => {
+                self.some(&at("data_sources.types"), &types);
+                (Permission::Allow, Some(types))
+            }
+        };
         Policy {
             mode: match wire.mode {
                 wire::Mode::Enforce => Mode::Enforce,
@@ -51,7 +64,13 @@ impl Build<'_> {
             echo: permission(wire.echo),
             logit_bias: self.quota(&at("logit_bias"), wire.logit_bias),
             seed: permission(wire.seed),
-            tools: self.quota(&at("tools"), wire.tools),
+            tools: tools.0,
+            tool_types: tools.1.types,
+            mcp_hosts: tools.1.mcp_hosts,
+            mcp_connectors: tools.1.mcp_connectors,
+            data_sources,
+            data_source_types,
+            max_tool_calls: self.bound(&at("max_tool_calls"), wire.max_tool_calls),
             response_format: wire.response_format.map(|formats| {
                 let words: Vec<_> = formats.into_iter().map(format_word).collect();
                 self.some(&at("response_format"), &words);
@@ -69,7 +88,23 @@ impl Build<'_> {
             store: permission(wire.store),
             background: permission(wire.background),
             service_tier: wire.service_tier.inspect(|tiers| self.some(&at("service_tier"), tiers)),
-            reasoning_effort: wire.reasoning_effort.map(|wire| self.efforts(&at("reasoning_effort"), wire)),
+            reasoning_effort: wire
+                .reasoning_effort
+                .map(|wire| self.levels(&at("reasoning_effort"), wire, &EFFORTS)),
+            reasoning_mode: wire.reasoning_mode.inspect(|modes| self.some(&at("reasoning_mode"), modes)),
+            verbosity: wire.verbosity.map(|wire| self.levels(&at("verbosity"), wire, &VERBOSITIES)),
+            context_management: permission(wire.context_management),
+            safety_identifier: permission(wire.safety_identifier),
+            prompt_cache_key: permission(wire.prompt_cache_key),
+            prompt_cache_retention: wire
+                .prompt_cache_retention
+                .inspect(|times| self.some(&at("prompt_cache_retention"), times)),
+            prompt_cache_options: permission(wire.prompt_cache_options),
+            unknown_fields: match wire.unknown_fields {
+                wire::Unknown::Pass => Unknown::Pass,
+                wire::Unknown::Refuse => Unknown::Refuse,
+                wire::Unknown::Audit => Unknown::Audit,
+            },
             prompt: self.prompt(&at("prompt"), &wire.prompt),
             request_bytes_max,
         }
@@ -124,14 +159,72 @@ impl Build<'_> {
         }
     }
 
-    fn efforts(&mut self, path: &str, wire: wire::Efforts) -> Efforts {
-        let allowed: Vec<_> = wire.allowed.into_iter().map(effort).collect();
-        self.some(&format!("{path}.allowed"), &allowed);
-        let default = wire.default.map(effort);
-        if let Some(default) = default.filter(|default| !allowed.contains(default)) {
-            self.fault(format!("{path}.default"), format!("{:?} is not among allowed", default.word()));
+    /// How many tools there may be, and what else is said of them, checked.
+    fn tools(&mut self, path: &str, wire: wire::Tools) -> (Quota, wire::ToolRules) {
+        let none = wire::ToolRules { max: None, types: None, mcp_hosts: None, mcp_connectors: None };
+        let rules = match wire {
+            wire::Tools::Allow => return (Quota::Allow, none),
+            wire::Tools::Forbid => return (Quota::Forbid, none),
+            wire::Tools::Rules(rules) => rules,
+        };
+        let lists = [
+            ("types", &rules.types),
+            ("mcp_hosts", &rules.mcp_hosts),
+            ("mcp_connectors", &rules.mcp_connectors),
+        ];
+        if rules.max.is_none() && lists.iter().all(|(_, list)| list.is_none()) {
+            self.fault(path.to_owned(), "expected max, types, mcp_hosts or mcp_connectors");
         }
-        Efforts { allowed, over: over(wire.over), default }
+        for (field, list) in lists {
+            if let Some(list) = list {
+                self.some(&format!("{path}.{field}"), list);
+            }
+        }
+        for (at, host) in rules.mcp_hosts.iter().flatten().enumerate() {
+            let name = host.strip_prefix("*.").unwrap_or(host);
+            if !is_host(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                let problem = format!(
+                    "{host:?}: expected a host's name in lower case, as mcp.example.com or *.example.com"
+                );
+                self.fault(format!("{path}.mcp_hosts[{at}]"), problem);
+            }
+        }
+        let quota = rules.max.map_or(Quota::Allow, |max| self.quota(path, wire::Quota::Max(max)));
+        (quota, rules)
+    }
+
+    /// `order`: if the configuration does not say.
+    fn levels(&mut self, path: &str, wire: wire::Levels, order: &[&str]) -> Levels {
+        let order = wire.order.unwrap_or_else(|| order.iter().map(|word| (*word).to_owned()).collect());
+        if !(1..=LEVELS_MAX).contains(&order.len()) {
+            self.fault(format!("{path}.order"), format!("expected 1 to {LEVELS_MAX} words"));
+        }
+        let mut seen = HashSet::new();
+        for (at, word) in order.iter().enumerate() {
+            // They are written into bodies as they are.
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            if word.is_empty() || word.len() > 32 || !word.bytes().all(is_plain) {
+                let problem = format!("{word:?}: expected 1 to 32 letters, digits, - _ and .");
+                self.fault(format!("{path}.order[{at}]"), problem);
+            } else if !seen.insert(word) {
+                self.fault(format!("{path}.order[{at}]"), format!("{word:?} stands more than once"));
+            }
+        }
+        let allowed = wire.allowed.unwrap_or_else(|| order.clone());
+        if !order.is_empty() {
+            self.some(&format!("{path}.allowed"), &allowed);
+        }
+        for (at, word) in allowed.iter().enumerate() {
+            if !order.contains(word) {
+                let order: Vec<_> = order.iter().map(|word| format!("{word:?}")).collect();
+                let problem = format!("{word:?} is not in order: expected one of {}", order.join(", "));
+                self.fault(format!("{path}.allowed[{at}]"), problem);
+            }
+        }
+        if let Some(default) = wire.default.as_ref().filter(|default| !allowed.contains(default)) {
+            self.fault(format!("{path}.default"), format!("{default:?} is not among allowed"));
+        }
+        Levels { order, allowed, over: over(wire.over), default: wire.default }
     }
 
     fn prompt(&mut self, path: &str, wire: &wire::Prompt) -> PromptBounds {
@@ -168,15 +261,4 @@ fn format_word(wire: wire::Format) -> String {
         wire::Format::JsonSchema => "json_schema",
     }
     .to_owned()
-}
-
-fn effort(wire: wire::Effort) -> Effort {
-    match wire {
-        wire::Effort::None => Effort::None,
-        wire::Effort::Minimal => Effort::Minimal,
-        wire::Effort::Low => Effort::Low,
-        wire::Effort::Medium => Effort::Medium,
-        wire::Effort::High => Effort::High,
-        wire::Effort::XHigh => Effort::XHigh,
-    }
 }

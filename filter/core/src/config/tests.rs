@@ -1,7 +1,7 @@
 use super::*;
 use crate::number::Decimal;
 use crate::policy::{
-    Bound, Effort, Efforts, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming,
+    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming, Unknown,
 };
 use crate::prices::{Above, Prices, Rates};
 use serde_json::{Value, json};
@@ -248,7 +248,11 @@ fn a_policy_says_all_that_it_can() {
         "echo": "drop",
         "logit_bias": { "max": 10 },
         "seed": "forbid",
-        "tools": { "max": 16 },
+        "tools": {
+            "max": 16, "types": ["function", "mcp"], "mcp_hosts": ["a.com", "*.b.com"], "mcp_connectors": ["c"],
+        },
+        "data_sources": { "types": ["azure_search"] },
+        "max_tool_calls": { "default": 3, "max": 5, "over": "clamp" },
         "response_format": ["text", "json_object", "json_schema"],
         "image_parts": { "max": 4 },
         "audio_parts": "forbid",
@@ -258,11 +262,20 @@ fn a_policy_says_all_that_it_can() {
         "background": "drop",
         "service_tier": ["auto", "default"],
         "reasoning_effort": { "allowed": ["minimal", "low"], "over": "clamp", "default": "low" },
+        "reasoning_mode": ["standard"],
+        "verbosity": { "order": ["low", "high", "epic"], "default": "high" },
+        "context_management": "drop",
+        "safety_identifier": "forbid",
+        "prompt_cache_key": "drop",
+        "prompt_cache_retention": ["in_memory"],
+        "prompt_cache_options": "forbid",
+        "unknown_fields": "audit",
         "prompt": { "bytes_max": 1, "messages_max": 2, "tokens_max": 3 },
         "request_bytes_max": 1000,
     });
     let bound = |default, max, over| Some(Bound { default, max: Some(max), over });
     let decimal = |value| Decimal::new(value);
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
     let expected = Policy {
         mode: Mode::Audit,
         max_tokens: bound(Some(5), 10, Over::Clamp),
@@ -276,6 +289,12 @@ fn a_policy_says_all_that_it_can() {
         logit_bias: Quota::Max(10),
         seed: Permission::Forbid,
         tools: Quota::Max(16),
+        tool_types: words(&["function", "mcp"]),
+        mcp_hosts: words(&["a.com", "*.b.com"]),
+        mcp_connectors: words(&["c"]),
+        data_sources: Permission::Allow,
+        data_source_types: words(&["azure_search"]),
+        max_tool_calls: bound(Some(3), 5, Over::Clamp),
         response_format: Some(["text", "json_object", "json_schema"].map(str::to_owned).to_vec()),
         image_parts: Quota::Max(4),
         audio_parts: Quota::Forbid,
@@ -284,11 +303,25 @@ fn a_policy_says_all_that_it_can() {
         store: Permission::Forbid,
         background: Permission::Drop,
         service_tier: Some(["auto", "default"].map(str::to_owned).to_vec()),
-        reasoning_effort: Some(Efforts {
-            allowed: vec![Effort::Minimal, Effort::Low],
+        reasoning_effort: Some(Levels {
+            order: EFFORTS.map(str::to_owned).to_vec(),
+            allowed: ["minimal", "low"].map(str::to_owned).to_vec(),
             over: Over::Clamp,
-            default: Some(Effort::Low),
+            default: Some("low".to_owned()),
         }),
+        reasoning_mode: words(&["standard"]),
+        verbosity: Some(Levels {
+            order: ["low", "high", "epic"].map(str::to_owned).to_vec(),
+            allowed: ["low", "high", "epic"].map(str::to_owned).to_vec(),
+            over: Over::Reject,
+            default: Some("high".to_owned()),
+        }),
+        context_management: Permission::Drop,
+        safety_identifier: Permission::Forbid,
+        prompt_cache_key: Permission::Drop,
+        prompt_cache_retention: words(&["in_memory"]),
+        prompt_cache_options: Permission::Forbid,
+        unknown_fields: Unknown::Audit,
         prompt: PromptBounds { bytes_max: Some(1), messages_max: Some(2), tokens_max: Some(3) },
         request_bytes_max: 1000,
     };
@@ -306,7 +339,7 @@ fn a_rule_that_cannot_be_meant_is_refused() {
         (
             "tools",
             json!("none"),
-            "tools: unknown variant \"none\", expected one of \"allow\", \"forbid\", \"max\"",
+            "tools: unknown variant \"none\", expected one of \"allow\", \"forbid\", \"max\", \"types\", \"mcp_hosts\", \"mcp_connectors\"",
         ),
         ("service_tier", json!([]), "service_tier: empty: expected at least one that is allowed"),
         (
@@ -318,6 +351,43 @@ fn a_rule_that_cannot_be_meant_is_refused() {
             "reasoning_effort",
             json!({ "allowed": ["low"], "default": "high" }),
             "reasoning_effort.default: \"high\" is not among allowed",
+        ),
+        (
+            "reasoning_effort",
+            json!({ "allowed": ["low", "ultra"] }),
+            "reasoning_effort.allowed[1]: \"ultra\" is not in order: expected one of \"none\", \"minimal\", \"low\", \
+             \"medium\", \"high\", \"xhigh\", \"max\"",
+        ),
+        ("verbosity", json!({ "order": ["a", "b", "a"] }), "verbosity.order[2]: \"a\" stands more than once"),
+        (
+            "verbosity",
+            json!({ "order": ["a\""] }),
+            "verbosity.order[0]: \"a\\\"\": expected 1 to 32 letters, digits, - _ and .",
+        ),
+        ("verbosity", json!({ "order": [] }), "verbosity.order: expected 1 to 32 words"),
+        ("tools", json!({}), "tools: expected max, types, mcp_hosts or mcp_connectors"),
+        ("tools", json!({ "types": [] }), "tools.types: empty: expected at least one that is allowed"),
+        (
+            "tools",
+            json!({ "mcp_hosts": ["https://a.com"] }),
+            "tools.mcp_hosts[0]: \"https://a.com\": expected a host's name in lower case, as mcp.example.com or \
+             *.example.com",
+        ),
+        (
+            "tools",
+            json!({ "hosts": ["a.com"] }),
+            "tools.hosts: unknown field, expected one of max, types, mcp_hosts, mcp_connectors",
+        ),
+        (
+            "data_sources",
+            json!({ "types": [] }),
+            "data_sources.types: empty: expected at least one that is allowed",
+        ),
+        ("max_tool_calls", json!({ "max": 0 }), "max_tool_calls.max: 0: expected at least 1"),
+        (
+            "unknown_fields",
+            json!("drop"),
+            "unknown_fields: unknown variant \"drop\", expected one of \"pass\", \"refuse\", \"audit\"",
         ),
         ("prompt", json!({ "tokens_max": 0 }), "prompt.tokens_max: 0: expected at least 1"),
         ("top_logprobs", json!({ "max": 0 }), "top_logprobs.max: 0: expected at least 1"),

@@ -1,6 +1,7 @@
 //! The configuration as the operator writes it. Shapes only: what it means is checked where it is built.
 
 use super::fractions;
+pub(super) use super::tools::{Rules as ToolRules, Tools};
 use crate::identity::claims::Json;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -462,9 +463,14 @@ pub(super) struct Policy {
     /// Whether repeatable answers may be asked for.
     #[serde(default)]
     pub(super) seed: Permission,
-    /// Functions that the model may call: how many.
+    /// Tools that the model may call: how many, of which types, and where.
     #[serde(default)]
-    pub(super) tools: Quota,
+    pub(super) tools: Tools,
+    /// Whether a backend may look into data of its own (Azure On Your Data).
+    #[serde(default)]
+    pub(super) data_sources: DataSources,
+    /// How often the backend may call its own tools for one answer. Without a `default`, who says nothing has no bound.
+    pub(super) max_tool_calls: Option<Bound>,
     /// The formats of answers that may be asked for. Absent: all.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(super) response_format: Option<Vec<Format>>,
@@ -489,8 +495,33 @@ pub(super) struct Policy {
     /// The tiers that may be asked for, any words: vendors add to them. Absent: all.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(super) service_tier: Option<Vec<String>>,
-    /// How much the model may be asked to think.
-    pub(super) reasoning_effort: Option<Efforts>,
+    /// How much the model may be asked to think. Its `order` is `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max` if
+    /// not said; its `default` is for models of family `gpt-5` and `o-series`.
+    pub(super) reasoning_effort: Option<Levels>,
+    /// The modes of thinking that may be asked for (`reasoning.mode`), any words. Absent: all.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub(super) reasoning_mode: Option<Vec<String>>,
+    /// How much the model may be asked to say. Its `order` is `low`, `medium`, `high` if not said; its `default` is for models of
+    /// family `gpt-5`.
+    pub(super) verbosity: Option<Levels>,
+    /// Whether the backend may be asked to shorten conversations.
+    #[serde(default)]
+    pub(super) context_management: Permission,
+    /// Whether the vendor may be told who asks.
+    #[serde(default)]
+    pub(super) safety_identifier: Permission,
+    /// Whether prompts may be cached under a key.
+    #[serde(default)]
+    pub(super) prompt_cache_key: Permission,
+    /// For how long prompts may be cached, any words. Absent: all.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub(super) prompt_cache_retention: Option<Vec<String>>,
+    /// Whether it may be said what of a prompt is cached.
+    #[serde(default)]
+    pub(super) prompt_cache_options: Permission,
+    /// What happens to fields that the vendors' reference does not have.
+    #[serde(default)]
+    pub(super) unknown_fields: Unknown,
     /// How long a prompt may be.
     #[serde(default)]
     pub(super) prompt: Prompt,
@@ -597,6 +628,36 @@ pub(super) enum Quota {
     Max(#[cfg_attr(feature = "schema", schemars(range(min = 1)))] u32),
 }
 
+/// What happens to requests with data sources.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DataSources {
+    /// They are served.
+    #[default]
+    Allow,
+    /// They are refused.
+    Forbid,
+    /// Taken back, and the request served.
+    Drop,
+    /// They are served if all are of these types, any words.
+    Types(#[cfg_attr(feature = "schema", schemars(length(min = 1)))] Vec<String>),
+}
+
+/// What happens to fields that are not known.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Unknown {
+    /// They go on.
+    #[default]
+    Pass,
+    /// The request is refused.
+    Refuse,
+    /// They go on, and the record has their names.
+    Audit,
+}
+
 /// Whether answers are streamed.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -626,38 +687,22 @@ pub(super) enum Format {
     JsonSchema,
 }
 
-/// How much the model may be asked to think.
+/// Words with an order that may be asked for.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Efforts {
-    /// What may be asked for.
+pub(super) struct Levels {
+    /// All words that there are, from the least: for words that vendors add.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 32)))]
+    pub(super) order: Option<Vec<String>>,
+    /// Words of `order` that may be asked for. Absent: all of them.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
-    pub(super) allowed: Vec<Effort>,
+    pub(super) allowed: Option<Vec<String>>,
     /// What happens to requests that ask for something else: `clamp` goes to the next lower that is allowed, else to the lowest.
     #[serde(default)]
     pub(super) over: Over,
-    /// One of `allowed`, written into requests that say nothing, to models of family `gpt-5` and `o-series`.
-    pub(super) default: Option<Effort>,
-}
-
-/// How much the model thinks.
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Effort {
-    /// Not at all.
-    None,
-    /// As little as it can.
-    Minimal,
-    /// Little.
-    Low,
-    /// Some.
-    Medium,
-    /// Much.
-    High,
-    /// As much as it can.
-    XHigh,
+    /// One of `allowed`, written into requests that say nothing.
+    pub(super) default: Option<String>,
 }
 
 /// How long a prompt may be.

@@ -15,7 +15,7 @@ use crate::form::Form;
 use crate::gateway::{Client, Model};
 use crate::json::Patch;
 use crate::media::{self, Media, Said};
-use crate::policy::{self, Asked, Policy, Refusal, Verdict};
+use crate::policy::{self, Asked, Policy, Refusal, Rule, Verdict};
 use crate::request::{Field, Inner, Request};
 use crate::route::{self, Asker, Choice, Target, Watch};
 use crate::store::Store;
@@ -105,6 +105,11 @@ impl Exchange {
         let Verdict { ceiling, findings } = match policy::apply(&policy, &asked, &mut request) {
             Ok(verdict) => verdict,
             Err(Refusal { denial, rule }) => {
+                if let Denial::UnknownFields { names, .. } = &denial {
+                    let named = names.iter().cloned().map(Effect::Unknown);
+                    let rule = Rule::UnknownFields.name();
+                    self.known.findings.extend(named.map(|effect| Finding { rule, effect }));
+                }
                 self.known
                     .findings
                     .extend(rule.map(|rule| Finding { rule: rule.name(), effect: Effect::Refused }));

@@ -3,6 +3,7 @@ use crate::capacity;
 use crate::config;
 use crate::decision::Why;
 use crate::finding::Effect;
+use crate::ledger::Detail;
 use crate::limits;
 use crate::route::{Cooldown, Cooldowns};
 use crate::store::{MemoryStore, Store};
@@ -292,6 +293,30 @@ fn a_refusal_is_the_rules_that_made_it_and_nothing_was_changed_then() {
         let expected: Vec<_> = by.map(|rule| Finding { rule, effect: Effect::Refused }).into_iter().collect();
         assert_eq!(run.finish().findings, expected, "{body}");
     }
+}
+
+#[test]
+fn names_of_unknown_fields_are_written_down() {
+    let with = |word: &str| {
+        let word = word.to_owned();
+        Run::with(gateway(move |config| config["policies"][0]["unknown_fields"] = json!(word)))
+    };
+    let unknown = |mut run: Run| {
+        let details = run.finish().details();
+        details.into_iter().find(|(name, _)| *name == "unknown_fields").map(|(_, names)| names)
+    };
+    let body = r#"{"model":"gpt-4o","top_k":1}"#;
+    let names = Some(Detail::Words(vec!["top_k".to_owned()]));
+    let mut run = with("refuse");
+    let _ = run.head(&CHAT);
+    assert_eq!(refused(run.body(body)), "400 unknown_parameter");
+    assert_eq!(unknown(run), names);
+    let mut run = with("audit");
+    run.send(body);
+    assert_eq!(unknown(run), names);
+    let mut run = with("pass");
+    run.send(body);
+    assert_eq!(unknown(run), None);
 }
 
 #[test]

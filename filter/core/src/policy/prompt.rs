@@ -2,7 +2,7 @@
 
 use super::{Hearing, Policy, Quota, Rule};
 use crate::denial::Denial;
-use crate::request::{Field, Inner, Parts};
+use crate::request::{Inner, Parts};
 
 impl Hearing<'_, '_> {
     /// How long the prompt is, and what it holds.
@@ -44,22 +44,7 @@ impl Hearing<'_, '_> {
 
     /// What the model may call, and in which form it may have to answer.
     pub(super) fn tools_and_format(&mut self) -> Result<(), Denial> {
-        if self.policy.tools != Quota::Allow && self.holds(Rule::Tools) {
-            let mut found = 0;
-            let mut first = None;
-            for field in [Field::Tools, Field::Functions, Field::WebSearchOptions] {
-                let entries = match field {
-                    // It is one tool, however it is set.
-                    Field::WebSearchOptions => u64::from(self.request.raw(field).is_some()),
-                    _ => self.request.entries(field)?,
-                };
-                if entries > 0 {
-                    first = first.or(Some(field));
-                }
-                found += entries;
-            }
-            self.quota(Rule::Tools, self.policy.tools, first.unwrap_or(Field::Tools), found)?;
-        }
+        self.tools()?;
         let policy = self.policy;
         let Some(allowed) = policy.response_format.as_ref().filter(|_| self.holds(Rule::ResponseFormat))
         else {

@@ -54,7 +54,7 @@ pub enum Permission {
     Allow,
     /// The request is refused.
     Forbid,
-    /// It is taken back: `null` or `false` is written in its place.
+    /// It is taken back: what means nothing is written in its place.
     Drop,
 }
 
@@ -84,59 +84,54 @@ pub enum Streaming {
     Force,
 }
 
-/// How much a model is told to think, from the least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Effort {
-    None,
-    Minimal,
-    Low,
-    Medium,
-    High,
-    XHigh,
-}
+/// How much a model is told to think, from the least, if the configuration does not say.
+/// <https://platform.openai.com/docs/api-reference/responses/create#responses-create-reasoning>
+pub const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
-impl Effort {
-    const ALL: [Self; 6] = [Self::None, Self::Minimal, Self::Low, Self::Medium, Self::High, Self::XHigh];
+/// How much it is told to say.
+/// <https://platform.openai.com/docs/api-reference/responses/create#responses-create-text>
+pub const VERBOSITIES: [&str; 3] = ["low", "medium", "high"];
 
-    /// As it stands in a body.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Minimal => "minimal",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::XHigh => "xhigh",
-        }
-    }
-
-    /// The effort of this word.
-    #[must_use]
-    pub fn of(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|effort| effort.word() == word)
-    }
-}
-
-/// Which efforts may be asked for.
+/// Which words of an ordered list may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Efforts {
-    /// These, at least one.
-    pub allowed: Vec<Effort>,
+pub struct Levels {
+    /// All that there are, from the least. They need no escapes in JSON.
+    pub order: Vec<String>,
+    /// Those of them that may be asked for, at least one.
+    pub allowed: Vec<String>,
     /// What happens to any other.
     pub over: Over,
-    /// Written into a request to a reasoning model that does not say.
-    pub default: Option<Effort>,
+    /// Written into a request that does not say, to a model that takes it.
+    pub default: Option<String>,
 }
 
-impl Efforts {
-    /// What an effort that is not allowed is brought to: the most that is allowed below it, else the least.
+impl Levels {
+    /// Whether a word may be asked for.
     #[must_use]
-    pub fn nearest(&self, asked: Effort) -> Option<Effort> {
-        let below = self.allowed.iter().filter(|effort| **effort < asked).max();
-        below.or_else(|| self.allowed.iter().min()).copied()
+    pub fn allows(&self, word: &str) -> bool {
+        self.allowed.iter().any(|allowed| allowed == word)
     }
+
+    /// What a word that is not allowed is brought to: the most that is allowed below it, else the least. A word that is not
+    /// in the order is neither more nor less than another.
+    #[must_use]
+    pub fn nearest(&self, asked: &str) -> Option<&str> {
+        let at = self.order.iter().position(|word| word == asked)?;
+        let below = self.order.iter().take(at).rev().find(|word| self.allows(word));
+        below.or_else(|| self.order.iter().find(|word| self.allows(word))).map(String::as_str)
+    }
+}
+
+/// What happens to a field that nobody here knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// It goes on.
+    #[default]
+    Pass,
+    /// The request is refused.
+    Refuse,
+    /// It goes on, and is written down.
+    Audit,
 }
 
 /// How long a prompt may be.
@@ -177,6 +172,19 @@ pub struct Policy {
     pub seed: Permission,
     /// Tools and the older functions.
     pub tools: Quota,
+    /// Kinds of tools, if not all are allowed.
+    pub tool_types: Option<Vec<String>>,
+    /// Where tools may be called: whole names of hosts, or `*.` before the end of one. With [`Self::mcp_connectors`], if
+    /// one of the two is there.
+    pub mcp_hosts: Option<Vec<String>>,
+    /// Connectors and tunnels that may stand in for a host.
+    pub mcp_connectors: Option<Vec<String>>,
+    /// Whether a backend may look into data of its own.
+    pub data_sources: Permission,
+    /// Kinds of such data, if not all are allowed.
+    pub data_source_types: Option<Vec<String>>,
+    /// How often the backend may call its own tools.
+    pub max_tool_calls: Option<Bound>,
     /// Kinds of `response_format`, if not all are allowed.
     pub response_format: Option<Vec<String>>,
     /// Images in the prompt.
@@ -194,7 +202,23 @@ pub struct Policy {
     /// Tiers, if not all are allowed.
     pub service_tier: Option<Vec<String>>,
     /// How much the model may think.
-    pub reasoning_effort: Option<Efforts>,
+    pub reasoning_effort: Option<Levels>,
+    /// Modes of thinking, if not all are allowed.
+    pub reasoning_mode: Option<Vec<String>>,
+    /// How much the model may say.
+    pub verbosity: Option<Levels>,
+    /// Whether the backend may shorten a conversation.
+    pub context_management: Permission,
+    /// Whether the vendor may be told who asks.
+    pub safety_identifier: Permission,
+    /// Whether a prompt may be kept under a name.
+    pub prompt_cache_key: Permission,
+    /// How long it may be kept, if not all times are allowed.
+    pub prompt_cache_retention: Option<Vec<String>>,
+    /// Whether it may be said what of it is kept.
+    pub prompt_cache_options: Permission,
+    /// What happens to fields that no public reference has.
+    pub unknown_fields: Unknown,
     /// How long the prompt may be.
     pub prompt: PromptBounds,
     /// Length of a body; held in either mode, for it bounds memory.
@@ -216,6 +240,12 @@ impl Default for Policy {
             logit_bias: Quota::Allow,
             seed: Permission::Allow,
             tools: Quota::Allow,
+            tool_types: None,
+            mcp_hosts: None,
+            mcp_connectors: None,
+            data_sources: Permission::Allow,
+            data_source_types: None,
+            max_tool_calls: None,
             response_format: None,
             image_parts: Quota::Allow,
             audio_parts: Quota::Allow,
@@ -225,6 +255,14 @@ impl Default for Policy {
             background: Permission::Allow,
             service_tier: None,
             reasoning_effort: None,
+            reasoning_mode: None,
+            verbosity: None,
+            context_management: Permission::Allow,
+            safety_identifier: Permission::Allow,
+            prompt_cache_key: Permission::Allow,
+            prompt_cache_retention: None,
+            prompt_cache_options: Permission::Allow,
+            unknown_fields: Unknown::Pass,
             prompt: PromptBounds::default(),
             request_bytes_max: REQUEST_BYTES_MAX,
         }

@@ -13,7 +13,7 @@ use crate::endpoint::Operation::{
 /// They write text, and read each other's fields.
 const TEXT: &[Operation] = &[ChatCompletions, Completions, Responses];
 
-/// They take what a model may call, its tier and effort, though two of them do not let it speak.
+/// They take what a model may call, its tier and effort and what is cached, though two of them do not let it speak.
 /// <https://platform.openai.com/docs/api-reference/responses/compact>
 /// <https://platform.openai.com/docs/api-reference/responses/input-tokens>
 const SERVED: &[Operation] = &[ChatCompletions, Completions, Responses, Compact, InputTokens];
@@ -52,6 +52,13 @@ const DRAWN: &[Operation] = &[ChatCompletions, Completions, Responses, Transcrip
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-stream>
 const STREAMED: &[Operation] =
     &[ChatCompletions, Completions, Responses, ImageGenerations, ImageEdits, Transcriptions];
+
+/// The vendor is told who asks.
+/// <https://platform.openai.com/docs/api-reference/images/create>
+const TOLD_WHO: &[Operation] = CHOICES;
+
+/// All whose fields are known.
+const READ: &[Operation] = PROMPTED;
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident = $name:literal at $operations:ident),* $(,)?) => {
@@ -103,6 +110,9 @@ rules! {
     TopLogprobs = "top_logprobs" at TEXT,
     LogitBias = "logit_bias" at TEXT,
     Tools = "tools" at SERVED,
+    ToolTypes = "tools.types" at SERVED,
+    McpHosts = "tools.mcp_hosts" at SERVED,
+    McpConnectors = "tools.mcp_connectors" at SERVED,
     ResponseFormat = "response_format" at SERVED,
     /// No stream.
     Stream = "stream" at STREAMED,
@@ -112,6 +122,16 @@ rules! {
     Store = "store" at TEXT,
     ServiceTier = "service_tier" at SERVED,
     ReasoningEffort = "reasoning_effort" at SERVED,
+    Verbosity = "verbosity" at SERVED,
+    ReasoningMode = "reasoning_mode" at SERVED,
+    PromptCacheRetention = "prompt_cache_retention" at SERVED,
+    MaxToolCalls = "max_tool_calls" at TEXT,
+    DataSources = "data_sources" at TEXT,
+    ContextManagement = "context_management" at TEXT,
+    SafetyIdentifier = "safety_identifier" at TOLD_WHO,
+    PromptCacheKey = "prompt_cache_key" at SERVED,
+    PromptCacheOptions = "prompt_cache_options" at SERVED,
+    UnknownFields = "unknown_fields" at READ,
 }
 
 impl Rule {
@@ -127,7 +147,7 @@ mod tests {
     use super::*;
     use crate::number::Decimal;
     use crate::policy::{
-        Asked, Bound, Effort, Efforts, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming, apply,
+        Asked, Bound, Levels, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming, Unknown, apply,
     };
     use crate::request::{Family, Request};
     #[cfg(target_arch = "wasm32")]
@@ -138,6 +158,12 @@ mod tests {
         let bound = Some(Bound { default: None, max: Some(1), over: Over::Reject });
         let range = Some(Range { min: None, max: Decimal::new(1.0), over: Over::Reject });
         let words = || Some(vec!["a".to_owned()]);
+        let levels = Some(Levels {
+            order: vec!["a".to_owned(), "b".to_owned()],
+            allowed: vec!["a".to_owned()],
+            over: Over::Reject,
+            default: None,
+        });
         let (none, forbid, free) = (Quota::Forbid, Permission::Forbid, Policy::default());
         let prompt = PromptBounds::default();
         match rule {
@@ -184,9 +210,39 @@ mod tests {
             Rule::Store => (Policy { store: forbid, ..free }, r#"{"store":true}"#),
             Rule::ServiceTier => (Policy { service_tier: words(), ..free }, r#"{"service_tier":"b"}"#),
             Rule::ReasoningEffort => {
-                let efforts = Efforts { allowed: vec![Effort::Low], over: Over::Reject, default: None };
-                (Policy { reasoning_effort: Some(efforts), ..free }, r#"{"reasoning_effort":"high"}"#)
+                (Policy { reasoning_effort: levels, ..free }, r#"{"reasoning_effort":"b"}"#)
             }
+            Rule::Verbosity => (Policy { verbosity: levels, ..free }, r#"{"text":{"verbosity":"b"}}"#),
+            Rule::ReasoningMode => {
+                (Policy { reasoning_mode: words(), ..free }, r#"{"reasoning":{"mode":"b"}}"#)
+            }
+            Rule::PromptCacheRetention => {
+                (Policy { prompt_cache_retention: words(), ..free }, r#"{"prompt_cache_retention":"b"}"#)
+            }
+            Rule::MaxToolCalls => (Policy { max_tool_calls: bound, ..free }, r#"{"max_tool_calls":2}"#),
+            Rule::DataSources => (Policy { data_sources: forbid, ..free }, r#"{"data_sources":[{}]}"#),
+            Rule::ContextManagement => {
+                (Policy { context_management: forbid, ..free }, r#"{"context_management":[{}]}"#)
+            }
+            Rule::SafetyIdentifier => {
+                (Policy { safety_identifier: forbid, ..free }, r#"{"safety_identifier":"x"}"#)
+            }
+            Rule::PromptCacheKey => {
+                (Policy { prompt_cache_key: forbid, ..free }, r#"{"prompt_cache_key":"x"}"#)
+            }
+            Rule::PromptCacheOptions => {
+                (Policy { prompt_cache_options: forbid, ..free }, r#"{"prompt_cache_options":{"a":1}}"#)
+            }
+            Rule::UnknownFields => (Policy { unknown_fields: Unknown::Refuse, ..free }, r#"{"top_k":1}"#),
+            Rule::ToolTypes => (Policy { tool_types: words(), ..free }, r#"{"tools":[{"type":"b"}]}"#),
+            Rule::McpHosts => (
+                Policy { mcp_hosts: words(), ..free },
+                r#"{"tools":[{"type":"mcp","server_url":"https://b"}]}"#,
+            ),
+            Rule::McpConnectors => (
+                Policy { mcp_connectors: words(), ..free },
+                r#"{"tools":[{"type":"mcp","connector_id":"b"}]}"#,
+            ),
         }
     }
 
@@ -207,6 +263,9 @@ mod tests {
             TopLogprobs,
             LogitBias,
             Tools,
+            ToolTypes,
+            McpHosts,
+            McpConnectors,
             ResponseFormat,
             Stream,
             StreamOnly,
@@ -214,19 +273,45 @@ mod tests {
             Store,
             ServiceTier,
             ReasoningEffort,
+            Verbosity,
+            ReasoningMode,
+            PromptCacheRetention,
+            MaxToolCalls,
+            DataSources,
+            ContextManagement,
+            SafetyIdentifier,
+            PromptCacheKey,
+            PromptCacheOptions,
+            UnknownFields,
         ];
         match operation {
             ChatCompletions | Responses => [&prompt[..], &[PromptMessages], &parts, &text].concat(),
             Compact | InputTokens => {
-                let served = [Tools, ResponseFormat, ServiceTier, ReasoningEffort];
+                let served = [
+                    Tools,
+                    ToolTypes,
+                    McpHosts,
+                    McpConnectors,
+                    ResponseFormat,
+                    ServiceTier,
+                    ReasoningEffort,
+                    Verbosity,
+                    ReasoningMode,
+                    PromptCacheRetention,
+                    PromptCacheKey,
+                    PromptCacheOptions,
+                    UnknownFields,
+                ];
                 [&prompt[..], &[PromptMessages], &parts, &served].concat()
             }
             Completions => [&prompt[..], &parts, &text].concat(),
-            Embeddings => [&prompt[..], &parts].concat(),
-            ImageGenerations | ImageEdits => [&prompt[..], &[N, Stream]].concat(),
-            Transcriptions => [&prompt[..], &[Temperature, Stream]].concat(),
-            Translations => [&prompt[..], &[Temperature]].concat(),
-            Speech => prompt.to_vec(),
+            Embeddings => [&prompt[..], &parts, &[UnknownFields]].concat(),
+            ImageGenerations | ImageEdits => {
+                [&prompt[..], &[N, Stream, SafetyIdentifier, UnknownFields]].concat()
+            }
+            Transcriptions => [&prompt[..], &[Temperature, Stream, UnknownFields]].concat(),
+            Translations => [&prompt[..], &[Temperature, UnknownFields]].concat(),
+            Speech => [&prompt[..], &[UnknownFields]].concat(),
             Operation::Models
             | Operation::Other
             | Operation::Limits

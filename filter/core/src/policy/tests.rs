@@ -19,6 +19,14 @@ fn reject(max: u32) -> Option<Bound> {
     Some(Bound { over: Over::Reject, ..clamp(max).unwrap() })
 }
 
+fn efforts(allowed: &[&str], over: Over) -> Levels {
+    Levels { order: words(&EFFORTS), allowed: words(allowed), over, default: None }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 fn decimal(value: f64) -> Option<Decimal> {
     Decimal::new(value)
 }
@@ -44,7 +52,7 @@ fn outcome(policy: &Policy, asked: &Asked, body: &str) -> Result<Outcome, Denial
     }
     let would = findings.iter().filter_map(|finding| match finding.effect {
         Effect::Would(would) => Some(format!("{} {}", finding.rule, would.word())),
-        Effect::Clamped(_) | Effect::Refused => None,
+        Effect::Clamped(_) | Effect::Refused | Effect::Unknown(_) => None,
     });
     Ok(Outcome { body: after, ceiling, told: crate::finding::told(&findings), would: would.collect() })
 }
@@ -417,12 +425,13 @@ fn only_allowed_tiers_are_asked_for() {
 
 #[test]
 fn an_effort_is_brought_to_the_nearest_that_is_allowed_and_not_more() {
-    let allowed = vec![Effort::Low, Effort::Medium];
-    let clamps = Efforts { allowed, over: Over::Clamp, default: Some(Effort::Low) };
+    let clamps = Levels { default: Some("low".to_owned()), ..efforts(&["low", "medium"], Over::Clamp) };
     let clamping = Policy { reasoning_effort: Some(clamps.clone()), ..Policy::default() };
-    let rejects = Efforts { over: Over::Reject, default: None, ..clamps };
+    let rejects = Levels { over: Over::Reject, default: None, ..clamps };
     let rejecting = Policy { reasoning_effort: Some(rejects), ..Policy::default() };
-    for (asked, to) in [("high", "medium"), ("xhigh", "medium"), ("minimal", "low"), ("none", "low")] {
+    for (asked, to) in
+        [("high", "medium"), ("xhigh", "medium"), ("max", "medium"), ("minimal", "low"), ("none", "low")]
+    {
         let chat = |word: &str| format!(r#"{{"reasoning_effort":"{word}"}}"#);
         let told = format!("reasoning_effort={to}");
         check(&clamping, &CHAT, &chat(asked), Ok((&chat(to), Some(&told))));
@@ -472,11 +481,7 @@ fn all() -> Policy {
         store: Permission::Forbid,
         background: Permission::Drop,
         service_tier: Some(vec!["auto".to_owned()]),
-        reasoning_effort: Some(Efforts {
-            allowed: vec![Effort::Low],
-            over: Over::Clamp,
-            default: Some(Effort::Low),
-        }),
+        reasoning_effort: Some(Levels { default: Some("low".to_owned()), ..efforts(&["low"], Over::Clamp) }),
         prompt: PromptBounds { messages_max: Some(1), ..PromptBounds::default() },
         ..bounded()
     }
@@ -583,3 +588,5 @@ proptest! {
         }
     }
 }
+
+mod rows;

@@ -66,6 +66,14 @@ fields! {
     Metadata = "metadata",
     ParallelToolCalls = "parallel_tool_calls",
     Prediction = "prediction",
+    Verbosity = "verbosity",
+    MaxToolCalls = "max_tool_calls",
+    ContextManagement = "context_management",
+    SafetyIdentifier = "safety_identifier",
+    PromptCacheKey = "prompt_cache_key",
+    PromptCacheRetention = "prompt_cache_retention",
+    PromptCacheOptions = "prompt_cache_options",
+    DataSources = "data_sources",
 }
 
 impl Field {
@@ -79,6 +87,8 @@ impl Field {
 static TYPE: Names<1> = Names::new(["type"]);
 static FORMAT: Names<1> = Names::new(["format"]);
 static EFFORT: Names<1> = Names::new(["effort"]);
+static MODE: Names<1> = Names::new(["mode"]);
+static VERBOSITY: Names<1> = Names::new(["verbosity"]);
 
 /// A name to look for in an object, and where that object stands.
 type Step = (&'static Names<1>, &'static str);
@@ -86,6 +96,8 @@ type Step = (&'static Names<1>, &'static str);
 static RESPONSE_FORMAT_TYPE: [Step; 1] = [(&TYPE, "response_format")];
 static TEXT_FORMAT_TYPE: [Step; 2] = [(&FORMAT, "text"), (&TYPE, "text.format")];
 static REASONING_EFFORT: [Step; 1] = [(&EFFORT, "reasoning")];
+static REASONING_MODE: [Step; 1] = [(&MODE, "reasoning")];
+static TEXT_VERBOSITY: [Step; 1] = [(&VERBOSITY, "text")];
 
 /// A governed string inside of a governed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +108,10 @@ pub enum Inner {
     TextFormatType,
     /// Responses' `reasoning.effort`.
     ReasoningEffort,
+    /// Responses' `reasoning.mode`.
+    ReasoningMode,
+    /// Responses' `text.verbosity`.
+    TextVerbosity,
 }
 
 impl Inner {
@@ -106,6 +122,8 @@ impl Inner {
             Self::ResponseFormatType => "response_format.type",
             Self::TextFormatType => "text.format.type",
             Self::ReasoningEffort => "reasoning.effort",
+            Self::ReasoningMode => "reasoning.mode",
+            Self::TextVerbosity => "text.verbosity",
         }
     }
 
@@ -114,6 +132,8 @@ impl Inner {
         match self {
             Self::ResponseFormatType | Self::TextFormatType => "type",
             Self::ReasoningEffort => "effort",
+            Self::ReasoningMode => "mode",
+            Self::TextVerbosity => "verbosity",
         }
     }
 
@@ -121,8 +141,8 @@ impl Inner {
     pub(super) const fn field(self) -> Field {
         match self {
             Self::ResponseFormatType => Field::ResponseFormat,
-            Self::TextFormatType => Field::Text,
-            Self::ReasoningEffort => Field::Reasoning,
+            Self::TextFormatType | Self::TextVerbosity => Field::Text,
+            Self::ReasoningEffort | Self::ReasoningMode => Field::Reasoning,
         }
     }
 
@@ -132,7 +152,14 @@ impl Inner {
             Self::ResponseFormatType => &RESPONSE_FORMAT_TYPE,
             Self::TextFormatType => &TEXT_FORMAT_TYPE,
             Self::ReasoningEffort => &REASONING_EFFORT,
+            Self::ReasoningMode => &REASONING_MODE,
+            Self::TextVerbosity => &TEXT_VERBOSITY,
         }
+    }
+
+    /// Whether the object that holds it must have it: a format without a type is no format.
+    pub(super) fn is_required(self) -> bool {
+        matches!(self, Self::ResponseFormatType | Self::TextFormatType)
     }
 }
 
@@ -194,6 +221,12 @@ impl Family {
     #[must_use]
     pub fn reasons(self) -> bool {
         matches!(self, Self::Gpt5 | Self::OSeries)
+    }
+
+    /// Whether it can be told how much to say. <https://platform.openai.com/docs/guides/latest-model#verbosity>
+    #[must_use]
+    pub fn has_verbosity(self) -> bool {
+        self == Self::Gpt5
     }
 
     /// The name under which a default is written: one that the model reads wherever it is served.

@@ -1,0 +1,120 @@
+//! How much may the model be told to think, and to say?
+//!
+//! Words with an order, so that one that is too much has a nearest that is allowed. Chat and Responses say them in
+//! different places; a server might read either, so both are held at each.
+
+use super::{Hearing, Levels, Over, Rule, shown};
+use crate::denial::Denial;
+use crate::endpoint::Operation;
+use crate::request::{Field, Inner};
+
+/// Where an item of the input says how much the model is to think from there on.
+const ITEM_EFFORT: &str = "input.reasoning.effort";
+
+impl Hearing<'_, '_> {
+    /// How much it may think.
+    pub(super) fn effort(&mut self) -> Result<(), Denial> {
+        let policy = self.policy;
+        let rule = Rule::ReasoningEffort;
+        let Some(efforts) = policy.reasoning_effort.as_ref().filter(|_| self.holds(rule)) else {
+            return Ok(());
+        };
+        let takes_default = self.asked.family.reasons();
+        self.levels(rule, efforts, (Field::ReasoningEffort, Inner::ReasoningEffort), takes_default)?;
+        // Told once, however many items there are.
+        let mut clamps = None;
+        let mut is_refused = false;
+        for effort in self.request.efforts()? {
+            if efforts.allows(&effort.word) {
+                continue;
+            }
+            match nearest(efforts, &effort.word) {
+                Some(to) => {
+                    if *clamps.get_or_insert_with(|| self.clamps(rule, ITEM_EFFORT, to)) {
+                        self.request.set_effort(&effort, to);
+                    }
+                }
+                None if is_refused => {}
+                None => {
+                    is_refused = true;
+                    self.refuse(rule, not_allowed(efforts, ITEM_EFFORT, &effort.word))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How much it may say.
+    pub(super) fn verbosity(&mut self) -> Result<(), Denial> {
+        let policy = self.policy;
+        let rule = Rule::Verbosity;
+        let Some(verbosities) = policy.verbosity.as_ref().filter(|_| self.holds(rule)) else {
+            return Ok(());
+        };
+        let takes_default = self.asked.family.has_verbosity();
+        self.levels(rule, verbosities, (Field::Verbosity, Inner::TextVerbosity), takes_default)
+    }
+
+    /// `takes_default`: whether the model does not refuse the field.
+    fn levels(
+        &mut self,
+        rule: Rule,
+        levels: &Levels,
+        (field, inner): (Field, Inner),
+        takes_default: bool,
+    ) -> Result<(), Denial> {
+        let chat = self.request.word(field)?;
+        let responses = self.request.inner(inner)?;
+        let is_absent = chat.is_none() && responses.is_none();
+        if let Some(word) = chat
+            && let Some(to) = self.level_at(rule, levels, field.name(), &word)?
+        {
+            self.request.set(field, format!("\"{to}\""));
+        }
+        if let Some(word) = responses
+            && let Some(to) = self.level_at(rule, levels, inner.path(), &word)?
+        {
+            self.request.set_inner(inner, to)?;
+        }
+        let Some(default) = levels.default.as_ref().filter(|_| is_absent && takes_default) else {
+            return Ok(());
+        };
+        let operation = self.asked.operation;
+        if !matches!(operation, Operation::ChatCompletions | Operation::Responses) || !self.defaults(rule) {
+            return Ok(());
+        }
+        if operation == Operation::Responses {
+            return self.request.set_inner(inner, default);
+        }
+        self.request.set(field, format!("\"{default}\""));
+        Ok(())
+    }
+
+    /// What a word is to be changed to, if it is.
+    fn level_at<'l>(
+        &mut self,
+        rule: Rule,
+        levels: &'l Levels,
+        field: &'static str,
+        word: &str,
+    ) -> Result<Option<&'l str>, Denial> {
+        if levels.allows(word) {
+            return Ok(None);
+        }
+        match nearest(levels, word) {
+            Some(to) => Ok(self.clamps(rule, field, to).then_some(to)),
+            None => {
+                self.refuse(rule, not_allowed(levels, field, word))?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn nearest<'l>(levels: &'l Levels, word: &str) -> Option<&'l str> {
+    levels.nearest(word).filter(|_| levels.over == Over::Clamp)
+}
+
+fn not_allowed(levels: &Levels, field: &'static str, word: &str) -> Denial {
+    Denial::NotAllowed { field, asked: shown(word), allowed: levels.allowed.clone() }
+}

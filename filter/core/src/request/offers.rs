@@ -1,0 +1,190 @@
+//! Which tools does a request offer, and what do the items of its input set?
+//!
+//! Tools stand in `tools`, in a namespace that stands there, and in items of Responses' `input` that hand in more of them
+//! (`additional_tools`, `tool_search_output`); an item (`configuration_update`) may change how much the model thinks. Exact,
+//! as the count of parts is, and made only where a policy asks.
+//! <https://platform.openai.com/docs/api-reference/responses/create>, as of openai-python 3.57.0.
+//! Not decided here: what of it may be.
+
+use super::{Field, Request, string};
+use crate::denial::{Ambiguity, Denial};
+use crate::json::{self, Fault, Member, Names, Object};
+use std::borrow::Cow;
+
+/// How deep tools may stand inside of tools. A namespace holds functions, and no namespace.
+const DEPTH_MAX: usize = 4;
+
+static TYPE: Names<1> = Names::new(["type"]);
+static TOOL: Names<5> = Names::new(["type", "tools", "server_url", "connector_id", "tunnel_id"]);
+static ITEM: Names<3> = Names::new(["type", "tools", "reasoning"]);
+static EFFORT: Names<1> = Names::new(["effort"]);
+
+/// The item that repeats what a server said it has, and offers nothing.
+const LISTING: &str = "mcp_list_tools";
+
+/// A tool that the model may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool<'a> {
+    /// Whether an item of `input` hands it in.
+    pub is_of_item: bool,
+    /// Its `type`, if it has one.
+    pub kind: Option<Cow<'a, str>>,
+    /// The address of the MCP server that it stands for.
+    pub server_url: Option<Cow<'a, str>>,
+    /// The connector or the tunnel that stands in for an address: the member, and what it says.
+    pub connector: Option<(&'static str, Cow<'a, str>)>,
+}
+
+/// How much an item tells the model to think.
+#[derive(Clone, Debug)]
+pub struct Effort<'a> {
+    /// What it says.
+    pub word: Cow<'a, str>,
+    member: Member<'a>,
+}
+
+/// Takes a tool.
+type Each<'e, 'a> = &'e mut dyn FnMut(Tool<'a>);
+
+impl<'a> Request<'a> {
+    /// Goes through all tools that are offered. Answers how many there are besides the entries of `tools`.
+    pub fn tools(&self, each: Each<'_, 'a>) -> Result<u64, Denial> {
+        let mut nested = 0;
+        if let Some(tools) = self.raw(Field::Tools) {
+            self.tools_of(tools, false, 0, &mut nested, each)?;
+        }
+        self.items(&mut |item| {
+            let [kind, tools, _] = &item.members;
+            let Some(tools) = there(tools) else { return Ok(()) };
+            let kind = there(kind).map(|kind| string(kind.value, "input.type")).transpose()?;
+            if kind.as_deref() == Some(LISTING) {
+                return Ok(());
+            }
+            self.tools_of(tools.value, true, 1, &mut nested, each)
+        })?;
+        Ok(nested)
+    }
+
+    /// The tools of one array. Those at depth 0 are not counted.
+    fn tools_of(
+        &self,
+        tools: &'a str,
+        is_of_item: bool,
+        depth: usize,
+        nested: &mut u64,
+        each: Each<'_, 'a>,
+    ) -> Result<(), Denial> {
+        let field = if is_of_item { "input" } else { "tools" };
+        if depth == DEPTH_MAX {
+            return Err(Denial::InvalidField { field, expected: "tools nested at most 4 levels deep" });
+        }
+        // What is no tool is one of no type.
+        let odd = Tool { is_of_item, kind: None, server_url: None, connector: None };
+        if !tools.starts_with('[') {
+            each(odd);
+            return Ok(());
+        }
+        elements(tools, &Denial::NotAnObject, &mut |tool| {
+            *nested += u64::from(depth > 0);
+            if !tool.starts_with('{') {
+                each(odd.clone());
+                return Ok(());
+            }
+            let [kind, tools, server_url, connector, tunnel] =
+                self.find(tool, &TOOL, field, &Denial::NotAnObject)?.members;
+            let word = |member: &Option<Member<'a>>| {
+                there(member).map(|member| string(member.value, field)).transpose()
+            };
+            let connector = match (word(&connector)?, word(&tunnel)?) {
+                (Some(_), Some(_)) => return Err(Denial::Exclusive("connector_id", "tunnel_id")),
+                (Some(id), None) => Some(("connector_id", id)),
+                (None, id) => id.map(|id| ("tunnel_id", id)),
+            };
+            each(Tool { is_of_item, kind: word(&kind)?, server_url: word(&server_url)?, connector });
+            match there(&tools) {
+                Some(tools) => self.tools_of(tools.value, is_of_item, depth + 1, nested, each),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Goes through the `type`s of an array's objects.
+    pub fn types(&self, field: Field, each: &mut dyn FnMut(Option<Cow<'a, str>>)) -> Result<(), Denial> {
+        let Some(array) = self.raw(field) else { return Ok(()) };
+        let wrong = Denial::InvalidField { field: field.name(), expected: "an array of objects" };
+        elements(array, &wrong, &mut |entry| {
+            let [kind] = self.find(entry, &TYPE, field.name(), &wrong)?.members;
+            each(there(&kind).map(|kind| string(kind.value, field.name())).transpose()?);
+            Ok(())
+        })
+    }
+
+    /// How much the items of the input tell the model to think.
+    pub fn efforts(&self) -> Result<Vec<Effort<'a>>, Denial> {
+        let mut efforts = Vec::new();
+        self.items(&mut |item| {
+            let [_, _, reasoning] = &item.members;
+            let Some(reasoning) = there(reasoning).filter(|reasoning| reasoning.value.starts_with('{'))
+            else {
+                return Ok(());
+            };
+            let [effort] = self.find(reasoning.value, &EFFORT, "input", &Denial::NotAnObject)?.members;
+            if let Some(member) = there(&effort).cloned() {
+                efforts.push(Effort { word: string(member.value, "input.reasoning.effort")?, member });
+            }
+            Ok(())
+        })?;
+        Ok(efforts)
+    }
+
+    /// Writes what an item says. `word` must need no escapes.
+    pub fn set_effort(&mut self, effort: &Effort<'_>, word: &str) {
+        self.edits.splice(effort.member.span(), &format!("\"{word}\""));
+    }
+
+    /// Goes through the items of the input that are objects.
+    fn items(&self, each: &mut dyn FnMut(Object<'a, 3>) -> Result<(), Denial>) -> Result<(), Denial> {
+        let Some(input) = self.raw(Field::Input).filter(|input| input.starts_with('[')) else {
+            return Ok(());
+        };
+        elements(input, &Denial::NotAnObject, &mut |item| {
+            if !item.starts_with('{') {
+                return Ok(());
+            }
+            each(self.find(item, &ITEM, "input", &Denial::NotAnObject)?)
+        })
+    }
+
+    /// The members of an object inside of a field. `wrong` is said if it is none.
+    fn find<const N: usize>(
+        &self,
+        object: &'a str,
+        names: &'static Names<N>,
+        field: &'static str,
+        wrong: &Denial,
+    ) -> Result<Object<'a, N>, Denial> {
+        json::find(self.body, object, names).map_err(|fault| match fault {
+            Fault::NotAnObject => wrong.clone(),
+            Fault::Syntax(problem) => Denial::InvalidJson(problem),
+            Fault::Duplicate(name) => Denial::AmbiguousPart { field, name, problem: Ambiguity::Duplicate },
+            Fault::Disguised(name) => Denial::AmbiguousPart { field, name, problem: Ambiguity::Disguised },
+        })
+    }
+}
+
+/// Goes through the elements of an array until one is refused. `wrong` is said if it is none.
+fn elements<'a>(
+    array: &'a str,
+    wrong: &Denial,
+    each: &mut dyn FnMut(&'a str) -> Result<(), Denial>,
+) -> Result<(), Denial> {
+    match json::elements(array, each) {
+        Ok(()) => Ok(()),
+        Err(denial) => Err(denial.unwrap_or_else(|| wrong.clone())),
+    }
+}
+
+/// A member that is not null.
+fn there<'m, 'a>(member: &'m Option<Member<'a>>) -> Option<&'m Member<'a>> {
+    member.as_ref().filter(|member| member.value != "null")
+}
