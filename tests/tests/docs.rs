@@ -329,19 +329,28 @@ fn every_link_and_every_named_test_is_there() {
         let text = read(document);
         let folder = workspace().join(document).parent().unwrap().to_owned();
         for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            let is_heading = |anchor: &str| {
-                text.lines().any(|line| line.trim_start_matches('#').trim().to_lowercase() == anchor)
-            };
-            let is_there = match target.strip_prefix('#') {
-                Some(anchor) => is_heading(anchor),
-                None => target.starts_with("http") || folder.join(target).exists(),
-            };
+            let is_there = target.starts_with("http")
+                || match target.split_once('#') {
+                    Some(("", anchor)) => has_heading(&text, anchor),
+                    Some((file, anchor)) => {
+                        fs::read_to_string(folder.join(file)).is_ok_and(|other| has_heading(&other, anchor))
+                    }
+                    None => folder.join(target).exists(),
+                };
             assert!(is_there, "{document}: {target}");
         }
         for test in text.split("test `").skip(1).map(|rest| rest.split('`').next().unwrap()) {
             assert!(sources.contains(&format!("fn {test}(")), "{document}: no test is named {test}");
         }
     }
+}
+
+/// Whether a document has the heading that a link names: in lower case, with dashes for spaces, without other signs.
+fn has_heading(text: &str, anchor: &str) -> bool {
+    text.lines().filter(|line| line.starts_with('#')).any(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        title.chars().filter(|sign| sign.is_alphanumeric() || "-_".contains(*sign)).eq(anchor.chars())
+    })
 }
 
 fn gather(folder: &Path, sources: &mut String) {
