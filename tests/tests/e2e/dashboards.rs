@@ -20,8 +20,8 @@ use crate::requests::{CHAT, COMPLETIONS, EMBEDDINGS};
 /// How long all queries may take to have an answer: a rate needs two readings.
 const WITHIN: Duration = Duration::from_secs(180);
 
-/// They count what a test cannot bring about; that they exist, [`known_metrics`] says.
-const FAULTS: [&str; 1] = ["tollgate_store_faults"];
+/// They count faults that the traffic here does not have; that they exist, [`known_metrics`] says.
+const FAULTS: [&str; 2] = ["tollgate_backend_auth_failures", "tollgate_store_faults"];
 
 /// The clients' names are their keys too.
 const SHOP: &str = "web-shop";

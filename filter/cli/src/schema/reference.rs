@@ -56,6 +56,9 @@ impl<'s> Reference<'s> {
         if let Some(items) = node.get("items") {
             return self.node(items, &format!("{place}[]"));
         }
+        if node["additionalProperties"].is_object() {
+            return self.node(&node["additionalProperties"], &format!("{place}.NAME"));
+        }
         let Some(name) = definition(node) else { return };
         match self.sections.iter_mut().find(|section| section.name == name) {
             Some(section) => section.places.push(place.to_owned()),
