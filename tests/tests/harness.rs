@@ -253,7 +253,7 @@ fn the_node_that_is_found_has_the_sdk_that_is_pinned() {
         .output()
         .unwrap();
     let found = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(pinned["dependencies"], json!({ "openai": found.trim() }));
+    assert_eq!(pinned["dependencies"]["openai"], found.trim());
     // Where a package comes from is its installer's matter.
     assert!(!read("package-lock.json").contains("resolved"));
 }

@@ -153,7 +153,7 @@ fn a_configuration_is_found_in_the_resources_of_istio_and_envoy_gateway_and_in_t
         ),
         (
             "examples/envoy-gateway/envoypatchpolicy.yaml",
-            "spec.jsonPatches[8].operation.value.typed_config.config.configuration",
+            "spec.jsonPatches[9].operation.value.typed_config.config.configuration",
         ),
     ] {
         let (code, printed, _) = run(&["check", file], "");

@@ -26,7 +26,7 @@ pub fn pinning(config: &mut Value) {
 }
 
 /// The secret reaches the filter through Envoy's environment.
-fn passes_the_secret(value: &mut Value) {
+pub fn passes_the_secret(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {

@@ -38,7 +38,8 @@ async fn its_users_get_answers_streams_functions_embeddings_and_refusals_over_tl
     };
     gateway.mock("ptu").update(|settings| settings.faults.push_back(wants_the_temperature()));
     let calls = [
-        call(WEB_SHOP, "call_function", json!({})),
+        // The function that it calls takes more than the text.
+        call(WEB_SHOP, "call_function", json!({ "max_tokens": 24 })),
         call(WEB_SHOP, "chat", json!({})),
         call(WEB_SHOP, "stream", json!({})),
         call(WEB_SHOP, "embed", json!({ "model": EMBEDDING, "texts": ["a", "b c"] })),

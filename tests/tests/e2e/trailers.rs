@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tollgate_tests::harness::{Gateway, Setup};
 
-use crate::pinned::{BACKENDS, pinning};
+use crate::pinned::{BACKENDS, passes_the_secret, pinning};
 use crate::requests::{
     CHAT, GPT_4O, RESPONSES, WEB_SHOP, chat, check_record, nobody_is_limited, record_of, with,
 };
@@ -76,7 +76,12 @@ fn asks_by_http_2(envoy: &mut Value) {
 }
 
 async fn gateway(last: &'static str) -> Gateway {
-    let mut setup = Setup::new().workers(1).edit(nobody_is_limited).edit(pinning).patch(asks_by_http_2);
+    let mut setup = Setup::new()
+        .workers(1)
+        .edit(nobody_is_limited)
+        .edit(pinning)
+        .patch(passes_the_secret)
+        .patch(asks_by_http_2);
     setup = setup.env("TOLLGATE_IDS", "the same secret for all of a fleet");
     let url = backend(last).await;
     for (name, env) in BACKENDS {
