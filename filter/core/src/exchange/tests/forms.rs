@@ -1,5 +1,7 @@
 use super::*;
 use crate::policy::IMAGE_TOKENS;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=b");
 
