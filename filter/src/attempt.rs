@@ -132,7 +132,8 @@ impl HttpContext for Upstream {
         }
         self.is_held = !end && flight.is_to_be_read(status);
         self.status = status;
-        if status == 401 {
+        // A 401 says it all, and so does an error without a body.
+        if status == 401 || end {
             self.release(&[]);
         }
         if self.is_held { Action::Pause } else { Action::Continue }

@@ -321,7 +321,7 @@ impl Flight {
     ) -> Option<(Misconfigured, Result<(), StoreFault>)> {
         let failure = Failure::of_error(body).unwrap_or_default();
         let misfit = match status {
-            401 | 403 if failure.refuses_credential(status) => Misfit::RefusedCredential,
+            401 | 403 if failure.is_about_gateway(status) => Misfit::RefusedCredential,
             400 | 404 if self.is_to_be_read(status) && failure.is_missing_deployment() => {
                 Misfit::MissingDeployment
             }
@@ -337,7 +337,8 @@ impl Flight {
         };
         // Somebody has to tell the client, so whoever comes last is asked again.
         let is_last = self.candidates.last().is_none_or(|last| **last == *target);
-        let pause = (!is_last).then_some(Cooldown { wait: MISFIT_PAUSE, is_told: false });
+        let is_sure = misfit == Misfit::MissingDeployment || failure.refuses_credential(status);
+        let pause = (!is_last && is_sure).then_some(Cooldown { wait: MISFIT_PAUSE, is_told: false });
         Some((Misconfigured { misfit, series, pause }, noted))
     }
 

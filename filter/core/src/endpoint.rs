@@ -382,7 +382,7 @@ impl Style {
     #[must_use]
     pub fn other_path(&self, rest: &str, query: &str) -> String {
         let mut parameters: Vec<&str> =
-            query.split('&').filter(|part| !part.is_empty() && !is_api_version(part)).collect();
+            query.split('&').filter(|part| !part.is_empty() && !ends_here(part)).collect();
         let (prefix, version) = match self {
             Self::Azure(version) => ("/openai/", format!("api-version={version:?}")),
             Self::AzureV1 => ("/openai/v1/", String::new()),
@@ -402,10 +402,20 @@ impl Style {
     }
 }
 
-/// Whether a part of a query is an `api-version`, as Azure reads it: names of either case, decoded.
-fn is_api_version(part: &str) -> bool {
+/// Whether a part of a query goes no further: an `api-version`, which is the backend's own, and what clients show who they
+/// are by. Names as Azure reads them: of either case, decoded.
+fn ends_here(part: &str) -> bool {
+    const NAMES: [&str; 6] = [
+        "access_token",
+        "api-key",
+        "api-version",
+        "api_key",
+        "ocp-apim-subscription-key",
+        "subscription-key",
+    ];
     let name = part.split('=').next().unwrap_or_default();
-    decoded(name).eq_ignore_ascii_case("api-version")
+    let name = decoded(name);
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// A part of a path or query, with its `%41`. What is no such thing stays as it is: it is no model's name then.

@@ -344,7 +344,7 @@ impl Exchange {
             (_, Some((rest, query))) => {
                 let purpose = Purpose::of(method.unwrap_or_default(), rest);
                 let other = Other { rest: rest.to_owned(), query: query.to_owned(), purpose };
-                if !end && self.reads_body_of_other(headers) {
+                if !end && Self::reads_body_of_other(headers) {
                     let held =
                         media::check_coding(headers).and_then(|()| Held::new(client, &endpoint, headers));
                     return Ok(self.hold(held.map(|held| Held { other: Some(other), ..held }), strip));

@@ -20,6 +20,8 @@ pub struct Failure {
     code: Option<String>,
     kind: Option<String>,
     message: String,
+    /// Whether it tells what a moderation found.
+    is_moderated: bool,
 }
 
 /// What was sent: an error's members may stand on top of it.
@@ -65,6 +67,7 @@ impl Sent {
                 code: text(error.get("code")),
                 kind: text(error.get("type")),
                 message: text(error.get("message")).unwrap_or_default(),
+                is_moderated: error.get("metadata").is_some_and(|data| data.get("reasons").is_some()),
             }),
             Value::String(message) if !message.is_empty() => {
                 Some(Failure { message: message.clone(), ..Failure::default() })
@@ -79,6 +82,7 @@ impl Sent {
             code: text(self.code.as_ref()),
             kind: text(self.r#type.as_ref()),
             message: text(self.message.as_ref()).unwrap_or_default(),
+            is_moderated: false,
         }
     }
 
@@ -164,8 +168,26 @@ impl Failure {
         TRIED_ELSEWHERE.contains(&status) || self.refuses_credential(status)
     }
 
-    /// Whether it refuses the credential of this gateway, or the place from which it asks. Every 401 does, for clients'
-    /// own credentials go to no backend. A 403 may be about what the client wrote, so it must say what it means.
+    /// Whether it is about the gateway, not about what the client wrote: every 401, for clients' own credentials go to no
+    /// backend, and every 403 but a filter's or a moderation's.
+    #[must_use]
+    pub fn is_about_gateway(&self, status: u16) -> bool {
+        const OF_CONTENT: [&str; 5] = [
+            "content_filter",
+            "content_policy_violation",
+            "cyber_policy_violation",
+            "invalid_prompt",
+            "moderation_blocked",
+        ];
+        let words = [self.code.as_deref(), self.kind.as_deref()];
+        let is_of_content = self.is_moderated
+            || self.message.contains("input was flagged")
+            || words.into_iter().flatten().any(|word| OF_CONTENT.contains(&word));
+        status == 401 || status == 403 && !is_of_content
+    }
+
+    /// Whether it says itself that it refuses the credential of this gateway, or the place from which it asks. A 403 that does
+    /// not may be of something between, which looks at what clients write: no reason to leave the backend alone.
     #[must_use]
     pub fn refuses_credential(&self, status: u16) -> bool {
         // Azure's `403` is a string: no route through its firewall. OpenRouter's is a number, and a moderation's too.

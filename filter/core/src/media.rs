@@ -98,7 +98,10 @@ fn values<'h>(headers: &'h [(String, Vec<u8>)], name: &'static str) -> impl Iter
 
 /// `application/json` is what is sent on, whichever of these it was.
 fn is_json(essence: &str) -> bool {
-    matches!(essence, JSON | "text/json") || essence.starts_with("application/") && essence.ends_with("+json")
+    matches!(essence, JSON | "text/json")
+        || essence.starts_with("application/")
+            && essence.ends_with("+json")
+            && !essence.starts_with("application/grpc")
 }
 
 fn is_utf8(parameter: &Parameter<'_>) -> bool {
@@ -240,6 +243,7 @@ mod tests {
             "text/x+json",
             "application/x-www-form-urlencoded",
             "application/grpc",
+            "application/grpc+json",
             "multipart/form-data; boundary=x",
             "json",
             "",

@@ -44,11 +44,11 @@ impl Other {
 }
 
 impl Exchange {
-    /// Whether the body of an endpoint without a name is to be read. What is uploaded is not: it may be large, and the
-    /// form around it has no ids.
-    pub(super) fn reads_body_of_other(&self, headers: &Headers) -> bool {
+    /// Whether the body of an endpoint without a name is to be read: it may name a model, or have ids. What is uploaded is
+    /// not: it may be large, and the form around it has neither.
+    pub(super) fn reads_body_of_other(headers: &Headers) -> bool {
         let content_type = find(headers, "content-type").unwrap_or_default().to_ascii_lowercase();
-        self.gateway.pinning.is_some() && !content_type.trim_ascii_start().starts_with(b"multipart/")
+        !content_type.trim_ascii_start().starts_with(b"multipart/")
     }
 
     /// The targets of a model that may serve this body: all, or the one that keeps what it refers to.
@@ -116,12 +116,12 @@ impl Exchange {
     ) -> Result<Ready, Denial> {
         let gateway = self.gateway.clone();
         let (mut targets, mut patch) = (Cow::Borrowed(&*gateway.other), None);
-        let (mut path, mut query) = (other.rest.clone(), other.query.clone());
+        let (mut path, mut query, mut changes) = (other.rest.clone(), other.query.clone(), Edits::default());
         if let Some(pinned) = &gateway.pinning {
             self.known.seals = !other.is_content();
             let mut reading = pinned.pinning.reading(&client.name.text);
             let found = restored(&mut reading, &other, body);
-            let (restored_path, restored_query, mut edits) = self.followed(&reading, found)?;
+            let (restored_path, restored_query, edits) = self.followed(&reading, found)?;
             (path, query) = (restored_path, restored_query);
             let place = reading.place();
             self.known.spoken = reading.spoken();
@@ -129,10 +129,11 @@ impl Exchange {
                 targets = Cow::Owned(pinned.targets.get(place).cloned().into_iter().collect());
                 self.leave_out(&gateway.other, &targets, Why::Pinned);
             }
-            if let Some(body) = body {
-                targets = self.holding_to_model(&client, body, targets, &mut edits)?;
-                patch = edits.patch(body.as_bytes());
-            }
+            changes = edits;
+        }
+        if let Some(body) = body {
+            targets = self.holding_to_model(&client, body, targets, &mut changes)?;
+            patch = changes.patch(body.as_bytes());
         }
         Ok(Ready {
             choice: self.choose(&targets, &client, 0, None, local, now),

@@ -521,7 +521,10 @@ fn a_refused_credential_is_no_fault_of_the_clients() {
             true,
         ),
         (403, r#"{"error":{"code":403,"message":"Your input was flagged"}}"#, false),
-        (403, "", false),
+        (403, "", true),
+        (403, "<html>blocked</html>", true),
+        (403, r#"{"error":{"code":403,"message":"no","metadata":{"reasons":["violence"]}}}"#, false),
+        (403, r#"{"error":{"code":"content_filter","message":"no"}}"#, false),
     ] {
         let mut run = Run::new();
         let flight = run.send(PROMPT).flight;

@@ -169,7 +169,8 @@ fn compaction_and_counting_are_held_to_models_endpoints_and_policy() {
 
 #[test]
 fn an_operator_adds_paths_that_pass_as_other() {
-    let head = [(":method", "POST"), (":path", "/v1/rerank/jobs?x=1"), ("api-key", "key")];
+    let head =
+        [(":method", "POST"), (":path", "/v1/rerank/jobs?x=1&api-key=k&API%2dKey=k"), ("api-key", "key")];
     let with = |paths: Value| {
         Run::with(gateway(|config| {
             config["other_endpoints"] = json!(["a"]);
@@ -179,7 +180,26 @@ fn an_operator_adds_paths_that_pass_as_other() {
     };
     assert_eq!(refused(with(json!([])).head(&head)), "404 unknown_url");
     let mut run = with(json!(["rerank"]));
-    let Step::Forward(forward) = run.head(&head) else { panic!() };
+    assert!(matches!(run.head(&head), Step::AwaitBody { .. }));
+    let Step::Forward(forward) = run.body("{}") else { panic!() };
     let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    // What a client shows who it is by goes no further.
     assert_eq!(departure.path, "/openai/rerank/jobs?api-version=2024-10-21&x=1");
+}
+
+#[test]
+fn a_body_of_other_names_only_models_of_the_client() {
+    let asks = |body: &str| {
+        let mut run = Run::with(gateway(|config| {
+            config["other_endpoints"] = json!(["a", "b"]);
+            config["clients"][0]["endpoints"] = json!(["other"]);
+        }));
+        let head = [(":method", "POST"), (":path", "/v1/threads/runs"), ("api-key", "key")];
+        assert!(matches!(run.head(&head), Step::AwaitBody { .. }));
+        run.body(body)
+    };
+    assert_eq!(refused(asks(r#"{"model":"secret"}"#)), "403 model_not_allowed");
+    assert_eq!(refused(asks(r#"{"model":"gpt-4o","model":"secret"}"#)), "400 ambiguous_parameter");
+    assert!(matches!(asks(r#"{"model":"gpt-4o"}"#), Step::Forward(_)));
+    assert!(matches!(asks(r#"{"assistant_id":"a"}"#), Step::Forward(_)));
 }
