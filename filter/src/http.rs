@@ -29,6 +29,12 @@ const CLUSTER: &str = "x-tollgate-cluster";
 /// `CoreResponseFlag::DownstreamConnectionTermination` in Envoy's `stream_info.h`, observed on 1.40.
 const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
 
+/// What a broken request gets, by Envoy or by us.
+const BAD_REQUEST: u16 = 400;
+
+/// What a 400 is until Envoy has decided about its connection.
+const UNPROCESSABLE: u16 = 422;
+
 /// One stream of a client, as Envoy calls it.
 ///
 /// The stream itself is shared with [`waiting`], from where the tick goes on with it.
@@ -89,6 +95,10 @@ enum Reply {
     Grpc,
     /// The same, of an answer with this status.
     Converted(u16),
+    /// Under another status, because Envoy takes every 400 of HTTP/1 for a broken message, after which the connection cannot
+    /// be used: here the message was whole.
+    /// <https://github.com/envoyproxy/envoy/blob/v1.40.0/source/common/http/conn_manager_impl.cc> (`sendLocalReply`)
+    Disguised,
 }
 
 /// How much of the request's body is here; Envoy counts it up while the headers are held.
@@ -133,9 +143,12 @@ impl Stream {
                     self.forward(forward);
                     return Action::Continue;
                 }
-                Step::Answer(answer) => {
+                Step::Answer(mut answer) => {
                     if self.reply == Reply::Grpc {
                         self.reply = Reply::Converted(answer.status);
+                    } else if answer.status == BAD_REQUEST && self.body.is_whole {
+                        self.reply = Reply::Disguised;
+                        answer.status = UNPROCESSABLE;
                     }
                     host::answer(&answer);
                     return Action::Pause;
@@ -230,12 +243,17 @@ impl Stream {
 
     fn response_head(&mut self, end: bool) -> Action {
         if !self.exchange.awaits_answer() {
-            if let Reply::Converted(status) = self.reply {
+            let status = match self.reply {
+                Reply::Plain | Reply::Grpc => return Action::Continue,
+                Reply::Converted(status) => status,
+                Reply::Disguised => BAD_REQUEST,
+            };
+            if let Reply::Converted(_) = self.reply {
                 for name in ["grpc-status", "grpc-message", "content-type"] {
                     host::remove_header(MapType::HttpResponseHeaders, name);
                 }
-                host::set_header(MapType::HttpResponseHeaders, ":status", &status.to_string());
             }
+            host::set_header(MapType::HttpResponseHeaders, ":status", &status.to_string());
             return Action::Continue;
         }
         if let Some(flight) = &self.unseen {

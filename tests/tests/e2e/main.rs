@@ -6,6 +6,7 @@
 mod accounting;
 mod bodies;
 mod configuration;
+mod connections;
 mod dashboards;
 mod doors;
 mod drivers;
