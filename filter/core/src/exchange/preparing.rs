@@ -173,12 +173,22 @@ impl Held {
         endpoint: &Endpoint<'_>,
         headers: &Headers,
     ) -> Result<Self, Denial> {
+        let said = media::said(endpoint.operation.body(), headers)?;
+        let content_length = find(headers, "content-length");
+        let announced = content_length
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .and_then(|value| value.parse::<u64>().ok());
+        // What is announced to be too long need not be held to find that out.
+        let bytes_max = client.request_bytes_max();
+        if announced.is_some_and(|announced| announced > bytes_max as u64) {
+            return Err(Denial::BodyTooLarge { bytes_max });
+        }
         Ok(Self {
-            said: media::said(endpoint.operation.body(), headers)?,
+            said,
             client,
             operation: endpoint.operation,
             deployment: endpoint.deployment.map(|name| decoded(name).into_owned()),
-            has_content_length: find(headers, "content-length").is_some(),
+            has_content_length: content_length.is_some(),
             other: None,
         })
     }

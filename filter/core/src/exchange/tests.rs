@@ -337,6 +337,17 @@ fn an_audit_sends_what_the_client_wrote_and_reserves_for_it() {
 }
 
 #[test]
+fn a_body_announced_too_long_is_refused_from_the_headers() {
+    for (length, is_refused) in [("1000", false), ("1001", true), ("18446744073709551615", true)] {
+        let step = Run::new().head(&[CHAT[0], CHAT[1], CHAT[2], ("content-length", length)]);
+        match is_refused {
+            true => assert_eq!(refused(step), "413 request_too_large", "{length}"),
+            false => assert!(matches!(step, Step::AwaitBody { .. }), "{length}"),
+        }
+    }
+}
+
+#[test]
 fn a_forced_stream_is_asked_for_its_usage_like_any_other() {
     let mut run = Run::with(gateway(|config| config["policies"][0]["stream"] = json!("force")));
     let forward = run.send(PROMPT);
