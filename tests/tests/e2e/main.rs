@@ -5,6 +5,7 @@
 
 mod accounting;
 mod bodies;
+mod cases;
 mod configuration;
 mod connections;
 mod dashboards;
