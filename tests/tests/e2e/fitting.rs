@@ -255,7 +255,7 @@ async fn no_other_refusal_goes_elsewhere_and_a_long_one_passes_whole() {
         (400, error("content_filter", "")),
         (400, error("invalid_value", "Could not find an existing deployment")),
         (400, error("DeploymentNotFound", &long)),
-        (403, error("DeploymentNotFound", "")),
+        (403, error("content_policy_violation", "")),
         (404, error("model_not_found", &long)),
     ] {
         // Not even if the backend itself says what only an attempt may.

@@ -522,6 +522,23 @@ fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
 }
 
 #[test]
+fn only_a_credential_surely_refused_makes_a_pause() {
+    for (status, body, pauses) in [
+        (401, "", true),
+        (403, r#"{"error":{"code":"PermissionDenied","message":"no"}}"#, true),
+        (403, "<html>blocked</html>", false),
+    ] {
+        let mut run = Run::new();
+        let flight = run.send(PROMPT).flight;
+        let first = flight.candidates()[0].clone();
+        let (target, _) = flight.depart(first.backend.cluster.as_bytes()).unwrap();
+        assert!(flight.candidates().len() > 1);
+        let (found, _) = flight.misfit_of(&target, status, body.as_bytes(), &run.store, || NOW).unwrap();
+        assert_eq!(found.pause.is_some(), pauses, "{status} {body}");
+    }
+}
+
+#[test]
 fn a_refused_credential_is_no_fault_of_the_clients() {
     for (status, body, refused) in [
         (401, "", true),
