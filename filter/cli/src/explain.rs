@@ -175,7 +175,7 @@ fn sent(asked: &Asked<'_>, gateway: &Gateway, record: &Record, forward: &Forward
         gateway.models.iter().any(|model| model.is_sticky && Some(&model.name) == record.model.as_ref());
     let drawn = if is_sticky { "once for the client" } else { "for each request" };
     for (at, target) in forward.flight.candidates().iter().enumerate() {
-        text += &candidate(at + 1, target, asked.operation, drawn);
+        text += &candidate(at + 1, target, asked.operation, drawn, forward.flight.takes_of(target));
     }
     for passed in &record.passed_over {
         text += &format!("not       {}: {}\n", passed.backend, passed.why.word());
@@ -200,14 +200,17 @@ fn edits(before: &Map<String, Value>, after: &Map<String, Value>) -> String {
     text
 }
 
-fn candidate(at: usize, target: &Target, operation: Operation, drawn: &str) -> String {
+fn candidate(at: usize, target: &Target, operation: Operation, drawn: &str, takes: Option<u64>) -> String {
     let backend = &target.backend;
     let path = backend.style.path(operation, &target.deployment);
     let region = backend.region.as_deref().map_or(String::new(), |region| format!(", region {region}"));
     let weight = target.weight.map_or(String::new(), |weight| format!(", weight {weight}: drawn {drawn}"));
+    let capacity = takes.zip(target.gauge).map_or(String::new(), |(takes, gauge)| {
+        format!(", takes {takes} of its {} tokens in {} s", gauge.tokens, gauge.window.as_secs())
+    });
     let name = paint(Look::Title, &backend.name);
     format!(
-        "{at:<9} {name}: cluster {}{region}, {path}, priority {}{weight}\n",
+        "{at:<9} {name}: cluster {}{region}, {path}, priority {}{weight}{capacity}\n",
         backend.cluster, target.priority
     )
 }

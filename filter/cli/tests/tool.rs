@@ -332,6 +332,27 @@ fn a_body_may_come_on_standard_input() {
     assert!(code == 0 && printed.contains("model     gpt-4o\n"), "{printed}{problem}");
 }
 
+#[test]
+fn what_a_request_takes_of_a_capacity_is_told() {
+    let config = r#"{
+        "clients": [{ "name": "team", "anonymous": true, "models": ["*"] }],
+        "models": [{ "name": "gpt-5", "backends": [
+            { "backend": "ptu", "weights": { "completion": 8 } }, { "backend": "payg" }] }],
+        "backends": [
+            { "name": "ptu", "cluster": "ptu", "style": "openai", "tokens_per_minute": 6000, "window_s": 30 },
+            { "name": "payg", "cluster": "payg", "style": "openai" }]
+    }"#;
+    let body = r#"{"model":"gpt-5","messages":[],"max_completion_tokens":100}"#;
+    let file = std::env::temp_dir().join(format!("tollgate-capacity-{}.json", std::process::id()));
+    fs::write(&file, body).unwrap();
+    let (_, printed, problem) =
+        run(&["explain", "-", "--client", "team", "--body", file.to_str().unwrap()], config);
+    fs::remove_file(&file).unwrap();
+    assert!(printed.contains("reserves  100 tokens"), "{printed}{problem}");
+    assert!(printed.contains("priority 0, takes 800 of its 3000 tokens in 30 s\n"), "{printed}");
+    assert_eq!(printed.matches("takes ").count(), 1, "{printed}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_result_that_cannot_be_written_is_no_success() {

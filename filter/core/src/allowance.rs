@@ -53,6 +53,9 @@ impl Weights {
     /// One for each.
     pub const PLAIN: Self = Self { prompt: 1_000_000, cached: 1_000_000, completion: 1_000_000 };
 
+    /// One for each but those that the cache had, as backends count what they have room for.
+    pub const UNCACHED: Self = Self { cached: 0, ..Self::PLAIN };
+
     /// A usage in weighted tokens, rounded up.
     #[must_use]
     pub fn tokens(self, usage: Usage) -> u64 {

@@ -20,6 +20,7 @@ use crate::json::Edits;
 use crate::ledger::{Series, Try};
 use crate::route::{self, Choice, Cooldown, Fitted, Target};
 use crate::store::{Store, StoreFault};
+use crate::tokens::Usage;
 use crate::usage::UsageEvent;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -39,8 +40,8 @@ pub struct Flight {
     tries: RefCell<Vec<(Rc<Target>, Option<u16>)>>,
     /// What it has taken of a backend's capacity.
     seat: RefCell<Option<Seat>>,
-    /// What it may cost.
-    tokens: u64,
+    /// What it may use.
+    usage: Usage,
     /// Whether the first candidate is asked if its pause is over.
     asks: bool,
     /// What the answer to the last attempt says is wrong with the configuration.
@@ -130,7 +131,7 @@ impl Flight {
         bodies: Bodies,
         choice: Choice,
         seat: Option<Seat>,
-        tokens: u64,
+        usage: Usage,
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
         let Choice { targets, asks, watch, .. } = choice;
@@ -143,7 +144,7 @@ impl Flight {
             cluster,
             tries,
             seat,
-            tokens,
+            usage,
             asks,
             misfit: Cell::new(None),
             shortest_pause: Cell::new(None),
@@ -267,9 +268,15 @@ impl Flight {
         let now = now();
         let left = seat.take();
         if let Some(gauge) = target.gauge {
-            *seat = Some(capacity::take_anyhow(local, gauge, self.tokens, now)?);
+            *seat = Some(capacity::take_anyhow(local, gauge, self.usage, now)?);
         }
-        left.map_or(Ok(()), |left| capacity::give_back(local, &left, 0, now))
+        left.map_or(Ok(()), |left| capacity::give_back(local, &left, Usage::default(), now))
+    }
+
+    /// The most that it takes of a target's capacity, where that was declared.
+    #[must_use]
+    pub fn takes_of(&self, target: &Target) -> Option<u64> {
+        target.gauge.map(|gauge| gauge.weights.tokens_max(self.usage))
     }
 
     /// Learns from an answer's head how much room there is at the backend. Whoever was throttled took none.
@@ -284,7 +291,7 @@ impl Flight {
         let Some(gauge) = target.gauge else { return Ok(()) };
         if status == 429 {
             return match self.seat.take() {
-                Some(seat) => capacity::give_back(local, &seat, 0, now()),
+                Some(seat) => capacity::give_back(local, &seat, Usage::default(), now()),
                 None => Ok(()),
             };
         }
@@ -355,7 +362,7 @@ impl Flight {
     }
 
     /// Gives back what it took and did not use, where the backend does. `took` is `None` if nobody knows.
-    pub fn land(&self, took: Option<u64>, local: &dyn Store, now: Duration) -> Result<(), StoreFault> {
+    pub fn land(&self, took: Option<Usage>, local: &dyn Store, now: Duration) -> Result<(), StoreFault> {
         let Some(seat) = self.seat.take() else { return Ok(()) };
         let was_sent = !self.tries.borrow().is_empty();
         match took {

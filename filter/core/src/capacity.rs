@@ -12,6 +12,7 @@ pub use queue::{Ask, Place, Queue, Turn};
 
 use crate::gauge::Gauge;
 use crate::store::{self, Store, StoreFault};
+use crate::tokens::Usage;
 use std::time::Duration;
 use window::Window;
 
@@ -87,15 +88,16 @@ impl Seat {
     }
 }
 
-/// Takes tokens if there is room and `headroom_min` stays free; else answers how long it takes until there is, if
+/// Takes what a request may use if there is room and `headroom_min` stays free; else answers how long it takes until there is, if
 /// nobody else comes. What is more than the whole window takes the whole window.
 pub fn take(
     store: &dyn Store,
     gauge: Gauge,
-    tokens: u64,
+    usage: Usage,
     headroom_min: u32,
     now: Duration,
 ) -> Result<Result<Seat, Duration>, StoreFault> {
+    let tokens = gauge.weights.tokens_max(usage);
     let room = room(gauge, headroom_min);
     store::update(store, &key(gauge), |record| {
         let mut window = Window::read(record, gauge.window, now);
@@ -121,8 +123,9 @@ pub fn wait(
     Ok(Window::read(&record, gauge.window, now).wait(tokens.min(room), room))
 }
 
-/// Takes tokens whether there is room or not, for a request that goes there anyhow.
-pub fn take_anyhow(store: &dyn Store, gauge: Gauge, tokens: u64, now: Duration) -> Result<Seat, StoreFault> {
+/// Takes what a request may use whether there is room or not, for one that goes there anyhow.
+pub fn take_anyhow(store: &dyn Store, gauge: Gauge, usage: Usage, now: Duration) -> Result<Seat, StoreFault> {
+    let tokens = gauge.weights.tokens_max(usage);
     store::update(store, &key(gauge), |record| {
         let mut window = Window::read(record, gauge.window, now);
         window.add(tokens);
@@ -131,9 +134,9 @@ pub fn take_anyhow(store: &dyn Store, gauge: Gauge, tokens: u64, now: Duration) 
     Ok(Seat { gauge, tokens, at: now })
 }
 
-/// Gives a seat back but for the tokens that were used. What was taken a window ago is gone by itself.
-pub fn give_back(store: &dyn Store, seat: &Seat, used: u64, now: Duration) -> Result<(), StoreFault> {
-    let back = seat.tokens.saturating_sub(used);
+/// Gives a seat back but for what was used. What was taken a window ago is gone by itself.
+pub fn give_back(store: &dyn Store, seat: &Seat, used: Usage, now: Duration) -> Result<(), StoreFault> {
+    let back = seat.tokens.saturating_sub(seat.gauge.weights.tokens(used));
     if back == 0 {
         return Ok(());
     }

@@ -11,6 +11,7 @@ mod sample;
 mod strings;
 mod text;
 
+use crate::tokens::Usage;
 pub use learnt::{Learnt, Observed, Produced};
 pub use lessons::{Lessons, Subject};
 use strings::Found;
@@ -32,10 +33,10 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Both together.
+    /// As if that was used.
     #[must_use]
-    pub fn total(self) -> u64 {
-        self.prompt.saturating_add(self.completion)
+    pub fn usage(self) -> Usage {
+        Usage { prompt: self.prompt, completion: self.completion, ..Usage::default() }
     }
 }
 
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn both_kinds_of_tokens_make_the_total() {
-        assert_eq!(Estimate { prompt: 3, completion: 300 }.total(), 303);
-        assert_eq!(Estimate { prompt: u64::MAX, completion: 1 }.total(), u64::MAX);
+        assert_eq!(Estimate { prompt: 3, completion: 300 }.usage().total(), 303);
+        assert_eq!(Estimate { prompt: u64::MAX, completion: 1 }.usage().total(), u64::MAX);
     }
 }

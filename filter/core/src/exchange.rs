@@ -470,8 +470,8 @@ impl Exchange {
     ) -> Step {
         let spilling = self.spilling(&ready, &choice, spilled);
         let Ready { destination, strip, patch, content_length, content_type, bodies, expected, .. } = ready;
-        let tokens = expected.estimate.total();
-        let flight = Flight::new(self.gateway.clone(), destination, bodies, choice, seat, tokens);
+        let usage = expected.estimate.usage();
+        let flight = Flight::new(self.gateway.clone(), destination, bodies, choice, seat, usage);
         let flight = Rc::new(flight.with_spilling(spilling));
         self.phase = Phase::Sent(Box::new(Sent {
             expected,

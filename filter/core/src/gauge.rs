@@ -1,5 +1,6 @@
 //! How much does a backend take, and how does it count?
 
+use crate::allowance::Weights;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -15,4 +16,6 @@ pub struct Gauge {
     /// Whether a request is counted by what it asked for only until it is known what it cost, as provisioned throughput
     /// is.
     pub is_provisioned: bool,
+    /// What a token of each kind takes of it.
+    pub weights: Weights,
 }

@@ -270,6 +270,7 @@ pub fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allowance::Weights;
     use crate::store::MemoryStore;
     use proptest::prelude::*;
     #[cfg(target_arch = "wasm32")]
@@ -404,6 +405,7 @@ mod tests {
             tokens: std::num::NonZeroU32::MIN,
             window: Duration::from_secs(60),
             is_provisioned: false,
+            weights: Weights::UNCACHED,
         };
         let mut targets = targets(&["a", "b"]);
         Cooldowns::note(&store, &targets[0], told(3000), NOW).unwrap();
@@ -550,6 +552,7 @@ mod tests {
                     tokens: std::num::NonZeroU32::MIN,
                     window: Duration::from_secs(60),
                     is_provisioned: false,
+            weights: Weights::UNCACHED,
                 });
                 match pause {
                     1 => Cooldowns::note(&store, &target, told(2000), NOW).unwrap(),

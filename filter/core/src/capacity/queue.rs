@@ -7,6 +7,7 @@
 use super::{Precedence, Priority, Seat, take, wait};
 use crate::gauge::Gauge;
 use crate::store::{Store, StoreFault};
+use crate::tokens::Usage;
 use std::time::Duration;
 
 /// A request for room.
@@ -14,8 +15,8 @@ use std::time::Duration;
 pub struct Ask {
     /// Where it may go, best first.
     pub places: Vec<Place>,
-    /// What it may cost.
-    pub tokens: u64,
+    /// What it may use.
+    pub usage: Usage,
     /// How important it is.
     pub priority: Priority,
     /// What that means.
@@ -75,7 +76,9 @@ impl Waiting {
 
     /// What it is going to take of this capacity, if it takes it there.
     fn tokens_of(&self, gauge: u64) -> u64 {
-        if self.ask.gauges().any(|other| other == gauge) { self.ask.tokens } else { 0 }
+        let mut gauges = self.ask.places.iter().filter_map(|place| place.gauge);
+        let found = gauges.find(|other| other.id == gauge);
+        found.map_or(0, |gauge| gauge.weights.tokens_max(self.ask.usage))
     }
 }
 
@@ -204,7 +207,7 @@ fn first_with_room(
         }
         let Some(gauge) = place.gauge else { return Ok(Some(Turn::Goes { place: at, seat: None })) };
         if !full.contains(&gauge.id)
-            && let Ok(seat) = take(store, gauge, ask.tokens, headroom(place), now)?
+            && let Ok(seat) = take(store, gauge, ask.usage, headroom(place), now)?
         {
             return Ok(Some(Turn::Goes { place: at, seat: Some(seat) }));
         }
@@ -225,7 +228,7 @@ fn promise(
         let room = match place.gauge {
             Some(gauge) => {
                 let ahead: u64 = ahead.iter().map(|other| other.tokens_of(gauge.id)).sum();
-                let tokens = ask.tokens.saturating_add(ahead);
+                let tokens = gauge.weights.tokens_max(ask.usage).saturating_add(ahead);
                 wait(store, gauge, tokens, ask.precedence.headroom_min, now)?
             }
             None => Duration::ZERO,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::allowance::Weights;
 use crate::store::MemoryStore;
 use proptest::prelude::*;
 use std::num::NonZeroU32;
@@ -10,16 +11,27 @@ const MINUTE: Duration = Duration::from_secs(60);
 const PRECEDENCE: Precedence = Precedence { headroom_min: 0, wait_max: Duration::from_secs(5) };
 
 fn gauge(id: u64, tokens: u32) -> Gauge {
-    Gauge { id, tokens: NonZeroU32::new(tokens).unwrap(), window: MINUTE, is_provisioned: false }
+    Gauge {
+        id,
+        tokens: NonZeroU32::new(tokens).unwrap(),
+        window: MINUTE,
+        is_provisioned: false,
+        weights: Weights::UNCACHED,
+    }
 }
 
 fn s(seconds: u64) -> Duration {
     START + Duration::from_secs(seconds)
 }
 
+/// Sent and produced, and which of them makes no difference.
+fn used(tokens: u64) -> Usage {
+    Usage { prompt: tokens / 3, completion: tokens - tokens / 3, ..Usage::default() }
+}
+
 fn ask(priority: Priority, tokens: u64) -> Ask {
     let places = vec![Place { target: 1, gauge: Some(gauge(1, 100)), spare: 0 }];
-    Ask { places, tokens, priority, precedence: PRECEDENCE }
+    Ask { places, usage: used(tokens), priority, precedence: PRECEDENCE }
 }
 
 fn no_pause(_: u64) -> Duration {
@@ -38,7 +50,8 @@ fn round(queue: &mut Queue, store: &MemoryStore, now: Duration) -> (Vec<u32>, Ve
 #[test]
 fn a_window_is_filled_and_forgets() {
     let store = MemoryStore::default();
-    let taken = |tokens, now| take(&store, gauge(1, 100), tokens, 0, now).unwrap().map(|seat| seat.tokens());
+    let taken =
+        |tokens, now| take(&store, gauge(1, 100), used(tokens), 0, now).unwrap().map(|seat| seat.tokens());
     assert_eq!(taken(60, s(0)), Ok(60));
     assert_eq!(taken(40, s(30)), Ok(40));
     // The slot of the first has left the window whole after 61 seconds, that of the second after 91.
@@ -51,9 +64,37 @@ fn a_window_is_filled_and_forgets() {
 }
 
 #[test]
+fn models_share_a_capacity_each_by_its_own_weights() {
+    let store = MemoryStore::default();
+    let weighs = |completion: u64| Gauge {
+        weights: Weights { completion: completion * 1_000_000, ..Weights::UNCACHED },
+        ..gauge(1, 100)
+    };
+    let usage = Usage { prompt: 10, cached: 10, completion: 10, ..Usage::default() };
+    let seat = take(&store, weighs(8), usage, 0, s(0)).unwrap().unwrap();
+    assert_eq!(seat.tokens(), 90);
+    assert!(take(&store, weighs(4), usage, 0, s(0)).unwrap().is_err());
+    give_back(&store, &seat, usage, s(0)).unwrap();
+    // Ten cached ones take nothing, ten that were produced 80.
+    assert!(take(&store, gauge(1, 100), used(21), 0, s(0)).unwrap().is_err());
+    let _rest = take(&store, gauge(1, 100), used(20), 0, s(0)).unwrap().unwrap();
+    // Those ahead count by their weights too: one slot's 100 tokens leave before 50 and 90 fit.
+    let mut queue = Queue::default();
+    let long = Precedence { wait_max: Duration::from_secs(90), ..PRECEDENCE };
+    let mut enter = |id, completion| {
+        let places = vec![Place { target: 1, gauge: Some(weighs(completion)), spare: 0 }];
+        let ask = Ask { places, usage, priority: Priority::Normal, precedence: long };
+        queue.enter(id, ask, &no_pause, &store, s(0)).unwrap()
+    };
+    assert_eq!((enter(1, 4), enter(2, 8)), (Turn::Waits, Turn::Waits));
+    assert_eq!(round(&mut queue, &store, s(61)), (vec![1], vec![]));
+    assert_eq!(round(&mut queue, &store, s(62)), (vec![], vec![]));
+}
+
+#[test]
 fn the_less_important_leave_a_share_free() {
     let store = MemoryStore::default();
-    let taken = |tokens, headroom| take(&store, gauge(1, 100), tokens, headroom, s(0)).unwrap().is_ok();
+    let taken = |tokens, headroom| take(&store, gauge(1, 100), used(tokens), headroom, s(0)).unwrap().is_ok();
     assert!(taken(80, 200_000));
     assert!(!taken(1, 200_000));
     assert!(taken(20, 0));
@@ -63,21 +104,21 @@ fn the_less_important_leave_a_share_free() {
 #[test]
 fn a_seat_is_given_back_but_for_what_was_used() {
     let store = MemoryStore::default();
-    let seat = take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().unwrap();
-    give_back(&store, &seat, 30, s(10)).unwrap();
-    let seat = take(&store, gauge(1, 100), 70, 0, s(10)).unwrap().unwrap();
-    assert!(take(&store, gauge(1, 100), 1, 0, s(10)).unwrap().is_err());
+    let seat = take(&store, gauge(1, 100), used(100), 0, s(0)).unwrap().unwrap();
+    give_back(&store, &seat, used(30), s(10)).unwrap();
+    let seat = take(&store, gauge(1, 100), used(70), 0, s(10)).unwrap().unwrap();
+    assert!(take(&store, gauge(1, 100), used(1), 0, s(10)).unwrap().is_err());
     // What has left the window cannot be given back to it.
-    let whole = take(&store, gauge(1, 100), 100, 0, s(100)).unwrap().unwrap();
-    give_back(&store, &seat, 0, s(100)).unwrap();
-    assert!(take(&store, gauge(1, 100), 1, 0, s(100)).unwrap().is_err());
+    let whole = take(&store, gauge(1, 100), used(100), 0, s(100)).unwrap().unwrap();
+    give_back(&store, &seat, used(0), s(100)).unwrap();
+    assert!(take(&store, gauge(1, 100), used(1), 0, s(100)).unwrap().is_err());
     drop(whole);
 }
 
 #[test]
 fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
     let store = MemoryStore::default();
-    let has_room = |tokens, now| take(&store, gauge(1, 100), tokens, 0, now).unwrap().is_ok();
+    let has_room = |tokens, now| take(&store, gauge(1, 100), used(tokens), 0, now).unwrap().is_ok();
     assert!(has_room(20, s(0)));
     // 80 should be left; others have taken 50 of them.
     learn(&store, gauge(1, 100), Told::Remaining(30), s(1)).unwrap();
@@ -116,7 +157,7 @@ fn a_request_goes_to_the_first_place_with_room() {
 #[test]
 fn the_more_important_go_first_and_among_equals_whoever_gives_up_soonest() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let full = take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().unwrap();
+    let full = take(&store, gauge(1, 100), used(100), 0, s(0)).unwrap().unwrap();
     let mut enter = |id, priority, wait_s| {
         let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
         let turn = queue.enter(id, Ask { precedence, ..ask(priority, 10) }, &no_pause, &store, s(0)).unwrap();
@@ -127,7 +168,7 @@ fn the_more_important_go_first_and_among_equals_whoever_gives_up_soonest() {
     enter(3, Priority::Normal, 70);
     enter(4, Priority::High, 80);
     assert_eq!(round(&mut queue, &store, s(1)), (vec![], vec![]));
-    give_back(&store, &full, 70, s(1)).unwrap();
+    give_back(&store, &full, used(70), s(1)).unwrap();
     assert_eq!(round(&mut queue, &store, s(1)), (vec![4, 3, 2], vec![]));
     assert!(!queue.is_empty());
     // The last one's time is up before there is room again.
@@ -137,7 +178,7 @@ fn the_more_important_go_first_and_among_equals_whoever_gives_up_soonest() {
 #[test]
 fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(&store, gauge(1, 100), 95, 0, s(0)).unwrap().unwrap();
+    let _full = take(&store, gauge(1, 100), used(95), 0, s(0)).unwrap().unwrap();
     let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
     let mut enter = |id, priority, tokens, now| {
         let ask = Ask { precedence: long, ..ask(priority, tokens) };
@@ -154,7 +195,7 @@ fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
 #[test]
 fn a_queue_is_bounded_in_length_and_in_time() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().unwrap();
+    let _full = take(&store, gauge(1, 100), used(100), 0, s(0)).unwrap().unwrap();
     // What cannot come in time is refused at once.
     let enter = |queue: &mut Queue, id, wait_s, now| {
         let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
@@ -165,7 +206,7 @@ fn a_queue_is_bounded_in_length_and_in_time() {
     assert_eq!(enter(&mut queue, 2, 61, s(0)), Turn::Waits);
     // The one ahead is counted.
     assert_eq!(enter(&mut queue, 3, 100, s(0)), Turn::Leaves { wait: Duration::from_secs(61) });
-    let _others = take_anyhow(&store, gauge(1, 100), 100, s(30)).unwrap();
+    let _others = take_anyhow(&store, gauge(1, 100), used(100), s(30)).unwrap();
     assert_eq!(round(&mut queue, &store, s(60)), (vec![], vec![]));
     assert_eq!(round(&mut queue, &store, s(61)), (vec![], vec![2]));
     // Where something may be given back any time, it waits all the same.
@@ -183,7 +224,7 @@ fn a_queue_is_bounded_in_length_and_in_time() {
 #[test]
 fn without_the_store_everybody_goes() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(&store, gauge(1, 100), 100, 0, s(59)).unwrap().unwrap();
+    let _full = take(&store, gauge(1, 100), used(100), 0, s(59)).unwrap().unwrap();
     let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
     let turn = queue.enter(1, Ask { precedence: long, ..ask(Priority::Low, 60) }, &no_pause, &store, s(59));
     assert_eq!(turn, Ok(Turn::Waits));
@@ -195,7 +236,7 @@ fn without_the_store_everybody_goes() {
 fn garbage_in_the_store_is_an_empty_window() {
     let store = MemoryStore::default();
     store.put(&key(gauge(1, 100)), b"garbage").unwrap();
-    assert!(take(&store, gauge(1, 100), 100, 0, s(0)).unwrap().is_ok());
+    assert!(take(&store, gauge(1, 100), used(100), 0, s(0)).unwrap().is_ok());
 }
 
 proptest! {
@@ -211,15 +252,15 @@ proptest! {
         for (passed_ms, tokens) in steps {
             now += Duration::from_millis(passed_ms);
             let tokens = tokens.min(100);
-            match take(&store, gauge, tokens, 0, now).unwrap() {
+            match take(&store, gauge, used(tokens), 0, now).unwrap() {
                 Ok(_) => sent.push((now, tokens)),
                 // The promise is kept, if nobody else comes.
                 Err(wait) => {
                     let before = store.load(&key(gauge)).unwrap();
-                    prop_assert!(take(&store, gauge, tokens, 0, now + wait).unwrap().is_ok());
+                    prop_assert!(take(&store, gauge, used(tokens), 0, now + wait).unwrap().is_ok());
                     store.put(&key(gauge), &before.value).unwrap();
                     let early = now + wait - Duration::from_nanos(1);
-                    prop_assert!(take(&store, gauge, tokens, 0, early).unwrap().is_err());
+                    prop_assert!(take(&store, gauge, used(tokens), 0, early).unwrap().is_err());
                 }
             }
             let counted: u64 =

@@ -1,6 +1,7 @@
 //! The Envoy clusters, and what they speak.
 
 use super::{Backends, Build, wire};
+use crate::allowance::Weights;
 use crate::endpoint::{ApiVersion, Style};
 use crate::gauge::Gauge;
 use crate::route::{Backend, Counts, Credential, number_of};
@@ -70,7 +71,7 @@ impl Build<'_> {
             let problem = format!("{tokens_per_minute}: expected at least one token in {window_s} s");
             self.fault(path, problem);
         }
-        tokens.map(|tokens| Gauge { id, tokens, window, is_provisioned })
+        tokens.map(|tokens| Gauge { id, tokens, window, is_provisioned, weights: Weights::UNCACHED })
     }
 
     fn style(&mut self, path: &str, backend: &wire::Backend) -> Option<Style> {

@@ -201,7 +201,8 @@ impl Build<'_> {
         }
         let (unit, amount, field) = match *wire {
             wire::Limit { tokens: Some(tokens), .. } => {
-                (Some(Unit::Tokens(self.weights(path, wire.weights))), tokens, "tokens")
+                let weights = wire.weights.map(|weights| self.weights(path, weights, weights.prompt));
+                (Some(Unit::Tokens(weights.unwrap_or(Weights::PLAIN))), tokens, "tokens")
             }
             wire::Limit { requests: Some(requests), .. } => (Some(Unit::Requests), requests, "requests"),
             wire::Limit { cost: Some(cost), .. } => {
@@ -247,8 +248,8 @@ impl Build<'_> {
         Some((measure, amount))
     }
 
-    fn weights(&mut self, path: &str, wire: Option<wire::Weights>) -> Weights {
-        let Some(wire) = wire else { return Weights::PLAIN };
+    /// `cached` is what holds where nothing is said of it.
+    pub(super) fn weights(&mut self, path: &str, wire: wire::Weights, cached: f64) -> Weights {
         let mut micros = |field: &str, weight: f64| {
             if !(0.0..=WEIGHT_MAX).contains(&weight) {
                 self.fault(
@@ -260,7 +261,7 @@ impl Build<'_> {
         };
         Weights {
             prompt: micros("prompt", wire.prompt),
-            cached: micros("cached", wire.cached.unwrap_or(wire.prompt)),
+            cached: micros("cached", wire.cached.unwrap_or(cached)),
             completion: micros("completion", wire.completion),
         }
     }

@@ -125,6 +125,17 @@ impl Build<'_> {
                 let path = format!("{path}.tokens_per_minute");
                 target.gauge = self.gauge(path, tokens, target.backend.counts, target.number());
             }
+            if let Some(weights) = place.weights {
+                let weights = self.weights(&path, weights, 0.0);
+                match &mut target.gauge {
+                    Some(gauge) => gauge.weights = weights,
+                    None if place.tokens_per_minute.is_some() => {}
+                    None => self.fault(
+                        format!("{path}.weights"),
+                        "there is no capacity: expected tokens_per_minute here or at the backend",
+                    ),
+                }
+            }
             (target.priority, target.weight) = (place.priority, place.weight);
             targets.push(Rc::new(target));
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::allowance::Weights;
 use crate::number::Decimal;
 use crate::policy::{
     Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming, Unknown,
@@ -592,6 +593,43 @@ fn capacity_is_a_backends_or_one_deployments_own() {
     let precedence = gateway.precedences.of(client.priority);
     assert_eq!((precedence.headroom_min, precedence.wait_max.as_millis()), (250_000, 1500));
     assert_eq!((gateway.precedences.high.headroom_min, gateway.waiting_max), (0, 7));
+}
+
+#[test]
+fn a_capacity_has_weights_where_a_model_is_served() {
+    let mut config = whole();
+    config["backends"][0]["tokens_per_minute"] = json!(6000);
+    config["models"][0]["backends"][0]["tokens_per_minute"] = json!(500);
+    config["models"][0]["backends"][0]["weights"] = json!({ "completion": 8 });
+    let weights = |config: Value| -> Vec<_> {
+        let gateway = load(config).unwrap();
+        let gauges = gateway.models[0].targets.iter().filter_map(|target| target.gauge);
+        gauges.map(|gauge| gauge.weights).collect()
+    };
+    let eight = Weights { prompt: 1_000_000, cached: 0, completion: 8_000_000 };
+    let found = weights(config.clone());
+    assert!(found.contains(&eight) && found.contains(&Weights::UNCACHED), "{found:?}");
+    config["models"][0]["backends"][1]["weights"] = json!({ "prompt": 2, "cached": 0.5 });
+    let half = Weights { prompt: 2_000_000, cached: 500_000, completion: 1_000_000 };
+    assert!(weights(config).contains(&half));
+    check(
+        "/models/0/backends/0/weights",
+        json!({}),
+        &[
+            "models[0].backends[0].weights: there is no capacity: expected tokens_per_minute here or at the backend",
+        ],
+    );
+    let mut config = whole();
+    config["models"][0]["backends"][0]["tokens_per_minute"] = json!(0);
+    config["models"][0]["backends"][0]["weights"] = json!({ "completion": 1001 });
+    let errors: Vec<_> = load(config).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "models[0].backends[0].tokens_per_minute: 0: expected at least one token in 60 s",
+            "models[0].backends[0].weights.completion: 1001: expected 0 to 1000",
+        ]
+    );
 }
 
 #[test]

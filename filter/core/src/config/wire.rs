@@ -413,7 +413,7 @@ pub(super) struct Weights {
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1000.0)))]
     #[serde(deserialize_with = "fractions::one")]
     pub(super) prompt: f64,
-    /// A token that was sent and found in the backend's cache. Absent: as `prompt`.
+    /// A token that was sent and found in the backend's cache. Absent: as `prompt` in a limit, 0 in a capacity.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1000.0)))]
     #[serde(default, deserialize_with = "fractions::maybe")]
     pub(super) cached: Option<f64>,
@@ -930,6 +930,9 @@ pub(super) struct Place {
     /// How much this deployment takes, in tokens a minute. Absent: the backend's holds.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) tokens_per_minute: Option<u32>,
+    /// What a token of each kind takes of the capacity that holds here, the deployment's or the backend's. Absent: each
+    /// takes 1, but nothing if the cache had it.
+    pub(super) weights: Option<Weights>,
 }
 
 /// A cluster of Envoy, and what it speaks.

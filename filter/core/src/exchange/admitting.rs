@@ -93,7 +93,7 @@ impl Exchange {
         precedence.wait_max = precedence.wait_max.saturating_sub(waited);
         Ask {
             places: choice.targets.iter().map(place).collect(),
-            tokens: ready.expected.estimate.total(),
+            usage: ready.expected.estimate.usage(),
             priority: *priority,
             precedence,
         }

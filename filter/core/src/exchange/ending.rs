@@ -153,9 +153,8 @@ impl Sent {
             }
             None => Ok(()),
         };
-        // A backend bills a cached prompt too, but it takes no room.
-        let took = (source == Source::Reported && stored != Some(Stored::Pending) || tried.is_none())
-            .then(|| usage.total().saturating_sub(usage.cached));
+        let is_known = source == Source::Reported && stored != Some(Stored::Pending) || tried.is_none();
+        let took = is_known.then_some(usage);
         let seat = self.flight.land(took, local, now);
         // Envoy gave up on the last attempt, if it had not been answered.
         let missed =

@@ -11,6 +11,7 @@ use crate::ledger::Cause;
 use crate::limits::{self, Claim, Grant, Reservation};
 use crate::route::{Choice, Cooldowns};
 use crate::store::Store;
+use crate::tokens::Usage;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ impl Exchange {
         now: Duration,
     ) -> Step {
         if let Some(seat) = seat {
-            self.store_faults += u64::from(give_back(local, &seat, 0, now).is_err());
+            self.store_faults += u64::from(give_back(local, &seat, Usage::default(), now).is_err());
         }
         let choice = &mut admitting.choice;
         let preferred = choice.preferred.clone();

@@ -195,8 +195,7 @@ impl Sent {
         local: &dyn Store,
         now: Duration,
     ) -> Bill {
-        let estimate = self.expected.estimate;
-        let usage = Usage { prompt: estimate.prompt, completion: estimate.completion, ..Usage::default() };
+        let usage = self.expected.estimate.usage();
         let mut kept = self.reservation.as_ref().map(Reservation::kept).unwrap_or_default();
         kept.join(self.flight.kept_spill());
         let target = self.flight.last_tried();

@@ -111,6 +111,31 @@ fn what_was_taken_and_not_used_is_given_back_where_the_backend_does() {
 }
 
 #[test]
+fn tokens_take_of_a_capacity_what_they_weigh_there() {
+    let mut worker = Worker::new(|config| {
+        config["models"][0]["backends"][0]["weights"] = json!({ "completion": 4 });
+        config["models"][0]["backends"][1]["weights"] = json!({ "prompt": 2, "cached": 3, "completion": 0 });
+    });
+    // 8 are sent, 100 may be produced.
+    let (mut exchange, forward) = worker.goes();
+    assert_eq!(worker.left(0), 1000 - 408);
+    let _ = forward.flight.depart(b"ca").unwrap();
+    let pairs = [(":status", "200"), ("content-type", "application/json")];
+    let _ = exchange.response_head(&headers(&pairs), false, || Origin::Backend);
+    let usage = br#"{"usage":{"prompt_tokens":9,"completion_tokens":20,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+    let _ = exchange.response_chunk(usage, true, || NOW);
+    worker.end(exchange);
+    assert_eq!(worker.left(0), 1000 - 85);
+
+    // At another place they weigh what they do there, and the cache may have all of the prompt.
+    let (_first, forward) = worker.goes();
+    let (second, _) = forward.flight.depart(b"cb").unwrap();
+    assert_eq!(forward.flight.takes_of(&second), Some(24));
+    forward.flight.take_seat(&second, &worker.store, || NOW).unwrap();
+    assert_eq!((worker.left(0), worker.left(1)), (1000 - 85, 500 - 24));
+}
+
+#[test]
 fn whoever_goes_elsewhere_takes_the_room_there() {
     let mut worker = Worker::new(|_| {});
     let (exchange, forward) = worker.goes();

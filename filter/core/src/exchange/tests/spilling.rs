@@ -213,12 +213,14 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
     });
     let second = worker.gateway.models[0].targets[1].gauge.unwrap();
     let (_first, _) = worker.goes();
-    let seat = capacity::take(&worker.store, second, COST, 0, NOW).unwrap().unwrap();
+    let seat = capacity::take(&worker.store, second, Usage { prompt: COST, ..Usage::default() }, 0, NOW)
+        .unwrap()
+        .unwrap();
     let (mut exchange, step) = worker.ask(2);
     assert!(matches!(step, Step::Wait), "{step:?}");
     // After three seconds there is room at the second, but no more may go there.
     let later = NOW + Duration::from_secs(3);
-    capacity::give_back(&worker.store, &seat, 0, later).unwrap();
+    capacity::give_back(&worker.store, &seat, Usage::default(), later).unwrap();
     let (_, turn) = worker.queue.round(&|_| Duration::ZERO, &worker.store, later).pop().unwrap();
     let Step::Admit(ask) = exchange.admitted(Ok(turn), &worker.store, later) else { panic!() };
     assert_eq!((ask.places.len(), ask.precedence.wait_max), (1, Duration::from_secs(2)));
