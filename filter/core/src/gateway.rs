@@ -1,6 +1,7 @@
 //! What runs: the configuration, checked and resolved. No name is left to be looked up but those that requests bring.
 
 use crate::capacity::{Precedence, Priority};
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::estimate::Lessons;
@@ -195,6 +196,26 @@ pub struct Gateway {
     pub since: Duration,
 }
 
+/// Which configuration serves in this process.
+#[derive(Debug, PartialEq, Eq)]
+struct Service {
+    sha256: String,
+    since_ms: u64,
+}
+
+impl Stored for Service {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { sha256: from.text()?.to_owned(), since_ms: from.u64()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.text(&self.sha256);
+        to.u64(self.since_ms);
+    }
+}
+
 impl Gateway {
     /// The models that a client may use; all of them for whoever has shown nothing, who is told no names.
     pub fn models_for(&self, client: Option<&Client>) -> impl Iterator<Item = &Rc<Model>> {
@@ -212,17 +233,17 @@ impl Gateway {
 
     /// From now on it serves, unless one with the same fingerprint already does in this process: then it has since that did.
     pub fn enter_service(&mut self, store: &dyn Store, now: Duration) -> Result<(), StoreFault> {
-        let sha256 = self.sha256.as_bytes();
-        self.since = store::update(store, "tollgate/configuration", |record| {
-            let since = record.strip_prefix(sha256).and_then(|since| since.try_into().ok());
-            match since.map(u64::from_le_bytes) {
-                Some(since) => (None, Duration::from_millis(since)),
-                None => {
-                    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-                    (Some([sha256, &millis.to_le_bytes()].concat()), now)
+        self.since =
+            store::update(store, "tollgate/configuration", |record| {
+                match codec::decode::<Service>(record).filter(|service| service.sha256 == self.sha256) {
+                    Some(service) => (None, Duration::from_millis(service.since_ms)),
+                    None => {
+                        let since_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+                        let service = Service { sha256: self.sha256.clone(), since_ms };
+                        (Some(codec::encode(&service)), now)
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(())
     }
 
@@ -297,4 +318,19 @@ impl Client {
 fn shown(name: &str) -> String {
     const CHARS_MAX: usize = 100;
     name.chars().take(CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        codec::law::holds(
+            "configuration",
+            &[Service { sha256: "5f".repeat(32), since_ms: 1_795_000_000_000 }],
+        );
+    }
 }

@@ -5,6 +5,7 @@
 //! a VM without one for [`DEAD_AFTER`] takes over its notes, each exactly once: a note is taken by compare-and-set, and a
 //! VM that was only slow finds its own note gone. Not decided here: what is done with a note that is left behind.
 
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault, Swap};
 use std::cell::Cell;
 use std::time::Duration;
@@ -38,30 +39,26 @@ pub struct Note {
     pub completion: u64,
 }
 
-impl Note {
-    fn write(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(96);
-        bytes.extend_from_slice(&self.prompt.to_le_bytes());
-        bytes.extend_from_slice(&self.completion.to_le_bytes());
-        for text in [&self.client, &self.model, &self.operation, &self.slots] {
-            bytes.extend_from_slice(text.as_bytes());
-            bytes.push(0);
-        }
-        bytes
+impl Stored for Note {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            client: from.text()?.to_owned(),
+            model: from.text()?.to_owned(),
+            operation: from.text()?.to_owned(),
+            slots: from.text()?.to_owned(),
+            prompt: from.u64()?,
+            completion: from.u64()?,
+        })
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (prompt, rest) = bytes.split_at_checked(8)?;
-        let (completion, rest) = rest.split_at_checked(8)?;
-        let mut texts = std::str::from_utf8(rest).ok()?.split_terminator('\0').map(str::to_owned);
-        Some(Self {
-            client: texts.next()?,
-            model: texts.next()?,
-            operation: texts.next()?,
-            slots: texts.next()?,
-            prompt: u64::from_le_bytes(prompt.try_into().ok()?),
-            completion: u64::from_le_bytes(completion.try_into().ok()?),
-        })
+    fn write(&self, to: &mut Writer) {
+        for text in [&self.client, &self.model, &self.operation, &self.slots] {
+            to.text(text);
+        }
+        to.u64(self.prompt);
+        to.u64(self.completion);
     }
 }
 
@@ -90,28 +87,21 @@ struct Vm {
     seen: u64,
 }
 
+impl Stored for Vm {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { vm: from.u64()?, used: from.u32()?, seen: from.u64()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.vm);
+        to.u32(self.used);
+        to.u64(self.seen);
+    }
+}
+
 impl Vm {
-    const BYTES: usize = 20;
-
-    fn all(record: &[u8]) -> Vec<Self> {
-        let read = |bytes: &[u8]| {
-            let (vm, rest) = bytes.split_at_checked(8)?;
-            let (used, seen) = rest.split_at_checked(4)?;
-            Some(Self {
-                vm: u64::from_le_bytes(vm.try_into().ok()?),
-                used: u32::from_le_bytes(used.try_into().ok()?),
-                seen: u64::from_le_bytes(seen.try_into().ok()?),
-            })
-        };
-        record.chunks_exact(Self::BYTES).filter_map(read).collect()
-    }
-
-    fn write_all(vms: &[Self]) -> Vec<u8> {
-        let write =
-            |vm: &Self| [&vm.vm.to_le_bytes()[..], &vm.used.to_le_bytes(), &vm.seen.to_le_bytes()].concat();
-        vms.iter().flat_map(write).collect()
-    }
-
     fn is_dead(&self, now: Duration) -> bool {
         nanos(now).saturating_sub(self.seen) > nanos(DEAD_AFTER)
     }
@@ -161,7 +151,7 @@ impl Journal {
             }
             None => return Ok(None),
         };
-        store.put(&key(self.vm, slot), &note.write())?;
+        store.put(&key(self.vm, slot), &codec::encode(note))?;
         Ok(Some(Slot(slot)))
     }
 
@@ -176,12 +166,12 @@ impl Journal {
     pub fn beat(&self, store: &dyn Store, now: Duration) -> Result<(), StoreFault> {
         let own = Vm { vm: self.vm, used: self.used, seen: nanos(now) };
         store::update(store, VMS, |record| {
-            let mut vms = Vm::all(record);
+            let mut vms = codec::decode_all::<Vm>(record);
             match vms.iter_mut().find(|vm| vm.vm == own.vm) {
                 Some(vm) => *vm = own,
                 None => vms.push(own),
             }
-            (Some(Vm::write_all(&vms)), ())
+            (Some(codec::encode_all(&vms)), ())
         })?;
         self.beaten.set(now);
         Ok(())
@@ -189,7 +179,7 @@ impl Journal {
 
     /// The notes that dead VMs left behind; each is answered to one caller only.
     pub fn adopt(&self, store: &dyn Store, now: Duration) -> Result<Vec<Note>, StoreFault> {
-        let listed = Vm::all(&store.load(VMS)?.value);
+        let listed = codec::decode_all::<Vm>(&store.load(VMS)?.value);
         let dead: Vec<_> = listed.into_iter().filter(|vm| vm.vm != self.vm && vm.is_dead(now)).collect();
         let mut notes = Vec::new();
         for vm in &dead {
@@ -199,10 +189,10 @@ impl Journal {
         }
         if !dead.is_empty() {
             store::update(store, VMS, |record| {
-                let mut vms = Vm::all(record);
+                let mut vms = codec::decode_all::<Vm>(record);
                 // One that came back to life meanwhile stays.
                 vms.retain(|vm| !dead.contains(vm));
-                (Some(Vm::write_all(&vms)), ())
+                (Some(codec::encode_all(&vms)), ())
             })?;
         }
         Ok(notes)
@@ -212,7 +202,7 @@ impl Journal {
 /// Takes a note, if it is there and nobody else takes it now.
 fn take(store: &dyn Store, key: &str) -> Result<Option<Note>, StoreFault> {
     let loaded = store.load(key)?;
-    let Some(note) = Note::read(&loaded.value) else { return Ok(None) };
+    let Some(note) = codec::decode::<Note>(&loaded.value) else { return Ok(None) };
     Ok(match store.swap(key, &[], loaded.version)? {
         Swap::Done => Some(note),
         Swap::Stale => None,
@@ -260,7 +250,7 @@ mod tests {
         assert_eq!(found[0], note(10));
         assert_eq!(prompts(found), [10, 30]);
         assert_eq!(other.adopt(&store, later), Ok(vec![]));
-        assert_eq!(Vm::all(&store.load(VMS).unwrap().value).len(), 1);
+        assert_eq!(codec::decode_all::<Vm>(&store.load(VMS).unwrap().value).len(), 1);
     }
 
     #[test]
@@ -346,5 +336,12 @@ mod tests {
             written.sort_unstable();
             prop_assert_eq!(written, (0..next).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        codec::law::holds("note", &[note(10), Note { slots: String::new(), ..note(0) }]);
+        let vm = |vm, used| Vm { vm, used, seen: 1_795_000_000_000_000_000 };
+        codec::law::holds("vm", &[vm(u64::MAX, 3), vm(1, 0)]);
     }
 }

@@ -10,6 +10,7 @@ const WORDS: &[(&str, &str)] = &[
     ("calendar", include_str!("calendar.rs")),
     ("decision", include_str!("decision.rs")),
     ("capability", include_str!("capability.rs")),
+    ("codec", include_str!("codec.rs")),
     ("denial", include_str!("denial.rs")),
     ("endpoint", include_str!("endpoint.rs")),
     ("failure", include_str!("failure.rs")),

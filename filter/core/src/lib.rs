@@ -21,6 +21,7 @@ pub mod allowance;
 pub mod answer;
 pub mod calendar;
 pub mod capability;
+pub mod codec;
 pub mod decision;
 pub mod denial;
 pub mod endpoint;

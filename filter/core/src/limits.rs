@@ -293,7 +293,7 @@ pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, 
         let before = taken.len();
         let outcome = store::update(store, &account.key, |stored| {
             taken.truncate(before);
-            let mut record = Record::new(stored, account.limits.len());
+            let mut record = Record::read(stored);
             let verdict = ask((at, account), &mut record, &claim, &mut taken, time);
             let none = verdict.shadow_refusals.is_empty() && taken.len() == before;
             if verdict.refusal.is_some() || none {
@@ -332,7 +332,7 @@ fn refuse(store: &dyn Store, claim: &Claim, refusal: Refusal, at: usize, now: Du
     for (at, account) in claim.budget.accounts.iter().enumerate().skip(at + 1) {
         // An account that cannot be read now has nothing to add: it is a refusal already.
         let Ok(loaded) = store.load(&account.key) else { continue };
-        let mut record = Record::new(&loaded.value, account.limits.len());
+        let mut record = Record::read(&loaded.value);
         let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), nanos(now));
         worst = match verdict.refusal {
             Some(other) => worst.or_longer(other),
@@ -372,7 +372,7 @@ fn settle_account(store: &dyn Store, settlement: &Settlement, at: usize, now: u6
     }
     again_while_contended(|| {
         store::update(store, &account.key, |stored| {
-            let mut record = Record::new(stored, account.limits.len());
+            let mut record = Record::read(stored);
             for taken in &settlement.taken {
                 let Some((limit, back)) = due(&taken) else { continue };
                 let entry = match record.find(limit.id(), taken.limit) {
@@ -399,7 +399,7 @@ pub fn return_slots(store: &dyn Store, slots: &str) -> Result<(), StoreFault> {
     for (key, id) in slots.split(',').filter_map(read) {
         outcome = outcome.and(again_while_contended(|| {
             store::update(store, &key, |stored| {
-                let mut record = Record::new(stored, 0);
+                let mut record = Record::read(stored);
                 let Some(entry) = record.find(id, 0) else { return (None, ()) };
                 record.set(measured::return_slot(entry), 0);
                 (Some(record.into_bytes()), ())

@@ -5,6 +5,7 @@
 //! takes a record out charges it; that is one caller, by compare-and-set. The records stand in a fixed number of keys, for
 //! Envoy's shared data forgets none. Not decided here: what is charged, and to which limits it is due.
 
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -26,9 +27,6 @@ pub const RESERVED_MAX: Duration = Duration::from_secs(24 * 3600);
 /// comes back to it.
 pub const UNRESERVED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The first byte of a key's value: how the rest is written. Values that begin with another are left alone.
-const SHAPE: u8 = 1;
-
 /// Work that goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
@@ -48,7 +46,7 @@ pub struct Pending {
     pub completion: u64,
     /// Money that was reserved, in millionths.
     pub cost: u64,
-    /// What stays taken, in the bytes of whoever counts it; empty if nothing was.
+    /// What stays taken, as a record of whoever counts it; empty if nothing was.
     pub reserved: Vec<u8>,
 }
 
@@ -88,96 +86,45 @@ impl Mark {
     }
 }
 
-/// A record in a key's value: the mark, the second at which it is over, the length of the rest, the rest.
-struct Entry<'v> {
-    mark: &'v [u8],
+/// What stands under a key, one for each work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    mark: Mark,
+    /// The second at which it is waited for no longer.
     until: u64,
-    body: &'v [u8],
-    /// All of it.
-    bytes: &'v [u8],
+    pending: Pending,
 }
 
-impl<'v> Entry<'v> {
-    const HEAD: usize = Mark::BYTES + 8 + 4;
+impl Stored for Entry {
+    const VERSION: u8 = 2;
 
-    fn first(value: &'v [u8]) -> Option<(Self, &'v [u8])> {
-        let (mark, rest) = value.split_at_checked(Mark::BYTES)?;
-        let (until, rest) = rest.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-        let (body, rest) = rest.split_at_checked(length)?;
-        let bytes = value.get(..Self::HEAD + length)?;
-        Some((Self { mark, until: u64::from_le_bytes(*until), body, bytes }, rest))
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let (mark, until) = (Mark(from.array()?), from.u64()?);
+        let mut text = || from.text().map(str::to_owned);
+        let [client, model, operation, backend, deployment] = [text()?, text()?, text()?, text()?, text()?];
+        let (prompt, completion, cost) = (from.u64()?, from.u64()?, from.u64()?);
+        let reserved = from.bytes()?.to_vec();
+        let pending =
+            Pending { client, model, operation, backend, deployment, prompt, completion, cost, reserved };
+        Some(Self { mark, until, pending })
     }
 
-    /// All entries of a value; `None` where it is written in a shape that is not known.
-    fn all(value: &'v [u8]) -> Option<Vec<Self>> {
-        let mut rest = match value.split_first() {
-            None => return Some(Vec::new()),
-            Some((&SHAPE, rest)) => rest,
-            Some(_) => return None,
-        };
-        let mut entries = Vec::new();
-        while let Some((entry, after)) = Entry::first(rest) {
-            entries.push(entry);
-            rest = after;
+    fn write(&self, to: &mut Writer) {
+        let Pending { client, model, operation, backend, deployment, prompt, completion, cost, reserved } =
+            &self.pending;
+        to.array(self.mark.0);
+        to.u64(self.until);
+        for text in [client, model, operation, backend, deployment] {
+            to.text(text);
         }
-        Some(entries)
-    }
-
-    fn write_all<'e>(entries: impl IntoIterator<Item = &'e Entry<'e>>) -> Vec<u8> {
-        let mut value = vec![SHAPE];
-        for entry in entries {
-            value.extend_from_slice(entry.bytes);
+        for number in [prompt, completion, cost] {
+            to.u64(*number);
         }
-        value
+        to.bytes(reserved);
     }
 }
 
 impl Pending {
-    fn texts(&self) -> [&str; 5] {
-        [&self.client, &self.model, &self.operation, &self.backend, &self.deployment]
-    }
-
-    fn write(&self, mark: &Mark, until: u64) -> Vec<u8> {
-        let mut body = Vec::with_capacity(256);
-        for number in [self.prompt, self.completion, self.cost] {
-            body.extend_from_slice(&number.to_le_bytes());
-        }
-        for text in self.texts() {
-            body.extend_from_slice(text.as_bytes());
-            body.push(0);
-        }
-        body.extend_from_slice(&self.reserved);
-        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        [&mark.0[..], &until.to_le_bytes(), &length.to_le_bytes(), &body].concat()
-    }
-
-    fn read(body: &[u8]) -> Option<Self> {
-        let (prompt, rest) = body.split_first_chunk()?;
-        let (completion, rest) = rest.split_first_chunk()?;
-        let (cost, rest) = rest.split_first_chunk()?;
-        let mut rest = rest;
-        let mut text = || {
-            let end = memchr::memchr(0, rest)?;
-            let (text, after) = rest.split_at_checked(end)?;
-            rest = after.get(1..)?;
-            std::str::from_utf8(text).ok().map(str::to_owned)
-        };
-        let [client, model, operation, backend, deployment] = [text()?, text()?, text()?, text()?, text()?];
-        Some(Self {
-            client,
-            model,
-            operation,
-            backend,
-            deployment,
-            prompt: u64::from_le_bytes(*prompt),
-            completion: u64::from_le_bytes(*completion),
-            cost: u64::from_le_bytes(*cost),
-            reserved: rest.to_vec(),
-        })
-    }
-
     /// How long it is waited for.
     fn wait(&self) -> Duration {
         if self.prompt == 0 && self.completion == 0 { UNRESERVED_MAX } else { RESERVED_MAX }
@@ -185,21 +132,18 @@ impl Pending {
 
     /// Notes that this goes on, unless there are too many.
     pub fn note(&self, store: &dyn Store, mark: &Mark, now: Duration) -> Result<Noted, StoreFault> {
-        let bytes = self.write(mark, now.saturating_add(self.wait()).as_secs());
+        let until = now.saturating_add(self.wait()).as_secs();
         store::update(store, &key(mark.bucket()), |value| {
-            let Some(entries) = Entry::all(value) else { return (None, Noted::Full) };
-            if entries.iter().any(|entry| entry.mark == mark.0) {
+            let mut entries: Vec<Entry> = codec::decode_all(value);
+            if entries.iter().any(|entry| entry.mark == *mark) {
                 return (None, Noted::Known);
             }
-            let is_own = |entry: &&Entry<'_>| {
-                Self::read(entry.body).is_some_and(|pending| pending.client == self.client)
-            };
-            if entries.len() >= IN_BUCKET_MAX || entries.iter().filter(is_own).count() >= OF_CLIENT_MAX {
+            let own = entries.iter().filter(|entry| entry.pending.client == self.client).count();
+            if entries.len() >= IN_BUCKET_MAX || own >= OF_CLIENT_MAX {
                 return (None, Noted::Full);
             }
-            let mut value = Entry::write_all(&entries);
-            value.extend_from_slice(&bytes);
-            (Some(value), Noted::Pending)
+            entries.push(Entry { mark: *mark, until, pending: self.clone() });
+            (Some(codec::encode_all(&entries)), Noted::Pending)
         })
     }
 }
@@ -210,7 +154,7 @@ fn key(bucket: u16) -> String {
 
 /// Takes work out that has ended; each is answered to one caller only.
 pub fn take(store: &dyn Store, mark: &Mark) -> Result<Option<Pending>, StoreFault> {
-    Ok(take_where(store, mark.bucket(), |entry| entry.mark == mark.0)?.pop())
+    Ok(take_where(store, mark.bucket(), |entry| entry.mark == *mark)?.pop())
 }
 
 /// Takes out of a bucket what has been waited for too long; each is answered to one caller only.
@@ -221,16 +165,16 @@ pub fn overdue(store: &dyn Store, bucket: u16, now: Duration) -> Result<Vec<Pend
 fn take_where(
     store: &dyn Store,
     bucket: u16,
-    is_due: impl Fn(&Entry<'_>) -> bool,
+    is_due: impl Fn(&Entry) -> bool,
 ) -> Result<Vec<Pending>, StoreFault> {
     store::update(store, &key(bucket), |value| {
-        let entries = Entry::all(value).unwrap_or_default();
+        let entries: Vec<Entry> = codec::decode_all(value);
         let (due, stay): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_due(entry));
         if due.is_empty() {
             return (None, Vec::new());
         }
-        let due = due.iter().filter_map(|entry| Pending::read(entry.body)).collect();
-        (Some(Entry::write_all(&stay)), due)
+        let due = due.into_iter().map(|entry| entry.pending).collect();
+        (Some(codec::encode_all(&stay)), due)
     })
 }
 

@@ -344,8 +344,9 @@ mod tests {
         let loaded = Cooldowns::load(&store).unwrap();
         assert_eq!(loaded.remaining(targets[0].id, NOW), Duration::from_secs(3));
         Cooldowns::note(&store, &targets[1], told(9000), NOW + Duration::from_secs(5)).unwrap();
-        let record = store.load("tollgate/cooldowns").unwrap().value;
-        assert_eq!(record.len(), 24);
+        let only = MemoryStore::default();
+        Cooldowns::note(&only, &targets[1], told(9000), NOW + Duration::from_secs(5)).unwrap();
+        assert_eq!(Cooldowns::load(&store), Cooldowns::load(&only));
     }
 
     #[test]

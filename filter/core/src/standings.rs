@@ -2,6 +2,7 @@
 //!
 //! Nothing here is asked while a request is served: one VM looks from time to time, and tells for all of them.
 
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::endpoint::Operation;
 use crate::gateway::{Client, Gateway};
 use crate::ledger::{NONE, Series};
@@ -17,20 +18,38 @@ pub const TELL_EVERY: Duration = Duration::from_secs(4);
 /// A VM that has not told for so long does not any more.
 const LEASE: Duration = Duration::from_secs(12);
 
+/// Which VM tells, and when it did last.
+#[derive(Debug, PartialEq, Eq)]
+struct Lease {
+    vm: u64,
+    told_ms: u64,
+}
+
+impl Stored for Lease {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { vm: from.u64()?, told_ms: from.u64()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.vm);
+        to.u64(self.told_ms);
+    }
+}
+
 /// Whether this VM is the one that tells: the one that did last, while it does.
 pub fn is_ours(store: &dyn Store, vm: u64, now: Duration) -> Result<bool, StoreFault> {
     let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     store::update(store, "tollgate/standings", |record| {
-        let (holder, told) = record.split_at_checked(8).unwrap_or_default();
-        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
-        let is_held = number(told).is_some_and(|told| {
-            // A time from the future is a clock that was put back.
-            now.checked_sub(told).is_some_and(|age| u128::from(age) < LEASE.as_millis())
-        });
-        if is_held && number(holder) != Some(vm) {
+        // A time from the future is a clock that was put back.
+        let is_held = |lease: &Lease| {
+            now.checked_sub(lease.told_ms).is_some_and(|age| u128::from(age) < LEASE.as_millis())
+        };
+        if codec::decode::<Lease>(record).is_some_and(|lease| lease.vm != vm && is_held(&lease)) {
             return (None, false);
         }
-        (Some([vm.to_le_bytes(), now.to_le_bytes()].concat()), true)
+        (Some(codec::encode(&Lease { vm, told_ms: now })), true)
     })
 }
 
@@ -164,5 +183,10 @@ mod tests {
         ] {
             assert_eq!(is_ours(&store, vm, now), Ok(expected), "{vm} at {now:?}");
         }
+    }
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        codec::law::holds("standings_lease", &[Lease { vm: u64::MAX, told_ms: 1_795_000_000_000 }]);
     }
 }

@@ -3,6 +3,7 @@
 //! The window is counted in slots. A token is forgotten when its whole slot has left the window, never before: the
 //! backend, which counts exactly, has forgotten it by then.
 
+use crate::codec::{self, Reader, Stored, Writer};
 use std::time::Duration;
 
 /// The parts of a window. Finer ones would forget sooner and cost more.
@@ -16,6 +17,12 @@ const KEPT: usize = SLOTS as usize + 1;
 pub(super) struct Window {
     slot: Duration,
     now: Duration,
+    sent: Sent,
+}
+
+/// What was sent, slot by slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sent {
     /// The number of the newest slot since the epoch; that of slot `n` is at `n % KEPT`.
     newest: u64,
     tokens: [u32; KEPT],
@@ -30,79 +37,74 @@ struct Others {
     at: u64,
 }
 
+impl Stored for Sent {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let (newest, others) = (from.u64()?, Others { tokens: from.u64()?, at: from.u64()? });
+        let mut tokens = [0; KEPT];
+        for tokens in &mut tokens {
+            *tokens = from.u32()?;
+        }
+        Some(Self { newest, tokens, others })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.newest);
+        to.u64(self.others.tokens);
+        to.u64(self.others.at);
+        for tokens in self.tokens {
+            to.u32(tokens);
+        }
+    }
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Window {
-    const BYTES: usize = 24 + 4 * KEPT;
-
     /// The window as it is now. A record of another shape is an empty one.
     pub(super) fn read(record: &[u8], window: Duration, now: Duration) -> Self {
         let slot = (window / SLOTS as u32).max(Duration::from_nanos(1));
         let newest = nanos(now) / nanos(slot);
-        let empty = Self { slot, now, newest, tokens: [0; KEPT], others: Others::default() };
-        let Some(mut read) = Self::parse(record, &empty) else { return empty };
+        let nothing = Sent { newest, tokens: [0; KEPT], others: Others::default() };
+        let sent = codec::decode(record).unwrap_or(nothing);
+        let mut read = Self { slot, now, sent };
         // A clock that was set back forgets nothing.
-        let from = read.newest.max(newest.saturating_sub(KEPT as u64));
+        let from = read.sent.newest.max(newest.saturating_sub(KEPT as u64));
         for slot in from..newest {
             if let Some(tokens) = read.at(slot + 1) {
                 *tokens = 0;
             }
         }
-        read.newest = read.newest.max(newest);
-        if nanos(now).saturating_sub(read.others.at) >= nanos(window) {
-            read.others = Others::default();
+        read.sent.newest = read.sent.newest.max(newest);
+        if nanos(now).saturating_sub(read.sent.others.at) >= nanos(window) {
+            read.sent.others = Others::default();
         }
         read
     }
 
-    fn parse(record: &[u8], like: &Self) -> Option<Self> {
-        if record.len() != Self::BYTES {
-            return None;
-        }
-        let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
-        let (newest, rest) = record.split_at_checked(8)?;
-        let (tokens, rest) = rest.split_at_checked(8)?;
-        let (at, rest) = rest.split_at_checked(8)?;
-        let mut read = Self {
-            newest: number(newest)?,
-            others: Others { tokens: number(tokens)?, at: number(at)? },
-            ..like.clone()
-        };
-        for (slot, bytes) in read.tokens.iter_mut().zip(rest.chunks_exact(4)) {
-            *slot = u32::from_le_bytes(bytes.try_into().ok()?);
-        }
-        Some(read)
-    }
-
     pub(super) fn write(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(Self::BYTES);
-        for number in [self.newest, self.others.tokens, self.others.at] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        for tokens in self.tokens {
-            bytes.extend_from_slice(&tokens.to_le_bytes());
-        }
-        bytes
+        codec::encode(&self.sent)
     }
 
     fn at(&mut self, slot: u64) -> Option<&mut u32> {
-        self.tokens.get_mut((slot % KEPT as u64) as usize)
+        self.sent.tokens.get_mut((slot % KEPT as u64) as usize)
     }
 
     /// By us and by others.
     pub(super) fn used_by_all(&self) -> u64 {
-        self.used().saturating_add(self.others.tokens)
+        self.used().saturating_add(self.sent.others.tokens)
     }
 
     /// By us.
     pub(super) fn used(&self) -> u64 {
-        self.tokens.iter().map(|tokens| u64::from(*tokens)).sum()
+        self.sent.tokens.iter().map(|tokens| u64::from(*tokens)).sum()
     }
 
     pub(super) fn add(&mut self, tokens: u64) {
-        if let Some(slot) = self.at(self.newest) {
+        if let Some(slot) = self.at(self.sent.newest) {
             *slot = slot.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX));
         }
     }
@@ -110,8 +112,8 @@ impl Window {
     /// Takes tokens out of the slot they were added to, if it is still there.
     pub(super) fn take_out(&mut self, tokens: u64, added: Duration) {
         let slot = nanos(added) / nanos(self.slot);
-        if slot <= self.newest
-            && self.newest - slot < KEPT as u64
+        if slot <= self.sent.newest
+            && self.sent.newest - slot < KEPT as u64
             && let Some(slot) = self.at(slot)
         {
             *slot = slot.saturating_sub(u32::try_from(tokens).unwrap_or(u32::MAX));
@@ -120,8 +122,8 @@ impl Window {
 
     /// Takes note of what others use; answers whether that is news.
     pub(super) fn others_use(&mut self, tokens: u64) -> bool {
-        let is_news = tokens > 0 || self.others.tokens > 0;
-        self.others = Others { tokens, at: nanos(self.now) };
+        let is_news = tokens > 0 || self.sent.others.tokens > 0;
+        self.sent.others = Others { tokens, at: nanos(self.now) };
         is_news
     }
 
@@ -131,21 +133,42 @@ impl Window {
         if over == 0 {
             return Duration::ZERO;
         }
-        let oldest = self.newest.saturating_sub(SLOTS);
+        let oldest = self.sent.newest.saturating_sub(SLOTS);
         // Others are taken to leave when nothing of ours is left: sooner than they do, but nobody can say when.
-        for slot in oldest..=self.newest {
-            let tokens = self.tokens.get((slot % KEPT as u64) as usize).copied().unwrap_or_default();
+        for slot in oldest..=self.sent.newest {
+            let tokens = self.sent.tokens.get((slot % KEPT as u64) as usize).copied().unwrap_or_default();
             over = over.saturating_sub(tokens.into());
             if over == 0 {
                 return self.leaves(slot);
             }
         }
-        self.leaves(self.newest)
+        self.leaves(self.sent.newest)
     }
 
     /// Until a slot has left the window whole.
     fn leaves(&self, slot: u64) -> Duration {
         let at = u128::from(slot + KEPT as u64) * self.slot.as_nanos();
         Duration::from_nanos(u64::try_from(at).unwrap_or(u64::MAX)).saturating_sub(self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        let mut tokens = [0; KEPT];
+        tokens[3] = u32::MAX;
+        codec::law::holds(
+            "window",
+            &[Sent {
+                newest: 1_795_000_000,
+                tokens,
+                others: Others { tokens: 9, at: 1_795_000_000_000_000_000 },
+            }],
+        );
     }
 }

@@ -7,6 +7,7 @@
 
 use super::text::TOKEN;
 use super::{Sketch, Subject};
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
 
 /// A ratio of 1.
@@ -46,8 +47,6 @@ struct Ratio {
 }
 
 impl Ratio {
-    const BYTES: usize = 5;
-
     const fn unknown(value: u64) -> Self {
         Self { value, answers: 0 }
     }
@@ -72,20 +71,23 @@ impl Ratio {
         self.value = if reported > self.value { self.value + step } else { self.value - step };
     }
 
-    fn read(record: &mut &[u8], unknown: u64, bounds: &Bounds) -> Self {
-        let Some((bytes, rest)) = record.split_first_chunk::<{ Self::BYTES }>() else {
-            return Self::unknown(unknown);
-        };
-        *record = rest;
-        let [answers, a, b, c, d] = *bytes;
-        let value = u32::from_le_bytes([a, b, c, d]);
-        Self { value: u64::from(value).clamp(bounds.min, bounds.max), answers: answers.min(ANSWERS_MAX - 1) }
+    /// The same within these bounds, whatever a record says.
+    fn within(self, bounds: &Bounds) -> Self {
+        Self { value: self.value.clamp(bounds.min, bounds.max), answers: self.answers.min(ANSWERS_MAX - 1) }
+    }
+}
+
+impl Stored for Ratio {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { answers: from.u8()?, value: from.u32()?.into() })
     }
 
-    fn write(self, record: &mut Vec<u8>) {
-        record.push(self.answers);
+    fn write(&self, to: &mut Writer) {
+        to.u8(self.answers);
         // The highest bound is below 2^32.
-        record.extend_from_slice(&u32::try_from(self.value).unwrap_or(u32::MAX).to_le_bytes());
+        to.u32(u32::try_from(self.value).unwrap_or(u32::MAX));
     }
 }
 
@@ -122,12 +124,9 @@ pub struct Produced {
 }
 
 impl Learnt {
-    /// First byte of a record: another order of the ratios would be another number.
-    const VERSION: u8 = 1;
-
     /// Reads what was learnt of a model by a client's answers; nothing, where nothing was.
     pub fn load(store: &dyn Store, subject: Subject<'_>) -> Result<Self, StoreFault> {
-        Ok(Self::read(&store.load(&key(subject))?.value))
+        Ok(Self::of(&store.load(&key(subject))?.value))
     }
 
     /// The tokens of a prompt.
@@ -153,9 +152,9 @@ impl Learnt {
         lessons: &[(Sketch, Observed)],
     ) -> Result<Self, StoreFault> {
         store::update(store, &key(subject), |record| {
-            let before = Self::read(record);
+            let before = Self::of(record);
             let after = lessons.iter().fold(before, |learnt, (sketch, answer)| learnt.with(sketch, *answer));
-            ((after != before).then(|| after.record()), after)
+            ((after != before).then(|| codec::encode(&after)), after)
         })
     }
 
@@ -188,24 +187,27 @@ impl Learnt {
         u64::try_from(tokens).unwrap_or(u64::MAX)
     }
 
-    /// Whatever bytes a record has, something within the bounds comes of them.
-    fn read(record: &[u8]) -> Self {
-        let Some((&Self::VERSION, mut rest)) = record.split_first() else { return Self::default() };
-        let unknown = Self::default();
-        Self {
-            prompt: Ratio::read(&mut rest, unknown.prompt.value, &PROMPT_BOUNDS),
-            item: Ratio::read(&mut rest, unknown.item.value, &ITEM_BOUNDS),
-            produced: Ratio::read(&mut rest, unknown.produced.value, &PRODUCED_BOUNDS),
-        }
+    fn of(record: &[u8]) -> Self {
+        codec::decode(record).unwrap_or_default()
+    }
+}
+
+impl Stored for Learnt {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let mut ratio = |bounds| Ratio::read(from).map(|ratio| ratio.within(bounds));
+        Some(Self {
+            prompt: ratio(&PROMPT_BOUNDS)?,
+            item: ratio(&ITEM_BOUNDS)?,
+            produced: ratio(&PRODUCED_BOUNDS)?,
+        })
     }
 
-    fn record(self) -> Vec<u8> {
-        let mut record = Vec::with_capacity(1 + 3 * Ratio::BYTES);
-        record.push(Self::VERSION);
+    fn write(&self, to: &mut Writer) {
         for ratio in [self.prompt, self.item, self.produced] {
-            ratio.write(&mut record);
+            ratio.write(to);
         }
-        record
     }
 }
 
@@ -350,7 +352,7 @@ mod tests {
                 let _ = learnt.prompt_tokens(&sketch);
                 learnt = learnt.with(&sketch, Observed { prompt_tokens, produced });
                 assert_bounded(&learnt)?;
-                prop_assert_eq!(Learnt::read(&learnt.record()), learnt);
+                prop_assert_eq!(Learnt::of(&codec::encode(&learnt)), learnt);
             }
         }
 
@@ -368,5 +370,10 @@ mod tests {
             let learnt = stored(&store, MODEL).unwrap();
             prop_assert!(learnt.prompt_tokens(&text(1000)).abs_diff(2007) < 10);
         }
+    }
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        codec::law::holds("learnt", &[Learnt::default().with(&text(1000), produced(400, 130))]);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::cost::{Bounds, Cost};
 use super::ending::Sent;
+use crate::codec;
 use crate::endpoint::Operation;
 use crate::finding::{Effect, Finding};
 use crate::gateway::{Client, Gateway, Model};
@@ -211,7 +212,7 @@ impl Sent {
             prompt: usage.prompt,
             completion: usage.completion,
             cost: model.map_or(0, |model| model.cost_max(usage, reader.service_tier())),
-            reserved: kept.write(),
+            reserved: codec::encode(&kept),
         };
         let noted = pending.note(local, mark, now);
         if noted != Ok(Noted::Pending) {
@@ -246,7 +247,7 @@ fn charged(
     let price = target.and_then(|target| target.micros(cost.usage, service(reader)));
     let spent = Spent { usage: cost.usage, cost: price.unwrap_or(0), requests: 1 };
     let client = client_of(pending, gateway);
-    let settlement = match Kept::read(&pending.reserved).filter(|_| !pending.reserved.is_empty()) {
+    let settlement = match codec::decode::<Kept>(&pending.reserved).filter(|kept| !kept.is_empty()) {
         Some(kept) => Some(kept.settle(|key| gateway.account(key), spent)),
         None => client.map(|client| {
             let model = model.as_ref().map(|model| &*model.name.text);

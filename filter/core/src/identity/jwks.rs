@@ -5,6 +5,7 @@
 //! here: how they are fetched.
 
 use super::keys::KeySet;
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -123,18 +124,31 @@ struct State {
     spurred: u64,
 }
 
-impl State {
-    fn read(bytes: &[u8]) -> Self {
-        let mut fields = bytes.chunks_exact(8).map(|field| field.try_into().map_or(0, u64::from_le_bytes));
-        let mut next = || fields.next().unwrap_or_default();
-        Self {
-            generation: next(),
-            began: next(),
-            succeeded: next(),
-            failed: next(),
-            failures: next(),
-            spurred: next(),
+impl Stored for State {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            generation: from.u64()?,
+            began: from.u64()?,
+            succeeded: from.u64()?,
+            failed: from.u64()?,
+            failures: from.u64()?,
+            spurred: from.u64()?,
+        })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        for number in [self.generation, self.began, self.succeeded, self.failed, self.failures, self.spurred]
+        {
+            to.u64(number);
         }
+    }
+}
+
+impl State {
+    fn of(record: &[u8]) -> Self {
+        codec::decode(record).unwrap_or_default()
     }
 
     /// Without the times that have not come: the clock was put back since, and might take a year to come there again.
@@ -147,13 +161,6 @@ impl State {
             spurred: past(self.spurred),
             ..self
         }
-    }
-
-    fn write(self) -> Vec<u8> {
-        [self.generation, self.began, self.succeeded, self.failed, self.failures, self.spurred]
-            .iter()
-            .flat_map(|field| field.to_le_bytes())
-            .collect()
     }
 
     fn is_under_way(&self, origin: &Origin, now: u64) -> bool {
@@ -203,7 +210,7 @@ impl Fetched {
 
     /// Takes over the keys that another VM has fetched.
     pub fn load(&self, store: &dyn Store) -> Result<(), StoreFault> {
-        let state = State::read(&store.load(&self.state_key)?.value);
+        let state = State::of(&store.load(&self.state_key)?.value);
         if state.generation == self.generation() {
             return Ok(());
         }
@@ -221,7 +228,7 @@ impl Fetched {
     /// wanted.
     pub fn may_bring_more(&self, store: &dyn Store, now: Duration) -> Result<bool, StoreFault> {
         let now = ms(now);
-        let state = State::read(&store.load(&self.state_key)?.value).as_of(now);
+        let state = State::of(&store.load(&self.state_key)?.value).as_of(now);
         if state.is_under_way(&self.origin, now) {
             return Ok(true);
         }
@@ -235,7 +242,7 @@ impl Fetched {
         let now = ms(now);
         let wants_more = std::mem::take(&mut self.known.borrow_mut().wants_more);
         store::update(store, &self.state_key, |bytes| {
-            let state = State::read(bytes).as_of(now);
+            let state = State::of(bytes).as_of(now);
             if state.is_under_way(&self.origin, now) {
                 return (None, false);
             }
@@ -244,7 +251,7 @@ impl Fetched {
                 return (None, false);
             }
             let spurred = if is_spurred { now } else { state.spurred };
-            (Some(State { began: now, spurred, ..state }.write()), true)
+            (Some(codec::encode(&State { began: now, spurred, ..state })), true)
         })
     }
 
@@ -264,7 +271,7 @@ impl Fetched {
         };
         let now = ms(now);
         store::update(store, &self.state_key, |bytes| {
-            let state = State::read(bytes);
+            let state = State::of(bytes);
             let state = match outcome {
                 Outcome::Changed | Outcome::Same => State {
                     generation: state.generation
@@ -275,7 +282,7 @@ impl Fetched {
                 },
                 _ => State { failed: now, failures: state.failures.saturating_add(1), ..state },
             };
-            (Some(state.write()), ())
+            (Some(codec::encode(&state)), ())
         })?;
         self.load(store)?;
         Ok(outcome)

@@ -4,6 +4,7 @@
 //! Not decided here: where the bytes are kept.
 
 use super::{Account, Budget, Measure, Reservation, Settlement, Spent, Taken, nanos};
+use crate::codec::{Reader, Stored, Writer};
 use crate::endpoint::Operation;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,9 +17,55 @@ struct KeptTaken {
     window: u64,
 }
 
+/// What one account gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct KeptAccount {
+    key: String,
+    taken: Vec<KeptTaken>,
+}
+
 /// What was taken from accounts and stays taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept(Vec<(String, Vec<KeptTaken>)>);
+pub struct Kept(Vec<KeptAccount>);
+
+impl Stored for KeptTaken {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { limit_id: from.u64()?, amount: from.u64()?, window: from.u64()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.limit_id);
+        to.u64(self.amount);
+        to.u64(self.window);
+    }
+}
+
+impl Stored for KeptAccount {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { key: from.text()?.to_owned(), taken: from.values()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.text(&self.key);
+        to.values(&self.taken);
+    }
+}
+
+impl Stored for Kept {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.values().map(Self)
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.values(&self.0);
+    }
+}
 
 impl Reservation {
     /// What stays taken if the work goes on after its exchange: all but a place among those under way at a time.
@@ -32,9 +79,9 @@ impl Reservation {
                 continue;
             }
             let entry = KeptTaken { limit_id: limit.id(), amount: taken.amount, window: taken.window };
-            match kept.0.iter_mut().find(|(key, _)| *key == account.key) {
-                Some((_, entries)) => entries.push(entry),
-                None => kept.0.push((account.key.clone(), vec![entry])),
+            match kept.0.iter_mut().find(|kept| kept.key == account.key) {
+                Some(kept) => kept.taken.push(entry),
+                None => kept.0.push(KeptAccount { key: account.key.clone(), taken: vec![entry] }),
             }
         }
         kept
@@ -53,53 +100,22 @@ impl Reservation {
 }
 
 impl Kept {
+    /// Whether nothing was taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Both together.
     pub fn join(&mut self, other: Self) {
         self.0.extend(other.0);
-    }
-
-    /// As bytes.
-    #[must_use]
-    pub fn write(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(128);
-        for (key, entries) in &self.0 {
-            bytes.extend_from_slice(&length(key.len()));
-            bytes.extend_from_slice(key.as_bytes());
-            bytes.extend_from_slice(&length(entries.len()));
-            for KeptTaken { limit_id, amount, window } in entries {
-                for number in [limit_id, amount, window] {
-                    bytes.extend_from_slice(&number.to_le_bytes());
-                }
-            }
-        }
-        bytes
-    }
-
-    /// What [`Kept::write`] wrote; `None` for other bytes.
-    #[must_use]
-    pub fn read(mut bytes: &[u8]) -> Option<Self> {
-        let mut accounts = Vec::new();
-        while !bytes.is_empty() {
-            let key = read_length(&mut bytes)?;
-            let (key, rest) = bytes.split_at_checked(key)?;
-            bytes = rest;
-            let entries = read_length(&mut bytes)?;
-            let mut read_entry = || {
-                let [limit_id, amount, window] =
-                    [read_number(&mut bytes)?, read_number(&mut bytes)?, read_number(&mut bytes)?];
-                Some(KeptTaken { limit_id, amount, window })
-            };
-            let entries = (0..entries).map(|_| read_entry()).collect::<Option<Vec<_>>>()?;
-            accounts.push((std::str::from_utf8(key).ok()?.to_owned(), entries));
-        }
-        Some(Self(accounts))
     }
 
     /// Turns it into the debt that the store is to be told. `find` answers the account of a key; what is not configured any
     /// more is owed nothing.
     pub fn settle(&self, find: impl Fn(&str) -> Option<Rc<Account>>, spent: Spent) -> Settlement {
         let (mut accounts, mut taken) = (Vec::new(), Vec::new());
-        for (key, entries) in &self.0 {
+        for KeptAccount { key, taken: entries } in &self.0 {
             let Some(account) = find(key) else { continue };
             for KeptTaken { limit_id, amount, window } in entries {
                 if let Some(limit) = account.limits.iter().position(|limit| limit.id() == *limit_id) {
@@ -141,19 +157,18 @@ impl Budget {
     }
 }
 
-/// Keys and limits are as many as a configuration has; beyond this nothing is kept of them.
-fn length(length: usize) -> [u8; 2] {
-    u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::law;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn read_length(bytes: &mut &[u8]) -> Option<usize> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(usize::from(u16::from_le_bytes(*length)))
-}
-
-fn read_number(bytes: &mut &[u8]) -> Option<u64> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(u64::from_le_bytes(*number))
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        let taken = |amount| KeptTaken { limit_id: u64::MAX, amount, window: 1_795_000_000_000_000_000 };
+        let account = |key: &str, taken| KeptAccount { key: key.into(), taken };
+        let two = vec![account("tollgate/limits/client/web", vec![taken(3), taken(0)]), account("", vec![])];
+        law::holds("kept", &[Kept(two), Kept::default()]);
+    }
 }

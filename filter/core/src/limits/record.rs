@@ -4,6 +4,7 @@
 //! stay for a while: during an update requests of the old and of the new one write the same record by turns.
 
 use super::measured::Measured;
+use crate::codec::{self, Reader, Stored, Writer};
 
 /// The state of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,97 +23,80 @@ const IDLE_NS: u64 = 3_600_000_000_000;
 /// The most entries of other configurations that are kept.
 const STRANGERS_MAX: usize = 64;
 
-impl Entry {
-    pub(super) const BYTES: usize = 32;
+impl Stored for Entry {
+    const VERSION: u8 = 1;
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (id, rest) = bytes.split_first_chunk()?;
-        let (level, rest) = rest.split_first_chunk()?;
-        let at = rest.first_chunk()?;
-        Some(Self {
-            id: u64::from_le_bytes(*id),
-            level: i128::from_le_bytes(*level),
-            at: u64::from_le_bytes(*at),
-        })
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { id: from.u64()?, level: from.i128()?, at: from.u64()? })
     }
 
-    fn write(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        let (id, rest) = bytes.split_at_mut(8);
-        let (level, at) = rest.split_at_mut(16);
-        id.copy_from_slice(&self.id.to_le_bytes());
-        level.copy_from_slice(&self.level.to_le_bytes());
-        at.copy_from_slice(&self.at.to_le_bytes());
-        bytes
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.id);
+        to.i128(self.level);
+        to.u64(self.at);
     }
 }
 
 /// The entries of an account.
-pub(super) struct Record(Vec<u8>);
+pub(super) struct Record(Vec<Entry>);
 
 impl Record {
-    /// Takes what the store has; `limits` more entries may come.
-    pub(super) fn new(stored: &[u8], limits: usize) -> Self {
-        let whole = stored.len() - stored.len() % Entry::BYTES;
-        let mut bytes = Vec::with_capacity(whole.max(limits * Entry::BYTES));
-        bytes.extend_from_slice(stored.get(..whole).unwrap_or_default());
-        Self(bytes)
+    /// Reads what the store has.
+    pub(super) fn read(stored: &[u8]) -> Self {
+        Self(codec::decode_all(stored))
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.0
+        codec::encode_all(&self.0)
     }
 
     /// The entry of a limit, which most likely stands at `place`.
     pub(super) fn find(&self, id: u64, place: usize) -> Option<Entry> {
-        find(&self.0, id, place)
+        let likely = self.0.get(place).filter(|entry| entry.id == id);
+        likely.or_else(|| self.0.iter().find(|entry| entry.id == id)).copied()
     }
 
     /// Writes an entry where it stands, or behind all others.
     pub(super) fn set(&mut self, entry: Entry, place: usize) {
-        let stands = |bytes: &&mut [u8]| bytes.starts_with(&entry.id.to_le_bytes());
-        let likely = place * Entry::BYTES..(place + 1) * Entry::BYTES;
-        // Twice, because what is found in the first try cannot be let go of otherwise.
-        let place = if self.0.get_mut(likely.clone()).as_ref().is_some_and(stands) {
-            self.0.get_mut(likely)
-        } else {
-            self.0.chunks_exact_mut(Entry::BYTES).find(stands)
+        let stands = |other: &Entry| other.id == entry.id;
+        let place = match self.0.get(place) {
+            Some(likely) if stands(likely) => Some(place),
+            _ => self.0.iter().position(stands),
         };
-        match place {
-            Some(bytes) => bytes.copy_from_slice(&entry.write()),
-            None => self.0.extend_from_slice(&entry.write()),
+        match place.and_then(|place| self.0.get_mut(place)) {
+            Some(found) => *found = entry,
+            None => self.0.push(entry),
         }
     }
 
     /// Drops what other configurations left behind and nobody needs any more.
     pub(super) fn tidy(&mut self, own: &[Measured], now: u64) {
-        if self.0.len() <= own.len() * Entry::BYTES {
+        if self.0.len() <= own.len() {
             return;
         }
         let is_own = |entry: &Entry| own.iter().any(|limit| limit.id() == entry.id);
         let idle = |entry: &Entry| now.saturating_sub(entry.at) > IDLE_NS;
         let mut strangers = 0;
-        let kept: Vec<u8> = entries(&self.0)
-            .filter(|entry| {
-                if is_own(entry) {
-                    return true;
-                }
-                let keeps = Measured::outlives_its_configuration(entry, idle(entry), now);
-                strangers += usize::from(keeps);
-                keeps && strangers <= STRANGERS_MAX
-            })
-            .flat_map(Entry::write)
-            .collect();
-        self.0 = kept;
+        self.0.retain(|entry| {
+            if is_own(entry) {
+                return true;
+            }
+            let keeps = Measured::outlives_its_configuration(entry, idle(entry), now);
+            strangers += usize::from(keeps);
+            keeps && strangers <= STRANGERS_MAX
+        });
     }
 }
 
-fn entries(bytes: &[u8]) -> impl Iterator<Item = Entry> + '_ {
-    bytes.chunks_exact(Entry::BYTES).filter_map(Entry::read)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// The entry of this id in stored bytes.
-pub(super) fn find(bytes: &[u8], id: u64, place: usize) -> Option<Entry> {
-    let likely = bytes.get(place * Entry::BYTES..).and_then(Entry::read);
-    likely.filter(|entry| entry.id == id).or_else(|| entries(bytes).find(|entry| entry.id == id))
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        let entry = |id, level, at| Entry { id, level, at };
+        codec::law::holds("limit", &[entry(u64::MAX, -3, 1_795_000_000_000_000_000), entry(1, i128::MAX, 0)]);
+    }
 }

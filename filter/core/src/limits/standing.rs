@@ -1,7 +1,7 @@
 //! Where do the limits stand? For the headers of every answer, and for who asks for all of it.
 
 use super::measured::Measured;
-use super::record::{Entry, find};
+use super::record::{Entry, Record};
 use super::{Budget, nanos};
 use crate::allowance::{Allowance, Unit};
 use crate::endpoint::Operation;
@@ -142,9 +142,9 @@ pub fn look(store: &dyn Store, inquiry: &Inquiry, now: Duration) -> Result<Repor
     let time = nanos(now);
     let mut report = Report::default();
     for account in &inquiry.budget.accounts {
-        let stored = store.load(&account.key)?.value;
+        let record = Record::read(&store.load(&account.key)?.value);
         for (place, limit) in account.limits.iter().enumerate() {
-            let entry = limit.now(find(&stored, limit.id(), place), time);
+            let entry = limit.now(record.find(limit.id(), place), time);
             if limit.allowance.scope.has(inquiry.model.as_deref(), inquiry.operation) {
                 report.standing.note(limit, &entry, time);
             }

@@ -79,13 +79,10 @@ fn a_client_leaves_room_for_the_others() {
 }
 
 #[test]
-fn a_value_of_another_shape_is_left_alone() {
-    let store = MemoryStore::default();
-    let mark = Mark::new("eu", "resp_1");
-    store.put(&key(mark.bucket()), &[SHAPE + 1, 3, 4]).unwrap();
-    assert_eq!(note(&store, &pending("web", 1), "resp_1", NOW), Noted::Full);
-    assert_eq!(take_id(&store, "resp_1"), None);
-    assert_eq!(store.load(&key(mark.bucket())).unwrap().value, [SHAPE + 1, 3, 4]);
+fn the_law_of_stored_values_holds() {
+    let entry = |id, until, pending| Entry { mark: Mark::new("eu", id), until, pending };
+    let second = entry("batch_2", u64::MAX, Pending::default());
+    codec::law::holds("pending", &[entry("resp_1", 1_795_000_000, pending("web", 1)), second]);
 }
 
 type Worker<'s> = Box<dyn FnOnce(&MemoryStore) + 's>;
@@ -157,7 +154,7 @@ proptest! {
     fn no_bytes_whatever_trouble_the_records(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let store = MemoryStore::default();
         let mark = Mark::new("eu", "resp_1");
-        store.put(&key(mark.bucket()), &[&[SHAPE][..], &bytes].concat()).unwrap();
+        store.put(&key(mark.bucket()), &[&[Entry::VERSION][..], &bytes].concat()).unwrap();
         prop_assert_eq!(note(&store, &pending("web", 1), "resp_1", NOW), Noted::Pending);
         let _ = overdue(&store, mark.bucket(), NOW + RESERVED_MAX);
     }

@@ -5,6 +5,7 @@
 //! request goes first, and the others follow when it was answered.
 
 use super::Target;
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
 use std::time::Duration;
 
@@ -63,8 +64,22 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+impl Stored for Pause {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let (target, until, asking) = (from.u64()?, from.u64()?, from.u64()?);
+        Some(Self { target, until, asking_until: (asking != Self::TOLD).then_some(asking) })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.target);
+        to.u64(self.until);
+        to.u64(self.asking_until.unwrap_or(Self::TOLD));
+    }
+}
+
 impl Pause {
-    const BYTES: usize = 24;
     /// No time: the end was told.
     const TOLD: u64 = u64::MAX;
 
@@ -156,26 +171,23 @@ impl Cooldowns {
     }
 
     fn read(record: &[u8]) -> Self {
-        let pauses = record.chunks_exact(Pause::BYTES).filter_map(|bytes| {
-            let (target, rest) = bytes.split_at_checked(8)?;
-            let (until, asking) = rest.split_at_checked(8)?;
-            let asking = u64::from_le_bytes(asking.try_into().ok()?);
-            Some(Pause {
-                target: u64::from_le_bytes(target.try_into().ok()?),
-                until: u64::from_le_bytes(until.try_into().ok()?),
-                asking_until: (asking != Pause::TOLD).then_some(asking),
-            })
-        });
-        Self { pauses: pauses.collect() }
+        Self { pauses: codec::decode_all(record) }
     }
 
     fn write(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.pauses.len() * Pause::BYTES);
-        for pause in &self.pauses {
-            for number in [pause.target, pause.until, pause.asking_until.unwrap_or(Pause::TOLD)] {
-                bytes.extend_from_slice(&number.to_le_bytes());
-            }
-        }
-        bytes
+        codec::encode_all(&self.pauses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        let pause = |asking_until| Pause { target: 7, until: 1_795_000_000_000_000_000, asking_until };
+        codec::law::holds("pause", &[pause(None), pause(Some(0)), pause(Some(1_795_000_002_000_000_000))]);
     }
 }

@@ -6,6 +6,7 @@
 //! store, which is written on failures and on the first answer after them, never while all goes well.
 
 use super::Target;
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -67,13 +68,25 @@ struct Failure {
     count: u32,
 }
 
+impl Stored for Failure {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { target: from.u64()?, last: from.u64()?, count: from.u32()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.target);
+        to.u64(self.last);
+        to.u32(self.count);
+    }
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Failures {
-    const BYTES: usize = 20;
-
     /// Reads those that still count.
     pub fn load(store: &dyn Store, now: Duration) -> Result<Self, StoreFault> {
         Ok(Self::read(&store.load(KEY)?.value, nanos(now)))
@@ -86,23 +99,13 @@ impl Failures {
     }
 
     fn read(record: &[u8], now: u64) -> Self {
-        let failures = record.chunks_exact(Self::BYTES).filter_map(|bytes| {
-            let (target, rest) = bytes.split_at_checked(8)?;
-            let (last, count) = rest.split_at_checked(8)?;
-            Some(Failure {
-                target: u64::from_le_bytes(target.try_into().ok()?),
-                last: u64::from_le_bytes(last.try_into().ok()?),
-                count: u32::from_le_bytes(count.try_into().ok()?),
-            })
-        });
-        Self(failures.filter(|known| now < known.last.saturating_add(nanos(FORGOTTEN_AFTER))).collect())
+        let mut failures: Vec<Failure> = codec::decode_all(record);
+        failures.retain(|known| now < known.last.saturating_add(nanos(FORGOTTEN_AFTER)));
+        Self(failures)
     }
 
     fn write(&self) -> Vec<u8> {
-        let write = |known: &Failure| {
-            [&known.target.to_le_bytes()[..], &known.last.to_le_bytes(), &known.count.to_le_bytes()].concat()
-        };
-        self.0.iter().flat_map(write).collect()
+        codec::encode_all(&self.0)
     }
 }
 
@@ -165,5 +168,10 @@ mod tests {
         assert_eq!(failing.answered(&target("one"), &store), Ok(()));
         assert_eq!(failing.failed(&target("one"), &store, NOW), Err(StoreFault::Unavailable));
         assert_eq!(failing.answered(&target("one"), &store), Err(StoreFault::Unavailable));
+    }
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        codec::law::holds("failure", &[Failure { target: 7, last: 1_795_000_000_000_000_000, count: 3 }]);
     }
 }

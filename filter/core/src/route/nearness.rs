@@ -7,6 +7,7 @@
 
 use super::Target;
 use super::order::mix;
+use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
 use std::rc::Rc;
 use std::time::Duration;
@@ -110,37 +111,28 @@ impl Seen {
     }
 }
 
-impl Entry {
-    const BYTES: usize = 8 + SIZES_LEN * 12;
+impl Stored for Entry {
+    const VERSION: u8 = 1;
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (target, mut rest) = bytes.split_first_chunk()?;
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let target = from.u64()?;
         let mut seen = [Seen::default(); SIZES_LEN];
-        for place in &mut seen {
-            let (us, after) = rest.split_first_chunk()?;
-            let (at_ms, after) = after.split_first_chunk()?;
-            *place = Seen { us: u32::from_le_bytes(*us), at_ms: u64::from_le_bytes(*at_ms) };
-            rest = after;
+        for seen in &mut seen {
+            *seen = Seen { us: from.u32()?, at_ms: from.u64()? };
         }
-        Some(Self { target: u64::from_le_bytes(*target), seen })
+        Some(Self { target, seen })
     }
 
-    fn read_all(record: &[u8]) -> Vec<Self> {
-        record.chunks_exact(Self::BYTES).filter_map(Self::read).collect()
-    }
-
-    fn write_all(entries: &[Self]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(entries.len() * Self::BYTES);
-        for entry in entries {
-            bytes.extend_from_slice(&entry.target.to_le_bytes());
-            for seen in entry.seen {
-                bytes.extend_from_slice(&seen.us.to_le_bytes());
-                bytes.extend_from_slice(&seen.at_ms.to_le_bytes());
-            }
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.target);
+        for seen in self.seen {
+            to.u32(seen.us);
+            to.u64(seen.at_ms);
         }
-        bytes
     }
+}
 
+impl Entry {
     fn last_seen(&self) -> u64 {
         self.seen.iter().map(|seen| seen.at_ms).max().unwrap_or_default()
     }
@@ -171,7 +163,7 @@ impl Watch {
         if targets.iter().zip(targets.iter().skip(1)).all(|(one, next)| one.priority != next.priority) {
             return Ok(());
         }
-        let entries = Entry::read_all(&store.load(&self.key)?.value);
+        let entries = codec::decode_all::<Entry>(&store.load(&self.key)?.value);
         let seen = |target: &Rc<Target>| {
             let entry = entries.iter().find(|entry| entry.target == target.number());
             entry.and_then(|entry| entry.seen.get(self.size)).copied().unwrap_or_default()
@@ -194,7 +186,7 @@ impl Watch {
     /// Takes note of what the attempts of a request showed.
     pub fn note(&self, store: &dyn Store, sights: &Sights, now: Duration) -> Result<(), StoreFault> {
         store::update(store, &self.key, |record| {
-            let mut entries = Entry::read_all(record);
+            let mut entries = codec::decode_all::<Entry>(record);
             for (target, sight) in sights {
                 if !entries.iter().any(|entry| entry.target == *target) {
                     entries.push(Entry { target: *target, seen: Default::default() });
@@ -209,7 +201,7 @@ impl Watch {
                 let at = oldest.map_or(0, |(at, _)| at);
                 entries.swap_remove(at);
             }
-            (Some(Entry::write_all(&entries)), ())
+            (Some(codec::encode_all(&entries)), ())
         })
     }
 }

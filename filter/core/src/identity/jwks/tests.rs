@@ -186,3 +186,9 @@ fn a_vm_that_starts_later_has_the_keys_at_once() {
     assert_eq!((late.generation(), late.keys().is_some()), (1, true));
     assert!(!late.claim(&process.store, NOW + SECOND).unwrap());
 }
+
+#[test]
+fn the_law_of_stored_values_holds() {
+    let state = State { generation: 1, began: 2, succeeded: 3, failed: 4, failures: 5, spurred: 6 };
+    codec::law::holds("jwks_state", &[state]);
+}

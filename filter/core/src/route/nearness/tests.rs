@@ -70,7 +70,7 @@ impl Pool {
 
     fn known_us(&self, at: usize) -> u32 {
         let record = self.store.load(&key("m")).unwrap().value;
-        let entries = Entry::read_all(&record);
+        let entries: Vec<Entry> = codec::decode_all(&record);
         let found = entries.iter().find(|entry| entry.target == self.targets[at].number());
         found.map_or(0, |entry| entry.seen[0].us)
     }
@@ -237,11 +237,17 @@ proptest! {
             let (least, most) = bounds.entry(target).or_insert((us, us));
             (*least, *most) = ((*least).min(us), (*most).max(us));
             let record = store.load(&key("m")).unwrap().value;
-            prop_assert!(record.len() <= TARGETS_MAX * Entry::BYTES);
-            let entries = Entry::read_all(&record);
+            prop_assert!(codec::decode_all::<Entry>(&record).len() <= TARGETS_MAX);
+            let entries: Vec<Entry> = codec::decode_all(&record);
             let found = entries.iter().find(|entry| entry.target == target).unwrap();
             let known = u64::from(found.seen[0].us);
             prop_assert!((*least..=*most).contains(&known), "{} {:?}", known, (least, most));
         }
     }
+}
+
+#[test]
+fn the_law_of_stored_values_holds() {
+    let seen = [1, 2, Seen::FAILED, 0].map(|us| Seen { us, at_ms: 1_795_000_000_000 });
+    codec::law::holds("nearness", &[Entry { target: 7, seen }]);
 }
