@@ -229,8 +229,5 @@ fn learn(flight: &Flight, target: &Target) -> u16 {
 
 /// What an attempt teaches is for others: it goes on whether the store takes it or not.
 fn known(noted: Result<(), StoreFault>) {
-    if let Err(fault) = noted {
-        log::error!("what an attempt teaches could not be noted: {fault:?}");
-        host::count(Series::StoreFaults, 1);
-    }
+    host::answered(noted, "what an attempt teaches could not be noted");
 }

@@ -68,6 +68,15 @@ thread_local! {
     static METRICS: RefCell<HashMap<Series, u32>> = RefCell::default();
 }
 
+/// What the store answered; its fault is logged, with what could not be done, and counted.
+pub(crate) fn answered<T>(result: Result<T, StoreFault>, failure: &str) -> Option<T> {
+    if let Err(fault) = &result {
+        log::error!("{failure}: {fault:?}");
+        count(Series::StoreFaults, 1);
+    }
+    result.ok()
+}
+
 /// Adds to a counter or a histogram, or sets a gauge, each of which is defined when it is first met.
 pub(crate) fn count(series: Series, amount: u64) {
     let known = METRICS.with_borrow(|metrics| metrics.get(&series).copied());

@@ -12,7 +12,6 @@ use tollgate::capacity::Turn;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::gateway::Gateway;
 use tollgate::journal::Slot;
-use tollgate::ledger::Series;
 use tollgate::limits;
 use tollgate::sse::Output;
 
@@ -322,10 +321,8 @@ impl Stream {
             return;
         }
         for settlement in finished.settlements {
-            if let Err(fault) = limits::settle(&host::SharedData, &settlement, now) {
-                log::error!("a budget could not be settled: {fault:?}");
-                host::count(Series::StoreFaults, 1);
-            }
+            let settled = limits::settle(&host::SharedData, &settlement, now);
+            host::answered(settled, "a budget could not be settled");
         }
         for (series, amount) in finished.record.additions().into_iter().chain(self.exchange.faults()) {
             host::count(series, amount);

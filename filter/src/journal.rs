@@ -8,7 +8,9 @@ use tollgate::exchange::Exchange;
 use tollgate::journal::{BEAT_EVERY, Journal, Note, Slot};
 use tollgate::ledger::Series;
 use tollgate::limits;
-use tollgate::store::StoreFault;
+
+/// What the log says of a store that does not answer.
+const UNKEPT: &str = "the journal could not be kept";
 
 thread_local! {
     static LAST_BEAT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
@@ -22,12 +24,14 @@ pub(crate) fn vm() -> u64 {
 
 /// Notes a request that something has been reserved for.
 pub(crate) fn enter(note: &Note, now: Duration) -> Option<Slot> {
-    JOURNAL.with_borrow_mut(|journal| known(journal.enter(&SharedData, note, now))).flatten()
+    JOURNAL.with_borrow_mut(|journal| host::answered(journal.enter(&SharedData, note, now), UNKEPT)).flatten()
 }
 
 /// Takes the note back. False if another VM has written the request down already.
 pub(crate) fn leave(slot: Slot) -> bool {
-    JOURNAL.with_borrow_mut(|journal| known(journal.leave(&SharedData, slot))).unwrap_or(true)
+    JOURNAL
+        .with_borrow_mut(|journal| host::answered(journal.leave(&SharedData, slot), UNKEPT))
+        .unwrap_or(true)
 }
 
 /// Gives a sign of life, and writes down what dead VMs left behind. The tick comes more often than that while a stream
@@ -40,8 +44,8 @@ pub(crate) fn tick() {
     }
     LAST_BEAT.set(now);
     let left_behind = JOURNAL.with_borrow(|journal| {
-        known(journal.beat(&SharedData, now));
-        known(journal.adopt(&SharedData, now))
+        host::answered(journal.beat(&SharedData, now), UNKEPT);
+        host::answered(journal.adopt(&SharedData, now), UNKEPT)
     });
     for note in left_behind.unwrap_or_default() {
         log::warn!(
@@ -58,12 +62,4 @@ pub(crate) fn tick() {
             host::count(series, amount);
         }
     }
-}
-
-fn known<T>(result: Result<T, StoreFault>) -> Option<T> {
-    if let Err(fault) = &result {
-        log::error!("the journal could not be kept: {fault:?}");
-        host::count(Series::StoreFaults, 1);
-    }
-    result.ok()
 }

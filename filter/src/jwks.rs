@@ -11,7 +11,9 @@ use tollgate::gateway::Gateway;
 use tollgate::identity::issuer::{Issuer, Proof};
 use tollgate::identity::jwks::{Fetch, Fetched, KEYS_BYTES_MAX, Outcome};
 use tollgate::ledger::Series;
-use tollgate::store::StoreFault;
+
+/// What the log says of a store that does not answer.
+const UNSHARED: &str = "the keys of an issuer could not be shared";
 
 thread_local! {
     /// The fetches under way: whose keys, at which place among the issuers.
@@ -22,8 +24,8 @@ thread_local! {
 pub(crate) fn tick(gateway: &Rc<Gateway>) {
     for (at, issuer) in gateway.clients.issuers().iter().enumerate() {
         let Proof::Fetched(fetched) = &issuer.proof else { continue };
-        known(fetched.load(&SharedData));
-        if known(fetched.claim(&SharedData, host::now())) == Some(true) {
+        host::answered(fetched.load(&SharedData), UNSHARED);
+        if host::answered(fetched.claim(&SharedData, host::now()), UNSHARED) == Some(true) {
             let origin = &fetched.origin;
             match host::fetch(&origin.cluster, &origin.host, &origin.path, origin.timeout) {
                 Some(call) => {
@@ -56,7 +58,9 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) {
 }
 
 fn settle(issuer: &Issuer, fetched: &Fetched, fetch: Fetch<'_>) {
-    let Some(outcome) = known(fetched.settle(&SharedData, fetch, host::now())) else { return };
+    let Some(outcome) = host::answered(fetched.settle(&SharedData, fetch, host::now()), UNSHARED) else {
+        return;
+    };
     host::count(Series::JwksFetches { issuer: issuer.name.clone(), outcome: outcome.word() }, 1);
     match outcome {
         Outcome::Changed => log::info!("issuer {} has new keys", issuer.name),
@@ -69,12 +73,4 @@ fn settle(issuer: &Issuer, fetched: &Fetched, fetch: Fetch<'_>) {
             if fetched.keys().is_some() { "the last ones hold" } else { "there are none yet" },
         ),
     }
-}
-
-fn known<T>(result: Result<T, StoreFault>) -> Option<T> {
-    if let Err(fault) = &result {
-        log::error!("the keys of an issuer could not be shared: {fault:?}");
-        host::count(Series::StoreFaults, 1);
-    }
-    result.ok()
 }

@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::time::Duration;
 use tollgate::exchange::Exchange;
 use tollgate::gateway::Gateway;
-use tollgate::ledger::Series;
 use tollgate::pending::{BUCKETS, overdue};
 
 /// So many keys are looked at each time: all of them in half a minute.
@@ -20,14 +19,8 @@ pub(crate) fn tick(gateway: &Gateway, now: Duration) {
     for _ in 0..BUCKETS_AT_ONCE {
         let bucket = NEXT.get();
         NEXT.set((bucket + 1) % BUCKETS);
-        let found = match overdue(&SharedData, bucket, now) {
-            Ok(found) => found,
-            Err(fault) => {
-                log::error!("work that goes on could not be looked for: {fault:?}");
-                host::count(Series::StoreFaults, 1);
-                return;
-            }
-        };
+        let found = overdue(&SharedData, bucket, now);
+        let Some(found) = host::answered(found, "work that goes on could not be looked for") else { return };
         for pending in found {
             let record = Exchange::expired(&pending, gateway);
             log::warn!(

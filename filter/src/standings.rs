@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::time::Duration;
 use tollgate::gateway::Gateway;
 use tollgate::journal::BEAT_EVERY;
-use tollgate::ledger::Series;
 use tollgate::standings::{TELL_EVERY, gauges, is_ours};
-use tollgate::store::StoreFault;
+
+/// What the log says of a store that does not answer.
+const UNREAD: &str = "where the limits stand could not be read";
 
 thread_local! {
     static LAST_TOLD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
@@ -21,7 +22,8 @@ thread_local! {
 /// Tells of this configuration from now on. What the one before told of, and this one does not, is nothing.
 pub(crate) fn configured(gateway: Rc<Gateway>) {
     if let Some(before) = CURRENT.replace(Some(gateway.clone())) {
-        let series = |gateway| known(gauges(gateway, &SharedData, host::now())).unwrap_or_default();
+        let series =
+            |gateway| host::answered(gauges(gateway, &SharedData, host::now()), UNREAD).unwrap_or_default();
         let kept: HashSet<_> = series(&gateway).into_iter().map(|(series, _)| series).collect();
         for (series, _) in series(&before).into_iter().filter(|(series, _)| !kept.contains(series)) {
             host::count(series, 0);
@@ -39,7 +41,7 @@ pub(crate) fn tick() {
         return;
     }
     LAST_TOLD.set(now);
-    if known(is_ours(&SharedData, journal::vm(), now)) != Some(true) {
+    if host::answered(is_ours(&SharedData, journal::vm(), now), UNREAD) != Some(true) {
         return;
     }
     if let Some(gateway) = CURRENT.with_borrow(Clone::clone) {
@@ -47,15 +49,7 @@ pub(crate) fn tick() {
     }
     let found =
         CURRENT.with_borrow(|gateway| gateway.as_ref().map(|gateway| gauges(gateway, &SharedData, now)));
-    for (series, value) in found.and_then(known).unwrap_or_default() {
+    for (series, value) in found.and_then(|found| host::answered(found, UNREAD)).unwrap_or_default() {
         host::count(series, value);
     }
-}
-
-fn known<T>(result: Result<T, StoreFault>) -> Option<T> {
-    if let Err(fault) = &result {
-        log::error!("where the limits stand could not be read: {fault:?}");
-        host::count(Series::StoreFaults, 1);
-    }
-    result.ok()
 }

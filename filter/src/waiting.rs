@@ -11,7 +11,6 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tollgate::capacity::{Ask, Queue, Turn};
 use tollgate::journal::BEAT_EVERY;
-use tollgate::ledger::Series;
 use tollgate::route::Cooldowns;
 use tollgate::store::StoreFault;
 
@@ -108,9 +107,5 @@ fn go_on(id: u32, act: impl FnOnce(&mut Stream)) {
 
 /// The pauses; without them every backend may be asked.
 fn cooldowns() -> Cooldowns {
-    Cooldowns::load(&SharedData).unwrap_or_else(|fault| {
-        log::error!("the pauses could not be read: {fault:?}");
-        host::count(Series::StoreFaults, 1);
-        Cooldowns::default()
-    })
+    host::answered(Cooldowns::load(&SharedData), "the pauses could not be read").unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use crate::arguments::Arguments;
 use crate::paint::print;
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead, IsTerminal, Write};
+use tollgate::digest::hex;
 
 /// Reads a key, and prints what the configuration knows of it.
 pub(crate) fn hash_key(arguments: &Arguments) -> Result<End, String> {
@@ -20,7 +21,7 @@ pub(crate) fn hash_key(arguments: &Arguments) -> Result<End, String> {
     if key.trim() != key {
         return Err("the key begins or ends with a space, which no client could send".to_owned());
     }
-    let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&Sha256::digest(key));
     print(&format!("{{ sha256: {hash} }}\n"));
     Ok(End::Well)
 }

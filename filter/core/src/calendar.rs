@@ -16,7 +16,8 @@ pub enum Span {
 }
 
 const HOUR_S: u64 = 3600;
-const DAY_S: u64 = 86_400;
+/// The seconds of a day.
+pub const DAY_S: u64 = 86_400;
 
 /// 1970-01-01 was a Thursday: three days after a Monday.
 const EPOCH_AFTER_MONDAY: u64 = 3;
@@ -33,12 +34,13 @@ const MONTH_STARTS: [u64; 12] = [0, 31, 61, 92, 122, 153, 184, 214, 245, 275, 30
 
 /// A day of the Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Date {
-    year: u64,
+pub struct Date {
+    /// As it is counted today, also before that was so.
+    pub year: u64,
     /// From 1.
-    month: u64,
+    pub month: u64,
     /// From 1.
-    day: u64,
+    pub day: u64,
 }
 
 impl Date {
@@ -60,8 +62,15 @@ impl Date {
         Self { year, month, day: days - start + 1 }
     }
 
-    /// Its days after 1970-01-01.
-    fn days(self) -> u64 {
+    /// Whether there is such a day: the day before the next one, which it is not if it is the 30th of February.
+    #[must_use]
+    pub fn exists(self) -> bool {
+        self.month >= 1 && self.month <= 12 && self.day >= 1 && Self::of(self.days()) == self
+    }
+
+    /// Its days after 1970-01-01; 0 for one that is before.
+    #[must_use]
+    pub fn days(self) -> u64 {
         let year = if self.month <= 2 { self.year.saturating_sub(1) } else { self.year };
         let month = usize::try_from((self.month + 9) % 12).unwrap_or(0);
         let days = year * 365 + year / 4 - year / 100 + year / 400;

@@ -308,6 +308,13 @@ const RATE_LIMIT: &str = "rate_limit_error";
 const QUOTA: &str = "insufficient_quota";
 const SERVER: &str = "server_error";
 
+/// A caller's word, short enough to be repeated to it.
+#[must_use]
+pub fn shown(word: &str) -> String {
+    const CHARS_MAX: usize = 100;
+    word.chars().take(CHARS_MAX).collect()
+}
+
 impl Denial {
     /// Status, OpenAI `type`, OpenAI `code`. A denial without a row does not compile.
     const fn row(&self) -> (u16, &'static str, &'static str) {

@@ -2,7 +2,7 @@
 
 use crate::capacity::{Precedence, Priority};
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::denial::Denial;
+use crate::denial::{Denial, shown};
 use crate::endpoint::Operation;
 use crate::estimate::Lessons;
 use crate::headers::Passing;
@@ -14,6 +14,7 @@ use crate::policy::Policy;
 use crate::request::Family;
 use crate::route::{self, Asker, Failing, Routing, Target, Watch, number_of};
 use crate::store::{self, Store, StoreFault};
+use crate::time::millis;
 use crate::tokens::Usage;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -238,7 +239,7 @@ impl Gateway {
                 match codec::decode::<Service>(record).filter(|service| service.sha256 == self.sha256) {
                     Some(service) => (None, Duration::from_millis(service.since_ms)),
                     None => {
-                        let since_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+                        let since_ms = millis(now);
                         let service = Service { sha256: self.sha256.clone(), since_ms };
                         (Some(codec::encode(&service)), now)
                     }
@@ -312,12 +313,6 @@ impl Client {
         let policies = self.policy_by_model.values().chain([&self.policy]);
         policies.map(|policy| policy.request_bytes_max).max().unwrap_or_default()
     }
-}
-
-/// A caller's word, short enough to be repeated to it.
-fn shown(name: &str) -> String {
-    const CHARS_MAX: usize = 100;
-    name.chars().take(CHARS_MAX).collect()
 }
 
 #[cfg(test)]

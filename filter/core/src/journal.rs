@@ -7,6 +7,7 @@
 
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault, Swap};
+use crate::time::nanos;
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -105,10 +106,6 @@ impl Vm {
     fn is_dead(&self, now: Duration) -> bool {
         nanos(now).saturating_sub(self.seen) > nanos(DEAD_AFTER)
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn key(vm: u64, slot: u32) -> String {

@@ -12,6 +12,7 @@ const WORDS: &[(&str, &str)] = &[
     ("capability", include_str!("capability.rs")),
     ("codec", include_str!("codec.rs")),
     ("denial", include_str!("denial.rs")),
+    ("digest", include_str!("digest.rs")),
     ("endpoint", include_str!("endpoint.rs")),
     ("failure", include_str!("failure.rs")),
     ("finding", include_str!("finding.rs")),
@@ -27,6 +28,7 @@ const WORDS: &[(&str, &str)] = &[
     ("request", include_str!("request.rs")),
     ("sse", include_str!("sse.rs")),
     ("store", include_str!("store.rs")),
+    ("time", include_str!("time.rs")),
     ("tokens", include_str!("tokens.rs")),
 ];
 const DECISIONS: &[(&str, &str)] = &[

@@ -5,6 +5,7 @@
 
 use crate::decision::PassedOver;
 use crate::finding::{Effect, Finding, Would};
+use crate::time::millis;
 use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
@@ -833,10 +834,6 @@ pub enum Detail {
     Tries(Vec<Try>),
     /// The backends that were passed over.
     PassedOver(Vec<PassedOver>),
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

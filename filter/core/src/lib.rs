@@ -24,6 +24,7 @@ pub mod capability;
 pub mod codec;
 pub mod decision;
 pub mod denial;
+pub mod digest;
 pub mod endpoint;
 pub mod failure;
 pub mod finding;
@@ -39,6 +40,7 @@ pub mod prices;
 pub mod request;
 pub mod sse;
 pub mod store;
+pub mod time;
 pub mod tokens;
 
 // Decisions: one question each, in words only.

@@ -11,6 +11,7 @@ use crate::allowance::{Allowance, Measure, Unit};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::store::{self, Store, StoreFault};
+use crate::time::nanos;
 use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
@@ -196,10 +197,6 @@ pub struct Granted {
     pub standing: Standing,
     /// The labels of the limits that would have refused it, if they were not only to report that.
     pub shadow_refusals: Vec<Rc<str>>,
-}
-
-fn nanos(now: Duration) -> u64 {
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Why a limit refuses, and for how long.

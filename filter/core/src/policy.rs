@@ -24,7 +24,7 @@ pub use rules::{
 pub use table::Rule;
 pub(crate) use tools::is_host;
 
-use crate::denial::Denial;
+use crate::denial::{Denial, shown};
 use crate::endpoint::Operation;
 use crate::finding::{Effect, Finding, Would};
 use crate::request::{Ceiling, Family, Field, Request};
@@ -254,12 +254,6 @@ impl Hearing<'_, '_> {
             }
         }
     }
-}
-
-/// A caller's word, short enough to be repeated to it.
-fn shown(word: &str) -> String {
-    const CHARS_MAX: usize = 100;
-    word.chars().take(CHARS_MAX).collect()
 }
 
 #[cfg(test)]

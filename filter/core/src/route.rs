@@ -19,6 +19,7 @@ pub use pools::{Fitted, Pool, Routing};
 
 use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
+use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
 use crate::endpoint::Style;
 use crate::gauge::Gauge;
 use crate::prices::{Prices, Service};
@@ -157,11 +158,7 @@ pub fn lot(number: u64) -> u64 {
 /// A number for these names, for a record that outlives a configuration; of some hundred no two share one by chance.
 #[must_use]
 pub fn number_of(names: &[&str]) -> u64 {
-    // FNV-1a. <http://www.isthe.com/chongo/tech/comp/fnv/>
-    names
-        .join("\0")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(FNV1A_OF_NOTHING, names.join("\0").as_bytes())
 }
 
 /// Who asks, as far as it decides where.

@@ -8,6 +8,7 @@ use crate::gateway::{Client, Gateway};
 use crate::ledger::{NONE, Series};
 use crate::limits::{self, Inquiry, State};
 use crate::store::{self, Store, StoreFault};
+use crate::time::millis;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,12 +41,10 @@ impl Stored for Lease {
 
 /// Whether this VM is the one that tells: the one that did last, while it does.
 pub fn is_ours(store: &dyn Store, vm: u64, now: Duration) -> Result<bool, StoreFault> {
-    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let now = millis(now);
     store::update(store, "tollgate/standings", |record| {
         // A time from the future is a clock that was put back.
-        let is_held = |lease: &Lease| {
-            now.checked_sub(lease.told_ms).is_some_and(|age| u128::from(age) < LEASE.as_millis())
-        };
+        let is_held = |lease: &Lease| now.checked_sub(lease.told_ms).is_some_and(|age| age < millis(LEASE));
         if codec::decode::<Lease>(record).is_some_and(|lease| lease.vm != vm && is_held(&lease)) {
             return (None, false);
         }

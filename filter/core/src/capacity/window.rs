@@ -4,6 +4,7 @@
 //! backend, which counts exactly, has forgotten it by then.
 
 use crate::codec::{self, Reader, Stored, Writer};
+use crate::time::nanos;
 use std::time::Duration;
 
 /// The parts of a window. Finer ones would forget sooner and cost more.
@@ -57,10 +58,6 @@ impl Stored for Sent {
             to.u32(tokens);
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Window {

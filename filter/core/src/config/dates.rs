@@ -1,5 +1,6 @@
 //! Which instant is this date?
 
+use crate::calendar::{DAY_S, Date};
 use std::time::Duration;
 
 /// Reads a date and time in UTC as RFC 3339 writes it: `2026-11-01T00:00:00Z`, the seconds with a fraction or without.
@@ -9,23 +10,11 @@ pub(super) fn instant(text: &str) -> Option<Duration> {
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
     let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
     let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_of_month = match month {
-        2 if is_leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if year < 1970 || !(1..=days_of_month).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+    let date = Date { year, month, day };
+    if year < 1970 || !date.exists() || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    // Years are counted from March, so that the day that may be missing is the last one.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days_before_month = (153 * month + 2) / 5;
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + days_before_month + day - 1;
-    const DAYS_BEFORE_1970: u64 = 719_468;
-    let seconds = (days - DAYS_BEFORE_1970) * 86_400 + hour * 3600 + minute * 60 + second;
+    let seconds = date.days() * DAY_S + hour * 3600 + minute * 60 + second;
     if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

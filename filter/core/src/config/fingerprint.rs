@@ -1,6 +1,7 @@
 //! Which configuration is this?
 
 use super::fractions;
+use crate::digest::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(super) fn of(value: &Value) -> String {
     let mut hash = Sha256::new();
     take(value, &mut hash);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 fn take(value: &Value, hash: &mut Sha256) {

@@ -7,6 +7,7 @@
 use super::keys::KeySet;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
+use crate::time::millis;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -185,7 +186,7 @@ impl State {
 
 fn ms(duration: Duration) -> u64 {
     // Half of the range, so that the sum of two is one too; the year 292 million.
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(u64::MAX / 4)
+    millis(duration).min(u64::MAX / 4)
 }
 
 impl Fetched {

@@ -3,9 +3,10 @@
 //!
 //! Not decided here: where the bytes are kept.
 
-use super::{Account, Budget, Measure, Reservation, Settlement, Spent, Taken, nanos};
+use super::{Account, Budget, Measure, Reservation, Settlement, Spent, Taken};
 use crate::codec::{Reader, Stored, Writer};
 use crate::endpoint::Operation;
+use crate::time::nanos;
 use std::rc::Rc;
 use std::time::Duration;
 

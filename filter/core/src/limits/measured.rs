@@ -4,6 +4,7 @@ use super::bucket::{Bucket, Size};
 use super::record::Entry;
 use crate::allowance::{Allowance, Flow, Measure, Unit};
 use crate::calendar::Span;
+use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -55,11 +56,6 @@ const fn span_of(id: u64) -> Option<Span> {
         6 => Some(Span::Month),
         _ => None,
     }
-}
-
-/// Of some dozen limits no two share one by chance.
-fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// When the window began that a moment lies in, and when it ends; in nanoseconds.
@@ -219,7 +215,7 @@ fn until_the_end(span: Span, entry: &Entry, now: u64) -> Duration {
 }
 
 fn identity(allowance: &Allowance) -> u64 {
-    let mut hash = fnv1a(0xcbf2_9ce4_8422_2325, allowance.measure.unit_word().as_bytes());
+    let mut hash = fnv1a(FNV1A_OF_NOTHING, allowance.measure.unit_word().as_bytes());
     if let Some(Unit::Tokens(weights)) = allowance.measure.unit() {
         for weight in [weights.prompt, weights.cached, weights.completion] {
             hash = fnv1a(hash, &weight.to_le_bytes());

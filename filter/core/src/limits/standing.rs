@@ -1,11 +1,12 @@
 //! Where do the limits stand? For the headers of every answer, and for who asks for all of it.
 
+use super::Budget;
 use super::measured::Measured;
 use super::record::{Entry, Record};
-use super::{Budget, nanos};
 use crate::allowance::{Allowance, Unit};
 use crate::endpoint::Operation;
 use crate::store::{Store, StoreFault};
+use crate::time::nanos;
 use std::rc::Rc;
 use std::time::Duration;
 

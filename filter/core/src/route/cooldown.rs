@@ -7,6 +7,7 @@
 use super::Target;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
+use crate::time::nanos;
 use std::time::Duration;
 
 /// The longest pause that is taken from an answer: whatever a backend says, it is asked again after this.
@@ -58,10 +59,6 @@ struct Pause {
     until: u64,
     /// Until when somebody is asking; `None` where the end was told.
     asking_until: Option<u64>,
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Stored for Pause {

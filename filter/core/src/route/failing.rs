@@ -8,6 +8,7 @@
 use super::Target;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
+use crate::time::nanos;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -80,10 +81,6 @@ impl Stored for Failure {
         to.u64(self.last);
         to.u32(self.count);
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Failures {

@@ -9,6 +9,7 @@ use super::Target;
 use super::order::mix;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
+use crate::time::millis;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -70,10 +71,6 @@ struct Seen {
 struct Entry {
     target: u64,
     seen: [Seen; SIZES_LEN],
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Seen {

@@ -1,0 +1,38 @@
+//! How are bytes told by a short number or a word?
+
+/// The number of no bytes.
+pub const FNV1A_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The number of the bytes so far and of more of them: FNV-1a. Of some hundred no two share one by chance; who wants two that
+/// do finds them. <http://www.isthe.com/chongo/tech/comp/fnv/>
+#[must_use]
+pub fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// In hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_published_examples_of_fnv1a_hold() {
+        for (text, expected) in
+            [("", 0xcbf2_9ce4_8422_2325), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)]
+        {
+            assert_eq!(fnv1a(FNV1A_OF_NOTHING, text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_byte_is_two_digits() {
+        assert_eq!(hex(&[0, 10, 255]), "000aff");
+    }
+}
