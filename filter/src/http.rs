@@ -128,7 +128,11 @@ impl Stream {
                 Step::Wait => return Action::Pause,
                 Step::Reserve(claim) => {
                     let next = self.exchange.reserved(limits::reserve(&host::SharedData, claim, now));
-                    self.slot = self.exchange.note().and_then(|note| journal::enter(&note, now));
+                    match (self.exchange.note(), &self.slot) {
+                        (Some(note), Some(slot)) => journal::renew(slot, &note),
+                        (Some(note), None) => self.slot = journal::enter(&note, now),
+                        (None, _) => {}
+                    }
                     next
                 }
                 Step::Look(inquiry) => {

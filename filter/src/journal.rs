@@ -27,6 +27,12 @@ pub(crate) fn enter(note: &Note, now: Duration) -> Option<Slot> {
     JOURNAL.with_borrow_mut(|journal| host::answered(journal.enter(&SharedData, note, now), UNKEPT)).flatten()
 }
 
+/// Notes of a request that has its note what has been reserved for it since. If another VM has taken the note,
+/// [`leave`] tells.
+pub(crate) fn renew(slot: &Slot, note: &Note) {
+    JOURNAL.with_borrow(|journal| known(journal.renew(&SharedData, slot, note)));
+}
+
 /// Takes the note back. False if another VM has written the request down already.
 pub(crate) fn leave(slot: Slot) -> bool {
     JOURNAL

@@ -24,7 +24,7 @@ mod tools;
 mod ways_in;
 mod wire;
 
-use crate::gateway::{Gateway, Model, OnStoreFailure};
+use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model, OnStoreFailure};
 use crate::headers::Way;
 use crate::ledger::Name;
 use crate::policy::Policy;
@@ -190,6 +190,7 @@ impl Build<'_> {
         let waiting_max = self.waiting_max(&wire.priorities);
         let gateway = Gateway {
             precedences,
+            unidentified_bytes: Rc::new(HeldBytes::new(HELD_BYTES_MAX)),
             waiting_max,
             clients,
             roster,

@@ -52,6 +52,13 @@ pub enum Denial {
         /// The most that is allowed.
         bytes_max: usize,
     },
+    /// The bodies of the client's requests take all the room that they may.
+    HeldBytesExceeded {
+        /// How much room there is.
+        bytes_max: usize,
+        /// After this it is worth another try; nobody knows when one of them is whole.
+        wait: Duration,
+    },
     /// The `content-type` is not one that the operation takes.
     UnsupportedMedia(BodyKind),
     /// The body is compressed, or says so.
@@ -337,6 +344,7 @@ impl Denial {
             Self::MissingField(_) => (400, BAD_REQUEST, "missing_required_parameter"),
             Self::ModelNotAllowed(_) => (403, PERMISSION, "model_not_allowed"),
             Self::BodyTooLarge { .. } => (413, BAD_REQUEST, "request_too_large"),
+            Self::HeldBytesExceeded { .. } => (429, RATE_LIMIT, "held_bytes_exceeded"),
             Self::UnsupportedMedia(_) => (415, BAD_REQUEST, "unsupported_media_type"),
             Self::UnsupportedCoding => (415, BAD_REQUEST, "unsupported_content_encoding"),
             Self::InvalidJson(_) | Self::NotAnObject => (400, BAD_REQUEST, "invalid_json"),
@@ -455,7 +463,7 @@ impl Denial {
             | Self::BackendsThrottled { wait }
             | Self::NoCapacity { wait }
             | Self::SpillExhausted { wait, .. } => Retry::After(*wait),
-            Self::TooManyAtOnce { wait, .. } => Retry::Perhaps(*wait),
+            Self::TooManyAtOnce { wait, .. } | Self::HeldBytesExceeded { wait, .. } => Retry::Perhaps(*wait),
             Self::StoreUnavailable | Self::KeysUnavailable | Self::Proxy { .. } => Retry::Open,
             _ => Retry::Never,
         }
@@ -489,6 +497,10 @@ impl Denial {
             Self::BodyTooLarge { bytes_max } => {
                 format!("The request body is longer than {bytes_max} bytes, the most this client may send.")
             }
+            Self::HeldBytesExceeded { bytes_max, .. } => format!(
+                "This client sends bodies of more than {bytes_max} bytes at the same time, the most that is held for it. \
+                 Send fewer at a time."
+            ),
             Self::UnsupportedMedia(kind) => {
                 const JSON: &str = "JSON in UTF-8 as `content-type: application/json`";
                 const FORM: &str = "a form as `content-type: multipart/form-data` with its boundary";
@@ -860,6 +872,13 @@ mod tests {
              60.0 s.",
         );
         let wait = Duration::from_secs(1);
+        check_limit(
+            &Denial::HeldBytesExceeded { bytes_max: 100, wait },
+            "held_bytes_exceeded",
+            &[("retry-after", "1")],
+            "This client sends bodies of more than 100 bytes at the same time, the most that is held for it. Send fewer at \
+             a time.",
+        );
         check_limit(
             &Denial::TooManyAtOnce { allowance: allowance(Measure::Concurrent, 40), wait },
             "concurrency_limit_exceeded",

@@ -12,13 +12,13 @@ use crate::denial::Denial;
 use crate::endpoint::{Asked, Operation, decoded};
 use crate::estimate::Estimate;
 use crate::finding::{self, Finding};
-use crate::gateway::{Client, Gateway, Model, OnStoreFailure};
+use crate::gateway::{BodyRoom, Client, Gateway, Model, OnStoreFailure};
 use crate::headers::{self, passes_to_backends, passes_to_clients};
 use crate::identity::Identity;
 use crate::journal::Note;
 use crate::json::Patch;
 use crate::ledger::{Name, Outcome, Pin, Queued, Record, Series, Source};
-use crate::limits::{Claim, Grant, Granted, Inquiry, Report, Reservation, Settlement, Spent, Standing};
+use crate::limits::{Claim, Grant, Granted, Inquiry, Part, Report, Reservation, Settlement, Spent, Standing};
 use crate::media::{self, CONTENT_ENCODING, Media};
 use crate::pending::Pending;
 use crate::pinning::Spoken;
@@ -36,6 +36,7 @@ mod ending;
 mod entering;
 mod explaining;
 mod fitting;
+mod holding;
 mod pinned;
 mod preparing;
 mod spilling;
@@ -44,6 +45,7 @@ mod stored;
 
 use admitting::Admitting;
 use ending::{AnswerKind, Arriving, Sent};
+use holding::Entering;
 use pinned::Other;
 use preparing::{Expected, Held, Ready};
 use stored::{Parties, Purpose};
@@ -60,7 +62,8 @@ pub enum Step {
         /// Headers that must go no further.
         strip: Vec<String>,
     },
-    /// Ask the store, and bring its answer to [`Exchange::reserved`]. Then note what [`Exchange::note`] says.
+    /// Ask the store, and bring its answer to [`Exchange::reserved`]. Then note what [`Exchange::note`] says. Asked once, or
+    /// for a long body twice: before it is read, and after.
     Reserve(Claim),
     /// Ask for room at a backend, and bring the answer to [`Exchange::admitted`].
     Admit(Ask),
@@ -184,6 +187,8 @@ enum Phase {
     Head,
     /// Keys are being fetched that tell who the client is.
     Unidentified(Box<Unidentified>),
+    /// The store was asked for what needs no body.
+    Entering(Box<Entering>),
     /// The headers are held; the body is being read.
     Body(Held),
     /// The store was asked.
@@ -214,6 +219,10 @@ pub struct Exchange {
     known: Known,
     began: Duration,
     store_faults: u64,
+    /// The room that its body takes, until it is sent on.
+    room: Option<BodyRoom>,
+    /// What was granted before the body was read, until it joins what is granted for that.
+    entered: Option<Granted>,
     /// What was granted when nobody waited for it any more.
     strays: Vec<Reservation>,
 }
@@ -264,6 +273,8 @@ impl Exchange {
             known: Known::default(),
             began: Duration::ZERO,
             store_faults: 0,
+            room: None,
+            entered: None,
             strays: Vec::new(),
         }
     }
@@ -363,24 +374,6 @@ impl Exchange {
         })
     }
 
-    /// Waits for the body of a request, if it is one that can be read.
-    fn hold(&mut self, held: Result<Held, Denial>, strip: Vec<String>) -> Step {
-        match held {
-            Ok(held) => {
-                self.phase = Phase::Body(held);
-                Step::AwaitBody { strip }
-            }
-            Err(denial) => self.deny(denial),
-        }
-    }
-
-    /// Takes the length of the part of the body that is here, and refuses as soon as it is too much.
-    pub fn request_body_grows(&mut self, body_bytes: usize) -> Option<Step> {
-        let Phase::Body(held) = &self.phase else { return None };
-        let bytes_max = held.client.request_bytes_max();
-        (body_bytes > bytes_max).then(|| self.deny(Denial::BodyTooLarge { bytes_max }))
-    }
-
     /// Takes the whole body.
     pub fn request_body(&mut self, body: &[u8], local: &dyn Store, now: Duration) -> Step {
         let held = match std::mem::replace(&mut self.phase, Phase::Head) {
@@ -405,6 +398,7 @@ impl Exchange {
         let asked = self.known.tier_asked.as_deref();
         let claim = Claim {
             budget: ready.client.budget.clone(),
+            part: if self.entered.is_some() { Part::Body } else { Part::All },
             model: self.known.model.as_ref().map(|model| model.name.text.clone()),
             operation,
             usage,
@@ -420,6 +414,7 @@ impl Exchange {
     pub fn reserved(&mut self, grant: Result<Grant, StoreFault>) -> Step {
         let ready = match std::mem::replace(&mut self.phase, Phase::Head) {
             Phase::Reserving(ready) => ready,
+            Phase::Entering(entering) => return self.entered(*entering, grant),
             phase => {
                 self.phase = phase;
                 if let Ok(Grant::Granted(Granted { reservation, .. })) = grant {
@@ -430,10 +425,7 @@ impl Exchange {
         };
         self.store_faults += u64::from(grant.is_err());
         let (reservation, standing) = match grant {
-            Ok(Grant::Granted(Granted { reservation, standing, shadow_refusals })) => {
-                self.known.shadow_refusals = shadow_refusals;
-                (Some(reservation), standing)
-            }
+            Ok(Grant::Granted(granted)) => self.join(Some(granted)),
             // For good, and by what was learnt: it is asked again by what is sure.
             Ok(Grant::Refused(Denial::NeverFits { .. }, _))
                 if ready.expected.sure() != ready.expected.estimate =>
@@ -448,7 +440,7 @@ impl Exchange {
             Err(_) if self.gateway.on_store_failure == OnStoreFailure::Deny => {
                 return self.refuse(&Denial::StoreUnavailable, None, Standing::default());
             }
-            Err(_) => (None, Standing::default()),
+            Err(_) => self.join(None),
         };
         let Estimate { prompt, completion } = ready.expected.estimate;
         self.known.reserved = Some(Reserved {
@@ -468,6 +460,7 @@ impl Exchange {
         seat: Option<Seat>,
         spilled: Option<Reservation>,
     ) -> Step {
+        self.room = None;
         let spilling = self.spilling(&ready, &choice, spilled);
         let Ready { destination, strip, patch, content_length, content_type, bodies, expected, .. } = ready;
         let usage = expected.estimate.usage();
@@ -586,6 +579,7 @@ impl Exchange {
             Phase::Closed { .. } | Phase::Interrupted { .. } => return edits,
             Phase::Head
             | Phase::Unidentified(_)
+            | Phase::Entering(_)
             | Phase::Body(_)
             | Phase::Reserving(_)
             | Phase::Looking { .. }
@@ -717,6 +711,7 @@ impl Exchange {
             self.phase,
             Phase::Head
                 | Phase::Unidentified(_)
+                | Phase::Entering(_)
                 | Phase::Body(_)
                 | Phase::Reserving(_)
                 | Phase::Looking { .. }
@@ -743,6 +738,7 @@ impl Exchange {
         let mut finished = match std::mem::replace(&mut self.phase, closed) {
             Phase::Head
             | Phase::Unidentified(_)
+            | Phase::Entering(_)
             | Phase::Body(_)
             | Phase::Reserving(_)
             | Phase::Looking { .. } => {
@@ -776,6 +772,8 @@ impl Exchange {
                 finished
             }
         };
+        self.room = None;
+        self.strays.extend(self.entered.take().map(|entered| entered.reservation));
         finished.settlements.extend(self.strays.drain(..).map(|stray| stray.settle(Spent::default())));
         let record = &mut finished.record;
         if let Some(operation) = known.operation {

@@ -20,6 +20,10 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+mod bodies;
+
+pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
+
 /// A caller.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Client {
@@ -43,6 +47,8 @@ pub struct Client {
     pub regions: Option<Vec<Rc<str>>>,
     /// Whether it may know what is behind the gateway: backends, decisions, which configuration runs.
     pub operator: bool,
+    /// How much of its bodies is held by this worker.
+    pub held_bytes: Rc<HeldBytes>,
 }
 
 /// Which models a client may call.
@@ -178,6 +184,8 @@ pub struct Gateway {
     pub on_store_failure: OnStoreFailure,
     /// What each priority means.
     pub precedences: Precedences,
+    /// How much is held by this worker of bodies of which it is not known yet whose they are.
+    pub unidentified_bytes: Rc<HeldBytes>,
     /// How many requests may wait in each worker for room at a backend.
     pub waiting_max: usize,
     /// Every header that some backend's credential goes in: removed before each attempt, for all attempts of a request

@@ -152,6 +152,16 @@ impl Journal {
         Ok(Some(Slot(slot)))
     }
 
+    /// Writes a note anew. False if somebody took it before: then the request has been written down as it was noted.
+    pub fn renew(&self, store: &dyn Store, slot: &Slot, note: &Note) -> Result<bool, StoreFault> {
+        let key = key(self.vm, slot.0);
+        let loaded = store.load(&key)?;
+        if loaded.value.is_empty() {
+            return Ok(false);
+        }
+        Ok(matches!(store.swap(&key, &note.write(), loaded.version)?, Swap::Done))
+    }
+
     /// Takes a note back. False if somebody took it before: then the request has been written down already.
     pub fn leave(&mut self, store: &dyn Store, slot: Slot) -> Result<bool, StoreFault> {
         let taken = take(store, &key(self.vm, slot.0));
@@ -272,6 +282,19 @@ mod tests {
         // It goes on before its next sign of life is due, and dies.
         let _ = slow.enter(&store, &note(11), NOW + 2 * DEAD_AFTER).unwrap();
         assert_eq!(prompts(heir.adopt(&store, NOW + 4 * DEAD_AFTER).unwrap()), [11]);
+    }
+
+    #[test]
+    fn a_note_is_renewed_where_it_stands_and_nowhere_else() {
+        let store = MemoryStore::default();
+        let (mut journal, heir) = (Journal::new(1), Journal::new(2));
+        let slot = journal.enter(&store, &note(0), NOW).unwrap().unwrap();
+        assert_eq!(journal.renew(&store, &slot, &note(10)), Ok(true));
+        assert_eq!(prompts(heir.adopt(&store, NOW + 2 * DEAD_AFTER).unwrap()), [10]);
+        // One that was taken does not come back.
+        assert_eq!(journal.renew(&store, &slot, &note(11)), Ok(false));
+        assert_eq!(heir.adopt(&store, NOW + 4 * DEAD_AFTER), Ok(vec![]));
+        assert_eq!(journal.leave(&store, slot), Ok(false));
     }
 
     #[test]

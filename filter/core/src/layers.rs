@@ -87,6 +87,7 @@ const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("limits", include_str!("limits/bucket.rs")),
     ("limits", include_str!("limits/kept.rs")),
     ("limits", include_str!("limits/measured.rs")),
+    ("limits", include_str!("limits/part.rs")),
     ("limits", include_str!("limits/record.rs")),
     ("limits", include_str!("limits/standing.rs")),
     ("pinning", include_str!("pinning/quoted.rs")),
@@ -132,6 +133,7 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
     ("config", include_str!("config/tools.rs")),
     ("config", include_str!("config/ways_in.rs")),
     ("config", include_str!("config/wire.rs")),
+    ("gateway", include_str!("gateway/bodies.rs")),
 ];
 const INSIDE_ORDER: &[(&str, &str)] = &[
     ("attempt", include_str!("attempt/bodies.rs")),
@@ -143,6 +145,7 @@ const INSIDE_ORDER: &[(&str, &str)] = &[
     ("exchange", include_str!("exchange/entering.rs")),
     ("exchange", include_str!("exchange/explaining.rs")),
     ("exchange", include_str!("exchange/fitting.rs")),
+    ("exchange", include_str!("exchange/holding.rs")),
     ("exchange", include_str!("exchange/pinned.rs")),
     ("exchange", include_str!("exchange/preparing.rs")),
     ("exchange", include_str!("exchange/spilling.rs")),

@@ -19,6 +19,7 @@ use std::time::Duration;
 mod bucket;
 mod kept;
 mod measured;
+mod part;
 mod record;
 mod standing;
 
@@ -26,6 +27,7 @@ use measured::{Measured, Room};
 use record::Record;
 
 pub use kept::Kept;
+pub use part::Part;
 pub use standing::{Inquiry, Level, Report, Standing, State, look};
 
 /// How often what was taken is given back where the store is contended: it must not stay taken.
@@ -84,6 +86,8 @@ impl Budget {
 pub struct Claim {
     /// From which budget.
     pub budget: Rc<Budget>,
+    /// From which of its limits.
+    pub part: Part,
     /// For which model; `None` if the request names none.
     pub model: Option<Rc<str>>,
     /// For what.
@@ -150,6 +154,15 @@ impl Reservation {
     #[must_use]
     pub fn tokens(&self) -> u64 {
         self.tokens
+    }
+
+    /// Both, to be settled together. `self` is of the same budget.
+    pub fn with(mut self, other: Option<Self>) -> Self {
+        if let Some(other) = other {
+            self.tokens = self.tokens.saturating_add(other.tokens);
+            self.taken.extend(other.taken);
+        }
+        self
     }
 
     /// Turns it into the debt that the store is to be told, once the real cost is known.
@@ -254,7 +267,9 @@ fn ask(
 ) -> Verdict {
     let mut verdict = Verdict { refusal: None, standing: Standing::default(), shadow_refusals: Vec::new() };
     for (place, limit) in account.limits.iter().enumerate() {
-        if !limit.allowance.scope.has(claim.model.as_deref(), claim.operation) {
+        if !claim.part.has(&limit.allowance)
+            || !limit.allowance.scope.has(claim.model.as_deref(), claim.operation)
+        {
             continue;
         }
         let amount = claim.of(limit.allowance.measure);
@@ -287,6 +302,9 @@ pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, 
     let mut taken = Vec::with_capacity(limits);
     let (mut standing, mut shadow_refusals) = (Standing::default(), Vec::new());
     for (at, account) in claim.budget.accounts.iter().enumerate() {
+        if !account.limits.iter().any(|limit| claim.part.has(&limit.allowance)) {
+            continue;
+        }
         let before = taken.len();
         let outcome = store::update(store, &account.key, |stored| {
             taken.truncate(before);

@@ -94,7 +94,7 @@ fn tightest(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{Claim, Grant, reserve};
+    use crate::limits::{Claim, Grant, Part, reserve};
     use crate::store::MemoryStore;
     use crate::tokens::Usage;
     use serde_json::{Value, json};
@@ -137,6 +137,7 @@ mod tests {
     fn each_client_tells_its_group_and_the_tightest_of_its_limits() {
         let (gateway, store) = (gateway(json!({})), MemoryStore::default());
         let claim = Claim {
+            part: Part::All,
             budget: gateway.roster[0].budget.clone(),
             model: Some("m".into()),
             operation: Operation::ChatCompletions,

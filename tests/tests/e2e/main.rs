@@ -18,6 +18,7 @@ mod explain;
 mod failover;
 mod faults;
 mod fitting;
+mod held;
 mod identity;
 mod issuer;
 mod kept;

@@ -5,7 +5,7 @@ use criterion::Criterion;
 use std::hint::black_box;
 use std::time::Duration;
 use tollgate::endpoint::Operation;
-use tollgate::limits::{self, Claim, Grant, Spent};
+use tollgate::limits::{self, Claim, Grant, Part, Spent};
 use tollgate::store::MemoryStore;
 use tollgate::tokens::Usage;
 
@@ -19,6 +19,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             // Time goes on, so that the budget is never spent.
             now += Duration::from_millis(1);
             let claim = Claim {
+                part: Part::All,
                 budget: client.budget.clone(),
                 model: None,
                 operation: Operation::ChatCompletions,

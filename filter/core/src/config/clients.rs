@@ -4,7 +4,7 @@ use super::limits::Groups;
 use super::{Build, ModelsByName, Policies, labelled, one_of, wire};
 use crate::capacity::Priority;
 use crate::endpoint::Operation;
-use crate::gateway::{Client, Permitted};
+use crate::gateway::{Client, HELD_BYTES_MAX, HeldBytes, Permitted};
 use crate::identity::Directory;
 use crate::identity::issuer::Issuer;
 use crate::ledger::Name;
@@ -12,6 +12,9 @@ use crate::limits::Budget;
 use crate::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
+
+/// The most bytes of bodies that may be configured to be held for one client: 1 GiB.
+const HELD_BYTES_CEILING: usize = 1024 * 1024 * 1024;
 
 /// What clients may name.
 pub(super) struct Known<'k> {
@@ -68,7 +71,8 @@ impl Build<'_> {
             wire::Priority::Low => Priority::Low,
         };
         let home = wire.regions.as_ref();
-        Client {
+        let held_bytes_max = wire.held_bytes_max;
+        let mut client = Client {
             name,
             group: wire.group.as_deref().map(Rc::from),
             models,
@@ -79,7 +83,18 @@ impl Build<'_> {
             priority,
             operator: wire.operator,
             regions: home.map(|home| self.regions(&format!("{path}.regions"), home, regions)),
+            held_bytes: Rc::default(),
+        };
+        let longest = client.request_bytes_max();
+        let held_bytes_max = held_bytes_max.unwrap_or(HELD_BYTES_MAX.max(longest));
+        if !(longest..=HELD_BYTES_CEILING).contains(&held_bytes_max) {
+            let problem = format!(
+                "{held_bytes_max}: expected {longest}, its longest `request_bytes_max`, to {HELD_BYTES_CEILING}"
+            );
+            self.fault(format!("{path}.held_bytes_max"), problem);
         }
+        client.held_bytes = Rc::new(HeldBytes::new(held_bytes_max));
+        client
     }
 
     fn regions(&mut self, path: &str, wire: &[String], known: &BTreeSet<Rc<str>>) -> Vec<Rc<str>> {

@@ -98,7 +98,7 @@ fn a_fault_in_the_shape_names_its_path() {
         "/clients/0/token_per_minute",
         json!(1),
         &[
-            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, jwt, certificate, trusted_header, anonymous, models, endpoints, policy, policy_by_model, group, limits, priority, regions, operator",
+            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, jwt, certificate, trusted_header, anonymous, models, endpoints, policy, policy_by_model, group, limits, priority, regions, operator, held_bytes_max",
         ],
     );
     check("/clients/0/name", Value::Null, &["clients[0]: missing field \"name\""]);
@@ -176,6 +176,11 @@ fn what_cannot_be_meant_is_refused() {
         "/policies/0/request_bytes_max",
         json!(0),
         &["policies[0].request_bytes_max: 0: expected 1 to 268435456"],
+    );
+    check(
+        "/clients/0/held_bytes_max",
+        json!(999),
+        &["clients[0].held_bytes_max: 999: expected 4194304, its longest `request_bytes_max`, to 1073741824"],
     );
     check("/models/0/backends", json!([]), &["models[0].backends: empty: expected at least one backend"]);
     check(

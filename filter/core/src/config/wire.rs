@@ -216,6 +216,11 @@ pub(super) struct Client {
     /// Whether it may know what is behind the gateway: backends, decisions, which configuration runs.
     #[serde(default)]
     pub(super) operator: bool,
+    /// How many bytes of its request bodies each worker holds at a time, while they come or wait to be sent on; beyond that
+    /// its requests get 429. At least its longest `request_bytes_max`, which is the default where it is more than 64 MiB.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1073741824)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 67108864)))]
+    pub(super) held_bytes_max: Option<usize>,
 }
 
 /// Clients that share limits.

@@ -196,7 +196,7 @@ impl Exchange {
         let text = json_of(body, &content_type)?;
         let ready = self.prepare_other(client, other, text, local, now)?;
         let patched_len = ready.patch.as_ref().map(|patch| patch.patched_len(body.len()));
-        Ok(Ready { content_length: patched_len.filter(|_| held.has_content_length), ..ready })
+        Ok(Ready { content_length: patched_len.filter(|_| held.content_length.is_some()), ..ready })
     }
 }
 

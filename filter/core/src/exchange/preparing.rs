@@ -31,7 +31,8 @@ pub(super) struct Held {
     /// The model, where the path names it.
     pub(super) deployment: Option<String>,
     pub(super) said: Said,
-    pub(super) has_content_length: bool,
+    /// How long the headers say that the body is, if they do.
+    pub(super) content_length: Option<usize>,
     /// Of [`Operation::Other`], where it goes.
     pub(super) other: Option<Other>,
 }
@@ -174,13 +175,10 @@ impl Held {
         headers: &Headers,
     ) -> Result<Self, Denial> {
         let said = media::said(endpoint.operation.body(), headers)?;
-        let content_length = find(headers, "content-length");
-        let announced = content_length
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .and_then(|value| value.parse::<u64>().ok());
+        let content_length = find(headers, "content-length").map(length);
         // What is announced to be too long need not be held to find that out.
         let bytes_max = client.request_bytes_max();
-        if announced.is_some_and(|announced| announced > bytes_max as u64) {
+        if content_length.is_some_and(|announced| announced > bytes_max) {
             return Err(Denial::BodyTooLarge { bytes_max });
         }
         Ok(Self {
@@ -188,7 +186,7 @@ impl Held {
             client,
             operation: endpoint.operation,
             deployment: endpoint.deployment.map(|name| decoded(name).into_owned()),
-            has_content_length: content_length.is_some(),
+            content_length,
             other: None,
         })
     }
@@ -212,7 +210,7 @@ impl Held {
         Fitting {
             body,
             form,
-            has_content_length: self.has_content_length,
+            has_content_length: self.content_length.is_some(),
             operation: self.operation,
             candidates: choice.as_ref().map(|choice| choice.targets.as_slice()).unwrap_or_default(),
         }
@@ -232,6 +230,11 @@ impl Held {
             expected,
         }
     }
+}
+
+/// A length as the header tells it: Envoy lets nothing but digits through. One that no number holds is too long.
+fn length(header: &[u8]) -> usize {
+    std::str::from_utf8(header).ok().and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX)
 }
 
 impl Expected {

@@ -8,7 +8,7 @@ use crate::capacity::{Seat, give_back};
 use crate::denial::Denial;
 use crate::gateway::OnStoreFailure;
 use crate::ledger::Cause;
-use crate::limits::{self, Claim, Grant, Reservation};
+use crate::limits::{self, Claim, Grant, Part, Reservation};
 use crate::route::{Choice, Cooldowns};
 use crate::store::Store;
 use crate::tokens::Usage;
@@ -24,7 +24,8 @@ impl Exchange {
         let operation = ready.expected.operation;
         // Wherever it goes in the end.
         let cost = model.cost_max(usage, self.known.tier_asked.as_deref());
-        Some(Claim { budget, model: Some(model.name.text.clone()), operation, usage, cost })
+        let (part, model) = (Part::All, Some(model.name.text.clone()));
+        Some(Claim { budget, part, model, operation, usage, cost })
     }
 
     /// Whether it goes to a backend of a lower priority at once, and that is bounded.

@@ -18,6 +18,7 @@ mod doors;
 mod estimating;
 mod fitting;
 mod forms;
+mod holding;
 mod pinned;
 mod portable;
 mod prices;
@@ -149,7 +150,8 @@ impl Run {
 fn claim_of(gateway: &Gateway, prompt: u64) -> Claim {
     let usage = Usage { prompt, ..Usage::default() };
     let budget = gateway.roster[0].budget.clone();
-    Claim { budget, model: None, operation: Operation::ChatCompletions, usage, cost: 0 }
+    let operation = Operation::ChatCompletions;
+    Claim { budget, part: Part::All, model: None, operation, usage, cost: 0 }
 }
 
 fn left(store: &dyn Store) -> u64 {

@@ -48,7 +48,8 @@ impl Standing {
         }
     }
 
-    pub(super) fn join(&mut self, other: &Self) {
+    /// Takes the tighter of each.
+    pub fn join(&mut self, other: &Self) {
         let tighter = |one: Option<Level>, other: Option<Level>| match (one, other) {
             (Some(one), Some(other)) if other.remaining < one.remaining => Some(other),
             (one, other) => one.or(other),

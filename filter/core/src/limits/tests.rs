@@ -58,8 +58,8 @@ fn usage(prompt: u64) -> Usage {
 /// So many tokens at that price each.
 fn claim(budget: &Rc<Budget>, tokens: u64) -> Claim {
     let budget = budget.clone();
-    let operation = Operation::ChatCompletions;
-    Claim { budget, model: Some("m".into()), operation, usage: usage(tokens), cost: tokens }
+    let (operation, part) = (Operation::ChatCompletions, Part::All);
+    Claim { budget, part, model: Some("m".into()), operation, usage: usage(tokens), cost: tokens }
 }
 
 fn spent(tokens: u64) -> Spent {

@@ -81,6 +81,25 @@ fn a_client_that_leaves_while_its_keys_are_fetched_is_gone() {
 }
 
 #[test]
+fn bodies_that_wait_for_keys_are_bounded_and_then_their_clients() {
+    let gateway = fetching();
+    let mut run = Run::with(gateway.clone());
+    assert!(matches!(head(&mut run, &token("ed25519", &claims())), Step::Wait));
+    let max = crate::gateway::HELD_BYTES_MAX;
+    assert!(run.exchange.request_body_grows(max).is_none());
+    let mut other = Run::with(gateway.clone());
+    assert!(matches!(head(&mut other, &token("ed25519", &claims())), Step::Wait));
+    assert_eq!(refused(other.exchange.request_body_grows(1).unwrap()), "503 keys_unavailable");
+    let mut third = Run::with(gateway.clone());
+    assert!(matches!(head(&mut third, &token("ed25519", &claims())), Step::Wait));
+    assert!(fetched(&gateway).claim(&run.store, tokens::NOW).unwrap());
+    fetched(&gateway).settle(&run.store, Fetch::Body(JWKS.as_bytes()), tokens::NOW + MOMENT).unwrap();
+    assert!(matches!(wake(&mut run, 2 * MOMENT), Some(Step::AwaitBody { .. })));
+    // What it took is now its client's.
+    assert!(third.exchange.request_body_grows(max).is_none());
+}
+
+#[test]
 fn an_api_key_does_not_wait_for_the_keys_of_tokens() {
     let mut run = Run::with(fetching());
     assert!(matches!(run.head(&CHAT), Step::AwaitBody { .. }));

@@ -52,17 +52,18 @@ impl Shop {
         let (method, path) = line.split_once(' ').unwrap();
         let head = headers(&[(":method", method), (":path", path), ("api-key", key)]);
         let mut exchange = Exchange::new(self.gateway.clone());
+        let body = if answer.starts_with("data") { STREAMED } else { BODY };
+        let is_foreground = answer.contains(r#""background":false"#);
+        let body = if is_foreground { body.replace("true,\"max", "false,\"max") } else { body.to_owned() };
         let mut step = exchange.request_head(&head, method != "POST", &self.store, NOW);
-        if let Step::AwaitBody { .. } = step {
-            let body = if answer.starts_with("data") { STREAMED } else { BODY };
-            let is_foreground = answer.contains(r#""background":false"#);
-            let body =
-                if is_foreground { body.replace("true,\"max", "false,\"max") } else { body.to_owned() };
-            step = exchange.request_body(body.as_bytes(), &self.store, NOW);
-        }
-        let Step::Reserve(claim) = step else { panic!("{step:?}") };
-        let step = exchange.reserved(limits::reserve(&self.store, claim, NOW));
-        let Step::Forward(forward) = step else { panic!("{step:?}") };
+        let forward = loop {
+            step = match step {
+                Step::AwaitBody { .. } => exchange.request_body(body.as_bytes(), &self.store, NOW),
+                Step::Reserve(claim) => exchange.reserved(limits::reserve(&self.store, claim, NOW)),
+                Step::Forward(forward) => break forward,
+                step => panic!("{step:?}"),
+            };
+        };
         forward.flight.depart(b"cb").unwrap();
         let kind = if answer.starts_with("data") { "text/event-stream" } else { "application/json" };
         let pairs = headers(&[(":status", "200"), ("content-type", kind)]);

@@ -76,6 +76,51 @@ proptest! {
         }
     }
 
+    /// What is asked in two parts is granted if the whole is, takes the same, and is given back by one settlement.
+    #[test]
+    fn two_parts_take_what_the_whole_takes(
+        own in limits(4), shared in limits(3), asks in prop::collection::vec((0..200u64, any::<bool>(), any::<bool>()), 1..30),
+    ) {
+        let budget = member("a", &own, &shared);
+        let (whole, parts) = (MemoryStore::default(), MemoryStore::default());
+        let mut open = Vec::new();
+        for (tokens, has_model, ends) in asks {
+            let asked = claim(&budget, tokens);
+            let asked = Claim { model: asked.model.clone().filter(|_| has_model), ..asked };
+            let granted = match reserve(&whole, asked.clone(), START).unwrap() {
+                Grant::Granted(granted) => Some(granted),
+                Grant::Refused(..) => None,
+            };
+            let head = Claim { part: Part::Head, model: None, usage: Usage::default(), cost: 0, ..asked.clone() };
+            let body = Claim { part: Part::Body, ..asked };
+            let joined = match reserve(&parts, head, START).unwrap() {
+                Grant::Refused(..) => None,
+                Grant::Granted(head) => match reserve(&parts, body, START).unwrap() {
+                    Grant::Granted(mut body) => {
+                        body.standing.join(&head.standing);
+                        Some((body.reservation.with(Some(head.reservation)), body.standing))
+                    }
+                    Grant::Refused(..) => {
+                        settle(&parts, &head.reservation.settle(Spent::default()), START).unwrap();
+                        None
+                    }
+                },
+            };
+            prop_assert_eq!(granted.is_some(), joined.is_some());
+            if let (Some(granted), Some((joined, standing))) = (granted, joined) {
+                prop_assert_eq!(granted.standing, standing);
+                prop_assert_eq!(granted.reservation.tokens(), joined.tokens());
+                open.push((granted.reservation, joined));
+            }
+            prop_assert_eq!(used(&whole, &budget, START), used(&parts, &budget, START));
+            if ends && let Some((one, other)) = open.pop() {
+                settle(&whole, &one.settle(spent(tokens)), START).unwrap();
+                settle(&parts, &other.settle(spent(tokens)), START).unwrap();
+                prop_assert_eq!(used(&whole, &budget, START), used(&parts, &budget, START));
+            }
+        }
+    }
+
     /// A window as a table of what was charged to each, by its name in the calendar.
     #[test]
     fn a_window_has_what_was_charged_to_it_and_no_other(

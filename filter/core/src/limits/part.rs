@@ -1,0 +1,41 @@
+//! Which limits can be asked before a request's body is read?
+//!
+//! Those that count requests, whatever their model: of the headers it is known that there is one more. What tokens and money
+//! it may take, and under which model's limits it falls, only the body tells.
+
+use super::Budget;
+use crate::allowance::{Allowance, Unit};
+use crate::endpoint::Operation;
+
+/// Which of a budget's limits are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of them at once.
+    All,
+    /// Those that need no body.
+    Head,
+    /// The others.
+    Body,
+}
+
+impl Part {
+    pub(super) fn has(self, allowance: &Allowance) -> bool {
+        let counts_requests = matches!(allowance.measure.unit(), None | Some(Unit::Requests));
+        let needs_no_body = counts_requests && allowance.scope.models.is_none();
+        match self {
+            Self::All => true,
+            Self::Head => needs_no_body,
+            Self::Body => !needs_no_body,
+        }
+    }
+}
+
+impl Budget {
+    /// Whether it has a limit that can be asked before the body of such a request is read.
+    #[must_use]
+    pub fn has_part_of_head(&self, operation: Operation) -> bool {
+        let mut allowances =
+            self.accounts.iter().flat_map(|account| &account.limits).map(|limit| &limit.allowance);
+        allowances.any(|allowance| Part::Head.has(allowance) && allowance.scope.has(None, operation))
+    }
+}
