@@ -113,8 +113,8 @@ pub(super) fn is_other(method: &str, path: &str, added: &[String]) -> bool {
         return matches!(method, "GET" | "POST" | "PUT" | "PATCH" | "DELETE");
     }
     let takes = |methods: &str| methods.split(' ').any(|other| other == method);
-    // What a `*` stands for is a name that somebody gave: never an operation's.
-    let is_named = Operation::NAMED.iter().any(|operation| operation.path() == path);
+    // What a `*` stands for is a name that somebody gave: never an operation's, in either case.
+    let is_named = Operation::NAMED.iter().any(|operation| operation.path().eq_ignore_ascii_case(path));
     LISTED
         .iter()
         .any(|(methods, listed)| takes(methods) && (*listed == path || !is_named && fits(listed, path)))
@@ -203,6 +203,8 @@ mod tests {
             ("OPTIONS", "files"),
             ("POST", "responses/resp_1"),
             ("DELETE", "responses/compact"),
+            ("DELETE", "responses/Compact"),
+            ("GET", "responses/INPUT_tokens"),
             ("GET", "responses/input_tokens"),
             ("GET", "responses"),
             ("GET", "files/%2e%2e"),
