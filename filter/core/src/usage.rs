@@ -43,7 +43,8 @@ impl Format {
     /// Reads `content-type` and `content-encoding`.
     #[must_use]
     pub fn of(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Self {
-        if content_encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        let coding = content_encoding.unwrap_or_default().trim_ascii();
+        if !(coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")) {
             return Self::Compressed;
         }
         let essence = content_type.unwrap_or_default().split(|byte| *byte == b';').next().unwrap_or_default();
@@ -83,8 +84,8 @@ pub struct Reader {
 enum Kind {
     Json(Box<Json>),
     Events(Box<Events>),
-    /// No byte has come that tells what it is.
-    Untold,
+    /// No byte has come that tells what it is; this is what its headers say, which are not always right.
+    Untold(Format, UsageEvent),
     /// Plain text, of so many bytes.
     Text(u64),
     /// An error that may be billed, as far as it has come.
@@ -142,9 +143,7 @@ impl Reader {
     #[must_use]
     pub fn new(format: Format, operation: Operation, usage_event: UsageEvent) -> Self {
         let kind = match format {
-            Format::Json => Kind::Json(Box::new(Json::new(operation))),
-            Format::Events => Kind::Events(Box::new(Events::new(operation, usage_event))),
-            Format::Text => Kind::Untold,
+            Format::Json | Format::Events | Format::Text => Kind::Untold(format, usage_event),
             Format::Compressed | Format::Opaque => Kind::Unread(format),
         };
         Self { operation, kind }
@@ -167,11 +166,11 @@ impl Reader {
 
     /// Takes the next chunk and answers what the client gets for it.
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Output {
-        if matches!(self.kind, Kind::Untold) {
-            self.kind = self.told_by(chunk);
+        if let Kind::Untold(format, usage_event) = self.kind {
+            self.kind = self.told_by(chunk, format, usage_event);
         }
         match &mut self.kind {
-            Kind::Unread(_) | Kind::Nothing | Kind::Untold => {}
+            Kind::Unread(_) | Kind::Nothing | Kind::Untold(..) => {}
             Kind::Text(bytes) => *bytes = bytes.saturating_add(chunk.len() as u64),
             Kind::Json(json) => json.push(chunk),
             Kind::Error { body, .. } => {
@@ -183,14 +182,22 @@ impl Reader {
         Output::Same
     }
 
-    /// What an answer is whose headers do not tell it, by its first byte that is no space.
-    fn told_by(&self, chunk: &[u8]) -> Kind {
-        match chunk.trim_ascii_start() {
-            [] => Kind::Untold,
-            [b'{', ..] => Kind::Json(Box::new(Json::new(self.operation))),
+    /// What an answer is, by its first byte that is no space and of no byte order mark. What is written otherwise than its
+    /// headers say would cost nothing if it were read as they say.
+    fn told_by(&self, chunk: &[u8], format: Format, usage_event: UsageEvent) -> Kind {
+        let says_nothing = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+        let first = chunk.iter().find(|byte| !says_nothing(byte));
+        match (first, format) {
+            (None, _) => Kind::Untold(format, usage_event),
+            (Some(b'{'), _) => Kind::Json(Box::new(Json::new(self.operation))),
+            (Some(byte), Format::Events) if byte.is_ascii_graphic() && *byte != b'[' => {
+                Kind::Events(Box::new(Events::new(self.operation, usage_event)))
+            }
             _ if is_text(self.operation) => Kind::Text(0),
             // Its events pass as they are: the headers have gone.
-            [b':' | b'd' | b'e', ..] => Kind::Events(Box::new(Events::new(self.operation, UsageEvent::Show))),
+            (Some(b':' | b'd' | b'e'), _) => {
+                Kind::Events(Box::new(Events::new(self.operation, UsageEvent::Show)))
+            }
             _ => Kind::Unread(Format::Text),
         }
     }
@@ -278,7 +285,7 @@ impl Reader {
         match &self.kind {
             Kind::Text(bytes) => Some(*bytes),
             // An answer of spaces only.
-            Kind::Untold => self.is_measured().then_some(0),
+            Kind::Untold(..) => self.is_measured().then_some(0),
             _ => self.facts().filter(|_| self.is_measured()).map(|facts| facts.texts.bytes()),
         }
     }

@@ -252,6 +252,7 @@ fn the_format_is_told_by_the_headers() {
         |kind: &str, encoding: Option<&str>| Format::of(Some(kind.as_bytes()), encoding.map(str::as_bytes));
     assert_eq!(of("application/json; charset=utf-8", None), Format::Json);
     assert_eq!(of("Text/Event-Stream", Some("identity")), Format::Events);
+    assert_eq!(of("text/event-stream", Some(" ")), Format::Events);
     assert_eq!(of("application/json", Some("gzip")), Format::Compressed);
     assert_eq!(of("audio/mpeg", None), Format::Opaque);
     assert_eq!(of("text/html", None), Format::Opaque);
@@ -294,6 +295,34 @@ fn an_answer_without_its_type_is_told_by_its_first_byte() {
         told(Transcriptions, r#"{"text":"abc","segments":[{"text":"abc"}]}"#),
         [(None, Some(3), None); 3]
     );
+}
+
+#[test]
+fn an_answer_that_is_not_what_its_type_says_is_read_as_it_is() {
+    let told = |format, answer: &str| {
+        [1, 3, 1000].map(|bytes| {
+            let reader = pieces(format, Operation::ChatCompletions, answer, bytes);
+            (reader.usage().map(Usage::total), reader.produced_bytes(), reader.unread())
+        })
+    };
+    let json = "{\"choices\":[{\"message\":{\"content\":\"abc\"}}],\"usage\":{\"prompt_tokens\":4}}";
+    let events = "data: {\"choices\":[{\"delta\":{\"content\":\"abc\"}}]}\n\ndata: {\"usage\":{\"prompt_tokens\":4}}\n\n";
+    for format in [Format::Json, Format::Events, Format::Text] {
+        for start in ["", "\u{feff}", "\r\n \n"] {
+            assert_eq!(told(format, &format!("{start}{json}")), [(Some(4), Some(3), None); 3], "{format:?}");
+            assert_eq!(
+                told(format, &format!("{start}{events}")),
+                [(Some(4), Some(3), None); 3],
+                "{format:?}"
+            );
+        }
+        // Compressed without a word, in UTF-16, an array: what it cost cannot be told.
+        for answer in ["\u{1f}\u{8b}", "\0d\0a", "[{}]"] {
+            assert_eq!(told(format, answer), [(None, None, Some("not_json")); 3], "{format:?} {answer:?}");
+        }
+        assert_eq!(told(format, " \n"), [(None, Some(0), None); 3]);
+    }
+    assert_eq!(told(Format::Events, "retry: 3\n\ndata: {\"usage\":{\"prompt_tokens\":4}}\n\n")[0].0, Some(4));
 }
 
 #[test]
