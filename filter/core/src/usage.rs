@@ -126,6 +126,18 @@ impl Json {
     }
 }
 
+/// The first byte of a byte order mark.
+const MARK: u8 = 0xef;
+
+/// What comes after spaces, and after a byte order mark where that is no part of an event.
+fn telling(chunk: &[u8], format: Format) -> &[u8] {
+    let says_nothing = |byte: &u8| {
+        byte.is_ascii_whitespace() || format != Format::Events && matches!(*byte, MARK | 0xbb | 0xbf)
+    };
+    let at = chunk.iter().position(|byte| !says_nothing(byte)).unwrap_or(chunk.len());
+    chunk.get(at..).unwrap_or_default()
+}
+
 /// Whether answers to it may be plain text.
 const fn is_text(operation: Operation) -> bool {
     matches!(operation, Operation::Transcriptions | Operation::Translations)
@@ -166,8 +178,12 @@ impl Reader {
 
     /// Takes the next chunk and answers what the client gets for it.
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Output {
+        let mut chunk = chunk;
         if let Kind::Untold(format, usage_event) = self.kind {
-            self.kind = self.told_by(chunk, format, usage_event);
+            let telling = telling(chunk, format);
+            self.kind = self.told_by(telling, format, usage_event);
+            // Of events, what is in front belongs to the first one.
+            chunk = if format == Format::Events { chunk } else { telling };
         }
         match &mut self.kind {
             Kind::Unread(_) | Kind::Nothing | Kind::Untold(..) => {}
@@ -182,15 +198,13 @@ impl Reader {
         Output::Same
     }
 
-    /// What an answer is, by its first byte that is no space and of no byte order mark. What is written otherwise than its
-    /// headers say would cost nothing if it were read as they say.
-    fn told_by(&self, chunk: &[u8], format: Format, usage_event: UsageEvent) -> Kind {
-        let says_nothing = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
-        let first = chunk.iter().find(|byte| !says_nothing(byte));
-        match (first, format) {
+    /// What an answer is, by its first byte that tells it. What is written otherwise than its headers say would cost nothing
+    /// if it were read as they say.
+    fn told_by(&self, telling: &[u8], format: Format, usage_event: UsageEvent) -> Kind {
+        match (telling.first(), format) {
             (None, _) => Kind::Untold(format, usage_event),
             (Some(b'{'), _) => Kind::Json(Box::new(Json::new(self.operation))),
-            (Some(byte), Format::Events) if byte.is_ascii_graphic() && *byte != b'[' => {
+            (Some(byte), Format::Events) if *byte == MARK || byte.is_ascii_graphic() && *byte != b'[' => {
                 Kind::Events(Box::new(Events::new(self.operation, usage_event)))
             }
             _ if is_text(self.operation) => Kind::Text(0),
