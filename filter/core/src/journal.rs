@@ -159,7 +159,7 @@ impl Journal {
         if loaded.value.is_empty() {
             return Ok(false);
         }
-        Ok(matches!(store.swap(&key, &note.write(), loaded.version)?, Swap::Done))
+        Ok(matches!(store.swap(&key, &codec::encode(note), loaded.version)?, Swap::Done))
     }
 
     /// Takes a note back. False if somebody took it before: then the request has been written down already.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// How often a compare-and-set is tried before the store counts as contended. Each try that fails means that another
 /// worker made progress, so this is only reached with far more writers than Envoy has workers.
@@ -52,6 +53,15 @@ pub trait Store {
 
     /// Writes a key, whoever wrote it before.
     fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault>;
+}
+
+/// When something is decided, and what all workers know then.
+#[derive(Clone, Copy)]
+pub struct Moment<'s> {
+    /// The store of this process.
+    pub store: &'s dyn Store,
+    /// Since 1970.
+    pub now: Duration,
 }
 
 /// Reads, changes and writes one key until the write stands. `change` is given the bytes and returns what to write,

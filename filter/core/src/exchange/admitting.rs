@@ -1,15 +1,18 @@
 //! Is there room for it at a backend, and what if not?
 
+use super::closed::Closed;
+use super::draft::Draft;
 use super::preparing::Ready;
-use super::{Exchange, Phase, Step};
+use super::sent::Sent;
+use super::{Finished, Next, Phase, Step};
 use crate::attempt::refusal;
 use crate::capacity::{Ask, Place, Priority, Turn};
 use crate::decision::Why;
 use crate::denial::Denial;
-use crate::ledger::{Queued, Wait};
+use crate::ledger::{Outcome, Queued, Wait};
 use crate::limits::{Reservation, Standing};
 use crate::route::{Choice, Cooldowns, Target};
-use crate::store::{Store, StoreFault};
+use crate::store::{Moment, StoreFault};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,114 +39,104 @@ impl Admitting {
         self.reservation
     }
 
-    /// For the record of a request that is not wanted any more.
-    pub(super) fn given_up(self, now: Duration) -> (Option<Reservation>, Option<Queued>) {
-        let queued = self.queued(Wait::Left, now);
-        (self.reservation, queued)
-    }
-
     pub(super) fn queued(&self, wait: Wait, now: Duration) -> Option<Queued> {
         let since = self.waits_since?;
         Some(Queued { priority: self.priority.word(), wait, time: now.saturating_sub(since) })
     }
 }
 
-impl Exchange {
+impl Admitting {
     /// Asks for room, if any of the backends has declared how much it has, or what goes elsewhere is bounded.
-    pub(super) fn admit(
-        &mut self,
+    pub(super) fn begin(
         mut ready: Ready,
         reservation: Option<Reservation>,
         standing: Standing,
-    ) -> Step {
+        draft: &mut Draft,
+    ) -> Next {
         let choice = match std::mem::replace(&mut ready.choice, Ok(Choice::default())) {
             Ok(choice) => choice,
-            Err(denial) => return self.refuse(&denial, reservation, standing),
+            Err(denial) => return draft.refuse(&denial, reservation, standing),
         };
-        if choice.targets.iter().all(|target| target.gauge.is_none()) && !self.spills_within_a_bound(&choice)
-        {
-            return self.forward(ready, choice, reservation, standing, None, None);
+        let is_declared = choice.targets.iter().any(|target| target.gauge.is_some());
+        if !is_declared && !draft.spills_within_a_bound(&choice) {
+            return Sent::begin(ready, choice, reservation, standing, None, None, draft);
         }
         let priority = ready.client.priority;
-        let admitting = Admitting {
-            ready,
-            choice,
-            reservation,
-            standing,
-            priority,
-            waits_since: None,
-            spill_refusal: None,
-        };
-        let ask = self.ask(&admitting, Duration::ZERO);
-        self.phase = Phase::Admitting(Box::new(admitting));
-        Step::Admit(ask)
+        let (waits_since, spill_refusal) = (None, None);
+        Self { ready, choice, reservation, standing, priority, waits_since, spill_refusal }
+            .asks(Duration::ZERO, draft)
     }
 
-    /// What it asks for; the time that it has waited already is taken off.
-    pub(super) fn ask(&self, admitting: &Admitting, now: Duration) -> Ask {
-        let Admitting { ready, choice, priority, waits_since, .. } = admitting;
-        let spare = self.known.model.as_ref().map_or(0, |model| model.spill.spare);
+    /// Asks for room; the time that it has waited already is taken off.
+    pub(super) fn asks(self, now: Duration, draft: &Draft) -> Next {
+        let Self { ready, choice, priority, waits_since, .. } = &self;
+        let spare = draft.model.as_ref().map_or(0, |model| model.spill.spare);
         let place = |target: &Rc<Target>| Place {
             target: target.number(),
             gauge: target.gauge,
             spare: if choice.is_spill(target) { 0 } else { spare },
         };
-        let mut precedence = self.gateway.precedences.of(*priority);
+        let mut precedence = draft.gateway.precedences.of(*priority);
         let waited = waits_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         precedence.wait_max = precedence.wait_max.saturating_sub(waited);
-        Ask {
+        let ask = Ask {
             places: choice.targets.iter().map(place).collect(),
             usage: ready.expected.estimate.usage(),
             priority: *priority,
             precedence,
-        }
+        };
+        (Phase::Admitting(Box::new(self)), Step::Admit(ask))
     }
 
-    /// Takes the answer to [`Step::Admit`], and after [`Turn::Waits`] the one that ends the waiting. Without the store
-    /// nobody knows whether there is room, and the request goes.
-    pub fn admitted(&mut self, turn: Result<Turn, StoreFault>, local: &dyn Store, now: Duration) -> Step {
-        let mut admitting = match std::mem::replace(&mut self.phase, Phase::Head) {
-            Phase::Admitting(admitting) => admitting,
-            phase => {
-                self.phase = phase;
-                return Step::Answer(Denial::OutOfTurn.answer());
-            }
-        };
-        self.store_faults += u64::from(turn.is_err());
+    /// Takes the answer, and after [`Turn::Waits`] the one that ends the waiting. Without the store nobody knows whether there
+    /// is room, and the request goes.
+    pub(super) fn on_turn(
+        mut self,
+        turn: Result<Turn, StoreFault>,
+        moment: Moment<'_>,
+        draft: &mut Draft,
+    ) -> Next {
+        let Moment { store, now } = moment;
+        draft.store_faults += u64::from(turn.is_err());
         let (place, seat) = match turn {
             Ok(Turn::Waits) => {
-                admitting.waits_since.get_or_insert(now);
-                self.phase = Phase::Admitting(admitting);
-                return Step::Wait;
+                self.waits_since.get_or_insert(now);
+                return (Phase::Admitting(Box::new(self)), Step::Wait);
             }
             Ok(Turn::Leaves { wait }) => {
-                self.known.queued = admitting.queued(Wait::Refused, now);
-                let denial = match admitting.spill_refusal.take() {
+                draft.queued = self.queued(Wait::Refused, now);
+                let denial = match self.spill_refusal.take() {
                     Some(denial) => refusal(denial, Some(wait)),
                     None => Denial::NoCapacity { wait },
                 };
-                return self.refuse_spill(&denial, *admitting);
+                return self.refuse(&denial, draft);
             }
             Ok(Turn::Goes { place, seat }) => (place, seat),
             Err(_) => (0, None),
         };
-        let spilled = match self.claim_spill(&admitting, place, local, now) {
+        let spilled = match draft.claim_spill(&self, place, moment) {
             Ok(spilled) => spilled,
-            Err(denial) => return self.keep_from_spilling(admitting, seat, denial, local, now),
+            Err(denial) => return self.keep_from_spilling(seat, denial, moment, draft),
         };
-        self.known.queued = admitting.queued(Wait::Went, now);
-        let Admitting { ready, mut choice, reservation, standing, .. } = *admitting;
+        draft.queued = self.queued(Wait::Went, now);
+        let Self { ready, mut choice, reservation, standing, .. } = self;
         // Those before the one with room have none.
         let at = place.min(choice.targets.len());
         let full = choice.targets.iter().take(at).map(|target| target.passed_over(Why::Capacity));
-        self.known.passed_over.extend(full);
+        draft.passed_over.extend(full);
         choice.targets.rotate_left(at);
         choice.asks &= at == 0;
-        let cooldowns = Cooldowns::load(local).unwrap_or_default();
+        let cooldowns = Cooldowns::load(store).unwrap_or_default();
         let mut is_first = true;
         choice.targets.retain(|target| {
             std::mem::take(&mut is_first) || cooldowns.remaining(target.number(), now).is_zero()
         });
-        self.forward(ready, choice, reservation, standing, seat, spilled)
+        Sent::begin(ready, choice, reservation, standing, seat, spilled, draft)
+    }
+
+    /// Its client does not want it any more.
+    pub(super) fn finish(self, now: Duration, draft: &mut Draft) -> Finished {
+        draft.queued = self.queued(Wait::Left, now);
+        Closed { reservation: self.reservation, outcome: Outcome::ClientGone }.finish()
     }
 }

@@ -1,53 +1,18 @@
 //! What did it come to, however it ended?
 
 use super::cost::Cost;
+use super::draft::Draft;
 use super::preparing::Expected;
+use super::sent::{AnswerKind, Arriving, Sent};
 use super::stored::{Bill, Parties};
-use super::{Finished, Interruption, Known};
-use crate::attempt::Flight;
-use crate::decision::Why;
-use crate::denial::Denial;
+use super::{Finished, Interruption};
 use crate::endpoint::{Billing, Operation};
 use crate::estimate::{Observed, Produced, Subject};
 use crate::ledger::{Outcome, Record, Served, Source, Stored};
-use crate::limits::{Reservation, Spent, Standing};
-use crate::pinning::{Quoted, Stamp};
+use crate::limits::{Reservation, Spent};
 use crate::prices::Service;
-use crate::store::Store;
+use crate::store::Moment;
 use crate::usage::{BilledError, Reader};
-use std::rc::Rc;
-use std::time::Duration;
-
-/// A request on its way, or its answer.
-pub(super) struct Sent {
-    pub(super) expected: Expected,
-    pub(super) reservation: Option<Reservation>,
-    pub(super) standing: Standing,
-    pub(super) flight: Rc<Flight>,
-    pub(super) answer: Option<Arriving>,
-}
-
-/// An answer that has begun.
-pub(super) struct Arriving {
-    pub(super) kind: AnswerKind,
-    /// What seals the ids in it, if that is to be done.
-    pub(super) stamp: Option<Box<Stamp>>,
-    /// What puts the ids right that an error quotes.
-    pub(super) quoted: Option<Box<Quoted>>,
-    pub(super) is_complete: bool,
-    /// Whether another deployment of the backend's own served it.
-    pub(super) is_spillover: bool,
-    pub(super) first_token: Option<Duration>,
-}
-
-pub(super) enum AnswerKind {
-    /// A backend's, below 400.
-    Good(Box<Reader>),
-    /// A backend's error.
-    Error(Box<Reader>),
-    /// One that gets a body of ours, in OpenAI's shape.
-    Ours { body: Option<Vec<u8>>, outcome: Outcome },
-}
 
 impl From<BilledError> for Outcome {
     fn from(error: BilledError) -> Self {
@@ -59,32 +24,21 @@ impl From<BilledError> for Outcome {
     }
 }
 
-impl Known {
-    /// When to ask again, for whoever gets the refusal of the last of several backends: that one tells its own pause only. One
-    /// that stands alone is passed on as it is.
-    pub(super) fn again(&self, flight: &Flight) -> Vec<(&'static str, String)> {
-        let tries = flight.tries();
-        let paused = self.passed_over.iter().filter_map(|passed| match passed.why {
-            // What one that was tried after all has said since is what counts.
-            Why::Pausing(wait) if tries.iter().all(|tried| tried.backend != passed.backend) => Some(wait),
-            _ => None,
-        });
-        let before = paused.min();
-        let is_alone = before.is_none() && flight.candidates().len() == 1;
-        let wait = before.into_iter().chain(flight.shortest_pause()).min().filter(|_| !is_alone);
-        wait.map(|wait| Denial::BackendsThrottled { wait }.again()).unwrap_or_default()
-    }
-}
-
 impl Sent {
-    /// Closes the books; the second value is how often the store failed.
+    /// Closes the books.
     pub(super) fn finish(
         mut self,
-        parties: &Parties<'_>,
-        local: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
         interruption: impl FnOnce() -> Interruption,
-    ) -> (Finished, u64) {
+        draft: &mut Draft,
+    ) -> Finished {
+        let Moment { store, now } = moment;
+        let parties = Parties {
+            gateway: &draft.gateway,
+            client: draft.client.as_deref(),
+            model: draft.model.as_ref(),
+            is_taken_over: draft.is_taken_over,
+        };
         let broken = || match interruption() {
             Interruption::Client => Outcome::ClientGone,
             Interruption::Other => Outcome::Broken,
@@ -102,7 +56,7 @@ impl Sent {
         });
         let is_complete = arrived.as_ref().is_some_and(|answer| answer.is_complete);
         let bill = match reader {
-            Some(reader) => self.bill(reader, is_complete, parties, local, now),
+            Some(reader) => self.bill(reader, is_complete, &parties, moment),
             None => Bill::of(Cost::NOTHING),
         };
         let Bill { cost, stored, charge, mut settlements, faults: stored_faults } = bill;
@@ -149,16 +103,16 @@ impl Sent {
                 let produced = produced.map(|text_bytes| Produced { text_bytes, completion_tokens });
                 let observed = Observed { prompt_tokens: usage.prompt, produced };
                 let subject = Subject { model: &model.name.text, client: &client.name.text };
-                model.lessons.learn(local, subject, self.expected.sketch, observed, now)
+                model.lessons.learn(store, subject, self.expected.sketch, observed, now)
             }
             None => Ok(()),
         };
         let is_known = source == Source::Reported && stored != Some(Stored::Pending) || tried.is_none();
         let took = is_known.then_some(usage);
-        let seat = self.flight.land(took, local, now);
+        let seat = self.flight.land(took, store, now);
         // Envoy gave up on the last attempt, if it had not been answered.
         let missed =
-            if outcome == Outcome::ProxyError { self.flight.note_miss(local, || now) } else { Ok(()) };
+            if outcome == Outcome::ProxyError { self.flight.note_miss(store, || now) } else { Ok(()) };
         let service = Service {
             tier: reader.and_then(Reader::service_tier),
             is_spillover: arrived.as_ref().is_some_and(|answer| answer.is_spillover),
@@ -171,6 +125,7 @@ impl Sent {
                 deployment: target.deployment.clone(),
                 region: target.backend.region.clone(),
             }),
+            candidates: draft.candidates(&self.flight),
             tries: self.flight.tries(),
             usage,
             source,
@@ -196,11 +151,11 @@ impl Sent {
             Some(_) => Spent { requests, ..Spent::default() },
             None => Spent { usage, cost: record.price_micros.unwrap_or(0), requests },
         };
-        let spill_faults = self.flight.settle_spill(spent, local, now);
+        let spill_faults = self.flight.settle_spill(spent, store, now);
         settlements.extend(self.reservation.map(|reservation| reservation.settle(spent)));
-        let faults =
-            [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from).sum::<u64>();
-        (Finished { settlements, record }, faults + spill_faults + stored_faults)
+        let faults = [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from);
+        draft.store_faults += faults.sum::<u64>() + spill_faults + stored_faults;
+        Finished { settlements, record }
     }
 }
 

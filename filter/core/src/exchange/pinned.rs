@@ -1,8 +1,10 @@
 //! Where does a request go that refers to what a backend keeps, and what does its client call that?
 
-use super::preparing::{Expected, Held, Ready};
+use super::body::Body;
+use super::draft::Draft;
+use super::preparing::{Expected, Ready};
 use super::stored::Purpose;
-use super::{Exchange, Headers, Known, find};
+use super::{Headers, find};
 use crate::attempt::{Bodies, Destination, Flight};
 use crate::decision::Why;
 use crate::denial::Denial;
@@ -15,12 +17,11 @@ use crate::pinning::{Pinning, Quoted, Reading, Stamp};
 use crate::request::{self, Request};
 use crate::route::Target;
 use crate::sse::Output;
-use crate::store::Store;
+use crate::store::Moment;
 use crate::usage::Format;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// An endpoint that has no name here: path and query after the style's prefix.
 pub(super) struct Other {
@@ -43,14 +44,14 @@ impl Other {
     }
 }
 
-impl Exchange {
-    /// Whether the body of an endpoint without a name is to be read: it may name a model, or have ids. What is uploaded is
-    /// not: it may be large, and the form around it has neither.
-    pub(super) fn reads_body_of_other(headers: &Headers) -> bool {
-        let content_type = find(headers, "content-type").unwrap_or_default().to_ascii_lowercase();
-        !content_type.trim_ascii_start().starts_with(b"multipart/")
-    }
+/// Whether the body of an endpoint without a name is to be read: it may name a model, or have ids. What is uploaded is
+/// not: it may be large, and the form around it has neither.
+pub(super) fn reads_body_of_other(headers: &Headers) -> bool {
+    let content_type = find(headers, "content-type").unwrap_or_default().to_ascii_lowercase();
+    !content_type.trim_ascii_start().starts_with(b"multipart/")
+}
 
+impl Draft {
     /// The targets of a model that may serve this body: all, or the one that keeps what it refers to.
     pub(super) fn keepers<'m>(
         &mut self,
@@ -63,14 +64,14 @@ impl Exchange {
         let Some(pinned) = gateway.pinning.as_ref().filter(|_| operation.is_of_responses()) else {
             return Ok(Cow::Borrowed(&model.targets));
         };
-        self.known.seals = true;
+        self.seals = true;
         let mut reading = pinned.pinning.reading(&client.name.text);
         let found = reading.body(request.body());
         for (span, text) in self.followed(&reading, found)? {
             request.splice(span, &text);
         }
         let place = reading.place();
-        self.known.spoken = reading.spoken();
+        self.spoken = reading.spoken();
         let Some(place) = place else { return Ok(Cow::Borrowed(&model.targets)) };
         let keeper = model.targets.iter().find(|target| target.backend.name == place);
         let keeper = keeper.ok_or_else(|| Denial::NotServedThere(model.name.text.to_string()))?;
@@ -79,7 +80,7 @@ impl Exchange {
 
     /// Notes what came of reading ids.
     fn followed<T>(&mut self, reading: &Reading<'_>, found: Result<T, Denial>) -> Result<T, Denial> {
-        self.known.pin = match &found {
+        self.pin = match &found {
             Err(_) => Some(Pin::Refused),
             Ok(_) if reading.place().is_some() => Some(Pin::Followed),
             Ok(_) => reading.is_foreign().then_some(Pin::Unsealed),
@@ -99,7 +100,7 @@ impl Exchange {
     }
 
     /// Whether there is such an endpoint, whoever asks.
-    pub(super) fn knows(&self, endpoint: &Endpoint<'_>) -> bool {
+    pub(super) fn has_endpoint(&self, endpoint: &Endpoint<'_>) -> bool {
         endpoint.operation != Operation::Other
             || !self.gateway.other.is_empty()
             || self.is_of_kept_response(endpoint)
@@ -111,20 +112,19 @@ impl Exchange {
         client: Rc<Client>,
         other: Other,
         body: Option<&str>,
-        local: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Result<Ready, Denial> {
         let gateway = self.gateway.clone();
         let (mut targets, mut patch) = (Cow::Borrowed(&*gateway.other), None);
         let (mut path, mut query, mut changes) = (other.rest.clone(), other.query.clone(), Edits::default());
         if let Some(pinned) = &gateway.pinning {
-            self.known.seals = !other.is_content();
+            self.seals = !other.is_content();
             let mut reading = pinned.pinning.reading(&client.name.text);
             let found = restored(&mut reading, &other, body);
             let (restored_path, restored_query, edits) = self.followed(&reading, found)?;
             (path, query) = (restored_path, restored_query);
             let place = reading.place();
-            self.known.spoken = reading.spoken();
+            self.spoken = reading.spoken();
             if let Some(place) = &place {
                 targets = Cow::Owned(pinned.targets.get(place).cloned().into_iter().collect());
                 self.leave_out(&gateway.other, &targets, Why::Pinned);
@@ -136,7 +136,7 @@ impl Exchange {
             patch = changes.patch(body.as_bytes());
         }
         Ok(Ready {
-            choice: self.choose(&targets, &client, 0, None, local, now),
+            choice: self.choose(&targets, &client, 0, None, moment),
             client,
             destination: Destination::Other(path, query),
             strip: Vec::new(),
@@ -174,27 +174,26 @@ impl Exchange {
             // A name of the configuration is written as JSON by serde, whatever is in it.
             edits.replace(&member, serde_json::Value::from(&*deployment).to_string());
         }
-        self.known.asked = Some(name.into_owned());
-        self.known.model = Some(model);
+        self.asked = Some(name.into_owned());
+        self.model = Some(model);
         Ok(Cow::Owned(targets))
     }
 
     /// The same, with the body that it was held for.
     pub(super) fn prepare_read_other(
         &mut self,
-        held: Held,
+        held: Body,
         body: &[u8],
-        local: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Result<Ready, Denial> {
-        let Held {
+        let Body {
             client, other: Some(other), said: Said { media: Media::Unread(content_type), .. }, ..
         } = held
         else {
             return Err(Denial::OutOfTurn);
         };
         let text = json_of(body, &content_type)?;
-        let ready = self.prepare_other(client, other, text, local, now)?;
+        let ready = self.prepare_other(client, other, text, moment)?;
         let patched_len = ready.patch.as_ref().map(|patch| patch.patched_len(body.len()));
         Ok(Ready { content_length: patched_len.filter(|_| held.content_length.is_some()), ..ready })
     }
@@ -233,8 +232,8 @@ fn json_of<'b>(body: &'b [u8], content_type: &[u8]) -> Result<Option<&'b str>, D
 }
 
 /// What puts the request's ids into its backend's error as the client wrote them.
-pub(super) fn quoted(known: &mut Known, format: Format) -> Option<Box<Quoted>> {
-    let spoken = std::mem::take(&mut known.spoken);
+pub(super) fn quoted(draft: &mut Draft, format: Format) -> Option<Box<Quoted>> {
+    let spoken = std::mem::take(&mut draft.spoken);
     Quoted::new(spoken).filter(|_| format == Format::Json).map(Box::new)
 }
 

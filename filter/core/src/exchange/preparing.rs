@@ -1,41 +1,27 @@
 //! What does a body ask for, what may it cost, and where may it go?
 
+use super::body::Body;
 use super::cost::Bounds;
+use super::draft::Draft;
 use super::fitting::{self, Fitted, Fitting};
-use super::pinned::Other;
 use super::stored::Purpose;
-use super::{Exchange, Headers, find};
 use crate::attempt::{Bodies, Destination};
 use crate::decision::Why;
 use crate::denial::Denial;
-use crate::endpoint::{Billing, Endpoint, Operation, decoded};
+use crate::endpoint::{Billing, Operation};
 use crate::estimate::{self, Estimate, Learnt, Sketch, Subject};
 use crate::finding::{Effect, Finding};
 use crate::form::Form;
 use crate::gateway::{Client, Model};
 use crate::json::Patch;
-use crate::media::{self, Media, Said};
+use crate::media::Media;
 use crate::policy::{self, Asked, Policy, Refusal, Rule, Verdict};
 use crate::request::{Field, Inner, Request};
 use crate::route::{self, Asker, Choice, Target, Watch};
-use crate::store::Store;
+use crate::store::Moment;
 use crate::tokens::Usage;
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::Duration;
-
-/// A request whose body is being read.
-pub(super) struct Held {
-    pub(super) client: Rc<Client>,
-    pub(super) operation: Operation,
-    /// The model, where the path names it.
-    pub(super) deployment: Option<String>,
-    pub(super) said: Said,
-    /// How long the headers say that the body is, if they do.
-    pub(super) content_length: Option<usize>,
-    /// Of [`Operation::Other`], where it goes.
-    pub(super) other: Option<Other>,
-}
 
 /// A request that is understood and may go, once there is budget for it.
 pub(super) struct Ready {
@@ -67,24 +53,23 @@ pub(super) struct Expected {
     pub(super) speaks: bool,
 }
 
-impl Exchange {
+impl Draft {
     /// Finds the model that is meant, and keeps it for the record.
-    fn model(&mut self, held: &Held, in_body: Option<&str>) -> Result<Rc<Model>, Denial> {
+    fn model(&mut self, held: &Body, in_body: Option<&str>) -> Result<Rc<Model>, Denial> {
         let name = held.deployment.as_deref().or(in_body).ok_or(Denial::MissingField("model"))?;
         let model = self.gateway.model(&held.client, name)?;
         // Only a name that is one is logged: the field is the client's, and might hold anything.
-        self.known.asked = Some(name.to_owned());
-        self.known.model = Some(model.clone());
+        self.asked = Some(name.to_owned());
+        self.model = Some(model.clone());
         Ok(model)
     }
 
     /// Reads a body and holds it to the policy, a form as the JSON that says the same.
     pub(super) fn prepare_read(
         &mut self,
-        held: Held,
+        held: Body,
         body: &[u8],
-        local: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Result<Ready, Denial> {
         let operation = held.operation;
         let form = match &held.said.media {
@@ -94,10 +79,10 @@ impl Exchange {
         let mut request = Request::read(form.as_ref().map_or(body, |form| form.json().as_bytes()))?;
         let model = self.model(&held, request.model.as_deref())?;
         let policy = held.policy(&model, body)?;
-        self.known.stream = request.stream;
+        self.stream = request.stream;
         let sketch = estimate::sketch(request.prompt.iter().copied());
         let subject = Subject { model: &model.name.text, client: &held.client.name.text };
-        let learnt = model.lessons.learnt(local, subject, now);
+        let learnt = model.lessons.learnt(moment.store, subject, moment.now);
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
         let prompt_tokens = learnt.prompt_tokens(&sketch);
@@ -109,28 +94,26 @@ impl Exchange {
                 if let Denial::UnknownFields { names, .. } = &denial {
                     let named = names.iter().cloned().map(Effect::Unknown);
                     let rule = Rule::UnknownFields.name();
-                    self.known.findings.extend(named.map(|effect| Finding { rule, effect }));
+                    self.findings.extend(named.map(|effect| Finding { rule, effect }));
                 }
-                self.known
-                    .findings
-                    .extend(rule.map(|rule| Finding { rule: rule.name(), effect: Effect::Refused }));
+                self.findings.extend(rule.map(|rule| Finding { rule: rule.name(), effect: Effect::Refused }));
                 return Err(denial);
             }
         };
         let purpose = Purpose::of_request(&request, &findings);
-        self.known.findings = findings;
-        self.known.stream = request.stream;
+        self.findings = findings;
+        self.stream = request.stream;
         if model.has_tiers() {
-            self.known.tier_asked = request.word(Field::ServiceTier)?.map(Cow::into_owned);
+            self.tier_asked = request.word(Field::ServiceTier)?.map(Cow::into_owned);
         }
         let speaks = request.others.iter().any(|other| other.name == "audio");
-        let lot = model.lot(&held.client, now);
+        let lot = model.lot(&held.client, moment.now);
         let watch = model.watch(prompt_tokens, request.stream);
         let targets = self.keepers(&held.client, operation, &model, &mut request)?;
         self.leave_out(&model.targets, &targets, Why::Pinned);
         let able = fitting::able(&targets, &model, &held.client, operation, &request)?;
         self.leave_out(&targets, &able, Why::Unsupported);
-        let choice = self.choose(&able, &held.client, lot, watch.as_ref(), local, now);
+        let choice = self.choose(&able, &held.client, lot, watch.as_ref(), moment);
         let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
         let reasons = model.family.reasons() && !is_told_not_to_reason(&request);
         let fitting = held.fitting(body, form.as_ref(), &choice);
@@ -147,7 +130,7 @@ impl Exchange {
     pub(super) fn leave_out(&mut self, all: &[Rc<Target>], stay: &[Rc<Target>], why: Why) {
         if all.len() != stay.len() {
             let is_out = |target: &&Rc<Target>| stay.iter().all(|other| other.number() != target.number());
-            self.known.passed_over.extend(all.iter().filter(is_out).map(|target| target.passed_over(why)));
+            self.passed_over.extend(all.iter().filter(is_out).map(|target| target.passed_over(why)));
         }
     }
 
@@ -158,39 +141,16 @@ impl Exchange {
         client: &Client,
         lot: u64,
         watch: Option<&Watch>,
-        local: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Result<Choice, Denial> {
         let asker = Asker { watch, ..client.asker(lot) };
-        let choice = route::choose(targets, asker, local, now, &mut self.known.passed_over)?;
+        let choice = route::choose(targets, asker, moment.store, moment.now, &mut self.passed_over)?;
         self.store_faults += choice.faults;
         Ok(choice)
     }
 }
 
-impl Held {
-    pub(super) fn new(
-        client: Rc<Client>,
-        endpoint: &Endpoint<'_>,
-        headers: &Headers,
-    ) -> Result<Self, Denial> {
-        let said = media::said(endpoint.operation.body(), headers)?;
-        let content_length = find(headers, "content-length").map(length);
-        // What is announced to be too long need not be held to find that out.
-        let bytes_max = client.request_bytes_max();
-        if content_length.is_some_and(|announced| announced > bytes_max) {
-            return Err(Denial::BodyTooLarge { bytes_max });
-        }
-        Ok(Self {
-            said,
-            client,
-            operation: endpoint.operation,
-            deployment: endpoint.deployment.map(|name| decoded(name).into_owned()),
-            content_length,
-            other: None,
-        })
-    }
-
+impl Body {
     /// The policy for a model, which may want shorter bodies than another of this client's.
     fn policy(&self, model: &Model, body: &[u8]) -> Result<Rc<Policy>, Denial> {
         let policy = self.client.policy(model);
@@ -230,11 +190,6 @@ impl Held {
             expected,
         }
     }
-}
-
-/// A length as the header tells it: Envoy lets nothing but digits through. One that no number holds is too long.
-fn length(header: &[u8]) -> usize {
-    std::str::from_utf8(header).ok().and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX)
 }
 
 impl Expected {

@@ -1,36 +1,36 @@
 //! May a request go to a backend of a lower priority, and what if not?
 
+use super::Next;
 use super::admitting::Admitting;
+use super::draft::Draft;
 use super::preparing::{Expected, Ready};
-use super::{Exchange, Phase, Step};
 use crate::attempt::{Spilling, refusal};
 use crate::capacity::{Seat, give_back};
 use crate::denial::Denial;
 use crate::gateway::OnStoreFailure;
-use crate::ledger::Cause;
+use crate::ledger::{Cause, Wait};
 use crate::limits::{self, Claim, Grant, Part, Reservation};
 use crate::route::{Choice, Cooldowns};
-use crate::store::Store;
+use crate::store::Moment;
 use crate::tokens::Usage;
 use std::cell::{Cell, RefCell};
-use std::time::Duration;
 
-impl Exchange {
+impl Draft {
     /// What is taken from the model's bound before this request goes to a backend of a lower priority.
     fn spill_claim(&self, ready: &Ready) -> Option<Claim> {
-        let model = self.known.model.as_ref()?;
+        let model = self.model.as_ref()?;
         let budget = model.spill.budget.clone()?;
         let usage = Expected { estimate: ready.expected.sure(), ..ready.expected }.usage_max();
         let operation = ready.expected.operation;
         // Wherever it goes in the end.
-        let cost = model.cost_max(usage, self.known.tier_asked.as_deref());
+        let cost = model.cost_max(usage, self.tier_asked.as_deref());
         let (part, model) = (Part::All, Some(model.name.text.clone()));
         Some(Claim { budget, part, model, operation, usage, cost })
     }
 
     /// Whether it goes to a backend of a lower priority at once, and that is bounded.
     pub(super) fn spills_within_a_bound(&self, choice: &Choice) -> bool {
-        let is_bounded = self.known.model.as_ref().is_some_and(|model| model.spill.budget.is_some());
+        let is_bounded = self.model.as_ref().is_some_and(|model| model.spill.budget.is_some());
         is_bounded && choice.targets.first().is_some_and(|target| choice.is_spill(target))
     }
 
@@ -39,15 +39,14 @@ impl Exchange {
         &mut self,
         admitting: &Admitting,
         place: usize,
-        local: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Result<Option<Reservation>, Denial> {
         let choice = &admitting.choice;
         if !choice.targets.get(place).is_some_and(|target| choice.is_spill(target)) {
             return Ok(None);
         }
         let Some(claim) = self.spill_claim(&admitting.ready) else { return Ok(None) };
-        match limits::reserve(local, claim, now) {
+        match limits::reserve(moment.store, claim, moment.now) {
             Ok(Grant::Granted(granted)) => Ok(Some(granted.reservation)),
             Ok(Grant::Refused(denial, _)) => Err(denial),
             Err(_) => {
@@ -58,44 +57,6 @@ impl Exchange {
                 }
             }
         }
-    }
-
-    /// Goes on as if there were no backend of a lower priority, for the bound does not have it.
-    pub(super) fn keep_from_spilling(
-        &mut self,
-        mut admitting: Box<Admitting>,
-        seat: Option<Seat>,
-        denial: Denial,
-        local: &dyn Store,
-        now: Duration,
-    ) -> Step {
-        if let Some(seat) = seat {
-            self.store_faults += u64::from(give_back(local, &seat, Usage::default(), now).is_err());
-        }
-        let choice = &mut admitting.choice;
-        let preferred = choice.preferred.clone();
-        let (elsewhere, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut choice.targets).into_iter().partition(|target| choice.is_spill(target));
-        // Only a choice without any of the preferred ones begins elsewhere, and only the first asks about a pause.
-        choice.asks &= elsewhere.is_empty() || !kept.is_empty();
-        choice.targets = kept;
-        if admitting.choice.targets.is_empty() || denial == Denial::StoreUnavailable {
-            self.known.queued = admitting.queued(crate::ledger::Wait::Refused, now);
-            let cooldowns = Cooldowns::load(local).unwrap_or_default();
-            let pause = preferred.map(|preferred| cooldowns.remaining(preferred.number(), now));
-            let denial = refusal(denial, pause.filter(|pause| !pause.is_zero()));
-            return self.refuse_spill(&denial, *admitting);
-        }
-        admitting.spill_refusal = Some(denial);
-        let ask = self.ask(&admitting, now);
-        self.phase = Phase::Admitting(admitting);
-        Step::Admit(ask)
-    }
-
-    pub(super) fn refuse_spill(&mut self, denial: &Denial, admitting: Admitting) -> Step {
-        self.known.limit = denial.limit().map(|limit| limit.word.clone());
-        let Admitting { reservation, standing, .. } = admitting;
-        self.refuse(denial, reservation, standing)
     }
 
     /// What its attempts need to know of its spilling. `held` is what was taken from the bound.
@@ -121,5 +82,42 @@ impl Exchange {
             refusal: RefCell::default(),
             faults: Cell::default(),
         })
+    }
+}
+
+impl Admitting {
+    /// Goes on as if there were no backend of a lower priority, for the bound does not have it.
+    pub(super) fn keep_from_spilling(
+        mut self,
+        seat: Option<Seat>,
+        denial: Denial,
+        moment: Moment<'_>,
+        draft: &mut Draft,
+    ) -> Next {
+        let Moment { store, now } = moment;
+        if let Some(seat) = seat {
+            draft.store_faults += u64::from(give_back(store, &seat, Usage::default(), now).is_err());
+        }
+        let choice = &mut self.choice;
+        let preferred = choice.preferred.clone();
+        let (elsewhere, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut choice.targets).into_iter().partition(|target| choice.is_spill(target));
+        // Only a choice without any of the preferred ones begins elsewhere, and only the first asks about a pause.
+        choice.asks &= elsewhere.is_empty() || !kept.is_empty();
+        choice.targets = kept;
+        if self.choice.targets.is_empty() || denial == Denial::StoreUnavailable {
+            draft.queued = self.queued(Wait::Refused, now);
+            let cooldowns = Cooldowns::load(store).unwrap_or_default();
+            let pause = preferred.map(|preferred| cooldowns.remaining(preferred.number(), now));
+            let denial = refusal(denial, pause.filter(|pause| !pause.is_zero()));
+            return self.refuse(&denial, draft);
+        }
+        self.spill_refusal = Some(denial);
+        self.asks(now, draft)
+    }
+
+    pub(super) fn refuse(self, denial: &Denial, draft: &mut Draft) -> Next {
+        draft.limit = denial.limit().map(|limit| limit.word.clone());
+        draft.refuse(denial, self.reservation, self.standing)
     }
 }

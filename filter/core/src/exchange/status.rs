@@ -1,6 +1,7 @@
 //! How are the backends, and which configuration runs?
 
-use super::{Exchange, Step};
+use super::Next;
+use super::draft::Draft;
 use crate::answer;
 use crate::denial::Denial;
 use crate::endpoint::decoded;
@@ -8,18 +9,18 @@ use crate::gateway::{Client, Model};
 use crate::health::{self, Condition, Member, Pool};
 use crate::ledger::Outcome;
 use crate::route::{Cooldowns, Failures, State, Target};
-use crate::store::Store;
+use crate::store::Moment;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What is known against backends.
-struct Known {
+/// What speaks against backends.
+struct Complaints {
     cooldowns: Cooldowns,
     failures: Failures,
     now: Duration,
 }
 
-impl Known {
+impl Complaints {
     fn condition(&self, target: &Target) -> Condition {
         match self.cooldowns.state(target.number(), self.now) {
             State::Pausing(wait) | State::Claimable(wait) if wait > Duration::ZERO => {
@@ -50,40 +51,40 @@ impl Known {
     }
 }
 
-impl Exchange {
+impl Draft {
     /// How the backends are: those of one model, or of all that the client may use. Whoever has shown nothing is told no
     /// names, where it is told anything at all.
     pub(super) fn health(
         &mut self,
         client: Option<&Client>,
         model: Option<&str>,
-        local: &dyn Store,
-        now: Duration,
-    ) -> Step {
-        let (cooldowns, failures) = (Cooldowns::load(local), Failures::load(local, now));
+        moment: Moment<'_>,
+    ) -> Next {
+        let Moment { store, now } = moment;
+        let (cooldowns, failures) = (Cooldowns::load(store), Failures::load(store, now));
         self.store_faults += u64::from(cooldowns.is_err()) + u64::from(failures.is_err());
-        // Without the store, nothing is known against any.
-        let known =
-            Known { cooldowns: cooldowns.unwrap_or_default(), failures: failures.unwrap_or_default(), now };
+        // Without the store, nothing speaks against any.
+        let (cooldowns, failures) = (cooldowns.unwrap_or_default(), failures.unwrap_or_default());
+        let complaints = Complaints { cooldowns, failures, now };
         let gateway = self.gateway.clone();
         let models = match model {
             Some(name) => match gateway.model_for(client, &decoded(name)) {
                 Ok(model) => vec![model],
-                Err(denial) => return self.deny(denial),
+                Err(denial) => return self.deny(&denial),
             },
             None => gateway.models_for(client).cloned().collect(),
         };
-        let pools: Vec<_> = models.iter().filter_map(|model| known.pool(model, client)).collect();
+        let pools: Vec<_> = models.iter().filter_map(|model| complaints.pool(model, client)).collect();
         if pools.is_empty() && model.is_some() {
-            return self.deny(Denial::NoRegion);
+            return self.deny(&Denial::NoRegion);
         }
         self.answer(Some(health::answer(pools, client.is_some(), now)), Outcome::Answered)
     }
 
     /// Which configuration runs.
-    pub(super) fn configuration(&mut self, client: &Client, now: Duration) -> Step {
+    pub(super) fn configuration(&self, client: &Client, now: Duration) -> Next {
         if !client.operator {
-            return self.deny(Denial::EndpointNotAllowed("config"));
+            return self.deny(&Denial::EndpointNotAllowed("config"));
         }
         let answer = answer::configuration(&self.gateway.sha256, self.gateway.since, now);
         self.answer(Some(answer), Outcome::Answered)

@@ -5,7 +5,7 @@
 //! here: where they are noted meanwhile.
 
 use super::cost::{Bounds, Cost};
-use super::ending::Sent;
+use super::sent::Sent;
 use crate::codec;
 use crate::endpoint::Operation;
 use crate::finding::{Effect, Finding};
@@ -16,7 +16,7 @@ use crate::pending::{self, Mark, Noted, Pending};
 use crate::prices::Service;
 use crate::request::{Field, Request};
 use crate::route::Target;
-use crate::store::Store;
+use crate::store::Moment;
 use crate::tokens::Usage;
 use crate::usage::Reader;
 use std::rc::Rc;
@@ -127,8 +127,7 @@ impl Sent {
         reader: &Reader,
         is_complete: bool,
         parties: &Parties<'_>,
-        local: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Bill {
         let stage = reader.status().and_then(Stage::of);
         let backend = self.flight.last_tried().map(|target| target.backend.name.clone());
@@ -139,8 +138,8 @@ impl Sent {
                 && stage == Some(Stage::GoesOn)
                 && reader.usage().is_none();
             return match mark.filter(|_| goes_on) {
-                Some(mark) => self.defer(&mark, reader, parties, local, now),
-                None => self.done(reader, parties, now),
+                Some(mark) => self.defer(&mark, reader, parties, moment),
+                None => self.done(reader, parties, moment.now),
             };
         }
         let has_ended = match (self.expected.purpose, stage) {
@@ -149,11 +148,11 @@ impl Sent {
             _ => false,
         };
         let taken = match mark.filter(|_| has_ended) {
-            Some(mark) => pending::take(local, &mark),
+            Some(mark) => pending::take(moment.store, &mark),
             None => Ok(None),
         };
         match taken {
-            Ok(Some(pending)) => charged(&pending, reader, stage, parties.gateway, now),
+            Ok(Some(pending)) => charged(&pending, reader, stage, parties.gateway, moment.now),
             Ok(None) => Bill::of(Cost::NOTHING),
             Err(_) => Bill { faults: 1, ..Bill::of(Cost::NOTHING) },
         }
@@ -188,14 +187,7 @@ impl Sent {
     }
 
     /// Notes that work goes on. What was taken for it stays taken. Where it cannot be noted, it is charged by that.
-    fn defer(
-        &mut self,
-        mark: &Mark,
-        reader: &Reader,
-        parties: &Parties<'_>,
-        local: &dyn Store,
-        now: Duration,
-    ) -> Bill {
+    fn defer(&mut self, mark: &Mark, reader: &Reader, parties: &Parties<'_>, moment: Moment<'_>) -> Bill {
         let usage = self.expected.estimate.usage();
         let mut kept = self.reservation.as_ref().map(Reservation::kept).unwrap_or_default();
         kept.join(self.flight.kept_spill());
@@ -214,7 +206,7 @@ impl Sent {
             cost: model.map_or(0, |model| model.cost_max(usage, reader.service_tier())),
             reserved: codec::encode(&kept),
         };
-        let noted = pending.note(local, mark, now);
+        let noted = pending.note(moment.store, mark, moment.now);
         if noted != Ok(Noted::Pending) {
             let cost = Cost::estimated(usage, None);
             let faults = u64::from(noted.is_err());

@@ -2,11 +2,14 @@ use super::*;
 use crate::capacity;
 use crate::config;
 use crate::decision::Why;
-use crate::finding::Effect;
-use crate::ledger::Detail;
-use crate::limits;
+use crate::endpoint::Operation;
+use crate::finding::{Effect, Finding};
+use crate::gateway::BodyRoom;
+use crate::ledger::{Detail, Outcome, Pin, Source};
+use crate::limits::{self, Part, Standing};
 use crate::route::{Cooldown, Cooldowns};
 use crate::store::{MemoryStore, Store};
+use crate::tokens::Usage;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
@@ -632,7 +635,7 @@ fn what_a_backend_said_before_it_was_tried_after_all_does_not_count() {
     let flight = run.send(PROMPT).flight;
     let (target, _) = flight.depart(b"ca").unwrap();
     // As where its capacity was declared: it stays at the end of the order.
-    run.exchange.known.passed_over.push(target.passed_over(Why::Pausing(Duration::from_secs(1))));
+    run.exchange.draft.passed_over.push(target.passed_over(Why::Pausing(Duration::from_secs(1))));
     let _ = flight.learn(&target, 429, |name| (name == "retry-after").then(|| "40".to_owned()), NOW);
     let pairs = [(":status", "429"), ("content-type", "application/json")];
     let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Backend);

@@ -113,7 +113,7 @@ fn what_was_learnt_reserves_more_and_refuses_nobody() {
     assert!(matches!(run.perform(Step::Reserve(claim)), Step::Forward(_)));
     // And what was learnt to be less lets more through.
     let mut run = Run::with(neighbours(1900));
-    teach(&run.exchange.gateway, &run.store, "web", 1000);
+    teach(&run.exchange.draft.gateway, &run.store, "web", 1000);
     let _ = run.head(&CHAT);
     let step = run.exchange.request_body(long_prompt().as_bytes(), &run.store, NOW);
     assert!(matches!(step, Step::Reserve(_)), "{step:?}");

@@ -265,7 +265,7 @@ fn what_limits_would_refuse_is_reported_of_both_parts() {
     for _ in 0..2 {
         let _ = run.head(&announcing(None));
         assert!(matches!(run.body(PROMPT), Step::Forward(_)));
-        if run.exchange.known.shadow_refusals.is_empty() {
+        if run.exchange.draft.shadow_refusals.is_empty() {
             let first = next(&gateway, &mut run);
             std::mem::forget(first);
         }

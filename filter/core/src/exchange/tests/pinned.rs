@@ -198,7 +198,7 @@ fn a_pinned_request_waits_for_its_backend_and_stays_in_its_region() {
     let follow_up = follow_up(&id);
     let asked = Asked { body: Some(&follow_up), ..Asked::new(RESPONSES) };
     let mut pausing = run();
-    let target = pausing.exchange.gateway.models[0].targets[0].clone();
+    let target = pausing.exchange.draft.gateway.models[0].targets[0].clone();
     let wait = Cooldown { wait: Duration::from_millis(1500), is_told: true };
     Cooldowns::note(&pausing.store, &target, wait, NOW).unwrap();
     let Step::Answer(answer) = asked.step(&mut pausing) else { panic!() };
@@ -377,7 +377,7 @@ fn the_model_of_a_body_without_a_policy_must_be_permitted_and_is_called_as_its_b
         if matches!(step, Step::Answer(_)) {
             return Err(refused(step));
         }
-        let mut run = Run::with(run.exchange.gateway.clone());
+        let mut run = Run::with(run.exchange.draft.gateway.clone());
         let told = asked.told(&mut run);
         let body: Value = serde_json::from_str(&told.body).unwrap();
         Ok((told.candidates.concat(), body["model"].clone()))

@@ -1,0 +1,254 @@
+//! What is known of a request, whatever phase it is in, for its answers and for the record.
+
+use super::closed::Closed;
+use super::looking::Looking;
+use super::{Finished, Next, Phase, Step};
+use crate::answer::Answer;
+use crate::attempt::Flight;
+use crate::decision::{self, PassedOver, Why};
+use crate::denial::Denial;
+use crate::endpoint::Operation;
+use crate::finding::Finding;
+use crate::gateway::{BodyRoom, Client, Gateway, Model};
+use crate::journal::Note;
+use crate::ledger::{Name, Outcome, Pin, Queued, Record, Source};
+use crate::limits::{Grant, Granted, Inquiry, Reservation, Settlement, Spent, Standing};
+use crate::pinning::Spoken;
+use crate::store::StoreFault;
+use crate::tokens::Usage;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// As far as it got.
+pub(super) struct Draft {
+    pub(super) gateway: Rc<Gateway>,
+    pub(super) began: Duration,
+    pub(super) operation: Option<Operation>,
+    pub(super) client: Option<Rc<Client>>,
+    pub(super) model: Option<Rc<Model>>,
+    /// The model in the client's own word.
+    pub(super) asked: Option<String>,
+    pub(super) stream: bool,
+    /// The tier of service that it names, where prices depend on it.
+    pub(super) tier_asked: Option<String>,
+    /// How it waited for room at a backend, if it did.
+    pub(super) queued: Option<Queued>,
+    /// What came of the ids in it, if it had any.
+    pub(super) pin: Option<Pin>,
+    /// Whether the ids in its answer are to be sealed.
+    pub(super) seals: bool,
+    /// Its own ids, for an error that quotes them.
+    pub(super) spoken: Vec<Spoken>,
+    /// What its policy found.
+    pub(super) findings: Vec<Finding>,
+    /// The label of the limit that refused it.
+    pub(super) limit: Option<Rc<str>>,
+    /// The labels of the limits that would have.
+    pub(super) shadow_refusals: Vec<Rc<str>>,
+    /// What was reserved for it, while it is.
+    pub(super) reserved: Option<Reserved>,
+    /// The backends that were passed over.
+    pub(super) passed_over: Vec<PassedOver>,
+    /// Whether its client may know why, and has asked.
+    pub(super) explains: bool,
+    /// The name of its answer at the provider.
+    pub(super) provider_request_id: Option<String>,
+    /// Whether another VM has written it down.
+    pub(super) is_taken_over: bool,
+    /// The room that its body takes, until it is sent on.
+    pub(super) room: Option<BodyRoom>,
+    /// What was granted before the body was read, until it joins what is granted for that.
+    pub(super) entered: Option<Granted>,
+    /// What was granted when nobody waited for it any more.
+    strays: Vec<Reservation>,
+    pub(super) store_faults: u64,
+}
+
+/// What a note needs besides the rest.
+#[derive(Clone)]
+pub(super) struct Reserved {
+    pub(super) usage: Usage,
+    pub(super) slots: String,
+}
+
+/// What was reserved for a request that cost nothing.
+pub(super) fn untouched(reservation: Option<Reservation>) -> Vec<Settlement> {
+    reservation.map(|reservation| reservation.settle(Spent::default())).into_iter().collect()
+}
+
+impl Draft {
+    pub(super) fn new(gateway: Rc<Gateway>) -> Self {
+        Self {
+            gateway,
+            began: Duration::ZERO,
+            operation: None,
+            client: None,
+            model: None,
+            asked: None,
+            stream: false,
+            tier_asked: None,
+            queued: None,
+            pin: None,
+            seals: false,
+            spoken: Vec::new(),
+            findings: Vec::new(),
+            limit: None,
+            shadow_refusals: Vec::new(),
+            reserved: None,
+            passed_over: Vec::new(),
+            explains: false,
+            provider_request_id: None,
+            is_taken_over: false,
+            room: None,
+            entered: None,
+            strays: Vec::new(),
+            store_faults: 0,
+        }
+    }
+
+    /// Refuses, once it is known where the client's limits stand.
+    pub(super) fn deny(&self, denial: &Denial) -> Next {
+        self.answer(Some(denial.answer()), Outcome::Denied(denial.code()))
+    }
+
+    /// Answers in the backend's place, with where the client's limits stand; with no answer, with the list of them.
+    pub(super) fn answer(&self, answer: Option<Answer>, outcome: Outcome) -> Next {
+        let client = self.client.as_ref();
+        let limited = client.filter(|client| answer.is_none() || !client.budget.is_unlimited());
+        let (Some(client), Some(operation)) = (limited, self.operation) else {
+            // Only the list of limits has no answer yet, and it has a client.
+            let answer = answer.unwrap_or_else(|| Denial::OutOfTurn.answer());
+            return (Phase::Closed(Closed { reservation: None, outcome }), Step::Answer(answer));
+        };
+        let model = self.model.as_ref().map(|model| model.name.text.clone());
+        let inquiry = Inquiry { budget: client.budget.clone(), model, operation };
+        (Phase::Looking(Looking { answer, outcome }), Step::Look(inquiry))
+    }
+
+    /// Refuses when it is known already where the limits stand.
+    pub(super) fn refuse(
+        &self,
+        denial: &Denial,
+        reservation: Option<Reservation>,
+        standing: Standing,
+    ) -> Next {
+        let closed = Closed { reservation, outcome: Outcome::Denied(denial.code()) };
+        let mut answer = denial.answer();
+        answer.headers.extend(standing.headers());
+        answer.headers.extend(self.told(None));
+        (Phase::Closed(closed), Step::Answer(answer))
+    }
+
+    /// Keeps what was granted out of turn, to give it back at the end.
+    pub(super) fn stray(&mut self, grant: Result<Grant, StoreFault>) {
+        if let Ok(Grant::Granted(Granted { reservation, .. })) = grant {
+            self.strays.push(reservation);
+        }
+    }
+
+    /// What was granted with the body, if anything was, together with what was granted before.
+    pub(super) fn join(&mut self, granted: Option<Granted>) -> (Option<Reservation>, Standing) {
+        let (mut all, mut tightest) = (None, Standing::default());
+        for Granted { reservation, standing, shadow_refusals } in
+            self.entered.take().into_iter().chain(granted)
+        {
+            self.shadow_refusals.extend(shadow_refusals);
+            tightest.join(&standing);
+            all = Some(reservation.with(all));
+        }
+        (all, tightest)
+    }
+
+    /// What another VM needs to write it down.
+    pub(super) fn note(&self) -> Option<Note> {
+        let Reserved { usage, slots } = self.reserved.clone()?;
+        let label = |name: Option<&Name>| name.map(|name| name.label.to_string()).unwrap_or_default();
+        Some(Note {
+            client: label(self.client.as_ref().map(|client| &client.name)),
+            model: label(self.model.as_ref().map(|model| &model.name)),
+            operation: self.operation.map(Operation::word).unwrap_or_default().to_owned(),
+            slots,
+            prompt: usage.prompt,
+            completion: usage.completion,
+        })
+    }
+
+    /// The header that tells of the decision, for a client that may know and has asked. Nothing is written for others.
+    pub(super) fn told(&self, flight: Option<&Flight>) -> Option<(&'static str, String)> {
+        if !self.explains {
+            return None;
+        }
+        let candidates = flight.map(Flight::candidates).unwrap_or_default();
+        let tries = flight.map(Flight::tries).unwrap_or_default();
+        let told = decision::told(
+            candidates.iter().map(|target| &*target.backend.name),
+            &self.passed_over,
+            tries.iter().map(|attempt| (&*attempt.backend, attempt.status)),
+        );
+        Some((decision::HEADER, told))
+    }
+
+    /// When to ask again, for whoever gets the refusal of the last of several backends: that one tells its own pause only. One
+    /// that stands alone is passed on as it is.
+    pub(super) fn again(&self, flight: &Flight) -> Vec<(&'static str, String)> {
+        let tries = flight.tries();
+        let paused = self.passed_over.iter().filter_map(|passed| match passed.why {
+            // What one that was tried after all has said since is what counts.
+            Why::Pausing(wait) if tries.iter().all(|tried| tried.backend != passed.backend) => Some(wait),
+            _ => None,
+        });
+        let before = paused.min();
+        let is_alone = before.is_none() && flight.candidates().len() == 1;
+        let wait = before.into_iter().chain(flight.shortest_pause()).min().filter(|_| !is_alone);
+        wait.map(|wait| Denial::BackendsThrottled { wait }.again()).unwrap_or_default()
+    }
+
+    /// The order, for the record. Where nobody was passed over it follows from the configuration and is not written.
+    pub(super) fn candidates(&self, flight: &Flight) -> Vec<Rc<str>> {
+        if self.passed_over.is_empty() {
+            return Vec::new();
+        }
+        flight.candidates().iter().map(|target| target.backend.name.clone()).collect()
+    }
+
+    /// Adds what is known to the end of the last phase; nothing is known afterwards.
+    pub(super) fn complete(&mut self, mut finished: Finished, now: Duration) -> Finished {
+        let new = Self::new(self.gateway.clone());
+        let new = Self { began: self.began, store_faults: self.store_faults, ..new };
+        let draft = std::mem::replace(self, new);
+        let given = draft.strays.into_iter().chain(draft.entered.map(|entered| entered.reservation));
+        finished.settlements.extend(given.map(|stray| stray.settle(Spent::default())));
+        let record = finished.record;
+        finished.record = Record {
+            operation: draft.operation.map_or(record.operation, Operation::word),
+            client: draft.client.map(|client| client.name.clone()),
+            model: draft.model.map(|model| model.name.clone()),
+            asked: draft.asked,
+            stream: draft.stream,
+            queued: draft.queued,
+            pin: draft.pin,
+            findings: draft.findings,
+            limit: draft.limit.or(record.limit),
+            passed_over: draft.passed_over,
+            provider_request_id: draft.provider_request_id,
+            shadow_refusals: draft.shadow_refusals,
+            duration: now.saturating_sub(draft.began),
+            ..record
+        };
+        finished
+    }
+}
+
+/// What is written down of a request whose VM died: all that was reserved for it stays charged.
+pub(super) fn lost(note: &Note) -> Record {
+    let name = |label: &str| (!label.is_empty()).then(|| Name::new(label));
+    Record {
+        operation: Operation::of_word(&note.operation).map_or("none", Operation::word),
+        client: name(&note.client),
+        model: name(&note.model),
+        usage: Usage { prompt: note.prompt, completion: note.completion, ..Usage::default() },
+        source: Source::Estimated,
+        reserved: note.prompt.saturating_add(note.completion),
+        ..Record::new(Outcome::Lost)
+    }
+}

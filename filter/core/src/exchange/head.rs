@@ -1,0 +1,143 @@
+//! What is asked for, and who asks?
+
+use super::body::Body;
+use super::draft::Draft;
+use super::pinned::{self, Other};
+use super::preparing::Ready;
+use super::reserving::Reserving;
+use super::stored::Purpose;
+use super::{Headers, Next, Phase, Step, anybody, find, names};
+use crate::answer;
+use crate::decision::EXPLAIN;
+use crate::denial::Denial;
+use crate::endpoint::{Asked, Operation, decoded};
+use crate::gateway::{BodyRoom, Client};
+use crate::headers::passes_to_backends;
+use crate::identity::Identity;
+use crate::ledger::Outcome;
+use crate::media::{self, CONTENT_ENCODING};
+use crate::store::Moment;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Nothing has come yet.
+pub(super) struct Head;
+
+/// A request of which it is not known yet whose it is.
+pub(super) struct Unidentified {
+    headers: Vec<(String, Vec<u8>)>,
+    end: bool,
+    until: Duration,
+}
+
+impl Head {
+    pub(super) fn on_headers(
+        self,
+        headers: &Headers,
+        end: bool,
+        moment: Moment<'_>,
+        draft: &mut Draft,
+    ) -> Next {
+        draft.began = moment.now;
+        decide(headers, end, moment, draft).unwrap_or_else(|wait| {
+            let until = moment.now.saturating_add(wait);
+            Unidentified { headers: headers.to_vec(), end, until }.waits()
+        })
+    }
+}
+
+impl Unidentified {
+    fn waits(self) -> Next {
+        (Phase::Unidentified(Box::new(self)), Step::Wait)
+    }
+
+    /// Looks again whether keys have come.
+    pub(super) fn on_keys(self, moment: Moment<'_>, draft: &mut Draft) -> Next {
+        match decide(&self.headers, self.end, moment, draft) {
+            Ok(next) => next,
+            Err(_) if moment.now < self.until => self.waits(),
+            Err(_) => draft.deny(&Denial::KeysUnavailable),
+        }
+    }
+
+    /// Why a body of which so much has come must not be held.
+    pub(super) fn excess(&self, body_bytes: usize, draft: &mut Draft) -> Option<Denial> {
+        let held_bytes = draft.gateway.unidentified_bytes.clone();
+        draft.room.get_or_insert_with(|| BodyRoom::new(held_bytes));
+        (!draft.has_room(body_bytes)).then_some(Denial::KeysUnavailable)
+    }
+}
+
+/// Decides on the head; answers how long to wait, if it cannot be decided yet.
+fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -> Result<Next, Duration> {
+    let (method, path) = (find(headers, ":method"), find(headers, ":path"));
+    let asked = Asked::read(method.unwrap_or_default(), path.unwrap_or_default());
+    let Some(asked) = asked else { return Ok(draft.deny(&Denial::UnknownEndpoint)) };
+    if let Some(next) = anybody::answered(&asked, headers, draft) {
+        return Ok(next);
+    }
+    let gateway = draft.gateway.clone();
+    let endpoint = asked.endpoint(&gateway.other_paths).filter(|endpoint| draft.has_endpoint(endpoint));
+    let Some(endpoint) = endpoint else { return Ok(draft.deny(&Denial::UnknownEndpoint)) };
+    let operation = endpoint.operation;
+    draft.operation = Some(operation);
+    let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+    let client = match gateway.clients.identify(pairs, moment.store, moment.now) {
+        Ok(Identity::Client(client)) => client,
+        Ok(Identity::Unknown(wait)) => return Err(wait),
+        Err(Denial::MissingCredential) if operation == Operation::Health && gateway.health_open => {
+            return Ok(draft.health(None, endpoint.deployment, moment));
+        }
+        Err(denial) => return Ok(draft.deny(&denial)),
+    };
+    draft.explains = client.operator && find(headers, EXPLAIN) == Some(b"true");
+    draft.client = Some(client.clone());
+    if let Err(denial) = draft.check_endpoint(&client, &endpoint) {
+        return Ok(draft.deny(&denial));
+    }
+    let pass = |name: &str| passes_to_backends(name, &gateway.pass_headers) && !gateway.clients.trusts(name);
+    let strip = names(headers.iter().filter(|(name, _)| !pass(name)));
+    Ok(match (operation, endpoint.rest) {
+        (Operation::Models, _) => models(&client, endpoint.deployment, draft),
+        (Operation::Limits, _) => draft.answer(None, Outcome::Answered),
+        (Operation::Health, _) => draft.health(Some(&client), endpoint.deployment, moment),
+        (Operation::Config, _) => draft.configuration(&client, moment.now),
+        (_, Some((rest, query))) => {
+            let purpose = Purpose::of(method.unwrap_or_default(), rest);
+            let other = Other { rest: rest.to_owned(), query: query.to_owned(), purpose };
+            if !end && pinned::reads_body_of_other(headers) {
+                let body = media::check_coding(headers).and_then(|()| Body::new(client, &endpoint, headers));
+                let body = body.map(|body| Body { other: Some(other), ..body });
+                return Ok(Body::begin(body, strip, draft));
+            }
+            match draft.prepare_other(client, other, None, moment) {
+                Ok(ready) => Reserving::begin(Ready { strip, ..ready }, draft),
+                Err(denial) => draft.deny(&denial),
+            }
+        }
+        _ if end => draft.deny(&Denial::MissingField("body")),
+        _ => {
+            let coding = find(headers, CONTENT_ENCODING).map(|_| CONTENT_ENCODING.to_owned());
+            let strip = strip.into_iter().chain(coding).collect();
+            Body::begin(Body::new(client, &endpoint, headers), strip, draft)
+        }
+    })
+}
+
+/// The models that a client may use, or one of them.
+fn models(client: &Rc<Client>, name: Option<&str>, draft: &Draft) -> Next {
+    let answer = match name {
+        Some(name) => {
+            let model = draft.gateway.model(client, &decoded(name));
+            model.map(|model| answer::model(&model.name.text))
+        }
+        None => {
+            let models = draft.gateway.models_for(Some(client));
+            Ok(answer::models(models.map(|model| &*model.name.text)))
+        }
+    };
+    match answer {
+        Ok(answer) => draft.answer(Some(answer), Outcome::Answered),
+        Err(denial) => draft.deny(&denial),
+    }
+}

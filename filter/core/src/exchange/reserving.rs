@@ -1,0 +1,59 @@
+//! Is there budget for what it may cost?
+
+use super::admitting::Admitting;
+use super::draft::{Draft, Reserved};
+use super::preparing::{Expected, Ready};
+use super::{Next, Phase, Step};
+use crate::denial::Denial;
+use crate::gateway::OnStoreFailure;
+use crate::limits::{Claim, Grant, Part, Reservation, Standing};
+use crate::store::StoreFault;
+
+/// A request for which the store was asked.
+pub(super) struct Reserving(Ready);
+
+impl Reserving {
+    /// Asks for the most that it may cost.
+    pub(super) fn begin(ready: Ready, draft: &Draft) -> Next {
+        let (operation, usage) = (ready.expected.operation, ready.expected.usage_max());
+        let (model, asked) = (draft.model.as_ref(), draft.tier_asked.as_deref());
+        let claim = Claim {
+            budget: ready.client.budget.clone(),
+            part: if draft.entered.is_some() { Part::Body } else { Part::All },
+            model: model.map(|model| model.name.text.clone()),
+            operation,
+            usage,
+            // Wherever it goes in the end.
+            cost: model.map_or(0, |model| model.cost_max(usage, asked)),
+        };
+        (Phase::Reserving(Box::new(Self(ready))), Step::Reserve(claim))
+    }
+
+    pub(super) fn on_grant(self, grant: Result<Grant, StoreFault>, draft: &mut Draft) -> Next {
+        let Self(ready) = self;
+        draft.store_faults += u64::from(grant.is_err());
+        let (reservation, standing) = match grant {
+            Ok(Grant::Granted(granted)) => draft.join(Some(granted)),
+            // For good, and by what was learnt: it is asked again by what is sure.
+            Ok(Grant::Refused(Denial::NeverFits { .. }, _))
+                if ready.expected.sure() != ready.expected.estimate =>
+            {
+                let expected = Expected { estimate: ready.expected.sure(), ..ready.expected };
+                return Self::begin(Ready { expected, ..ready }, draft);
+            }
+            Ok(Grant::Refused(denial, standing)) => {
+                draft.limit = denial.limit().map(|limit| limit.word.clone());
+                return draft.refuse(&denial, None, standing);
+            }
+            Err(_) if draft.gateway.on_store_failure == OnStoreFailure::Deny => {
+                return draft.refuse(&Denial::StoreUnavailable, None, Standing::default());
+            }
+            Err(_) => draft.join(None),
+        };
+        draft.reserved = Some(Reserved {
+            usage: ready.expected.estimate.usage(),
+            slots: reservation.as_ref().map(Reservation::slots).unwrap_or_default(),
+        });
+        Admitting::begin(ready, reservation, standing, draft)
+    }
+}

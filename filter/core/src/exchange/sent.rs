@@ -1,0 +1,210 @@
+//! What is passed on of an answer, and what becomes of it on the way?
+
+use super::draft::Draft;
+use super::preparing::{Expected, Ready};
+use super::{Forward, Headers, Next, Origin, Phase, ResponseEdits, Step, find, names, pinned};
+use crate::answer::Answer;
+use crate::attempt::Flight;
+use crate::capacity::Seat;
+use crate::denial::Denial;
+use crate::finding;
+use crate::headers::{self, passes_to_clients};
+use crate::ledger::Outcome;
+use crate::limits::{Reservation, Standing};
+use crate::pinning::{Quoted, Stamp};
+use crate::route::Choice;
+use crate::sse::Output;
+use crate::usage::{self, Format, Reader, UsageEvent};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Azure's word for a full deployment whose requests another one of the same resource has served.
+/// <https://learn.microsoft.com/en-us/azure/ai-foundry/openai/how-to/spillover-traffic-management>
+const SPILLOVER_FROM: &str = "x-ms-spillover-from-deployment";
+
+/// A request on its way, or its answer.
+pub(super) struct Sent {
+    pub(super) expected: Expected,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) standing: Standing,
+    pub(super) flight: Rc<Flight>,
+    pub(super) answer: Option<Arriving>,
+}
+
+/// An answer that has begun.
+pub(super) struct Arriving {
+    pub(super) kind: AnswerKind,
+    /// What seals the ids in it, if that is to be done.
+    stamp: Option<Box<Stamp>>,
+    /// What puts the ids right that an error quotes.
+    quoted: Option<Box<Quoted>>,
+    pub(super) is_complete: bool,
+    /// Whether another deployment of the backend's own served it.
+    pub(super) is_spillover: bool,
+    pub(super) first_token: Option<Duration>,
+}
+
+pub(super) enum AnswerKind {
+    /// A backend's, below 400.
+    Good(Box<Reader>),
+    /// A backend's error.
+    Error(Box<Reader>),
+    /// One that gets a body of ours, in OpenAI's shape.
+    Ours { body: Option<Vec<u8>>, outcome: Outcome },
+}
+
+/// The status of an answer, 0 if it has none.
+pub(super) fn status(headers: &Headers) -> u16 {
+    let status = find(headers, ":status").and_then(|status| std::str::from_utf8(status).ok());
+    status.and_then(|status| status.parse().ok()).unwrap_or_default()
+}
+
+impl ResponseEdits {
+    /// Puts a refusal in place of an answer, and answers its body; if the answer ends with its head, all of it is sent
+    /// in its place.
+    pub(super) fn speak(&mut self, denial: &Denial, end: bool) -> Option<Vec<u8>> {
+        let answer = denial.answer();
+        if end {
+            self.instead = Some(answer);
+            return None;
+        }
+        let Answer { headers, body, .. } = answer;
+        self.set = headers;
+        self.set.push(("content-length", body.len().to_string()));
+        Some(body)
+    }
+}
+
+impl Sent {
+    /// Lets a request go to these targets, holding a seat at the first of them if its capacity was declared.
+    pub(super) fn begin(
+        ready: Ready,
+        choice: Choice,
+        reservation: Option<Reservation>,
+        standing: Standing,
+        seat: Option<Seat>,
+        spilled: Option<Reservation>,
+        draft: &mut Draft,
+    ) -> Next {
+        draft.room = None;
+        let spilling = draft.spilling(&ready, &choice, spilled);
+        let Ready { destination, strip, patch, content_length, content_type, bodies, expected, .. } = ready;
+        let usage = expected.estimate.usage();
+        let flight = Flight::new(draft.gateway.clone(), destination, bodies, choice, seat, usage);
+        let flight = Rc::new(flight.with_spilling(spilling));
+        let sent = Self { expected, reservation, standing, flight: flight.clone(), answer: None };
+        // An answer that is no stream begins when it is finished: cut off, it would be produced again, and billed twice.
+        let model = draft.model.as_ref().filter(|_| draft.stream);
+        let start_max = model.and_then(|model| model.stream_start_max);
+        let forward = Forward { strip, patch, content_length, content_type, start_max, flight };
+        (Phase::Sent(Box::new(sent)), Step::Forward(forward))
+    }
+
+    /// Takes the head of the answer.
+    pub(super) fn on_head(
+        &mut self,
+        headers: &Headers,
+        end: bool,
+        origin: impl FnOnce() -> Origin,
+        draft: &mut Draft,
+    ) -> ResponseEdits {
+        let status = status(headers);
+        let format = Format::of(find(headers, "content-type"), find(headers, "content-encoding"));
+        let mut edits = ResponseEdits::default();
+        let (operation, usage_event) = (self.expected.operation, self.flight.usage_event());
+        let kind = if status < 400 && !usage::has_answer(status) {
+            AnswerKind::Good(Box::new(Reader::of_nothing()))
+        } else if status < 400 {
+            AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
+        } else if let Some(misfit) = self.flight.misfit() {
+            let denial = misfit.denial();
+            let kind =
+                AnswerKind::Ours { body: edits.speak(&denial, end), outcome: Outcome::Denied(denial.code()) };
+            // What is sent in its place has its own.
+            if edits.instead.is_none() {
+                edits.set.push((":status", denial.status().to_string()));
+            }
+            kind
+        } else if format != Format::Json && origin() == Origin::Proxy {
+            let body = edits.speak(&Denial::Proxy { status }, end);
+            AnswerKind::Ours { body, outcome: Outcome::ProxyError }
+        } else {
+            AnswerKind::Error(Box::new(Reader::of_error(status)))
+        };
+        let more = &draft.gateway.pass_answer_headers;
+        edits.remove = names(headers.iter().filter(|(name, value)| !passes_to_clients(name, value, more)));
+        if !matches!(kind, AnswerKind::Ours { outcome: Outcome::ProxyError, .. }) {
+            draft.provider_request_id = headers::provider_request_id(headers);
+            let id = draft.provider_request_id.clone();
+            edits.set.extend(id.map(|id| (headers::PROVIDER_REQUEST_ID, id)));
+        }
+        if matches!(kind, AnswerKind::Good(_)) && usage_event == UsageEvent::Hide && format == Format::Events
+        {
+            edits.remove.push("content-length".to_owned());
+        }
+        let stamp = match (&kind, &draft.client) {
+            (AnswerKind::Good(_), Some(client)) if draft.seals => {
+                pinned::stamp(&draft.gateway, client, &self.flight, format)
+            }
+            _ => None,
+        };
+        let quoted = match &kind {
+            AnswerKind::Error(_) => pinned::quoted(draft, format),
+            _ => None,
+        };
+        if stamp.is_some() || quoted.is_some() {
+            edits.remove.push("content-length".to_owned());
+        }
+        edits.set.extend(self.standing.headers());
+        edits.set.extend(finding::told(&draft.findings).map(|told| (finding::CLAMPED, told)));
+        edits.set.extend(draft.told(Some(&self.flight)));
+        if status == 429 && matches!(kind, AnswerKind::Error(_)) {
+            edits.set.extend(draft.again(&self.flight));
+        }
+        if let Some(answer) = &mut edits.instead {
+            answer.headers.append(&mut edits.set);
+        }
+        let is_spillover = find(headers, SPILLOVER_FROM).is_some();
+        self.answer =
+            Some(Arriving { kind, is_spillover, stamp, quoted, is_complete: end, first_token: None });
+        edits
+    }
+
+    /// Takes the next piece of the answer's body.
+    pub(super) fn on_chunk(
+        &mut self,
+        chunk: &[u8],
+        end: bool,
+        now: impl FnOnce() -> Duration,
+        draft: &Draft,
+    ) -> Output {
+        let Some(answer) = &mut self.answer else { return Output::Same };
+        answer.is_complete = end;
+        match &mut answer.kind {
+            AnswerKind::Good(reader) => {
+                let output = reader.push(chunk, end);
+                if answer.first_token.is_none() && reader.has_streamed_text() {
+                    let now = now();
+                    answer.first_token = Some(now.saturating_sub(draft.began));
+                    self.flight.speaks(now);
+                }
+                match &mut answer.stamp {
+                    Some(stamp) => pinned::stamped(stamp, chunk, output, end),
+                    None => output,
+                }
+            }
+            AnswerKind::Error(reader) => {
+                let output = reader.push(chunk, end);
+                answer.quoted.as_mut().map_or(output, |quoted| quoted.push(chunk, end))
+            }
+            // The whole body of ours takes the place of the first piece.
+            AnswerKind::Ours { body, .. } => Output::Replaced(body.take().unwrap_or_default()),
+        }
+    }
+
+    /// Whether all that has come of the answer waits for the rest of it.
+    pub(super) fn holds_answer(&self) -> bool {
+        let quoted = self.answer.as_ref().and_then(|answer| answer.quoted.as_ref());
+        quoted.is_some_and(|quoted| quoted.waits())
+    }
+}
