@@ -13,6 +13,7 @@ mod doors;
 mod drivers;
 mod envoy_lines;
 mod every_line;
+mod exact_cost;
 mod examples;
 mod explain;
 mod failover;
