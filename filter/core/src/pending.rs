@@ -46,6 +46,8 @@ pub struct Pending {
     pub completion: u64,
     /// Money that was reserved, in millionths.
     pub cost: u64,
+    /// Whether another deployment of the backend's own does it.
+    pub is_spillover: bool,
     /// What stays taken, as a record of whoever counts it; empty if nothing was.
     pub reserved: Vec<u8>,
 }
@@ -103,14 +105,15 @@ impl Stored for Entry {
         let mut text = || from.text().map(str::to_owned);
         let [client, model, operation, backend, deployment] = [text()?, text()?, text()?, text()?, text()?];
         let (prompt, completion, cost) = (from.u64()?, from.u64()?, from.u64()?);
+        let is_spillover = from.u8()? != 0;
         let reserved = from.bytes()?.to_vec();
         let pending =
-            Pending { client, model, operation, backend, deployment, prompt, completion, cost, reserved };
+            Pending { client, model, operation, backend, deployment, prompt, completion, cost, is_spillover, reserved };
         Some(Self { mark, until, pending })
     }
 
     fn write(&self, to: &mut Writer) {
-        let Pending { client, model, operation, backend, deployment, prompt, completion, cost, reserved } =
+        let Pending { client, model, operation, backend, deployment, prompt, completion, cost, is_spillover, reserved } =
             &self.pending;
         to.array(self.mark.0);
         to.u64(self.until);
@@ -120,6 +123,7 @@ impl Stored for Entry {
         for number in [prompt, completion, cost] {
             to.u64(*number);
         }
+        to.u8((*is_spillover).into());
         to.bytes(reserved);
     }
 }

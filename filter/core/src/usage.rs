@@ -21,8 +21,11 @@ use scan::{Facts, JsonScanner};
 /// The longest usage object that is read.
 const USAGE_BYTES_MAX: usize = 8 * 1024;
 
-/// The longest word that is read: a model's name, an id, a status.
+/// The longest word that is read: a model's name, a status.
 const WORD_BYTES_MAX: usize = 256;
+
+/// The longest id that is read. Some gateways write into it where it is from, and what it was.
+const ID_BYTES_MAX: usize = 4 * 1024;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,6 +288,12 @@ impl Reader {
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         matches!(self.kind, Kind::Nothing)
+    }
+
+    /// Whether it comes as events.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Events(_))
     }
 
     /// Whether a stream has produced any text yet.

@@ -6,7 +6,7 @@
 
 use super::preparing::Expected;
 use crate::endpoint::{Billing, Operation};
-use crate::estimate::Sketch;
+use crate::estimate::{Estimate, Sketch};
 use crate::ledger::Source;
 use crate::request::{CapField, Ceiling, Field, Request};
 use crate::tokens::Usage;
@@ -21,6 +21,12 @@ const CONTEXT_TOKENS_MAX: u64 = 2 * 1024 * 1024;
 /// <https://platform.openai.com/docs/models/gpt-5>
 const COMPLETION_TOKENS_MAX: u64 = 128 * 1024;
 
+/// The most steps that are believed of a run; there is no bound by its documents.
+const RUN_STEPS_MAX: u64 = 100;
+
+/// The most requests of a batch. <https://platform.openai.com/docs/guides/batch>
+const BATCH_REQUESTS_MAX: u64 = 50_000;
+
 /// What servers add to a prompt of text: instructions of their own, and the frames of messages and tools.
 const ADDED_TOKENS: u64 = 4096;
 
@@ -32,15 +38,26 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Where nothing is known of what was asked.
-    pub(super) const NONE: Self = Self { prompt: u64::MAX, completion: u64::MAX };
+    /// Of what may be many requests to a model, of which nothing is known.
+    const fn of_many(requests: u64) -> Self {
+        Self { prompt: requests * CONTEXT_TOKENS_MAX, completion: requests * COMPLETION_TOKENS_MAX }
+    }
 
-    /// Of work for which this was reserved; without that it may be a batch, of any size.
-    pub(super) fn of_work(reserved: Usage) -> Self {
-        if reserved.total() == 0 {
-            return Self::NONE;
+    /// Where nothing is known of what was asked: a run asks its model again after each tool.
+    pub(super) const OF_RUN: Self = Self::of_many(RUN_STEPS_MAX);
+
+    const OF_BATCH: Self = Self::of_many(BATCH_REQUESTS_MAX);
+
+    /// Of work for which this was reserved, and which says that it is this.
+    pub(super) fn of_work(reserved: Usage, object: Option<&str>) -> Self {
+        match object {
+            _ if reserved.total() > 0 => Self {
+                prompt: CONTEXT_TOKENS_MAX,
+                completion: COMPLETION_TOKENS_MAX.max(reserved.completion),
+            },
+            Some("batch") => Self::OF_BATCH,
+            _ => Self::OF_RUN,
         }
-        Self { prompt: CONTEXT_TOKENS_MAX, completion: COMPLETION_TOKENS_MAX.max(reserved.completion) }
     }
 
     /// As much of it as can be, and whether that is all.
@@ -110,15 +127,39 @@ impl Cost {
         unread: None,
     };
 
-    /// What work reports that was asked for by another request, within these bounds.
-    pub(super) fn reported(reported: Reported, bounds: Bounds) -> Self {
-        let (mut usage, is_all) = bounds.cut(reported.usage);
-        usage.cut_to_whole();
-        if is_all {
-            Self { usage, source: Source::Reported, unread: reported.is_odd.then_some("odd_usage") }
-        } else {
-            Self::estimated(usage, Some("usage_too_large"))
+    /// What work reports that was asked for by another request, for which this was reserved. No tokens at all are no
+    /// report.
+    pub(super) fn of_work(reported: Reported, reserved: Usage, bounds: Bounds) -> Self {
+        if reported.usage.total() == 0 && reserved.total() > 0 {
+            return Self::estimated(reserved, Some("zero_usage"));
         }
+        Self::of_failed_work(reported, reserved, bounds)
+    }
+
+    /// The same of work that failed, which may have used none.
+    pub(super) fn of_failed_work(reported: Reported, reserved: Usage, bounds: Bounds) -> Self {
+        let Reported { mut usage, is_total_only, is_odd } = reported;
+        let mut estimated = None;
+        if is_total_only && usage.prompt > 0 && reserved.completion > 0 {
+            estimated = Some("total_only");
+            let prompt = reserved.prompt.min(usage.prompt);
+            (usage.prompt, usage.completion) = (prompt, usage.prompt - prompt);
+        } else if usage.prompt == 0 && usage.completion > 0 && reserved.prompt > 0 {
+            estimated = Some("zero_usage");
+            usage.prompt = reserved.prompt;
+        }
+        let (mut usage, is_all) = bounds.cut(usage);
+        usage.cut_to_whole();
+        match estimated.or((!is_all).then_some("usage_too_large")) {
+            None => Self { usage, source: Source::Reported, unread: is_odd.then_some("odd_usage") },
+            reason => Self::estimated(usage, reason),
+        }
+    }
+
+    /// At least this was produced.
+    pub(super) fn or_more(mut self, estimate: Estimate) -> Self {
+        self.usage.completion = self.usage.completion.max(estimate.completion);
+        self
     }
 
     pub(super) fn estimated(usage: Usage, unread: Option<&'static str>) -> Self {

@@ -37,6 +37,7 @@ impl Sent {
             gateway: &draft.gateway,
             client: draft.client.as_deref(),
             model: draft.model.as_ref(),
+            tier_asked: draft.tier_asked.as_deref(),
             is_taken_over: draft.is_taken_over,
         };
         let broken = || match interruption() {
@@ -55,8 +56,12 @@ impl Sent {
             _ => None,
         });
         let is_complete = arrived.as_ref().is_some_and(|answer| answer.is_complete);
+        let service = Service {
+            tier: reader.and_then(Reader::service_tier),
+            is_spillover: arrived.as_ref().is_some_and(|answer| answer.is_spillover),
+        };
         let bill = match reader {
-            Some(reader) => self.bill(reader, is_complete, &parties, moment),
+            Some(reader) => self.bill(reader, is_complete, service, &parties, moment),
             None => Bill::of(Cost::NOTHING),
         };
         let Bill { cost, stored, charge, mut settlements, faults: stored_faults } = bill;
@@ -74,6 +79,17 @@ impl Sent {
                     true if self.expected.fails(reader) => Outcome::Broken,
                     true => Outcome::Served,
                     false => broken(),
+                };
+                // What comes in one piece has been produced, all of it, whatever the client took of that.
+                let cost = match cost.source {
+                    Source::Estimated
+                        if outcome == Outcome::ClientGone
+                            && !reader.is_stream()
+                            && reader.usage().is_none() =>
+                    {
+                        cost.or_more(self.expected.estimate)
+                    }
+                    _ => cost,
                 };
                 (outcome, cost)
             }
@@ -113,10 +129,6 @@ impl Sent {
         // Envoy gave up on the last attempt, if it had not been answered.
         let missed =
             if outcome == Outcome::ProxyError { self.flight.note_miss(store, || now) } else { Ok(()) };
-        let service = Service {
-            tier: reader.and_then(Reader::service_tier),
-            is_spillover: arrived.as_ref().is_some_and(|answer| answer.is_spillover),
-        };
         let price_micros = tried.as_ref().and_then(|target| target.micros(usage, service));
         let record = Record {
             answered: reader.and_then(Reader::model).map(str::to_owned),

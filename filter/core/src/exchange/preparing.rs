@@ -224,7 +224,7 @@ impl Expected {
             sketch: Sketch::default(),
             learnt: Learnt::default(),
             estimate: Estimate { prompt: 0, completion: 0 },
-            bounds: Bounds::NONE,
+            bounds: Bounds::OF_RUN,
             reasons: false,
             speaks: false,
         }

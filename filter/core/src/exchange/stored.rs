@@ -27,6 +27,8 @@ use std::time::Duration;
 pub(super) enum Purpose {
     /// It makes it, and it may go on after the answer.
     Make,
+    /// It makes it in the background: it goes on after the answer, unless that tells how it ended.
+    Background,
     /// It is done with its answer, whatever that says.
     Answer,
     /// It is about what was made before.
@@ -36,15 +38,19 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    /// What a request under policy is for, as it goes on: a stream's end is the end of a response, unless that is made in the
-    /// background.
+    /// What a request under policy is for, as it goes on: a stream's end is the end of a response, unless that is made in
+    /// the background.
     pub(super) fn of_request(request: &Request<'_>, findings: &[Finding]) -> Self {
         let is_dropped = |finding: &Finding| {
             finding.rule == Field::Background.name() && matches!(finding.effect, Effect::Clamped(_))
         };
         let is_background =
             request.raw(Field::Background) == Some("true") && !findings.iter().any(is_dropped);
-        if request.stream && !is_background { Self::Answer } else { Self::Make }
+        match (is_background, request.stream) {
+            (true, _) => Self::Background,
+            (false, true) => Self::Answer,
+            (false, false) => Self::Make,
+        }
     }
 
     /// What an endpoint without a name is for.
@@ -98,6 +104,8 @@ pub(super) struct Parties<'p> {
     pub(super) gateway: &'p Gateway,
     pub(super) client: Option<&'p Client>,
     pub(super) model: Option<&'p Rc<Model>>,
+    /// The tier of service that the request names.
+    pub(super) tier_asked: Option<&'p str>,
     /// Whether another VM has written this exchange down already.
     pub(super) is_taken_over: bool,
 }
@@ -126,6 +134,7 @@ impl Sent {
         &mut self,
         reader: &Reader,
         is_complete: bool,
+        service: Service<'_>,
         parties: &Parties<'_>,
         moment: Moment<'_>,
     ) -> Bill {
@@ -133,13 +142,11 @@ impl Sent {
         let backend = self.flight.last_tried().map(|target| target.backend.name.clone());
         let id = reader.id().filter(|_| !parties.is_taken_over);
         let mark = backend.zip(id).map(|(backend, id)| Mark::new(&backend, id));
-        if matches!(self.expected.purpose, Purpose::Make | Purpose::Answer) {
-            let goes_on = self.expected.purpose == Purpose::Make
-                && stage == Some(Stage::GoesOn)
-                && reader.usage().is_none();
-            return match mark.filter(|_| goes_on) {
-                Some(mark) => self.defer(&mark, reader, parties, moment),
-                None => self.done(reader, parties, moment.now),
+        if let Purpose::Make | Purpose::Background | Purpose::Answer = self.expected.purpose {
+            return if self.goes_on(reader, stage) && !parties.is_taken_over {
+                self.defer(mark, reader, service, parties, moment)
+            } else {
+                self.done(reader, service, parties, moment.now)
             };
         }
         let has_ended = match (self.expected.purpose, stage) {
@@ -158,8 +165,21 @@ impl Sent {
         }
     }
 
+    /// Whether what was made goes on after the answer, and what that says of its tokens is not all.
+    fn goes_on(&self, reader: &Reader, stage: Option<Stage>) -> bool {
+        let may = match self.expected.purpose {
+            Purpose::Make => stage == Some(Stage::GoesOn),
+            // Whoever hangs up before its first event has made it all the same.
+            Purpose::Background => {
+                matches!(stage, None | Some(Stage::GoesOn)) && !reader.is_nothing() && !reader.has_failed()
+            }
+            _ => false,
+        };
+        may && reader.usage().is_none_or(|usage| usage.total() == 0)
+    }
+
     /// What it comes to now that it is done. Of an endpoint without a name, the answer says for which model it was.
-    fn done(&self, reader: &Reader, parties: &Parties<'_>, now: Duration) -> Bill {
+    fn done(&self, reader: &Reader, service: Service<'_>, parties: &Parties<'_>, now: Duration) -> Bill {
         let cost = self.expected.cost(Some(reader));
         let (Some(client), Some(target)) = (parties.client, self.flight.last_tried()) else {
             return Bill::of(cost);
@@ -170,7 +190,7 @@ impl Sent {
         let model = self.model(reader, parties);
         let served =
             model.as_ref().and_then(|model| target_of(model, &target.backend.name, &target.deployment));
-        let price_micros = served.and_then(|target| target.micros(cost.usage, service(reader)));
+        let price_micros = served.and_then(|target| target.micros(cost.usage, service));
         let spent = Spent { usage: cost.usage, cost: price_micros.unwrap_or(0), requests: 0 };
         let name = model.as_ref().map(|model| model.name.clone());
         let scope = name.as_ref().map(|name| &*name.text);
@@ -187,7 +207,14 @@ impl Sent {
     }
 
     /// Notes that work goes on. What was taken for it stays taken. Where it cannot be noted, it is charged by that.
-    fn defer(&mut self, mark: &Mark, reader: &Reader, parties: &Parties<'_>, moment: Moment<'_>) -> Bill {
+    fn defer(
+        &mut self,
+        mark: Option<Mark>,
+        reader: &Reader,
+        service: Service<'_>,
+        parties: &Parties<'_>,
+        moment: Moment<'_>,
+    ) -> Bill {
         let usage = self.expected.estimate.usage();
         let mut kept = self.reservation.as_ref().map(Reservation::kept).unwrap_or_default();
         kept.join(self.flight.kept_spill());
@@ -203,10 +230,13 @@ impl Sent {
             deployment: text(target.map(|target| &*target.deployment)),
             prompt: usage.prompt,
             completion: usage.completion,
-            cost: model.map_or(0, |model| model.cost_max(usage, reader.service_tier())),
-            reserved: codec::encode(&kept),
+            cost: model.map_or(0, |model| model.cost_max(self.expected.usage_max(), parties.tier_asked)),
+            is_spillover: service.is_spillover,
+            // For what has no estimate no tokens were taken, and the request itself is not given back.
+            reserved: if usage.total() > 0 { codec::encode(&kept) } else { Vec::new() },
         };
-        let noted = pending.note(moment.store, mark, moment.now);
+        // What has no id would not be found again.
+        let noted = mark.map_or(Ok(Noted::Full), |mark| pending.note(moment.store, &mark, moment.now));
         if noted != Ok(Noted::Pending) {
             let cost = Cost::estimated(usage, None);
             let faults = u64::from(noted.is_err());
@@ -230,20 +260,24 @@ fn charged(
     let model = gateway.by_name.get(&*pending.model).cloned();
     let model = model.or_else(|| gateway.model_called(&pending.backend, reader.model()?));
     let reserved = Usage { prompt: pending.prompt, completion: pending.completion, ..Usage::default() };
+    let bounds = Bounds::of_work(reserved, reader.object());
     let cost = match (reader.reported(), stage) {
-        (Some(reported), _) => Cost::reported(reported, Bounds::of_work(reserved)),
+        (Some(reported), Some(Stage::Failed)) => Cost::of_failed_work(reported, reserved, bounds),
+        (Some(reported), _) => Cost::of_work(reported, reserved, bounds),
         (None, Some(Stage::Failed)) => Cost::NOTHING,
         (None, _) => Cost::estimated(reserved, Some("no_usage")),
     };
     let target = model.as_ref().and_then(|model| target_of(model, &pending.backend, &pending.deployment));
-    let price = target.and_then(|target| target.micros(cost.usage, service(reader)));
-    let spent = Spent { usage: cost.usage, cost: price.unwrap_or(0), requests: 1 };
-    let client = client_of(pending, gateway);
+    let service = Service { tier: reader.service_tier(), is_spillover: pending.is_spillover };
+    let price = target.and_then(|target| target.micros(cost.usage, service));
+    let spent = Spent { usage: cost.usage, cost: price.unwrap_or(0), requests: 0 };
     let settlement = match codec::decode::<Kept>(&pending.reserved).filter(|kept| !kept.is_empty()) {
-        Some(kept) => Some(kept.settle(|key| gateway.account(key), spent)),
-        None => client.map(|client| {
+        Some(kept) => Some(kept.settle(|key| gateway.account(key), Spent { requests: 1, ..spent })),
+        // Due from the limits of its model, too, which nobody may have known when it was asked for.
+        None => client_of(pending, gateway).map(|client| {
             let model = model.as_ref().map(|model| &*model.name.text);
-            client.budget.charge(model, Operation::Other, Spent { requests: 0, ..spent }, now)
+            let operation = Operation::of_word(&pending.operation).unwrap_or(Operation::Other);
+            client.budget.charge(model, operation, spent, now)
         }),
     };
     let charge = Charge {
@@ -253,11 +287,6 @@ fn charged(
     };
     let settlements = settlement.into_iter().collect();
     Bill { stored: Some(Stored::Charged), charge: Some(charge), settlements, ..Bill::of(cost) }
-}
-
-/// What an answer about work says of who did it.
-fn service(reader: &Reader) -> Service<'_> {
-    Service { tier: reader.service_tier(), is_spillover: false }
 }
 
 fn client_of<'g>(pending: &Pending, gateway: &'g Gateway) -> Option<&'g Rc<Client>> {

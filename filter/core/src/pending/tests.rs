@@ -17,6 +17,7 @@ fn pending(client: &str, prompt: u64) -> Pending {
         prompt,
         completion: 7,
         cost: 9,
+        is_spillover: prompt % 2 == 1,
         // Its bytes may be any.
         reserved: vec![0, 255, 0, 1],
     }

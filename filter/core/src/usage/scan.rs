@@ -4,7 +4,7 @@
 
 use super::counts::Counts;
 use super::texts::{Name, Texts};
-use super::{USAGE_BYTES_MAX, WORD_BYTES_MAX};
+use super::{ID_BYTES_MAX, USAGE_BYTES_MAX, WORD_BYTES_MAX};
 
 /// What an answer, or one event of it, says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -195,7 +195,11 @@ impl JsonScanner {
         if let Some(text) = self.counts {
             self.facts.texts.add(text, bytes.len() as u64);
         } else if let Some(Value { member, bytes: value, .. }) = &mut self.value {
-            let bytes_max = if *member == Member::Usage { USAGE_BYTES_MAX } else { WORD_BYTES_MAX };
+            let bytes_max = match member {
+                Member::Usage => USAGE_BYTES_MAX,
+                Member::Id => ID_BYTES_MAX,
+                _ => WORD_BYTES_MAX,
+            };
             if value.len().saturating_add(bytes.len()) > bytes_max {
                 self.facts.is_unreadable |= *member == Member::Usage;
                 self.facts.has_error |= *member == Member::Error;

@@ -415,7 +415,7 @@ fn an_answer_says_what_became_of_it_and_who_served_it() {
     let chunk = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"service_tier\":\"flex\",\"choices\":[{\"delta\":{}}]}\n\n";
     let chat = pieces(Format::Events, Operation::ChatCompletions, &[first, chunk, chunk].concat(), 50);
     assert_eq!(said(&chat), ["c", "chat.completion.chunk", "-", "flex", "m"]);
-    let long = format!(r#"{{"id":"{}","status":"x"}}"#, "x".repeat(WORD_BYTES_MAX + 1));
+    let long = format!(r#"{{"id":"{}","status":"x"}}"#, "x".repeat(ID_BYTES_MAX + 1));
     assert_eq!(said(&pieces(Format::Json, Operation::Other, &long, 50)), ["-", "-", "x", "-", "-"]);
 }
 

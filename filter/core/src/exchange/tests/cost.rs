@@ -185,6 +185,32 @@ fn who_thinks_unseen_is_charged_what_was_reserved() {
 }
 
 #[test]
+fn what_comes_in_one_piece_has_been_produced_whatever_the_client_took() {
+    let head = r#"{"choices":[{"message":{"role":"assistant","content":"12345678"#;
+    let whole = format!(r#"{head}"}}}}],"usage":{GOOD}}}"#);
+    for (kind, answer, interruption, expected) in [
+        ("application/json", head, Interruption::Client, ("client_gone", ESTIMATED, 8, 100)),
+        ("application/json", head, Interruption::Other, ("broken", ESTIMATED, 8, 2)),
+        ("application/json", &whole, Interruption::Client, ("client_gone", REPORTED, 11, 7)),
+        (
+            "text/event-stream",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"12345678\"}}]}\n\n",
+            Interruption::Client,
+            ("client_gone", ESTIMATED, 8, 2),
+        ),
+    ] {
+        let mut run = Run::with(gateway(|_| {}));
+        let forward = run.send(PROMPT);
+        let _ = forward.flight.depart(b"ca").unwrap();
+        let _ = run.answer("200", kind);
+        let _ = run.exchange.response_chunk(answer.as_bytes(), false, || NOW);
+        let finished = run.exchange.finish(&run.store, NOW, || interruption);
+        let Record { outcome, source, usage, .. } = finished.record;
+        assert_eq!((outcome.word(), source, usage.prompt, usage.completion), expected, "{answer}");
+    }
+}
+
+#[test]
 fn a_transcription_in_plain_text_costs_its_length() {
     let form = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nsound\r\n--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4o\r\n--b--\r\n";
     let transcribe = |kind: &str, text: &str| {

@@ -49,6 +49,10 @@ impl Shop {
     }
 
     fn begin(&self, key: &str, line: &str, answer: &str, end: bool) -> Exchange {
+        self.begin_with(key, line, answer, end, &[])
+    }
+
+    fn begin_with(&self, key: &str, line: &str, answer: &str, end: bool, more: &[(&str, &str)]) -> Exchange {
         let (method, path) = line.split_once(' ').unwrap();
         let head = headers(&[(":method", method), (":path", path), ("api-key", key)]);
         let mut exchange = Exchange::new(self.gateway.clone());
@@ -66,8 +70,9 @@ impl Shop {
         };
         forward.flight.depart(b"cb").unwrap();
         let kind = if answer.starts_with("data") { "text/event-stream" } else { "application/json" };
-        let pairs = headers(&[(":status", "200"), ("content-type", kind)]);
-        let _ = exchange.response_head(&pairs, false, || Origin::Backend);
+        let pairs: Vec<_> =
+            [(":status", "200"), ("content-type", kind)].iter().chain(more).copied().collect();
+        let _ = exchange.response_head(&headers(&pairs), false, || Origin::Backend);
         let _ = exchange.response_chunk(answer.as_bytes(), end, || NOW);
         exchange
     }
@@ -341,6 +346,160 @@ fn a_window_that_is_over_owes_and_is_owed_nothing() {
     let inquiry = Inquiry { budget, model: None, operation: Operation::Responses };
     let states = limits::look(&shop.store, &inquiry, later).unwrap().states;
     assert_eq!([2, 4].map(|at: usize| states[at].used), [0, 0]);
+}
+
+#[test]
+fn work_without_an_id_to_find_it_by_is_charged_at_once() {
+    let long = |bytes: usize| QUEUED.replace("resp_1", &"r".repeat(bytes));
+    let cases = [
+        (QUEUED.replace(r#""id":"resp_1","#, ""), true),
+        (long(4097), true),
+        // Whoever hangs up before the first event tells an id has made the work all the same.
+        ("data: {\"type\":\"keepalive\"}\n\n".to_owned(), false),
+        ("data: ".to_owned(), false),
+        (CREATED.replace("\"id\":\"resp_1\",", ""), false),
+    ];
+    for (answer, end) in cases {
+        let shop = Shop::new();
+        let record = shop.ask("key", MAKE, &answer, end);
+        assert_eq!((tokens(&record), record.stored), (record.reserved, Some(Stored::Full)), "{answer}");
+        assert_eq!((record.source, record.price_micros), (Source::Estimated, Some(1000 * record.reserved)));
+        assert_eq!(shop.used(0)[0], record.reserved, "{answer}");
+    }
+    let shop = Shop::new();
+    assert_eq!(shop.ask("key", MAKE, &long(4096), true).stored, Some(Stored::Pending));
+    assert_eq!(tokens(&shop.ask("key", READ, &DONE.replace("resp_1", &"r".repeat(4096)), true)), 45);
+    // What ended at once, or never began, is no such work.
+    let failed = "data: {\"type\":\"error\",\"error\":{\"message\":\"no\",\"type\":\"server_error\"}}\n\n";
+    for (answer, expected) in [(DONE, 45), (COMPLETED, 45), (failed, 0)] {
+        let record = Shop::new().ask("key", MAKE, answer, true);
+        assert_eq!((tokens(&record), record.stored), (expected, None), "{answer}");
+    }
+}
+
+#[test]
+fn no_tokens_at_all_are_no_report() {
+    let zeros = r#"{"input_tokens":0,"output_tokens":0,"total_tokens":0}"#;
+    let done = |usage: &str| DONE.replace(r#"{"input_tokens":5,"output_tokens":40}"#, usage);
+    let failed = format!(r#"{{"id":"resp_1","status":"failed","usage":{zeros}}}"#);
+    for (answer, expected) in [
+        (done(zeros), (None, Source::Estimated, Some("zero_usage"))),
+        (
+            done(r#"{"input_tokens":0,"output_tokens":40}"#),
+            (Some((0, 40)), Source::Estimated, Some("zero_usage")),
+        ),
+        (done(r#"{"total_tokens":60}"#), (Some((0, 0)), Source::Estimated, Some("total_only"))),
+        (done(r#"{"input_tokens":5,"output_tokens":0}"#), (Some((5, 0)), Source::Reported, None)),
+        (
+            done(r#"{"input_tokens":-5,"output_tokens":"4"}"#),
+            (Some((0, 4)), Source::Estimated, Some("zero_usage")),
+        ),
+        (failed, (Some((0, 0)), Source::Reported, None)),
+    ] {
+        let shop = Shop::new();
+        // Some tell zeros from the beginning.
+        let made = shop.ask("key", MAKE, &QUEUED.replace("null", zeros), true);
+        assert_eq!(made.stored, Some(Stored::Pending));
+        let held = reserved(&shop);
+        let record = shop.ask("key", READ, &answer, true);
+        let (used, source, unread) = expected;
+        let prompt = held - 90;
+        let expected = match used {
+            None => held,
+            Some((0, 0)) if unread.is_some() => 60,
+            Some((0, completion)) if unread.is_some() => prompt + completion,
+            Some((prompt, completion)) => prompt + completion,
+        };
+        assert_eq!((tokens(&record), record.source, record.unread), (expected, source, unread), "{answer}");
+        assert_eq!(shop.used(0)[0], expected, "{answer}");
+    }
+}
+
+#[test]
+fn nothing_is_believed_of_work_beyond_what_fits_in_it() {
+    const CALL: u64 = 2 * 1024 * 1024 + 128 * 1024;
+    let usage = r#"{"input_tokens":1e13,"output_tokens":1e13}"#;
+    let work = |object: &str, status: &str, usage: &str| {
+        format!(r#"{{"id":"x_1","object":"{object}","status":"{status}","usage":{usage}}}"#)
+    };
+    for (make, read, object, expected) in [
+        ("POST /v1/batches", "GET /v1/batches/x_1", "batch", 50_000 * CALL),
+        ("POST /v1/threads/t_1/runs", "GET /v1/threads/t_1/runs/x_1", "thread.run", 100 * CALL),
+        (MAKE, "GET /v1/responses/x_1", "response", CALL),
+    ] {
+        let shop = Shop::new();
+        let _ = shop.ask("key", make, &work(object, "in_progress", "null"), true);
+        let record = shop.ask("key", read, &work(object, "completed", usage), true);
+        assert_eq!((record.source, record.unread), (Source::Estimated, Some("usage_too_large")), "{object}");
+        assert_eq!(tokens(&record), expected, "{object}");
+    }
+    let shop = Shop::new();
+    let record = shop.ask("key", "POST /v1/threads/t_1/runs", &work("thread.run", "completed", usage), true);
+    assert_eq!((record.unread, tokens(&record)), (Some("usage_too_large"), 100 * CALL));
+}
+
+#[test]
+fn a_run_is_due_from_the_limits_of_its_model_too() {
+    let gateway = gateway(|config| {
+        two_clients(config);
+        let limits = config["clients"][0]["limits"].as_array_mut().unwrap();
+        limits.push(
+            json!({ "tokens": 1000, "per": "day", "models": ["gpt-4o"], "weights": { "completion": 3 } }),
+        );
+    });
+    let run = |status: &str, usage: &str| {
+        format!(r#"{{"id":"run_1","object":"thread.run","model":"d","status":"{status}","usage":{usage}}}"#)
+    };
+    let used = r#"{"prompt_tokens":7,"completion_tokens":3}"#;
+    for is_at_once in [true, false] {
+        let shop = Shop { gateway: gateway.clone(), store: MemoryStore::default() };
+        let make = "POST /v1/threads/t_1/runs";
+        if is_at_once {
+            let _ = shop.ask("key", make, &run("completed", used), true);
+        } else {
+            let _ = shop.ask("key", make, &run("queued", "null"), true);
+            let _ = shop.ask("other", "GET /v1/threads/t_1/runs/run_1", &run("completed", used), true);
+        }
+        let budget = shop.gateway.roster[0].budget.clone();
+        let inquiry = Inquiry { budget, model: None, operation: Operation::Responses };
+        let states = limits::look(&shop.store, &inquiry, NOW).unwrap().states;
+        let found: Vec<_> = states.iter().take(5).map(|state| state.used).collect();
+        assert_eq!(found, [10, 1, 10_000, 0, 16], "{is_at_once}");
+    }
+}
+
+#[test]
+fn stored_work_costs_what_its_tier_and_who_does_it_cost() {
+    let gateway = gateway(|config| {
+        two_clients(config);
+        let prices = json!({ "prompt": 1000, "completion": 1000, "tiers": { "priority": { "prompt": 3000, "completion": 3000 } } });
+        config["models"][0]["backends"][0]["prices"] = prices;
+        config["models"][0]["backends"][0]["spillover_prices"] =
+            json!({ "prompt": 7000, "completion": 7000 });
+    });
+    let make = |more: &[(&str, &str)]| {
+        let shop = Shop { gateway: gateway.clone(), store: MemoryStore::default() };
+        let record = shop.finish(shop.begin_with("key", MAKE, QUEUED, true, more), NOW);
+        assert_eq!((record.stored, record.price_micros), (Some(Stored::Pending), Some(0)));
+        (shop, record.reserved)
+    };
+    let spillover = [("x-ms-spillover-from-deployment", "d")];
+    for (more, tier, micros) in [
+        (&[][..], "", 45_000),
+        (&[], r#","service_tier":"priority""#, 135_000),
+        (&spillover[..], "", 315_000),
+        (&spillover, r#","service_tier":"priority""#, 315_000),
+    ] {
+        let (shop, _) = make(more);
+        let record =
+            shop.ask("other", READ, &DONE.replace(r#","usage""#, &format!(r#"{tier},"usage""#)), true);
+        assert_eq!((record.price_micros, shop.used(0)[2]), (Some(micros), micros), "{tier}");
+    }
+    // Unread, it costs what was reserved: the dearest that could have come.
+    let (shop, held) = make(&[]);
+    assert_eq!(shop.used(0)[2], 7000 * held);
+    let [record] = &shop.expired(NOW + RESERVED_MAX)[..] else { panic!() };
+    assert_eq!(record.price_micros, Some(7000 * held));
 }
 
 proptest! {
