@@ -86,13 +86,14 @@ pub fn find<'a, const N: usize>(
     walk(body, object, names, None)
 }
 
-/// Finds the members called `names` of a body, and all the others.
+/// Finds the same, and all the others.
 pub fn find_all<'a, const N: usize>(
     body: &'a str,
+    object: &'a str,
     names: &'static Names<N>,
 ) -> Result<(Object<'a, N>, Vec<Other<'a>>), Fault> {
     let mut others = Vec::new();
-    let object = walk(body, body, names, Some(&mut others))?;
+    let object = walk(body, object, names, Some(&mut others))?;
     Ok((object, others))
 }
 

@@ -16,10 +16,10 @@ mod service;
 mod table;
 mod tools;
 
-pub use known::known_fields;
+use known::is_known_field;
 pub use rules::{
-    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, REQUEST_BYTES_MAX, Range,
-    Streaming, Unknown, VERBOSITIES,
+    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, QUALITIES, Quota,
+    REQUEST_BYTES_MAX, Range, SIZES, Streaming, Unknown, VERBOSITIES,
 };
 pub use table::Rule;
 pub(crate) use tools::is_host;

@@ -5,11 +5,13 @@
 //! by who reads it. Not decided here: whether it may.
 
 mod fields;
+mod models;
 mod offers;
 mod parts;
 mod prompt;
 
 pub use fields::{CapField, CapNames, Ceiling, Family, Field, Inner};
+pub use models::{Named, models_of, models_of_field};
 pub use offers::{Effort, Tool};
 pub use parts::Parts;
 
@@ -24,7 +26,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-static MODEL: Names<1> = Names::new(["model"]);
 static INCLUDE_USAGE: Names<1> = Names::new(["include_usage"]);
 
 /// A request body, read.
@@ -71,7 +72,7 @@ impl<'a> Request<'a> {
     /// Reads a body in one pass.
     pub fn read(body: &'a [u8]) -> Result<Self, Denial> {
         let body = json::text(body).map_err(denial)?;
-        let (object, others) = json::find_all(body, &FIELDS).map_err(denial)?;
+        let (object, others) = json::find_all(body, body, &FIELDS).map_err(denial)?;
         let mut request = Self {
             object,
             body,
@@ -391,17 +392,9 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The model that a body names of which nothing else is read; `None` if it names none.
-pub fn model_of(body: &str) -> Result<Option<(Member<'_>, Cow<'_, str>)>, Denial> {
-    let object = match json::find(body, body, &MODEL) {
-        Ok(object) => object,
-        Err(Fault::NotAnObject) => return Ok(None),
-        Err(fault) => return Err(denial(fault)),
-    };
-    let [member] = object.members;
-    let Some(member) = member.filter(|member| member.value != "null") else { return Ok(None) };
-    let name = string(member.value, "model")?;
-    Ok(Some((member, name)))
+/// A member that is not null.
+fn there<'m, 'a>(member: &'m Option<Member<'a>>) -> Option<&'m Member<'a>> {
+    member.as_ref().filter(|member| member.value != "null")
 }
 
 fn denial(fault: Fault) -> Denial {

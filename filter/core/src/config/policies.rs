@@ -3,14 +3,17 @@
 use super::{Build, Policies, REQUEST_BYTES_CEILING, wire};
 use crate::number::Decimal;
 use crate::policy::{
-    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, REQUEST_BYTES_MAX, Range,
-    Streaming, Unknown, VERBOSITIES, is_host,
+    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, QUALITIES, Quota,
+    REQUEST_BYTES_MAX, Range, SIZES, Streaming, Unknown, VERBOSITIES, is_host,
 };
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// The most words of an order.
 const LEVELS_MAX: usize = 32;
+
+/// The most fields that may be allowed beside those of the reference: each is looked for among a body's members.
+const ALLOWED_FIELDS_MAX: usize = 64;
 
 impl Build<'_> {
     pub(super) fn policies(&mut self, wire: Vec<wire::Policy>) -> Policies {
@@ -100,6 +103,9 @@ impl Build<'_> {
                 .prompt_cache_retention
                 .inspect(|times| self.some(&at("prompt_cache_retention"), times)),
             prompt_cache_options: permission(wire.prompt_cache_options),
+            size: wire.size.map(|wire| self.levels(&at("size"), wire, &SIZES)),
+            quality: wire.quality.map(|wire| self.levels(&at("quality"), wire, &QUALITIES)),
+            allowed_fields: self.allowed_fields(&at("allowed_fields"), wire.allowed_fields),
             unknown_fields: match wire.unknown_fields {
                 wire::Unknown::Pass => Unknown::Pass,
                 wire::Unknown::Refuse => Unknown::Refuse,
@@ -115,6 +121,24 @@ impl Build<'_> {
         if list.is_empty() {
             self.fault(path.to_owned(), "empty: expected at least one that is allowed");
         }
+    }
+
+    fn allowed_fields(&mut self, path: &str, fields: Vec<String>) -> Vec<String> {
+        if fields.len() > ALLOWED_FIELDS_MAX {
+            let problem = format!("{} of them: expected at most {ALLOWED_FIELDS_MAX}", fields.len());
+            self.fault(path.to_owned(), problem);
+        }
+        let mut seen = HashSet::new();
+        for (at, field) in fields.iter().enumerate() {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            if field.is_empty() || field.len() > 64 || !field.bytes().all(is_plain) {
+                let problem = format!("{field:?}: expected 1 to 64 letters, digits, - _ and .");
+                self.fault(format!("{path}[{at}]"), problem);
+            } else if !seen.insert(field) {
+                self.fault(format!("{path}[{at}]"), format!("{field:?} stands more than once"));
+            }
+        }
+        fields
     }
 
     fn bound(&mut self, path: &str, wire: Option<wire::Bound>) -> Option<Bound> {

@@ -2,7 +2,8 @@ use super::*;
 use crate::allowance::Weights;
 use crate::number::Decimal;
 use crate::policy::{
-    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming, Unknown,
+    Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, QUALITIES, Quota, Range, SIZES,
+    Streaming, Unknown,
 };
 use crate::prices::{Above, Prices, Rates};
 use serde_json::{Value, json};
@@ -275,7 +276,10 @@ fn a_policy_says_all_that_it_can() {
         "prompt_cache_key": "drop",
         "prompt_cache_retention": ["in_memory"],
         "prompt_cache_options": "forbid",
+        "size": { "allowed": ["512x512", "1024x1024"], "over": "clamp", "default": "512x512" },
+        "quality": { "allowed": ["low"] },
         "unknown_fields": "audit",
+        "allowed_fields": ["top_k", "min-p.1"],
         "prompt": { "bytes_max": 1, "messages_max": 2, "tokens_max": 3 },
         "request_bytes_max": 1000,
     });
@@ -327,7 +331,20 @@ fn a_policy_says_all_that_it_can() {
         prompt_cache_key: Permission::Drop,
         prompt_cache_retention: words(&["in_memory"]),
         prompt_cache_options: Permission::Forbid,
+        size: Some(Levels {
+            order: SIZES.map(str::to_owned).to_vec(),
+            allowed: ["512x512", "1024x1024"].map(str::to_owned).to_vec(),
+            over: Over::Clamp,
+            default: Some("512x512".to_owned()),
+        }),
+        quality: Some(Levels {
+            order: QUALITIES.map(str::to_owned).to_vec(),
+            allowed: ["low"].map(str::to_owned).to_vec(),
+            over: Over::Reject,
+            default: None,
+        }),
         unknown_fields: Unknown::Audit,
+        allowed_fields: ["top_k", "min-p.1"].map(str::to_owned).to_vec(),
         prompt: PromptBounds { bytes_max: Some(1), messages_max: Some(2), tokens_max: Some(3) },
         request_bytes_max: 1000,
     };
@@ -346,6 +363,30 @@ fn a_rule_that_cannot_be_meant_is_refused() {
             "tools",
             json!("none"),
             "tools: unknown variant \"none\", expected one of \"allow\", \"forbid\", \"max\", \"types\", \"mcp_hosts\", \"mcp_connectors\"",
+        ),
+        ("allowed_fields", json!(["a", "a"]), "allowed_fields[1]: \"a\" stands more than once"),
+        (
+            "allowed_fields",
+            json!(["a b"]),
+            "allowed_fields[0]: \"a b\": expected 1 to 64 letters, digits, - _ and .",
+        ),
+        (
+            "allowed_fields",
+            json!(["a".repeat(65)]),
+            &format!(
+                "allowed_fields[0]: \"{}\": expected 1 to 64 letters, digits, - _ and .",
+                "a".repeat(65)
+            ),
+        ),
+        (
+            "allowed_fields",
+            json!([""]),
+            "allowed_fields[0]: \"\": expected 1 to 64 letters, digits, - _ and .",
+        ),
+        (
+            "allowed_fields",
+            json!((0..65).map(|at| format!("a{at}")).collect::<Vec<_>>()),
+            "allowed_fields: 65 of them: expected at most 64",
         ),
         ("service_tier", json!([]), "service_tier: empty: expected at least one that is allowed"),
         (

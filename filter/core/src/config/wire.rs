@@ -524,9 +524,19 @@ pub(super) struct Policy {
     /// Whether it may be said what of a prompt is cached.
     #[serde(default)]
     pub(super) prompt_cache_options: Permission,
+    /// How large images may be, of `images/*` and of the tool `image_generation`. Its `order` is `256x256`, `512x512`,
+    /// `1024x1024`, `1024x1536`, `1536x1024`, `1024x1792`, `1792x1024`, `auto` if not said.
+    pub(super) size: Option<Levels>,
+    /// How well they may be drawn. Its `order` is `low`, `standard`, `medium`, `hd`, `high`, `xhigh`, `max`, `auto` if not said.
+    pub(super) quality: Option<Levels>,
     /// What happens to fields that the vendors' reference does not have.
     #[serde(default)]
     pub(super) unknown_fields: Unknown,
+    /// Fields besides those of the reference that are not unknown: what a backend has of its own. They pass unread, and may
+    /// name models.
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
+    #[serde(default)]
+    pub(super) allowed_fields: Vec<String>,
     /// How long a prompt may be.
     #[serde(default)]
     pub(super) prompt: Prompt,

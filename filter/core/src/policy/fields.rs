@@ -3,7 +3,7 @@
 //! A field that may be asked for or not, and one whose words are on a list: a row each, in the order in which they are
 //! looked at.
 
-use super::{Bound, Hearing, Permission, Policy, Rule, Unknown, known_fields};
+use super::{Bound, Hearing, Permission, Policy, Rule, Unknown, is_known_field};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::finding::{Effect, Finding, Would};
@@ -19,37 +19,16 @@ struct Switch {
 }
 
 const SWITCHES: [Switch; 5] = [
-    Switch {
-        rule: Rule::DataSources,
-        field: Field::DataSources,
-        says: |policy| policy.data_sources,
-        neutral: "null",
-    },
-    Switch {
-        rule: Rule::ContextManagement,
-        field: Field::ContextManagement,
-        says: |policy| policy.context_management,
-        neutral: "null",
-    },
-    Switch {
-        rule: Rule::SafetyIdentifier,
-        field: Field::SafetyIdentifier,
-        says: |policy| policy.safety_identifier,
-        neutral: "null",
-    },
-    Switch {
-        rule: Rule::PromptCacheKey,
-        field: Field::PromptCacheKey,
-        says: |policy| policy.prompt_cache_key,
-        neutral: "null",
-    },
-    Switch {
-        rule: Rule::PromptCacheOptions,
-        field: Field::PromptCacheOptions,
-        says: |policy| policy.prompt_cache_options,
-        neutral: "{}",
-    },
+    switch(Rule::DataSources, Field::DataSources, |policy| policy.data_sources, "null"),
+    switch(Rule::ContextManagement, Field::ContextManagement, |policy| policy.context_management, "null"),
+    switch(Rule::SafetyIdentifier, Field::SafetyIdentifier, |policy| policy.safety_identifier, "null"),
+    switch(Rule::PromptCacheKey, Field::PromptCacheKey, |policy| policy.prompt_cache_key, "null"),
+    switch(Rule::PromptCacheOptions, Field::PromptCacheOptions, |policy| policy.prompt_cache_options, "{}"),
 ];
+
+const fn switch(rule: Rule, field: Field, says: fn(&Policy) -> Permission, neutral: &'static str) -> Switch {
+    Switch { rule, field, says, neutral }
+}
 
 /// The most unknown fields that are named.
 const NAMES_MAX: usize = 8;
@@ -62,6 +41,7 @@ impl Hearing<'_, '_> {
     pub(super) fn fields(&mut self) -> Result<(), Denial> {
         let policy = self.policy;
         self.verbosity()?;
+        self.images()?;
         if let Some(allowed) = policy.reasoning_mode.as_ref().filter(|_| self.holds(Rule::ReasoningMode))
             && let Some(mode) = self.request.inner(Inner::ReasoningMode)?
         {
@@ -128,9 +108,12 @@ impl Hearing<'_, '_> {
         if switch == Unknown::Pass || !self.holds(Rule::UnknownFields) {
             return Ok(());
         }
-        let known = known_fields(self.asked.operation);
+        let allowed = &self.policy.allowed_fields;
+        let is_known = |name: &str| {
+            is_known_field(self.asked.operation, name) || allowed.iter().any(|other| other == name)
+        };
         let (mut names, mut more) = (Vec::new(), 0);
-        for name in self.request.names().filter(|name| !known.contains(name)) {
+        for name in self.request.names().filter(|name| !is_known(name)) {
             match names.len() {
                 NAMES_MAX => more += 1,
                 _ => names.push(plain(name)),

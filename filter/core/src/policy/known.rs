@@ -136,7 +136,8 @@ const INPUT_TOKENS: &[&str] = &[
     "truncation",
 ];
 
-const IMAGE_GENERATIONS: &[&str] = &[
+/// What `images/generations` and `images/edits` both have.
+const IMAGES: &[&str] = &[
     "background",
     "complexity",
     "frame_count",
@@ -153,36 +154,13 @@ const IMAGE_GENERATIONS: &[&str] = &[
     "safety_identifier",
     "size",
     "stream",
-    "style",
     "svg",
     "user",
 ];
+
+const IMAGE_GENERATIONS: &[&str] = &["style"];
 
-const IMAGE_EDITS: &[&str] = &[
-    "background",
-    "complexity",
-    "frame_count",
-    "frame_duration_ms",
-    "image",
-    "images",
-    "input_fidelity",
-    "markup",
-    "mask",
-    "model",
-    "moderation",
-    "n",
-    "output_compression",
-    "output_format",
-    "partial_images",
-    "prompt",
-    "quality",
-    "response_format",
-    "safety_identifier",
-    "size",
-    "stream",
-    "svg",
-    "user",
-];
+const IMAGE_EDITS: &[&str] = &["image", "images", "input_fidelity", "markup", "mask"];
 
 const TRANSCRIPTIONS: &[&str] = &[
     "chunking_strategy",
@@ -206,23 +184,23 @@ const TRANSLATIONS: &[&str] = &["file", "model", "prompt", "response_format", "t
 const SPEECH: &[&str] =
     &["input", "instructions", "model", "response_format", "speed", "stream_format", "voice"];
 
-/// The fields of an operation's body.
-#[must_use]
-pub const fn known_fields(operation: Operation) -> &'static [&'static str] {
-    match operation {
-        Operation::ChatCompletions => CHAT,
-        Operation::Completions => COMPLETIONS,
-        Operation::Embeddings => EMBEDDINGS,
-        Operation::Responses => RESPONSES,
-        Operation::Compact => COMPACT,
-        Operation::InputTokens => INPUT_TOKENS,
-        Operation::ImageGenerations => IMAGE_GENERATIONS,
-        Operation::ImageEdits => IMAGE_EDITS,
-        Operation::Transcriptions => TRANSCRIPTIONS,
-        Operation::Translations => TRANSLATIONS,
-        Operation::Speech => SPEECH,
+/// Whether an operation's body has this field.
+pub(super) fn is_known_field(operation: Operation, name: &str) -> bool {
+    let (fields, more): (&[&str], &[&str]) = match operation {
+        Operation::ChatCompletions => (CHAT, &[]),
+        Operation::Completions => (COMPLETIONS, &[]),
+        Operation::Embeddings => (EMBEDDINGS, &[]),
+        Operation::Responses => (RESPONSES, &[]),
+        Operation::Compact => (COMPACT, &[]),
+        Operation::InputTokens => (INPUT_TOKENS, &[]),
+        Operation::ImageGenerations => (IMAGES, IMAGE_GENERATIONS),
+        Operation::ImageEdits => (IMAGES, IMAGE_EDITS),
+        Operation::Transcriptions => (TRANSCRIPTIONS, &[]),
+        Operation::Translations => (TRANSLATIONS, &[]),
+        Operation::Speech => (SPEECH, &[]),
         Operation::Models | Operation::Other | Operation::Limits | Operation::Health | Operation::Config => {
-            &[]
+            (&[], &[])
         }
-    }
+    };
+    fields.contains(&name) || more.contains(&name)
 }

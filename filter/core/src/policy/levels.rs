@@ -1,4 +1,4 @@
-//! How much may the model be told to think, and to say?
+//! How much may the model be told to think, to say and to draw?
 //!
 //! Words with an order, so that one that is too much has a nearest that is allowed. Chat and Responses say them in
 //! different places; a server might read either, so both are held at each.
@@ -6,7 +6,10 @@
 use super::{Hearing, Levels, Over, Rule, shown};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
-use crate::request::{Field, Inner};
+use crate::request::{Field, Inner, Tool};
+
+/// The tool that draws.
+const DRAWS: &str = "image_generation";
 
 /// Where an item of the input says how much the model is to think from there on.
 const ITEM_EFFORT: &str = "input.reasoning.effort";
@@ -53,6 +56,69 @@ impl Hearing<'_, '_> {
         };
         let takes_default = self.asked.family.has_verbosity();
         self.levels(rule, verbosities, (Field::Verbosity, Inner::TextVerbosity), takes_default)
+    }
+
+    /// How large images may be and how well drawn, by the endpoint or by a tool.
+    pub(super) fn images(&mut self) -> Result<(), Denial> {
+        let policy = self.policy;
+        for (rule, levels, field) in
+            [(Rule::Size, &policy.size, Field::Size), (Rule::Quality, &policy.quality, Field::Quality)]
+        {
+            let Some(levels) = levels.as_ref().filter(|_| self.holds(rule)) else { continue };
+            if self.holds(Rule::Tools) {
+                self.drawn_by_tools(rule, levels, field)?;
+                continue;
+            }
+            match (self.request.word(field)?, &levels.default) {
+                (Some(word), _) => {
+                    if let Some(to) = self.level_at(rule, levels, field.name(), &word)? {
+                        self.request.set(field, format!("\"{to}\""));
+                    }
+                }
+                (None, Some(default)) if self.defaults(rule) => {
+                    self.request.set(field, format!("\"{default}\""));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of the tools that draw, told once however many there are.
+    fn drawn_by_tools(&mut self, rule: Rule, levels: &Levels, field: Field) -> Result<(), Denial> {
+        let path = if field == Field::Size { "tools.size" } else { "tools.quality" };
+        let mut drawing = Vec::new();
+        self.request.tools(&mut |tool: Tool<'_>| {
+            if tool.kind.as_deref() == Some(DRAWS) {
+                drawing.push(tool);
+            }
+        })?;
+        let (mut clamps, mut defaults) = (None, None);
+        let mut is_refused = false;
+        for tool in drawing {
+            match (tool.level(field)?, &levels.default) {
+                (Some(word), _) if levels.allows(&word) => {}
+                (Some(word), _) => match nearest(levels, &word) {
+                    Some(to) => {
+                        if *clamps.get_or_insert_with(|| self.clamps(rule, path, to)) {
+                            self.request.set_level(&tool, field, to);
+                        }
+                    }
+                    None if is_refused => {}
+                    None => {
+                        is_refused = true;
+                        self.refuse(rule, not_allowed(levels, path, &word))?;
+                    }
+                },
+                (None, Some(default)) => {
+                    if *defaults.get_or_insert_with(|| self.defaults(rule)) {
+                        self.request.set_level(&tool, field, default);
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
     }
 
     /// `takes_default`: whether the model does not refuse the field.

@@ -92,6 +92,15 @@ pub const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhi
 /// <https://platform.openai.com/docs/api-reference/responses/create#responses-create-text>
 pub const VERBOSITIES: [&str; 3] = ["low", "medium", "high"];
 
+/// How large an image may be, from the least, if the configuration does not say; what the model picks by itself is the most.
+/// <https://platform.openai.com/docs/api-reference/images/create#images_create-size>
+pub const SIZES: [&str; 8] =
+    ["256x256", "512x512", "1024x1024", "1024x1536", "1536x1024", "1024x1792", "1792x1024", "auto"];
+
+/// How well it is drawn.
+/// <https://platform.openai.com/docs/api-reference/images/create#images_create-quality>
+pub const QUALITIES: [&str; 8] = ["low", "standard", "medium", "hd", "high", "xhigh", "max", "auto"];
+
 /// Which words of an ordered list may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
@@ -217,8 +226,14 @@ pub struct Policy {
     pub prompt_cache_retention: Option<Vec<String>>,
     /// Whether it may be said what of it is kept.
     pub prompt_cache_options: Permission,
+    /// How large images may be.
+    pub size: Option<Levels>,
+    /// How well they may be drawn.
+    pub quality: Option<Levels>,
     /// What happens to fields that no public reference has.
     pub unknown_fields: Unknown,
+    /// Fields that are not among those, though no reference has them; they may name any models.
+    pub allowed_fields: Vec<String>,
     /// How long the prompt may be.
     pub prompt: PromptBounds,
     /// Length of a body; held in either mode, for it bounds memory.
@@ -262,7 +277,10 @@ impl Default for Policy {
             prompt_cache_key: Permission::Allow,
             prompt_cache_retention: None,
             prompt_cache_options: Permission::Allow,
+            size: None,
+            quality: None,
             unknown_fields: Unknown::Pass,
+            allowed_fields: Vec::new(),
             prompt: PromptBounds::default(),
             request_bytes_max: REQUEST_BYTES_MAX,
         }

@@ -4,9 +4,10 @@ use super::{Bound, Hearing, Mode, Over, Permission, Quota, Range, Rule};
 use crate::denial::Denial;
 use crate::request::Field;
 
-/// What Responses' `include` says to get the probabilities of tokens.
+/// What `include` says to get the probabilities of tokens, of Responses and of transcriptions.
 /// <https://platform.openai.com/docs/api-reference/responses/create#responses-create-include>
-const INCLUDE_LOGPROBS: &str = "message.output_text.logprobs";
+/// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-include>
+const INCLUDED_LOGPROBS: [&str; 2] = ["message.output_text.logprobs", "logprobs"];
 
 impl Hearing<'_, '_> {
     /// How tokens are picked, and what is told of it.
@@ -53,13 +54,13 @@ impl Hearing<'_, '_> {
         self.permission(Rule::Logprobs, permission, Field::TopLogprobs, "null")?;
         if permission != Permission::Allow && self.holds(Rule::Logprobs) {
             let mut included = self.request.words(Field::Include)?;
-            let all = included.len();
-            included.retain(|word| word != INCLUDE_LOGPROBS);
-            match permission {
-                _ if included.len() == all => {}
-                Permission::Forbid => self.refuse(Rule::Logprobs, Denial::Forbidden(INCLUDE_LOGPROBS))?,
-                _ => {
-                    if self.clamps(Rule::Logprobs, INCLUDE_LOGPROBS, "null") {
+            let asked = INCLUDED_LOGPROBS.into_iter().find(|asked| included.iter().any(|word| word == asked));
+            included.retain(|word| !INCLUDED_LOGPROBS.contains(&&**word));
+            match (permission, asked) {
+                (_, None) => {}
+                (Permission::Forbid, Some(asked)) => self.refuse(Rule::Logprobs, Denial::Forbidden(asked))?,
+                (_, Some(asked)) => {
+                    if self.clamps(Rule::Logprobs, asked, "null") {
                         self.request.set_words(Field::Include, &included);
                     }
                 }

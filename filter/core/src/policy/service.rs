@@ -5,6 +5,10 @@ use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::Field;
 
+/// How speech says that it comes as events.
+/// <https://platform.openai.com/docs/api-reference/audio/createSpeech#audio_createspeech-stream_format>
+const EVENTS: &str = "sse";
+
 impl Hearing<'_, '_> {
     /// How it is served.
     pub(super) fn service(&mut self) -> Result<(), Denial> {
@@ -30,6 +34,15 @@ impl Hearing<'_, '_> {
             asked: asked.to_string(),
             allowed: vec![(!asked).to_string()],
         };
+        if self.policy.stream == Streaming::Forbid
+            && self.asked.operation == Operation::Speech
+            && self.request.word(Field::StreamFormat)?.as_deref() == Some(EVENTS)
+        {
+            let allowed = vec!["audio".to_owned()];
+            let field = Field::StreamFormat.name();
+            return self
+                .refuse(Rule::Stream, Denial::NotAllowed { field, asked: EVENTS.to_owned(), allowed });
+        }
         match (self.policy.stream, self.request.stream) {
             (Streaming::Forbid, true) if may => self.refuse(Rule::Stream, only(true)),
             (Streaming::Require, false) if can => self.refuse(Rule::StreamOnly, only(false)),

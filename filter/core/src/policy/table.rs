@@ -47,11 +47,21 @@ const CHOICES: &[Operation] = &[ChatCompletions, Completions, Responses, ImageGe
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-temperature>
 const DRAWN: &[Operation] = &[ChatCompletions, Completions, Responses, Transcriptions, Translations];
 
-/// Their `stream` says that the answer comes as events.
+/// They tell how likely words were.
+/// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-include>
+const LIKELY: &[Operation] = &[ChatCompletions, Completions, Responses, Transcriptions];
+
+/// Their `stream` says that the answer comes as events, of speech their `stream_format`.
 /// <https://platform.openai.com/docs/api-reference/images/create#images_create-stream>
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-stream>
+/// <https://platform.openai.com/docs/api-reference/audio/createSpeech#audio_createspeech-stream_format>
 const STREAMED: &[Operation] =
-    &[ChatCompletions, Completions, Responses, ImageGenerations, ImageEdits, Transcriptions];
+    &[ChatCompletions, Completions, Responses, ImageGenerations, ImageEdits, Transcriptions, Speech];
+
+/// They draw, or let a tool draw (`image_generation`).
+/// <https://platform.openai.com/docs/api-reference/responses/create#responses-create-tools>
+const DRAWING: &[Operation] =
+    &[ImageGenerations, ImageEdits, ChatCompletions, Completions, Responses, Compact, InputTokens];
 
 /// The vendor is told who asks.
 /// <https://platform.openai.com/docs/api-reference/images/create>
@@ -106,7 +116,7 @@ rules! {
     TopP = "top_p" at TEXT,
     Echo = "echo" at TEXT,
     Seed = "seed" at TEXT,
-    Logprobs = "logprobs" at TEXT,
+    Logprobs = "logprobs" at LIKELY,
     TopLogprobs = "top_logprobs" at TEXT,
     LogitBias = "logit_bias" at TEXT,
     Tools = "tools" at SERVED,
@@ -131,6 +141,8 @@ rules! {
     SafetyIdentifier = "safety_identifier" at TOLD_WHO,
     PromptCacheKey = "prompt_cache_key" at SERVED,
     PromptCacheOptions = "prompt_cache_options" at SERVED,
+    Size = "size" at DRAWING,
+    Quality = "quality" at DRAWING,
     UnknownFields = "unknown_fields" at READ,
 }
 
@@ -203,7 +215,9 @@ mod tests {
                 Policy { response_format: words(), ..free },
                 r#"{"response_format":{"type":"b"},"text":{"format":{"type":"b"}}}"#,
             ),
-            Rule::Stream => (Policy { stream: Streaming::Forbid, ..free }, r#"{"stream":true}"#),
+            Rule::Stream => {
+                (Policy { stream: Streaming::Forbid, ..free }, r#"{"stream":true,"stream_format":"sse"}"#)
+            }
             Rule::StreamOnly => (Policy { stream: Streaming::Require, ..free }, r#"{"stream":false}"#),
             // The colour of an image in one place, in another a mode that the API does not have, but some server might.
             Rule::Background => (Policy { background: forbid, ..free }, r#"{"background":"transparent"}"#),
@@ -233,6 +247,14 @@ mod tests {
             Rule::PromptCacheOptions => {
                 (Policy { prompt_cache_options: forbid, ..free }, r#"{"prompt_cache_options":{"a":1}}"#)
             }
+            Rule::Size => (
+                Policy { size: levels, ..free },
+                r#"{"size":"b","tools":[{"type":"image_generation","size":"b"}]}"#,
+            ),
+            Rule::Quality => (
+                Policy { quality: levels, ..free },
+                r#"{"quality":"b","tools":[{"type":"image_generation","quality":"b"}]}"#,
+            ),
             Rule::UnknownFields => (Policy { unknown_fields: Unknown::Refuse, ..free }, r#"{"top_k":1}"#),
             Rule::ToolTypes => (Policy { tool_types: words(), ..free }, r#"{"tools":[{"type":"b"}]}"#),
             Rule::McpHosts => (
@@ -282,6 +304,8 @@ mod tests {
             SafetyIdentifier,
             PromptCacheKey,
             PromptCacheOptions,
+            Size,
+            Quality,
             UnknownFields,
         ];
         match operation {
@@ -300,6 +324,8 @@ mod tests {
                     PromptCacheRetention,
                     PromptCacheKey,
                     PromptCacheOptions,
+                    Size,
+                    Quality,
                     UnknownFields,
                 ];
                 [&prompt[..], &[PromptMessages], &parts, &served].concat()
@@ -307,11 +333,11 @@ mod tests {
             Completions => [&prompt[..], &parts, &text].concat(),
             Embeddings => [&prompt[..], &parts, &[UnknownFields]].concat(),
             ImageGenerations | ImageEdits => {
-                [&prompt[..], &[N, Stream, SafetyIdentifier, UnknownFields]].concat()
+                [&prompt[..], &[N, Stream, SafetyIdentifier, Size, Quality, UnknownFields]].concat()
             }
-            Transcriptions => [&prompt[..], &[Temperature, Stream, UnknownFields]].concat(),
+            Transcriptions => [&prompt[..], &[Temperature, Logprobs, Stream, UnknownFields]].concat(),
             Translations => [&prompt[..], &[Temperature, UnknownFields]].concat(),
-            Speech => [&prompt[..], &[UnknownFields]].concat(),
+            Speech => [&prompt[..], &[Stream, UnknownFields]].concat(),
             Operation::Models
             | Operation::Other
             | Operation::Limits

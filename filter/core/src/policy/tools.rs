@@ -49,7 +49,7 @@ impl Hearing<'_, '_> {
         let mut others = Found::default();
         let nested = self.request.tools(&mut |tool| others.look(policy, &tool))?;
         found += nested;
-        let at = first.unwrap_or(if nested > 0 { Field::Input } else { Field::Tools });
+        let at = first.unwrap_or(Field::Input);
         self.quota(Rule::Tools, policy.tools, at, found)?;
         if let Some(field) = others.without_type.filter(|_| policy.tool_types.is_some()) {
             return Err(Denial::MissingField(field));
@@ -153,7 +153,8 @@ pub(crate) fn is_host(name: &str) -> bool {
 /// `*.` stands for one label or more.
 fn matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
-        Some(end) => host.len() > end.len() && host.ends_with(end),
+        // A host does not begin with a dot, so that something stands before it.
+        Some(end) => host.ends_with(end),
         None => pattern == host,
     }
 }
@@ -205,6 +206,7 @@ mod tests {
             ("*.a.com", "c.b.a.com", true),
             ("*.a.com", "a.com", false),
             ("*.a.com", "ba.com", false),
+            ("*.a.com", "a.long.name.com", false),
         ] {
             assert_eq!(matches(pattern, host), expected, "{pattern} {host}");
         }

@@ -74,6 +74,9 @@ fields! {
     PromptCacheRetention = "prompt_cache_retention",
     PromptCacheOptions = "prompt_cache_options",
     DataSources = "data_sources",
+    Size = "size",
+    Quality = "quality",
+    StreamFormat = "stream_format",
 }
 
 impl Field {

@@ -6,7 +6,7 @@
 //! <https://platform.openai.com/docs/api-reference/responses/create>, as of openai-python 3.57.0.
 //! Not decided here: what of it may be.
 
-use super::{Field, Request, string};
+use super::{Field, Request, string, there};
 use crate::denial::{Ambiguity, Denial};
 use crate::json::{self, Fault, Member, Names, Object};
 use std::borrow::Cow;
@@ -15,7 +15,8 @@ use std::borrow::Cow;
 const DEPTH_MAX: usize = 4;
 
 static TYPE: Names<1> = Names::new(["type"]);
-static TOOL: Names<5> = Names::new(["type", "tools", "server_url", "connector_id", "tunnel_id"]);
+static TOOL: Names<7> =
+    Names::new(["type", "tools", "server_url", "connector_id", "tunnel_id", "size", "quality"]);
 static ITEM: Names<3> = Names::new(["type", "tools", "reasoning"]);
 static EFFORT: Names<1> = Names::new(["effort"]);
 
@@ -33,6 +34,8 @@ pub struct Tool<'a> {
     pub server_url: Option<Cow<'a, str>>,
     /// The connector or the tunnel that stands in for an address: the member, and what it says.
     pub connector: Option<(&'static str, Cow<'a, str>)>,
+    /// Where it stands; `None` if it is no object.
+    object: Option<Object<'a, 7>>,
 }
 
 /// How much an item tells the model to think.
@@ -79,7 +82,7 @@ impl<'a> Request<'a> {
             return Err(Denial::InvalidField { field, expected: "tools nested at most 4 levels deep" });
         }
         // What is no tool is one of no type.
-        let odd = Tool { is_of_item, kind: None, server_url: None, connector: None };
+        let odd = Tool { is_of_item, kind: None, server_url: None, connector: None, object: None };
         if !tools.starts_with('[') {
             each(odd);
             return Ok(());
@@ -90,19 +93,21 @@ impl<'a> Request<'a> {
                 each(odd.clone());
                 return Ok(());
             }
-            let [kind, tools, server_url, connector, tunnel] =
-                self.find(tool, &TOOL, field, &Denial::NotAnObject)?.members;
+            let object = self.find(tool, &TOOL, field, &Denial::NotAnObject)?;
+            let [kind, tools, server_url, connector, tunnel, ..] = &object.members;
             let word = |member: &Option<Member<'a>>| {
                 there(member).map(|member| string(member.value, field)).transpose()
             };
-            let connector = match (word(&connector)?, word(&tunnel)?) {
+            let connector = match (word(connector)?, word(tunnel)?) {
                 (Some(_), Some(_)) => return Err(Denial::Exclusive("connector_id", "tunnel_id")),
                 (Some(id), None) => Some(("connector_id", id)),
                 (None, id) => id.map(|id| ("tunnel_id", id)),
             };
-            each(Tool { is_of_item, kind: word(&kind)?, server_url: word(&server_url)?, connector });
-            match there(&tools) {
-                Some(tools) => self.tools_of(tools.value, is_of_item, depth + 1, nested, each),
+            let (kind, server_url) = (word(kind)?, word(server_url)?);
+            let inside = there(tools).map(|tools| tools.value);
+            each(Tool { is_of_item, kind, server_url, connector, object: Some(object) });
+            match inside {
+                Some(tools) => self.tools_of(tools, is_of_item, depth + 1, nested, each),
                 None => Ok(()),
             }
         })
@@ -142,6 +147,16 @@ impl<'a> Request<'a> {
         self.edits.splice(effort.member.span(), &format!("\"{word}\""));
     }
 
+    /// Writes how large or how well a tool draws. `word` must need no escapes.
+    pub fn set_level(&mut self, tool: &Tool<'_>, field: Field, word: &str) {
+        let json = format!("\"{word}\"");
+        match (tool.member(field), &tool.object) {
+            (Some(member), _) => self.edits.replace(member, json),
+            (None, Some(object)) => self.edits.insert(object, field.name(), &json),
+            (None, None) => {}
+        }
+    }
+
     /// Goes through the items of the input that are objects.
     fn items(&self, each: &mut dyn FnMut(Object<'a, 3>) -> Result<(), Denial>) -> Result<(), Denial> {
         let Some(input) = self.raw(Field::Input).filter(|input| input.starts_with('[')) else {
@@ -172,6 +187,23 @@ impl<'a> Request<'a> {
     }
 }
 
+impl<'a> Tool<'a> {
+    /// How large or how well it draws.
+    pub fn level(&self, field: Field) -> Result<Option<Cow<'a, str>>, Denial> {
+        let member = self.member(field).filter(|member| member.value != "null");
+        member.map(|member| string(member.value, field.name())).transpose()
+    }
+
+    fn member(&self, field: Field) -> Option<&Member<'a>> {
+        let [.., size, quality] = &self.object.as_ref()?.members;
+        match field {
+            Field::Size => size.as_ref(),
+            Field::Quality => quality.as_ref(),
+            _ => None,
+        }
+    }
+}
+
 /// Goes through the elements of an array until one is refused. `wrong` is said if it is none.
 fn elements<'a>(
     array: &'a str,
@@ -182,9 +214,4 @@ fn elements<'a>(
         Ok(()) => Ok(()),
         Err(denial) => Err(denial.unwrap_or_else(|| wrong.clone())),
     }
-}
-
-/// A member that is not null.
-fn there<'m, 'a>(member: &'m Option<Member<'a>>) -> Option<&'m Member<'a>> {
-    member.as_ref().filter(|member| member.value != "null")
 }

@@ -361,3 +361,119 @@ fn fields_that_nobody_knows_are_refused_or_written_down() {
     // What a rule governs is known where the reference has it.
     check_same(&with(Unknown::Refuse), &RESPONSES, r#"{"reasoning":{},"us\u0065r":"x"}"#);
 }
+
+const IMAGES: Asked = Asked { operation: Operation::ImageGenerations, ..CHAT };
+
+fn drawn(over: Over, default: Option<&str>) -> Policy {
+    let levels = |order: &[&str], allowed: &[&str], default: Option<&str>| {
+        let default = default.map(str::to_owned);
+        Some(Levels { order: words(order), allowed: words(allowed), over, default })
+    };
+    let size = levels(&SIZES, &["512x512", "1024x1024"], default);
+    Policy { size, quality: levels(&QUALITIES, &["low", "medium"], None), ..Policy::default() }
+}
+
+#[test]
+fn images_are_as_large_and_as_well_drawn_as_is_allowed() {
+    let clamping = drawn(Over::Clamp, None);
+    check_same(&clamping, &IMAGES, r#"{"size":"1024x1024","quality":"medium"}"#);
+    check_same(&clamping, &IMAGES, r#"{"size":null}"#);
+    let after = r#"{"size":"1024x1024","quality":"medium"}"#;
+    for asked in [r#"{"size":"1536x1024","quality":"high"}"#, r#"{"size":"auto","quality":"auto"}"#] {
+        check(&clamping, &IMAGES, asked, Ok((after, Some("size=1024x1024, quality=medium"))));
+    }
+    let least = Ok((r#"{"size":"512x512"}"#, Some("size=512x512")));
+    check(&clamping, &IMAGES, r#"{"size":"256x256"}"#, least);
+    let sentence = "`size` is `3840x2160`, but this client's policy allows only `512x512`, `1024x1024`.";
+    check(&clamping, &IMAGES, r#"{"size":"3840x2160"}"#, Err(sentence));
+    let rejecting = drawn(Over::Reject, Some("512x512"));
+    let sentence = "`quality` is `hd`, but this client's policy allows only `low`, `medium`.";
+    check(&rejecting, &IMAGES, r#"{"size":"512x512","quality":"hd"}"#, Err(sentence));
+    check(&rejecting, &IMAGES, "{}", Ok((r#"{"size":"512x512"}"#, None)));
+    check(&rejecting, &IMAGES, r#"{"size":null}"#, Ok((r#"{"size":"512x512"}"#, None)));
+    check(&rejecting, &IMAGES, r#"{"size":1}"#, Err("`size` must be a string."));
+    let audited = Policy { mode: Mode::Audit, ..rejecting };
+    let would = |body| outcome(&audited, &IMAGES, body).unwrap();
+    assert_eq!(would(r#"{"size":"auto"}"#).would, ["size reject"]);
+    assert_eq!((would("{}").would, would("{}").body), (vec!["size default".to_owned()], "{}".to_owned()));
+}
+
+#[test]
+fn a_tool_draws_as_an_endpoint_does() {
+    let tools = |tool: &str| format!(r#"{{"tools":[{{"type":"web_search","size":"x"}},{tool}]}}"#);
+    let draws = |more: &str| format!(r#"{{"type":"image_generation"{more}}}"#);
+    let clamping = drawn(Over::Clamp, None);
+    check_same(&clamping, &RESPONSES, &tools(&draws("")));
+    check_same(&clamping, &RESPONSES, &tools(&draws(r#","size":"512x512","quality":"low""#)));
+    let twice = |size: &str| {
+        let tool = draws(&format!(r#","size":"{size}""#));
+        tools(&format!("{tool},{tool}"))
+    };
+    check(&clamping, &RESPONSES, &twice("auto"), Ok((&twice("1024x1024"), Some("tools.size=1024x1024"))));
+    let sentence = "`tools.quality` is `high`, but this client's policy allows only `low`, `medium`.";
+    let rejecting = drawn(Over::Reject, Some("512x512"));
+    let high = draws(r#","quality":"high""#);
+    check(&rejecting, &RESPONSES, &tools(&high), Err(sentence));
+    // Chat has the tool at no vendor's, and might at some server.
+    check(&rejecting, &CHAT, &tools(&high), Err(sentence));
+    let of_item = format!(r#"{{"input":[{{"type":"additional_tools","tools":[{high}]}}]}}"#);
+    check(&rejecting, &RESPONSES, &of_item, Err(sentence));
+    let written = tools(r#"{"size":"512x512","type":"image_generation"}"#);
+    check(&rejecting, &RESPONSES, &tools(&draws("")), Ok((&written, None)));
+    let written = tools(&draws(r#","size":"512x512""#));
+    check(&rejecting, &RESPONSES, &tools(&draws(r#","size":null"#)), Ok((&written, None)));
+    let audited = Policy { mode: Mode::Audit, ..rejecting };
+    let body = tools(&format!("{high},{high}"));
+    let found = outcome(&audited, &RESPONSES, &body).unwrap();
+    assert_eq!((found.would, found.body), (words(&["size default", "quality reject"]), body));
+    let sentence = "In `tools`, `size` stands more than once in one object.";
+    let body = tools(&draws(r#","size":"512x512","size":"auto""#));
+    check(&clamping, &RESPONSES, &body, Err(sentence));
+}
+
+#[test]
+fn speech_that_comes_as_events_is_a_stream() {
+    let speech = Asked { operation: Operation::Speech, ..CHAT };
+    let policy = Policy { stream: Streaming::Forbid, ..Policy::default() };
+    let sentence = "`stream_format` is `sse`, but this client's policy allows only `audio`.";
+    check(&policy, &speech, r#"{"stream_format":"sse"}"#, Err(sentence));
+    check_same(&policy, &speech, r#"{"stream_format":"audio"}"#);
+    check_same(&policy, &speech, "{}");
+    check_same(&policy, &CHAT, r#"{"stream_format":"sse"}"#);
+    check_same(
+        &Policy { stream: Streaming::Require, ..Policy::default() },
+        &speech,
+        r#"{"stream_format":"sse"}"#,
+    );
+    let audited = Policy { mode: Mode::Audit, ..policy };
+    assert_eq!(outcome(&audited, &speech, r#"{"stream_format":"sse"}"#).unwrap().would, ["stream reject"]);
+}
+
+#[test]
+fn a_transcription_tells_how_likely_words_were_if_it_may() {
+    let transcription = Asked { operation: Operation::Transcriptions, ..CHAT };
+    let with = |logprobs| Policy { logprobs, ..Policy::default() };
+    let body = r#"{"include":["logprobs","x"]}"#;
+    check_same(&with(Permission::Allow), &transcription, body);
+    let sentence = "`logprobs` is not allowed by this client's policy.";
+    check(&with(Permission::Forbid), &transcription, body, Err(sentence));
+    let told = Ok((r#"{"include":["x"]}"#, Some("logprobs=null")));
+    check(&with(Permission::Drop), &transcription, body, told);
+    check_same(&with(Permission::Drop), &transcription, r#"{"include":["x"]}"#);
+}
+
+#[test]
+fn a_field_that_is_allowed_is_not_unknown() {
+    let policy = Policy {
+        allowed_fields: words(&["top_k", "min_p"]),
+        unknown_fields: Unknown::Refuse,
+        ..Policy::default()
+    };
+    check_same(&policy, &CHAT, r#"{"top_k":1,"min_p":0.1,"model":"m"}"#);
+    let sentence = "This client's policy allows only known fields, and does not know `Top_k`.";
+    check(&policy, &CHAT, r#"{"top_k":1,"Top_k":1}"#, Err(sentence));
+    let audited = Policy { unknown_fields: Unknown::Audit, ..policy };
+    let mut request = Request::read(br#"{"top_k":1,"top_p2":1}"#).unwrap();
+    let findings = apply(&audited, &CHAT, &mut request).unwrap().findings;
+    assert_eq!(findings.iter().filter_map(Finding::unknown).collect::<Vec<_>>(), ["top_p2"]);
+}
