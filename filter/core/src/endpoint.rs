@@ -4,7 +4,7 @@
 
 mod resources;
 
-pub use resources::may_be_added;
+pub use resources::{may_be_added, takes_uploads};
 
 use std::borrow::Cow;
 use std::fmt;
@@ -200,6 +200,17 @@ pub struct Endpoint<'a> {
     pub deployment: Option<&'a str>,
     /// Of [`Operation::Other`], the path after the style's prefix, and the query.
     pub rest: Option<(&'a str, &'a str)>,
+}
+
+impl Endpoint<'_> {
+    /// How its body is written, if it is read. What an operator has added may have any.
+    #[must_use]
+    pub fn body(&self) -> BodyKind {
+        match self.rest {
+            Some((rest, _)) if resources::is_listed(rest) => BodyKind::JsonOrForm,
+            _ => self.operation.body(),
+        }
+    }
 }
 
 /// The methods that any endpoint has.

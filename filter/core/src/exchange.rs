@@ -27,6 +27,7 @@ mod ending;
 mod fitting;
 mod head;
 mod looking;
+mod naming;
 mod pinned;
 mod preparing;
 mod reserving;

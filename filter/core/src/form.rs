@@ -11,7 +11,7 @@ mod head;
 
 use crate::denial::{Ambiguity, Denial};
 use crate::json::{Edits, Found};
-use crate::request::Field;
+use crate::request::{self, Field};
 use head::Head;
 use memchr::memmem;
 use serde_json::value::RawValue;
@@ -56,6 +56,8 @@ pub struct Form<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part<'a> {
+    /// As it is written.
+    written: &'a str,
     /// Without brackets: what the JSON member is called.
     name: &'a str,
     /// Its value; of a file nothing.
@@ -92,6 +94,15 @@ impl<'a> Form<'a> {
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
+    }
+
+    /// The models that it names besides its own. `allowed` are fields that may name any.
+    pub fn models(&self, allowed: &[String]) -> Result<Vec<String>, Denial> {
+        let mut models = Vec::new();
+        for part in self.parts.iter().filter(|part| allowed.iter().all(|name| name != part.name)) {
+            models.extend(request::models_of_field(part.written, part.text)?);
+        }
+        Ok(models)
     }
 
     /// Makes of the form what these edits make of its JSON. A list can only get shorter.
@@ -158,7 +169,7 @@ impl<'a> Part<'a> {
         let text = if is_file { Ok("") } else { std::str::from_utf8(content) };
         let text = text.map_err(|_| Denial::InvalidForm("a field that is no file is not UTF-8"))?;
         let base = name.split('[').next().unwrap_or_default();
-        let part = Self { name: base, text, is_list: base != name, span };
+        let part = Self { written: name, name: base, text, is_list: base != name, span };
         match Field::find(base) {
             Found::Nothing => Ok(part),
             Found::Plain(at) | Found::Disguised(at) => part.governed(at, name, is_file),

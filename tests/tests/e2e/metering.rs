@@ -175,7 +175,8 @@ async fn the_record_has_the_price_the_tries_and_the_names() {
 async fn other_endpoints_pass_unread_with_the_backends_own_key() {
     let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
     let url = format!("{}/openai/files?purpose=x&api-version=2020-01-01", gateway.url());
-    let sent = gateway.http().request(Method::POST, url).header("api-key", BATCH).body("any bytes");
+    let sent = gateway.http().request(Method::POST, url).header("api-key", BATCH);
+    let sent = sent.header("content-type", "multipart/form-data; boundary=x").body("any bytes");
     let answer = Answer::read(sent.send().await.unwrap()).await.unwrap();
     // That is no form; what matters is what it was asked.
     assert_eq!(answer.status, 400);

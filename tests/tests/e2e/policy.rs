@@ -209,6 +209,61 @@ async fn a_body_that_two_readers_may_read_differently_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_names_only_models_of_its_client_wherever_it_names_them() {
+    let two = |config: &mut Value| {
+        config["clients"][1]["models"] = json!([GPT_4O]);
+        let secret =
+            json!({ "name": "o1-pro", "backends": [{ "backend": "payg-a" }, { "backend": "payg-b" }] });
+        config["models"].as_array_mut().unwrap().push(secret);
+        config["backends"][0]["api_version"] = json!("2025-03-01-preview");
+    };
+    let gateway = Gateway::start(Setup::new().workers(1).edit(two).edit(nobody_is_limited)).await.unwrap();
+    let tool = |name: &str| json!([{ "type": "image_generation", "model": name }]);
+    let asks = |name: &str| json!({ "model": GPT_4O, "input": "x", "tools": tool(name) });
+    let form = |path: &'static str, name: &str| {
+        let part = |field: &str, value: &str| {
+            format!("--x\r\ncontent-disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n")
+        };
+        let body = format!("{}{}--x--\r\n", part("prompt", "a crab"), part("model", name));
+        let request = gateway.http().post(format!("{}{path}", gateway.url())).bearer_auth(BATCH);
+        let request = request.header("content-type", "multipart/form-data; boundary=x").body(body).send();
+        async { Answer::read(request.await.unwrap()).await.unwrap() }
+    };
+    let named = [
+        gateway.post(RESPONSES, BATCH, &asks("o1-pro")).await.unwrap(),
+        gateway
+            .post(CHAT, BATCH, &with(chat("x"), json!({ "moderation": { "model": "o1-pro" } })))
+            .await
+            .unwrap(),
+        gateway
+            .post("/v1/evals", BATCH, &json!({ "testing_criteria": [{ "model": "o1-pro" }] }))
+            .await
+            .unwrap(),
+        form("/v1/videos", "o1-pro").await,
+    ];
+    for answer in named {
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (403, &json!("model_not_allowed")));
+    }
+    let several = with(chat("x"), json!({ "models": [GPT_4O, "o1-pro"] }));
+    let answer = gateway.post(CHAT, BATCH, &several).await.unwrap();
+    let message = "`models` is not allowed by this client's policy.";
+    let refused = refusal(message, "invalid_request_error", Some("models"), "parameter_not_allowed");
+    assert_eq!((answer.status, answer.json()), (400, refused));
+    for mock in ["ptu", "payg-a", "payg-b"] {
+        assert_eq!(gateway.mock(mock).received(), [], "{mock}");
+    }
+    // Its own are called as the backend does, whose length is right.
+    let answer = gateway.post(RESPONSES, BATCH, &asks("gpt-4o-2024-08-06")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let received = gateway.mock("ptu").received()[0].json();
+    assert_eq!((&received["model"], &received["tools"]), (&json!("gpt-4o-ptu"), &tool("gpt-4o-ptu")));
+    form("/v1/videos", "gpt-4o-2024-08-06").await;
+    let received = &gateway.mock("payg-b").received()[0];
+    assert!(String::from_utf8_lossy(&received.body).contains("\r\n\r\ngpt-4o\r\n--x--\r\n"));
+    assert_eq!(received.header("content-length"), Some(received.body.len().to_string().as_str()));
+}
+
+#[tokio::test]
 async fn every_byte_that_is_not_governed_reaches_the_backend() {
     let gateway = Gateway::start(Setup::new().workers(1).edit(nobody_is_limited)).await.unwrap();
     // Order, spaces, escapes and numbers that a reader and writer of JSON would change.

@@ -100,6 +100,9 @@ const LISTED: [(&str, &str); 84] = [
     ("POST", "videos/*/remix"),
 ];
 
+/// Those whose forms pass unread: what is uploaded there may be large, and no field of theirs names a model.
+const UPLOADS: [&str; 5] = ["containers/*/files", "files", "skills", "skills/*/versions", "uploads/*/parts"];
+
 /// What an operator may not add: in these a deployment, an operation under policy or a socket may be named.
 const NEVER: [&str; 5] = ["deployments", "engines", "openai", "realtime", "v1"];
 
@@ -118,6 +121,17 @@ pub(super) fn is_other(method: &str, path: &str, added: &[String]) -> bool {
     LISTED
         .iter()
         .any(|(methods, listed)| takes(methods) && (*listed == path || !is_named && fits(listed, path)))
+}
+
+/// Whether a form at such a path passes unread. What an operator has added does.
+#[must_use]
+pub fn takes_uploads(path: &str) -> bool {
+    UPLOADS.iter().any(|listed| fits(listed, path)) || !is_listed(path)
+}
+
+/// Whether a path is in the list, by any method.
+pub(super) fn is_listed(path: &str) -> bool {
+    LISTED.iter().any(|(_, listed)| fits(listed, path))
 }
 
 fn fits(listed: &str, path: &str) -> bool {

@@ -12,7 +12,7 @@ use crate::denial::Denial;
 use crate::endpoint::{Endpoint, Operation, decoded};
 use crate::gateway::{BodyRoom, Client, OnStoreFailure};
 use crate::limits::{Claim, Grant, Part, Standing};
-use crate::media::{self, Media, Said};
+use crate::media::{self, Said};
 use crate::store::{Moment, StoreFault};
 use crate::tokens::Usage;
 use std::rc::Rc;
@@ -46,7 +46,7 @@ impl Body {
         endpoint: &Endpoint<'_>,
         headers: &Headers,
     ) -> Result<Self, Denial> {
-        let said = media::said(endpoint.operation.body(), headers)?;
+        let said = media::said(endpoint.body(), headers)?;
         let content_length = find(headers, "content-length").map(length);
         // What is announced to be too long need not be held to find that out.
         let bytes_max = client.request_bytes_max();
@@ -104,9 +104,10 @@ impl Body {
     }
 
     pub(super) fn on_body(self, body: &[u8], moment: Moment<'_>, draft: &mut Draft) -> Next {
-        let prepared = match self.said.media {
-            Media::Unread(_) => draft.prepare_read_other(self, body, moment),
-            Media::Json | Media::Form(_) => draft.prepare_read(self, body, moment),
+        let prepared = if self.other.is_some() {
+            draft.prepare_read_other(self, body, moment)
+        } else {
+            draft.prepare_read(self, body, moment)
         };
         match prepared {
             Ok(ready) => Reserving::begin(ready, draft),

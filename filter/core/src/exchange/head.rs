@@ -105,7 +105,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         (_, Some((rest, query))) => {
             let purpose = Purpose::of(method.unwrap_or_default(), rest);
             let other = Other { rest: rest.to_owned(), query: query.to_owned(), purpose };
-            if !end && pinned::reads_body_of_other(headers) {
+            if !end && pinned::reads_body_of_other(rest, headers) {
                 let body = media::check_coding(headers).and_then(|()| Body::new(client, &endpoint, headers));
                 let body = body.map(|body| Body { other: Some(other), ..body });
                 return Ok(Body::begin(body, strip, draft));

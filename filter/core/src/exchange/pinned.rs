@@ -8,7 +8,8 @@ use super::{Headers, find};
 use crate::attempt::{Bodies, Destination, Flight};
 use crate::decision::Why;
 use crate::denial::Denial;
-use crate::endpoint::{Endpoint, Operation};
+use crate::endpoint::{Endpoint, Operation, takes_uploads};
+use crate::form::Form;
 use crate::gateway::{Client, Gateway, Model};
 use crate::json::{self, Edits};
 use crate::ledger::Pin;
@@ -30,6 +31,17 @@ pub(super) struct Other {
     pub(super) purpose: Purpose,
 }
 
+/// What its body says, and how it is written.
+pub(super) struct OtherBody<'b> {
+    /// Itself, or the JSON that says the same as a form.
+    json: &'b str,
+    form: Option<&'b Form<'b>>,
+    bytes: &'b [u8],
+}
+
+/// What JSON is said to be by its type.
+const JSON: &[u8] = b"application/json";
+
 impl Other {
     /// Whether it is about a response whose id leads to a backend, or to a refusal. Then it is one of the client's own, and
     /// whoever may make them may ask for it.
@@ -46,9 +58,9 @@ impl Other {
 
 /// Whether the body of an endpoint without a name is to be read: it may name a model, or have ids. What is uploaded is
 /// not: it may be large, and the form around it has neither.
-pub(super) fn reads_body_of_other(headers: &Headers) -> bool {
+pub(super) fn reads_body_of_other(rest: &str, headers: &Headers) -> bool {
     let content_type = find(headers, "content-type").unwrap_or_default().to_ascii_lowercase();
-    !content_type.trim_ascii_start().starts_with(b"multipart/")
+    !content_type.trim_ascii_start().starts_with(b"multipart/") || !takes_uploads(rest)
 }
 
 impl Draft {
@@ -111,7 +123,7 @@ impl Draft {
         &mut self,
         client: Rc<Client>,
         other: Other,
-        body: Option<&str>,
+        body: Option<OtherBody<'_>>,
         moment: Moment<'_>,
     ) -> Result<Ready, Denial> {
         let gateway = self.gateway.clone();
@@ -120,7 +132,7 @@ impl Draft {
         if let Some(pinned) = &gateway.pinning {
             self.seals = !other.is_content();
             let mut reading = pinned.pinning.reading(&client.name.text);
-            let found = restored(&mut reading, &other, body);
+            let found = restored(&mut reading, &other, body.as_ref().map(|body| body.json));
             let (restored_path, restored_query, edits) = self.followed(&reading, found)?;
             (path, query) = (restored_path, restored_query);
             let place = reading.place();
@@ -131,9 +143,13 @@ impl Draft {
             }
             changes = edits;
         }
-        if let Some(body) = body {
-            targets = self.holding_to_model(&client, body, targets, &mut changes)?;
-            patch = changes.patch(body.as_bytes());
+        if let Some(OtherBody { json, form, bytes }) = body {
+            let named = request::models_of(json)?;
+            let in_form = form.map(|form| form.models(&[])).transpose()?.unwrap_or_default();
+            targets = self.holding_to_models(&client, &named, &in_form, targets, &mut |span, text| {
+                changes.splice(span, text);
+            })?;
+            patch = form.map_or(changes.clone(), |form| form.edits(changes)).patch(bytes);
         }
         Ok(Ready {
             choice: self.choose(&targets, &client, 0, None, moment),
@@ -148,37 +164,6 @@ impl Draft {
         })
     }
 
-    /// The model that a body without a policy names must be one that the client may use. It goes where that is served, under
-    /// the deployment's name: an alias is nothing to a backend. Of several backends only those are left that call it as
-    /// the first one does that may serve the client, for there is one body.
-    fn holding_to_model<'t>(
-        &mut self,
-        client: &Client,
-        body: &str,
-        targets: Cow<'t, [Rc<Target>]>,
-        edits: &mut Edits,
-    ) -> Result<Cow<'t, [Rc<Target>]>, Denial> {
-        let Some((member, name)) = request::model_of(body)? else { return Ok(targets) };
-        let model = self.gateway.model(client, &name)?;
-        let deployment_at = |target: &Target| {
-            let there = model.targets.iter().find(|served| served.backend.name == target.backend.name);
-            there.map(|served| served.deployment.clone())
-        };
-        let near = targets.iter().filter(|target| target.is_in(client.regions.as_deref()));
-        // If none may serve the client, it is for want of a region that it is refused.
-        let deployment = near.chain(targets.iter()).find_map(|target| deployment_at(target));
-        let deployment = deployment.ok_or_else(|| Denial::NotServedThere(model.name.text.to_string()))?;
-        let alike = |target: &&Rc<Target>| deployment_at(target).as_ref() == Some(&deployment);
-        let targets = targets.iter().filter(alike).cloned().collect();
-        if *name != *deployment {
-            // A name of the configuration is written as JSON by serde, whatever is in it.
-            edits.replace(&member, serde_json::Value::from(&*deployment).to_string());
-        }
-        self.asked = Some(name.into_owned());
-        self.model = Some(model);
-        Ok(Cow::Owned(targets))
-    }
-
     /// The same, with the body that it was held for.
     pub(super) fn prepare_read_other(
         &mut self,
@@ -186,16 +171,23 @@ impl Draft {
         body: &[u8],
         moment: Moment<'_>,
     ) -> Result<Ready, Denial> {
-        let Body {
-            client, other: Some(other), said: Said { media: Media::Unread(content_type), .. }, ..
-        } = held
-        else {
+        let Body { client, other: Some(other), said: Said { media, content_type }, .. } = held else {
             return Err(Denial::OutOfTurn);
         };
-        let text = json_of(body, &content_type)?;
-        let ready = self.prepare_other(client, other, text, moment)?;
+        let form = match &media {
+            Media::Form(boundary) => Some(Form::read(body, boundary)?),
+            _ => None,
+        };
+        let json = match (&media, &form) {
+            (_, Some(form)) => Some(form.json()),
+            (Media::Unread(content_type), _) => json_of(body, content_type)?,
+            _ => json_of(body, JSON)?,
+        };
+        let read = json.map(|json| OtherBody { json, form: form.as_ref(), bytes: body });
+        let ready = self.prepare_other(client, other, read, moment)?;
         let patched_len = ready.patch.as_ref().map(|patch| patch.patched_len(body.len()));
-        Ok(Ready { content_length: patched_len.filter(|_| held.content_length.is_some()), ..ready })
+        let content_length = patched_len.filter(|_| held.content_length.is_some());
+        Ok(Ready { content_length, content_type, ..ready })
     }
 }
 

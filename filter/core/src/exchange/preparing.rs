@@ -111,6 +111,15 @@ impl Draft {
         let watch = model.watch(prompt_tokens, request.stream);
         let targets = self.keepers(&held.client, operation, &model, &mut request)?;
         self.leave_out(&model.targets, &targets, Why::Pinned);
+        let named = request.named(&policy.allowed_fields)?;
+        let in_form = form.as_ref().map(|form| form.models(&policy.allowed_fields));
+        let in_form = in_form.transpose()?.unwrap_or_default();
+        let kept = targets.clone();
+        let targets =
+            self.holding_to_models(&held.client, &named, &in_form, targets, &mut |span, text| {
+                request.splice(span, text);
+            })?;
+        self.leave_out(&kept, &targets, Why::Unsupported);
         let able = fitting::able(&targets, &model, &held.client, operation, &request)?;
         self.leave_out(&targets, &able, Why::Unsupported);
         let choice = self.choose(&able, &held.client, lot, watch.as_ref(), moment);

@@ -1147,3 +1147,4 @@ proptest! {
 }
 
 mod identity;
+mod naming;

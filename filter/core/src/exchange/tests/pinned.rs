@@ -177,12 +177,10 @@ fn bodies_of_endpoints_without_a_name_are_restored_and_uploads_are_not_read() {
     let step = Asked { line: "POST /v1/files", ..form }.step(&mut run());
     assert!(matches!(step, Step::Forward(Forward { patch: None, .. })), "{step:?}");
     // A body that readers differ about is refused: ids might hide in it.
-    for (content_type, body) in [("application/json", "[1,]"), ("text/plain", r#"{"a":01}"#)] {
-        let asked = Asked { content_type, body: Some(body), ..Asked::new("POST /v1/batches") };
-        assert_eq!(refused(asked.step(&mut run())), "400 invalid_json");
-    }
-    let plain = Asked { content_type: "text/plain", body: Some("hello"), ..Asked::new("POST /v1/batches") };
-    assert_eq!(plain.told(&mut run()).body, "hello");
+    let odd = Asked { body: Some("[1,]"), ..Asked::new("POST /v1/batches") };
+    assert_eq!(refused(odd.step(&mut run())), "400 invalid_json");
+    let plain = Asked { content_type: "text/plain", ..odd };
+    assert_eq!(refused(plain.step(&mut run())), "415 unsupported_media_type");
     let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(10_000));
     let mut run = run();
     let head = headers(&[(":method", "POST"), (":path", "/v1/batches"), ("api-key", "key")]);
@@ -394,7 +392,7 @@ fn the_model_of_a_body_without_a_policy_must_be_permitted_and_is_called_as_its_b
     );
     let alike: fn(&mut Value) = |config| config["models"][0]["backends"][1]["deployment"] = json!("d");
     assert_eq!(asked(json!({ "model": "an-alias" }), alike), Ok(("ba".to_owned(), json!("d"))));
-    for none in [json!({}), json!({ "model": null }), json!([{ "model": "secret" }])] {
+    for none in [json!({}), json!({ "model": null }), json!([{ "x": "secret" }])] {
         assert_eq!(asked(none, same).map(|told| told.0), Ok("ba".to_owned()));
     }
 
