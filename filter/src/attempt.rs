@@ -1,16 +1,14 @@
 //! The backends' side: one context for each attempt, among the router's upstream filters.
 
+use crate::reading::{Reading, known};
 use crate::{flights, host};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
-use tollgate::attempt::{Departure, Flight, Misconfigured, Misfit};
+use tollgate::attempt::{Departure, Flight};
 use tollgate::denial::Denial;
 use tollgate::exchange::Origin;
-use tollgate::failure::FAILURE_BYTES_MAX;
-use tollgate::ledger::Series;
-use tollgate::route::{Cooldowns, Target};
-use tollgate::store::StoreFault;
+use tollgate::route::Target;
 
 /// One attempt.
 #[derive(Default)]
@@ -19,49 +17,8 @@ pub(crate) struct Upstream {
     departed: Option<(Rc<Flight>, Rc<Target>)>,
     /// Whether its body is another one than what waits, and has not been changed yet.
     is_to_edit: bool,
-    /// Whether its answer waits until its body has been read.
-    is_held: bool,
-    /// The status of its answer.
-    status: u16,
-}
-
-/// An answer that has this header makes Envoy's route go on to the next candidate. Only an attempt sets it.
-const ELSEWHERE: &str = "x-tollgate-elsewhere";
-
-/// The router does not retry an answer that has it, whoever sent it.
-/// <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#x-envoy-ratelimited>
-const RATE_LIMITED: &str = "x-envoy-ratelimited";
-
-impl Upstream {
-    /// Lets an answer go on: to the client, or, if the backend does not fit its configuration, elsewhere.
-    fn release(&mut self, body: &[u8]) {
-        self.is_held = false;
-        let Some((flight, target)) = &self.departed else { return };
-        if is_misfit(flight, target, self.status, body) {
-            host::set_header(MapType::HttpResponseHeaders, ELSEWHERE, "1");
-        }
-    }
-}
-
-/// Whether an answer says that the backend does not fit its configuration: then it is counted, logged, and left alone.
-fn is_misfit(flight: &Flight, target: &Target, status: u16, body: &[u8]) -> bool {
-    let found = flight.misfit_of(target, status, body, &host::SharedData, host::now);
-    let Some((Misconfigured { misfit, series, pause }, noted)) = found else { return false };
-    known(noted);
-    let (backend, deployment) = (&target.backend.name, &target.deployment);
-    match misfit {
-        Misfit::MissingDeployment => log::error!(
-            "backend {backend} has no deployment {deployment}: the configuration names one that is not there"
-        ),
-        Misfit::RefusedCredential => log::error!(
-            "backend {backend} refuses this gateway's credential with {status}: check its key, its permissions and its network rules"
-        ),
-    }
-    host::count(series, 1);
-    if let Some(pause) = pause {
-        known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
-    }
-    true
+    /// Its answer.
+    reading: Option<Reading>,
 }
 
 impl Context for Upstream {}
@@ -123,38 +80,18 @@ impl HttpContext for Upstream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
-        let Some((flight, target)) = &self.departed else { return Action::Continue };
-        let status = learn(flight, target);
-        host::remove_header(MapType::HttpResponseHeaders, ELSEWHERE);
-        if status >= 400 {
-            // By this a backend would forbid Envoy to ask the next one.
-            host::remove_header(MapType::HttpResponseHeaders, RATE_LIMITED);
-        }
-        self.is_held = !end && flight.is_to_be_read(status);
-        self.status = status;
-        // A 401 says it all, and so does an error without a body.
-        if status == 401 || end {
-            self.release(&[]);
-        }
-        if self.is_held { Action::Pause } else { Action::Continue }
+        let Some((flight, target)) = self.departed.clone() else { return Action::Continue };
+        let reading = self.reading.insert(Reading::of_head(flight, target, end));
+        if reading.is_held() { Action::Pause } else { Action::Continue }
     }
 
     fn on_http_response_body(&mut self, bytes: usize, end: bool) -> Action {
-        if !self.is_held {
-            return Action::Continue;
-        }
-        if bytes > FAILURE_BYTES_MAX {
-            self.is_held = false;
-        } else if end {
-            self.release(&host::body(BufferType::HttpResponseBody, bytes));
-        }
-        if self.is_held { Action::Pause } else { Action::Continue }
+        self.reading.as_mut().map_or(Action::Continue, |reading| reading.body(bytes, end))
     }
 
-    /// Trailers end an answer that has them; what is held of its body is whole by then.
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        if self.is_held {
-            self.release(&host::body(BufferType::HttpResponseBody, FAILURE_BYTES_MAX));
+        if let Some(reading) = &mut self.reading {
+            reading.trailers();
         }
         Action::Continue
     }
@@ -190,44 +127,17 @@ fn cluster(flight: &Flight) -> Vec<u8> {
     })
 }
 
-/// Learns from the answer that the client gets, where nobody saw the attempts.
-pub(crate) fn answered(flight: &Flight, origin: Origin) {
+/// Reads the answer that the client gets, where nobody saw the attempts; `end` says that no body follows.
+pub(crate) fn answered(flight: &Rc<Flight>, origin: Origin, end: bool) -> Option<Reading> {
     match origin {
         Origin::Backend => {
-            if let Some(target) = flight.arrive(&cluster(flight)) {
-                known(flight.take_seat(&target, &host::SharedData, host::now));
-                let status = learn(flight, &target);
-                if status == 401 {
-                    is_misfit(flight, &target, status, &[]);
-                }
-            }
+            let target = flight.arrive(&cluster(flight))?;
+            known(flight.take_seat(&target, &host::SharedData, host::now));
+            Some(Reading::of_head(flight.clone(), target, end))
         }
-        Origin::Proxy => flight.vanish(),
+        Origin::Proxy => {
+            flight.vanish();
+            None
+        }
     }
-}
-
-/// Learns from the head of an answer, and tells its status.
-fn learn(flight: &Flight, target: &Target) -> u16 {
-    let header = |name: &str| {
-        host::header(MapType::HttpResponseHeaders, name).and_then(|value| String::from_utf8(value).ok())
-    };
-    let status = header(":status").and_then(|status| status.parse().ok()).unwrap_or_default();
-    let lesson = flight.learn(target, status, header, host::now());
-    known(flight.learn_room(target, status, header, &host::SharedData, host::now));
-    known(flight.note_answer(target, status, &host::SharedData, host::now));
-    host::count(lesson.series, 1);
-    if let Some(pause) = lesson.cooldown {
-        let backend = target.backend.name.clone();
-        host::count(Series::Cooldowns { backend }, 1);
-        known(Cooldowns::note(&host::SharedData, target, pause, host::now()));
-    }
-    if lesson.ends_pause {
-        known(Cooldowns::end(&host::SharedData, target));
-    }
-    status
-}
-
-/// What an attempt teaches is for others: it goes on whether the store takes it or not.
-fn known(noted: Result<(), StoreFault>) {
-    host::answered(noted, "what an attempt teaches could not be noted");
 }

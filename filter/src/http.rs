@@ -1,6 +1,7 @@
 //! The listener's side: Envoy's callbacks become calls of the [`Exchange`], and its steps become host calls.
 
 use crate::holding::Holding;
+use crate::reading::Reading;
 use crate::{attempt, candidates, flights, host, journal, record, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tollgate::attempt::Flight;
 use tollgate::capacity::Turn;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
+use tollgate::failure::FAILURE_BYTES_MAX;
 use tollgate::gateway::Gateway;
 use tollgate::journal::Slot;
 use tollgate::limits;
@@ -51,6 +53,7 @@ impl Downstream {
             holding,
             unshown: None,
             unseen,
+            reading: None,
             reply,
             held: 0,
         })))
@@ -79,6 +82,8 @@ pub(crate) struct Stream {
     unshown: Option<u64>,
     /// Its flight, if nobody sees the attempts.
     unseen: Option<Rc<Flight>>,
+    /// Its answer, then.
+    reading: Option<Reading>,
     /// How much of an answer waits in Envoy until it is whole.
     held: usize,
     reply: Reply,
@@ -260,8 +265,16 @@ impl Stream {
             return Action::Continue;
         }
         if let Some(flight) = &self.unseen {
-            attempt::answered(flight, origin());
+            self.reading = attempt::answered(flight, origin(), end);
+            if self.reading.as_ref().is_some_and(Reading::is_held) {
+                return Action::Pause;
+            }
         }
+        self.pass_head(end)
+    }
+
+    /// Lets the head of an answer go on, when nothing more of it is to be read first.
+    fn pass_head(&mut self, end: bool) -> Action {
         let headers = host::headers(MapType::HttpResponseHeaders);
         let edits = self.exchange.response_head(&headers, end, origin);
         if let Some(answer) = edits.instead {
@@ -277,13 +290,26 @@ impl Stream {
         Action::Continue
     }
 
-    fn response_chunk(&mut self, bytes: usize, end: bool) -> Action {
+    fn response_chunk(&mut self, mut bytes: usize, end: bool) -> Action {
         if !self.exchange.awaits_answer() {
             return Action::Continue;
+        }
+        if let Some(reading) = &mut self.reading {
+            let was_held = reading.is_held();
+            if reading.body(bytes, end) == Action::Pause {
+                return Action::Pause;
+            }
+            if was_held {
+                let _ = self.pass_head(false);
+            }
         }
         // The end of an answer often comes with nothing.
         let mut chunk =
             if bytes == self.held { Vec::new() } else { host::body(BufferType::HttpResponseBody, bytes) };
+        if self.reading.is_some() && bytes != self.held {
+            // It may have been replaced.
+            bytes = chunk.len();
+        }
         chunk.drain(..self.held.min(chunk.len()));
         let output = self.exchange.response_chunk(&chunk, end, host::now);
         self.exchange.note_first_token(&host::SharedData);
@@ -301,8 +327,15 @@ impl Stream {
 
     /// Trailers end an answer that has them.
     fn response_trailers(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        let output = self.exchange.response_chunk(&[], true, host::now);
+        let mut held = std::mem::take(&mut self.held);
+        let mut body = Vec::new();
+        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.is_held()) {
+            reading.trailers();
+            let _ = self.pass_head(false);
+            body = host::body(BufferType::HttpResponseBody, FAILURE_BYTES_MAX);
+            held = body.len();
+        }
+        let output = self.exchange.response_chunk(&body, true, host::now);
         if let Output::Replaced(replacement) = output
             && held > 0
         {

@@ -23,6 +23,7 @@ mod http;
 mod journal;
 mod jwks;
 mod pending;
+mod reading;
 mod record;
 mod root;
 mod standings;

@@ -6,14 +6,16 @@
 
 mod bodies;
 mod first_token;
+mod opening;
 mod spilling;
 
 pub use bodies::{Bodies, Other};
+pub use opening::Opening;
 pub use spilling::{Spilling, refusal};
 
 use crate::capacity::{self, Seat, Told};
 use crate::denial::Denial;
-use crate::endpoint::Operation;
+use crate::endpoint::{Billing, Operation};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::json::Edits;
@@ -21,7 +23,7 @@ use crate::ledger::{Series, Try};
 use crate::route::{self, Choice, Cooldown, Fitted, Target};
 use crate::store::{Store, StoreFault};
 use crate::tokens::Usage;
-use crate::usage::UsageEvent;
+use crate::usage::{self, Format, UsageEvent};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -316,17 +318,27 @@ impl Flight {
         }
     }
 
-    /// Reads such a body, or none where the status says it all: what is wrong with the configuration, and what is to be
-    /// done about it.
+    /// Whether the beginning of an answer with this status and format is to be read before its head goes on: it may be an
+    /// error all the same, and there is another backend. What is kept at a backend tells its errors as an answer does.
+    #[must_use]
+    pub fn may_open_with_error(&self, status: u16, format: Format) -> bool {
+        let is_billed = match self.destination {
+            Destination::Deployment(operation) => operation.billing() != Billing::UsageIfAny,
+            Destination::Other(..) => false,
+        };
+        let is_read = matches!(format, Format::Json | Format::Events | Format::Text);
+        self.candidates.len() > 1 && status < 300 && usage::has_answer(status) && is_billed && is_read
+    }
+
+    /// What an error says is wrong with the configuration, and what is to be done about it.
     pub fn misfit_of(
         &self,
         target: &Target,
         status: u16,
-        body: &[u8],
+        failure: &Failure,
         local: &dyn Store,
         now: impl FnOnce() -> Duration,
     ) -> Option<(Misconfigured, Result<(), StoreFault>)> {
-        let failure = Failure::of_error(body).unwrap_or_default();
         let misfit = match status {
             401 | 403 if failure.is_about_gateway(status) => Misfit::RefusedCredential,
             400 | 404 if self.is_to_be_read(status) && failure.is_missing_deployment() => {

@@ -8,7 +8,7 @@
 //! <https://learn.microsoft.com/azure/ai-services/openai/reference>
 
 use memchr::memmem;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A longer body is no error.
@@ -41,8 +41,18 @@ struct Choice {
     finish_reason: Option<Value>,
 }
 
-/// What makes Envoy's route ask the next backend, from 520 on what CDNs answer for a backend that they cannot reach.
-const TRIED_ELSEWHERE: [u16; 12] = [408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529];
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    message: &'a str,
+    r#type: &'a str,
+    param: Option<&'a str>,
+    code: Option<&'a str>,
+}
 
 fn text(value: Option<&Value>) -> Option<String> {
     match value? {
@@ -161,11 +171,14 @@ impl Failure {
         }
     }
 
-    /// Whether another backend may do better.
+    /// The body that such an error has where it is sent with its status, in OpenAI's shape.
     #[must_use]
-    pub fn goes_elsewhere(&self) -> bool {
-        let status = self.status();
-        TRIED_ELSEWHERE.contains(&status) || self.refuses_credential(status)
+    pub fn body(&self) -> Vec<u8> {
+        let kind = self.kind.as_deref().unwrap_or("server_error");
+        let (message, code) = (self.message.as_str(), self.code.as_deref());
+        let error = Error { message, r#type: kind, param: None, code };
+        // Writing strings to memory cannot fail; an empty body would still carry the status.
+        serde_json::to_vec(&Body { error }).unwrap_or_default()
     }
 
     /// Whether it is about the gateway, not about what the client wrote: every 401, for clients' own credentials go to no
@@ -188,30 +201,27 @@ impl Failure {
 
     /// Whether it says itself that it refuses the credential of this gateway, or the place from which it asks. A 403 that does
     /// not may be of something between, which looks at what clients write: no reason to leave the backend alone.
+    ///
+    /// What is listed was seen with 403:
+    /// <https://github.com/microsoft/sample-app-aoai-chatGPT/issues/1000> (`AuthenticationTypeDisabled`),
+    /// <https://docs.anthropic.com/en/api/errors> (`permission_error`),
+    /// <https://platform.openai.com/docs/guides/error-codes>, <https://github.com/home-assistant/core/issues/120072>
+    /// (`unsupported_country_region_territory`),
+    /// <https://github.com/continuedev/continue/issues/12547>,
+    /// <https://github.com/Azure-Samples/azure-sql-db-chatbot/issues/3>,
+    /// <https://github.com/Aider-AI/aider/issues/604>,
+    /// <https://github.com/Azure-Samples/azure-search-openai-demo/issues/1157> (the sentences, in their order).
+    /// Deactivated accounts, missing scopes and roles, and addresses that are not permitted come with 401.
     #[must_use]
     pub fn refuses_credential(&self, status: u16) -> bool {
-        // Azure's `403` is a string: no route through its firewall. OpenRouter's is a number, and a moderation's too.
-        const CODES: [&str; 12] = [
-            "AccessDenied",
-            "AuthenticationTypeDisabled",
-            "PermissionDenied",
-            "access_terminated",
-            "account_deactivated",
-            "authentication_error",
-            "insufficient_permissions",
-            "invalid_api_key",
-            "ip_not_authorized",
-            "missing_scope",
-            "permission_error",
-            "unsupported_country_region_territory",
-        ];
-        const SENTENCES: [&str; 6] = [
+        // Of Azure's firewall the code is `403`, as a string. OpenRouter's is a number, and a moderation's too.
+        const CODES: [&str; 3] =
+            ["AuthenticationTypeDisabled", "permission_error", "unsupported_country_region_territory"];
+        const SENTENCES: [&str; 4] = [
             "A Virtual Network is configured for this resource",
-            "Access denied due to",
-            "Key based authentication is disabled",
+            "Access denied due to Virtual Network/Firewall",
             "Project `",
             "Public access is disabled",
-            "You have insufficient permissions",
         ];
         let words = [self.code.as_deref(), self.kind.as_deref()];
         status == 401
@@ -301,19 +311,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clients_own_error_is_not_tried_elsewhere() {
-        for (error, expected) in [
-            (r#"{"code":400}"#, false),
-            (r#"{"code":413}"#, false),
-            (r#"{"code":403}"#, false),
-            (r#"{"code":"content_filter"}"#, false),
-            (r#"{"code":401}"#, true),
-            (r#"{"code":429}"#, true),
-            (r#"{"code":529}"#, true),
-            (r#"{}"#, true),
+    fn an_error_that_was_an_event_has_a_body_in_openais_shape() {
+        for (data, body) in [
+            (
+                r#"{"error":{"message":"busy","code":429}}"#,
+                r#"{"error":{"message":"busy","type":"server_error","param":null,"code":"429"}}"#,
+            ),
+            (
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#,
+                r#"{"error":{"message":"x","type":"overloaded_error","param":null,"code":null}}"#,
+            ),
         ] {
-            let body = format!(r#"{{"error":{error}}}"#);
-            assert_eq!(Failure::of_answer(body.as_bytes()).unwrap().goes_elsewhere(), expected, "{error}");
+            let found = Failure::of_event(data.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(found.body()).unwrap(), body);
         }
     }
 
@@ -351,10 +361,12 @@ mod tests {
                 r#"{"code":"AuthenticationTypeDisabled","message":"Key based authentication is disabled"}"#,
                 true,
             ),
-            (r#"{"code":"PermissionDenied","message":"The principal lacks the data action"}"#, true),
+            (r#"{"code":"403","message":"A Virtual Network is configured for this resource."}"#, true),
+            // With 403 nobody has told of it.
+            (r#"{"code":"PermissionDenied","message":"The principal lacks the data action"}"#, false),
             (r#"{"code":"unsupported_country_region_territory","type":"request_forbidden"}"#, true),
             (r#"{"code":"model_not_found","message":"Project `p` does not have access to model `m`"}"#, true),
-            (r#"{"code":null,"message":"You have insufficient permissions for this operation."}"#, true),
+            (r#"{"code":null,"message":"You have insufficient permissions for this operation."}"#, false),
             (r#"{"type":"permission_error","message":"no"}"#, true),
             (r#"{"code":403,"message":"Your input was flagged","metadata":{"reasons":["violence"]}}"#, false),
             (r#"{"code":"content_policy_violation","message":"no"}"#, false),

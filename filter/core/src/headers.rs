@@ -225,6 +225,17 @@ pub fn passes_to_clients(name: &str, value: &[u8], more: &Passing) -> bool {
     }
 }
 
+/// Whether a header of a backend's answer steers the proxy, which reads it before any client gets the answer:
+/// `x-envoy-ratelimited` forbids a retry, `x-envoy-immediate-health-check-fail` takes the backend's address for dead,
+/// `x-envoy-upstream-canary` and `x-envoy-decorator-operation` rename what is counted and traced, `grpc-status` is the status
+/// of a call that calls itself gRPC, and `x-tollgate-elsewhere` is an attempt's own word. No backend has a say in these, so
+/// all of their kind go.
+/// <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#http-headers-consumed-from-upstream-calls>
+#[must_use]
+pub fn steers_proxy(name: &str) -> bool {
+    ["grpc-", "x-envoy-", "x-tollgate-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Whether a reference stays on its host.
 fn is_path(reference: &[u8]) -> bool {
     reference.starts_with(b"/") && !reference.starts_with(b"//") && !reference.starts_with(b"/\\")
@@ -355,6 +366,27 @@ mod tests {
         }
         for name in ["content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "date"] {
             assert!(passes_to_clients(name, b"x", &none()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_steers_the_proxy_is_known() {
+        for name in [
+            "x-envoy-ratelimited",
+            "x-envoy-overloaded",
+            "x-envoy-immediate-health-check-fail",
+            "x-envoy-degraded",
+            "x-envoy-upstream-canary",
+            "x-envoy-decorator-operation",
+            "x-tollgate-elsewhere",
+            "grpc-status",
+            "grpc-message",
+        ] {
+            assert!(steers_proxy(name), "{name}");
+        }
+        for name in [":status", "content-type", "retry-after", "x-ratelimit-remaining-tokens", "x-request-id"]
+        {
+            assert!(!steers_proxy(name), "{name}");
         }
     }
 

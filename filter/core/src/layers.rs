@@ -67,6 +67,7 @@ const INSIDE_WORDS: &[(&str, &str)] = &[
     ("request", include_str!("request/offers.rs")),
     ("request", include_str!("request/parts.rs")),
     ("request", include_str!("request/prompt.rs")),
+    ("sse", include_str!("sse/beginning.rs")),
 ];
 const INSIDE_DECISIONS: &[(&str, &str)] = &[
     ("capacity", include_str!("capacity/queue.rs")),
@@ -139,6 +140,7 @@ const INSIDE_ASSEMBLY: &[(&str, &str)] = &[
 const INSIDE_ORDER: &[(&str, &str)] = &[
     ("attempt", include_str!("attempt/bodies.rs")),
     ("attempt", include_str!("attempt/first_token.rs")),
+    ("attempt", include_str!("attempt/opening.rs")),
     ("attempt", include_str!("attempt/spilling.rs")),
     ("exchange", include_str!("exchange/admitting.rs")),
     ("exchange", include_str!("exchange/anybody.rs")),

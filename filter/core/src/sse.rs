@@ -9,6 +9,10 @@
 
 use memchr::memchr2;
 
+mod beginning;
+
+pub use beginning::Beginning;
+
 /// The longest event that is looked at as a whole, and may be left out. A longer one (a base64 image) passes piece by piece.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 

@@ -59,7 +59,7 @@ fn pools(whole: &str) -> Result<String> {
 fn once(pools: &str) -> Result<String> {
     let mut text = pools.replacen(POOLS, ONCE, 1);
     for (key, replacement) in [
-        ("upstream_http_filters:", ""),
+        ("upstream_http_filters:", STRIP),
         ("environment_variables:", "environment_variables: { host_env_keys: [ BACKENDS_KEY ] }"),
         (
             "pools:",
@@ -72,6 +72,21 @@ fn once(pools: &str) -> Result<String> {
     }
     Ok(text)
 }
+
+const STRIP: &str = "\
+# A backend has no say in what Envoy does. In the other files Tollgate's attempts see to it.
+upstream_http_filters:
+- name: strip-internal-headers
+  typed_config:
+    \"@type\": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+    mutations:
+      response_mutations:
+      - remove_on_match: { key_matcher: { prefix: \"grpc-\" } }
+      - remove_on_match: { key_matcher: { prefix: \"x-envoy-\" } }
+      - remove_on_match: { key_matcher: { prefix: \"x-tollgate-\" } }
+- name: envoy.filters.http.upstream_codec
+  typed_config:
+    \"@type\": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
 
 const PREVIOUS_PRIORITIES: &str = "\
 # To the next member of the pool, not to the same once more. A composite cluster, which Envoys have from 1.37

@@ -763,7 +763,7 @@ pub(super) struct Model {
     /// Whether backends may serve different versions.
     #[serde(default)]
     pub(super) rollout: bool,
-    /// After so many milliseconds without the head of an answer, a stream is asked for elsewhere. Absent: no bound.
+    /// After so many milliseconds in which its answer has not begun, a stream is asked for elsewhere. Absent: no bound.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) stream_start_ms_max: Option<u32>,
 }

@@ -3,6 +3,7 @@ use crate::capacity;
 use crate::config;
 use crate::decision::Why;
 use crate::endpoint::Operation;
+use crate::failure::Failure;
 use crate::finding::{Effect, Finding};
 use crate::gateway::BodyRoom;
 use crate::ledger::{Detail, Outcome, Pin, Source};
@@ -507,8 +508,13 @@ fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
         let mut run = Run::new();
         let flight = run.send(PROMPT).flight;
         let (target, _) = flight.depart(b"cb").unwrap();
-        let _ =
-            flight.misfit_of(&target, 404, br#"{"error":{"code":"DeploymentNotFound"}}"#, &run.store, || NOW);
+        let _ = flight.misfit_of(
+            &target,
+            404,
+            &error(r#"{"error":{"code":"DeploymentNotFound"}}"#),
+            &run.store,
+            || NOW,
+        );
         let pairs = [(":status", "404"), ("content-type", "application/json")];
         let edits = run.exchange.response_head(&headers(&pairs), end, || Origin::Backend);
         let statuses: Vec<_> = edits.set.iter().filter(|(name, _)| *name == ":status").collect();
@@ -530,7 +536,7 @@ fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
 fn only_a_credential_surely_refused_makes_a_pause() {
     for (status, body, pauses) in [
         (401, "", true),
-        (403, r#"{"error":{"code":"PermissionDenied","message":"no"}}"#, true),
+        (403, r#"{"error":{"code":"AuthenticationTypeDisabled","message":"no"}}"#, true),
         (403, "<html>blocked</html>", false),
     ] {
         let mut run = Run::new();
@@ -538,9 +544,13 @@ fn only_a_credential_surely_refused_makes_a_pause() {
         let first = flight.candidates()[0].clone();
         let (target, _) = flight.depart(first.backend.cluster.as_bytes()).unwrap();
         assert!(flight.candidates().len() > 1);
-        let (found, _) = flight.misfit_of(&target, status, body.as_bytes(), &run.store, || NOW).unwrap();
+        let (found, _) = flight.misfit_of(&target, status, &error(body), &run.store, || NOW).unwrap();
         assert_eq!(found.pause.is_some(), pauses, "{status} {body}");
     }
+}
+
+fn error(body: &str) -> Failure {
+    Failure::of_error(body.as_bytes()).unwrap_or_default()
 }
 
 #[test]
@@ -562,7 +572,7 @@ fn a_refused_credential_is_no_fault_of_the_clients() {
         let mut run = Run::new();
         let flight = run.send(PROMPT).flight;
         let (target, _) = flight.depart(b"cb").unwrap();
-        let found = flight.misfit_of(&target, status, body.as_bytes(), &run.store, || NOW);
+        let found = flight.misfit_of(&target, status, &error(body), &run.store, || NOW);
         let series = found.map(|(found, _)| found.series.name());
         let expected = refused.then(|| "tollgate_backend_auth_failures;backend=b".to_owned());
         assert_eq!(series, expected, "{status} {body}");
