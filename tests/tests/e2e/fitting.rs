@@ -233,6 +233,21 @@ async fn a_refused_credential_goes_elsewhere_and_is_told_as_503() {
 }
 
 #[tokio::test]
+async fn a_403_that_is_too_long_to_be_read_goes_elsewhere_too() {
+    let gateway = start().await;
+    // A page of a firewall in between, say.
+    let page = || Fault::answer(403).header("content-type", "text/html").body(json!("x".repeat(100_000)));
+    fails_once(&gateway, "ptu", page());
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("anybody")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // It makes no pause.
+    ORDER.iter().for_each(|backend| fails_once(&gateway, backend, page()));
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("anybody")).await.unwrap();
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &json!("backend_credential_refused")));
+    check_record(&record_of(&gateway, &answer).await, &json!({ "attempts": 3, "prompt_tokens": "0" }));
+}
+
+#[tokio::test]
 async fn a_backend_cannot_forbid_that_the_next_one_is_asked() {
     let gateway = start().await;
     for status in [429, 500] {

@@ -177,6 +177,80 @@ async fn what_is_fitted_once_fails_over_as_the_order_does() {
     fails_over(setup(ONCE).envoy(OLDEST)).await;
 }
 
+/// What refuses this gateway's own credential, surely.
+fn refusals() -> [Fault; 2] {
+    let disabled = json!({ "error": { "code": "AuthenticationTypeDisabled", "message": "Key based authentication is disabled." } });
+    [Fault::answer(401), Fault::answer(403).body(disabled)]
+}
+
+#[tokio::test]
+async fn a_credential_refused_in_a_pool_goes_to_its_next_member() {
+    for refusal in refusals() {
+        for setup in [setup(POOLS), setup(POOLS).patch(composite), setup(POOLS).envoy(OLDEST)] {
+            let gateway = Gateway::start(setup.mock("ptu", fails_with(refusal.clone()))).await.unwrap();
+            assert_eq!((ask(&gateway).await.status, asked(&gateway)), (200, [1, 1, 0]), "{refusal:?}");
+            // It pauses.
+            assert_eq!((ask(&gateway).await.status, asked(&gateway)), (200, [1, 2, 0]), "{refusal:?}");
+            let labels = [("backend", "ptu")];
+            gateway.wait_for_metric("tollgate_backend_auth_failures", &labels, 1.0).await.unwrap();
+        }
+    }
+}
+
+/// Nobody but the last one is seen, which is the first one for a 403.
+#[tokio::test]
+async fn a_credential_refused_where_no_attempt_is_seen_is_told_as_503() {
+    let message = "The backend does not accept this gateway's own credential. Your key is not at fault.";
+    let expected = refusal(message, "server_error", None, "backend_credential_refused");
+    for (at, fault) in refusals().into_iter().enumerate() {
+        let mut setup = setup(ONCE);
+        for backend in ORDER {
+            setup = setup.mock(backend, fails_with(fault.clone()));
+        }
+        let gateway = Gateway::start(setup).await.unwrap();
+        let answer = ask(&gateway).await;
+        assert_eq!((answer.status, answer.json()), (503, expected.clone()));
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+        assert_eq!(asked(&gateway), [[1, 1, 1], [1, 0, 0]][at]);
+        let backend = ["payg-b", "ptu"][at];
+        let record =
+            json!({ "backend": backend, "outcome": "backend_credential_refused", "prompt_tokens": "0" });
+        check_record(&record_of(&gateway, &answer).await, &record);
+        let labels = [("backend", backend)];
+        gateway.wait_for_metric("tollgate_backend_auth_failures", &labels, 1.0).await.unwrap();
+        if backend == "ptu" {
+            // It pauses: the other pool is asked.
+            gateway.mock("payg-a").update(|settings| settings.faults = [].into());
+            assert_eq!((ask(&gateway).await.status, asked(&gateway)), (200, [1, 1, 0]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_no_attempt_is_seen_a_missing_deployment_is_told_and_other_refusals_pass() {
+    let gateway = Gateway::start(setup(ONCE)).await.unwrap();
+    let missing = json!({ "error": { "code": "DeploymentNotFound", "message": "It does not exist." } });
+    gateway.mock("ptu").update(|settings| settings.faults = [Fault::answer(404).body(missing)].into());
+    let answer = ask(&gateway).await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &json!("deployment_not_found")));
+    for backend in ORDER {
+        gateway.mock(backend).update(|settings| settings.faults = [].into());
+    }
+    let error =
+        |code: &str, more: &str| json!({ "error": { "code": code, "message": format!("no {more}") } });
+    let long = "x".repeat(100_000);
+    for (status, body) in [
+        (403, error("content_policy_violation", "")),
+        (404, error("model_not_found", &long)),
+        (400, error("x", "")),
+    ] {
+        let fault = Fault::answer(status).body(body.clone());
+        gateway.mock("payg-a").update(|settings| settings.faults = [fault].into());
+        let answer = ask(&gateway).await;
+        assert!((answer.status, answer.json()) == (status, body), "{status} {}", answer.text());
+    }
+}
+
 async fn passes_over_what_cannot_be_reached(setup: Setup) {
     let gateway = Gateway::start(setup).await.unwrap();
     let answer = ask(&gateway).await;

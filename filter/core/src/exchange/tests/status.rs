@@ -202,6 +202,41 @@ fn a_backend_that_fails_time_after_time_is_down_until_it_answers() {
 }
 
 #[test]
+fn a_backend_that_refuses_the_credential_is_down_until_it_answers() {
+    let gateway = operators(|_| {});
+    let refused = r#"{"error":{"code":"AuthenticationTypeDisabled","message":"no"}}"#;
+    for (status, body, is_down) in [
+        (401, "", true),
+        (403, refused, true),
+        (403, "<html>blocked</html>", true),
+        (403, r#"{"error":{"code":"content_filter","message":"no"}}"#, false),
+    ] {
+        let mut run = Run::with(gateway.clone());
+        let attempt = |run: &mut Run, status: u16, body: &str| {
+            run.exchange = Exchange::new(gateway.clone());
+            let Forward { flight, .. } = run.send(PROMPT);
+            let (target, _) = flight.depart(b"ca").unwrap();
+            let _ = flight.learn(&target, status, |_| None, NOW);
+            flight.note_answer(&target, status, &run.store, || NOW).unwrap();
+            if let Some((_, noted)) = flight.misfit_of(&target, status, &error(body), &run.store, || NOW) {
+                noted.unwrap();
+            }
+            let _ = run.answer(&status.to_string(), "application/json");
+            let _ = run.finish();
+            run.exchange = Exchange::new(gateway.clone());
+            let (status, health) = ask(run, "/tollgate/health?model=gpt-4o", &[KEY]);
+            (status, health["models"][0]["backends"][0]["status"].as_str().unwrap().to_owned())
+        };
+        let well = (200, "healthy".to_owned());
+        assert_eq!(attempt(&mut run, status, body), well);
+        assert_eq!(attempt(&mut run, status, body), well);
+        let expected = if is_down { (503, "down".to_owned()) } else { well.clone() };
+        assert_eq!(attempt(&mut run, status, body), expected, "{status} {body}");
+        assert_eq!(attempt(&mut run, 200, ""), well, "{status} {body}");
+    }
+}
+
+#[test]
 fn an_attempt_without_an_answer_speaks_against_its_backend_once_envoy_goes_on() {
     let gateway = gateway(|_| {});
     let store = MemoryStore::default();
