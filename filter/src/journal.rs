@@ -30,7 +30,7 @@ pub(crate) fn enter(note: &Note, now: Duration) -> Option<Slot> {
 /// Notes of a request that has its note what has been reserved for it since. If another VM has taken the note,
 /// [`leave`] tells.
 pub(crate) fn renew(slot: &Slot, note: &Note) {
-    JOURNAL.with_borrow(|journal| known(journal.renew(&SharedData, slot, note)));
+    JOURNAL.with_borrow(|journal| host::answered(journal.renew(&SharedData, slot, note), UNKEPT));
 }
 
 /// Takes the note back. False if another VM has written the request down already.

@@ -107,14 +107,34 @@ impl Stored for Entry {
         let (prompt, completion, cost) = (from.u64()?, from.u64()?, from.u64()?);
         let is_spillover = from.u8()? != 0;
         let reserved = from.bytes()?.to_vec();
-        let pending =
-            Pending { client, model, operation, backend, deployment, prompt, completion, cost, is_spillover, reserved };
+        let pending = Pending {
+            client,
+            model,
+            operation,
+            backend,
+            deployment,
+            prompt,
+            completion,
+            cost,
+            is_spillover,
+            reserved,
+        };
         Some(Self { mark, until, pending })
     }
 
     fn write(&self, to: &mut Writer) {
-        let Pending { client, model, operation, backend, deployment, prompt, completion, cost, is_spillover, reserved } =
-            &self.pending;
+        let Pending {
+            client,
+            model,
+            operation,
+            backend,
+            deployment,
+            prompt,
+            completion,
+            cost,
+            is_spillover,
+            reserved,
+        } = &self.pending;
         to.array(self.mark.0);
         to.u64(self.until);
         for text in [client, model, operation, backend, deployment] {

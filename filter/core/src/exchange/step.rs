@@ -18,18 +18,18 @@ pub enum Step {
         /// Headers that must go no further.
         strip: Vec<String>,
     },
-    /// Ask the store, and bring its answer to [`Exchange::reserved`](super::Exchange::reserved). Then note what [`Exchange::note`](super::Exchange::note) says. Asked once, or
+    /// Ask the store, and bring its answer to `Exchange::reserved`. Then note what `Exchange::note` says. Asked once, or
     /// for a long body twice: before it is read, and after.
     Reserve(Claim),
-    /// Ask for room at a backend, and bring the answer to [`Exchange::admitted`](super::Exchange::admitted).
+    /// Ask for room at a backend, and bring the answer to `Exchange::admitted`.
     Admit(Ask),
-    /// Ask the store where the limits stand, and bring its answer to [`Exchange::looked`](super::Exchange::looked).
+    /// Ask the store where the limits stand, and bring its answer to `Exchange::looked`.
     Look(Inquiry),
     /// Let the request go.
     Forward(Forward),
     /// Answer in the backend's place.
     Answer(Answer),
-    /// Hold everything, until its turn comes or [`Exchange::wake`](super::Exchange::wake) has something to do.
+    /// Hold everything, until its turn comes or `Exchange::wake` has something to do.
     Wait,
 }
 

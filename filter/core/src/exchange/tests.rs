@@ -1,4 +1,6 @@
 use super::*;
+use crate::answer::Answer;
+use crate::attempt::Flight;
 use crate::capacity;
 use crate::config;
 use crate::decision::Why;
@@ -7,7 +9,7 @@ use crate::failure::Failure;
 use crate::finding::{Effect, Finding};
 use crate::gateway::BodyRoom;
 use crate::ledger::{Detail, Outcome, Pin, Source};
-use crate::limits::{self, Part, Standing};
+use crate::limits::{self, Claim, Inquiry, Part, Standing};
 use crate::route::{Cooldown, Cooldowns};
 use crate::store::{MemoryStore, Store};
 use crate::tokens::Usage;
