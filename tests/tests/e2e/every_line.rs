@@ -13,6 +13,7 @@ use tollgate_tests::harness::tools::workspace;
 use tollgate_tests::harness::{Gateway, Setup};
 
 use crate::envoy_lines::{MANAGER, PTU, ROUTE, part, paths_of_lines, shortened, take_out};
+use crate::overload::OVERLOAD;
 use crate::requests::{CHAT, WEB_SHOP, chat, nobody_is_limited};
 
 const ATTEMPTS: &str = "each_attempt_has_its_own_path_host_and_credential";
@@ -25,6 +26,10 @@ const SLOW_REQUEST: &str = "a_request_that_comes_too_slowly_is_ended";
 const EJECTION: &str = "an_address_that_fails_is_ejected_and_one_that_is_busy_is_not";
 const CUT: &str = "a_network_that_is_cut_and_a_backend_that_is_stopped_are_passed_over";
 const NO_NAME: &str = "a_backend_whose_name_does_not_resolve_is_passed_over";
+
+const FULL: &str = "each_line_about_a_full_heap_is_needed";
+const CONNECTIONS: &str = "connections_beyond_the_bound_are_closed_and_admin_answers";
+const HTTP2: &str = "one_http2_connection_has_bounded_streams_and_windows";
 
 /// The role of each attempt, among the connection manager's lines.
 const ATTEMPT: &str = "http_filters/3/typed_config/upstream_http_filters/0/typed_config/config";
@@ -55,7 +60,9 @@ fn missed() -> Vec<(String, &'static str)> {
             ("http_filters/0/typed_config/config/vm_config/vm_id", ATTEMPTS),
             ("http_filters/1/typed_config/request_rules/0/header", ORDER),
             ("http_filters/1/typed_config/request_rules/0/on_header_present", ORDER),
-            ("local_reply_config", RESTARTING),
+            ("http2_protocol_options", HTTP2),
+            ("local_reply_config/mappers/0", FULL),
+            ("local_reply_config/mappers/1", RESTARTING),
             (&format!("{ATTEMPT}/root_id"), ATTEMPTS),
             (&format!("{ATTEMPT}/allow_on_headers_stop_iteration"), MISSING),
             (&format!("{ATTEMPT}/failure_policy"), TRAP),
@@ -99,7 +106,13 @@ fn missed() -> Vec<(String, &'static str)> {
             ),
         ],
     );
-    [manager, route, cluster].concat()
+    let process = [
+        ("/overload_manager/resource_monitors/0", FULL),
+        ("/overload_manager/resource_monitors/1", CONNECTIONS),
+        ("/overload_manager/actions", FULL),
+    ];
+    let process = process.map(|(path, test)| (path.to_owned(), test)).to_vec();
+    [manager, route, cluster, process].concat()
 }
 
 /// The end of a line that no test would miss, and why that is no harm.
@@ -115,6 +128,7 @@ const NOT_MISSED: &[(&str, &str)] = &[
     ("/lb_endpoints/1/load_balancing_weight", "Envoy's default, said beside the other's"),
     ("/outlier_detection/consecutive_5xx", "Envoy's default, said for who reads it"),
     ("/outlier_detection/base_ejection_time", "an ejection is longer without it"),
+    ("/refresh_interval", "Envoy looks every second without it"),
     ("/retry_back_off/base_interval", "fail-over is slower without it"),
     ("/retry_back_off/max_interval", "fail-over is slower without it"),
 ];
@@ -150,7 +164,7 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
 fn every_line_would_be_missed_or_does_no_harm() {
     let mut bootstrap = Bootstrap::load().unwrap();
     let mut lines = Vec::new();
-    for whole in [MANAGER, PTU] {
+    for whole in [MANAGER, PTU, OVERLOAD] {
         leaves(part(bootstrap.value_mut(), whole), whole, &mut lines);
     }
     let table = paths_of_lines();

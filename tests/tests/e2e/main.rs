@@ -30,6 +30,7 @@ mod metering;
 mod names;
 mod nearness;
 mod openings;
+mod overload;
 mod pinned;
 mod policy;
 mod portable;
