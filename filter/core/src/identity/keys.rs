@@ -7,6 +7,7 @@ use super::claims::Json;
 use super::der;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rsa::BigUint;
 use std::fmt;
 
 /// The most keys of one issuer.
@@ -90,6 +91,31 @@ impl Curve {
             Self::P256 => 32,
             Self::P384 => 48,
         }
+    }
+
+    /// The prime of its field, and `b` of its equation `y² = x³ - 3x + b`.
+    /// <https://www.secg.org/sec2-v2.pdf>, 2.4.2 and 2.5.1
+    const fn numbers(self) -> (&'static [u8], &'static [u8]) {
+        match self {
+            Self::P256 => (
+                b"ffffffff00000001000000000000000000000000ffffffffffffffffffffffff",
+                b"5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b",
+            ),
+            Self::P384 => (
+                b"fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffff",
+                b"b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aef",
+            ),
+        }
+    }
+
+    /// Whether it has this point. The point at infinity, which is no key, has no coordinates.
+    fn has(self, x: &[u8], y: &[u8]) -> bool {
+        let (prime, b) = self.numbers();
+        let number = |hex| BigUint::parse_bytes(hex, 16).unwrap_or_default();
+        let (prime, b) = (number(prime), number(b));
+        let (x, y) = (BigUint::from_bytes_be(x), BigUint::from_bytes_be(y));
+        let three_less = &prime - BigUint::from(3_u8);
+        x < prime && y < prime && (&y * &y) % &prime == (&x * &x * &x + three_less * &x + b) % &prime
     }
 
     /// Its object identifier, as DER.
@@ -222,11 +248,13 @@ fn decoded(jwk: &Json, name: &str) -> Option<Vec<u8>> {
 }
 
 fn rsa(jwk: &Json) -> Result<Material, NoKey> {
-    const BROKEN: NoKey = NoKey::Broken("n of 2048 to 4096 bits and e, in base64url");
+    const BROKEN: NoKey = NoKey::Broken("n of 2048 to 4096 bits and e, both odd, in base64url");
     let (Some(modulus), Some(exponent)) = (decoded(jwk, "n"), decoded(jwk, "e")) else { return Err(BROKEN) };
-    let number = rsa::BigUint::from_bytes_be;
+    let number = BigUint::from_bytes_be;
     let modulus_number = number(&modulus);
-    if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&modulus_number.bits()) {
+    let is_odd = |bytes: &[u8]| bytes.last().is_some_and(|byte| byte % 2 == 1);
+    let is_sound = is_odd(&modulus) && is_odd(&exponent);
+    if !is_sound || !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&modulus_number.bits()) {
         return Err(BROKEN);
     }
     let public = rsa::RsaPublicKey::new(modulus_number, number(&exponent)).map_err(|_| BROKEN)?;
@@ -241,6 +269,7 @@ fn ec(jwk: &Json) -> Result<Material, NoKey> {
     };
     let whole = |bytes: &Vec<u8>| bytes.len() == curve.coordinate_bytes();
     match (decoded(jwk, "x").filter(whole), decoded(jwk, "y").filter(whole)) {
+        (Some(x), Some(y)) if !curve.has(&x, &y) => Err(NoKey::Broken("x and y, a point of the curve")),
         (Some(x), Some(y)) => Ok(Material::Ec { curve, der: der::ec_public_key(curve.oid(), &x, &y) }),
         _ => Err(NoKey::Broken("x and y of the curve's length, in base64url")),
     }
@@ -250,6 +279,7 @@ fn ed25519(jwk: &Json) -> Result<Material, NoKey> {
     decoded(jwk, "x")
         .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
         .and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok())
+        .filter(|key| !key.is_weak())
         .map(Material::Ed25519)
         .ok_or(NoKey::Broken("x, a point of Ed25519, in base64url"))
 }
@@ -306,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_key_is_for_us_if_it_is_public_strong_and_for_signatures() {
-        let weak = NoKey::Broken("n of 2048 to 4096 bits and e, in base64url");
+        let weak = NoKey::Broken("n of 2048 to 4096 bits and e, both odd, in base64url");
         let purpose = NoKey::Foreign("use sig, and key_ops with verify, or neither");
         let kind = NoKey::Foreign("kty RSA, EC or OKP (Ed25519)");
         check(&rsa_of(256, ""), Ok(()));
@@ -326,6 +356,45 @@ mod tests {
         check(r#"{"kty":"EC","crv":"P-256","x":"AAAA","y":"AAAA"}"#, Err(lengths));
         check(
             r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA"}"#,
+            Err(NoKey::Broken("x, a point of Ed25519, in base64url")),
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_none_of_its_kind_is_broken() {
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let weak = NoKey::Broken("n of 2048 to 4096 bits and e, both odd, in base64url");
+        check(&rsa_of(256, "").replace("AQAB", "AQAA"), Err(weak));
+        check(&rsa_of(256, "").replace("AQAB", "AQ"), Err(weak));
+        let even = part(&[&[0xff; 255][..], &[0xfe]].concat());
+        check(&format!(r#"{{"kty":"RSA","n":"{even}","e":"AQAB"}}"#), Err(weak));
+        // The points that the standard counts from: <https://www.secg.org/sec2-v2.pdf>
+        let points = [
+            (
+                "P-256",
+                "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296",
+                "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5",
+            ),
+            (
+                "P-384",
+                "aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab7",
+                "3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f",
+            ),
+        ];
+        for (curve, x, y) in points {
+            let [x, y] = [x, y].map(|hex| BigUint::parse_bytes(hex.as_bytes(), 16).unwrap().to_bytes_be());
+            let key = |x: &[u8], y: &[u8]| {
+                format!(r#"{{"kty":"EC","crv":"{curve}","x":"{}","y":"{}"}}"#, part(x), part(y))
+            };
+            let stray = Err(NoKey::Broken("x and y, a point of the curve"));
+            check(&key(&x, &y), Ok(()));
+            check(&key(&y, &x), stray);
+            check(&key(&vec![0; x.len()], &vec![0; x.len()]), stray);
+            check(&key(&vec![0xff; x.len()], &y), stray);
+        }
+        let small = part(&[0; 32]);
+        check(
+            &format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{small}"}}"#),
             Err(NoKey::Broken("x, a point of Ed25519, in base64url")),
         );
     }
