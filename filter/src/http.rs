@@ -204,6 +204,7 @@ impl Stream {
 
     fn request_head(&mut self, end: bool) -> Action {
         let now = host::now();
+        self.body.is_whole = end;
         if self.holding.is_missing() {
             let step = self.exchange.refuse_unheld(now);
             return self.perform(step, now);
