@@ -152,7 +152,10 @@ pub fn may_be_added(segment: &str) -> bool {
 
 /// Whether it can stand in a path as it is, and every server reads the same in it. Fine-tuned models have colons.
 fn is_segment(segment: &str) -> bool {
-    !segment.is_empty() && segment.split(':').all(|part| part.is_empty() || super::is_path_segment(part))
+    // Windows leaves out dots at the end.
+    !segment.is_empty()
+        && !segment.ends_with('.')
+        && segment.split(':').all(|part| part.is_empty() || super::is_path_segment(part))
 }
 
 #[cfg(test)]
@@ -219,6 +222,7 @@ mod tests {
             ("DELETE", "responses/compact"),
             ("DELETE", "responses/Compact"),
             ("GET", "responses/INPUT_tokens"),
+            ("DELETE", "responses/compact."),
             ("GET", "responses/input_tokens"),
             ("GET", "responses"),
             ("GET", "files/%2e%2e"),
