@@ -37,7 +37,7 @@ pub(crate) fn configured(gateway: Rc<Gateway>) {
 pub(crate) fn tick() {
     let now = host::now();
     // A tick that is a little early is due all the same.
-    if now.saturating_sub(LAST_TOLD.get()) < TELL_EVERY - BEAT_EVERY / 2 {
+    if now.abs_diff(LAST_TOLD.get()) < TELL_EVERY - BEAT_EVERY / 2 {
         return;
     }
     LAST_TOLD.set(now);

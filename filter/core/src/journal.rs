@@ -78,6 +78,8 @@ pub struct Journal {
     free: Vec<u32>,
     /// When it last gave a sign of life.
     beaten: Cell<Duration>,
+    /// Before that it takes nobody for dead: its own clock has stepped, and the others' signs are of the old time.
+    judges_from: Cell<Duration>,
 }
 
 /// A VM in the list: its number, how many slots it has used, and its last sign of life.
@@ -104,7 +106,8 @@ impl Stored for Vm {
 
 impl Vm {
     fn is_dead(&self, now: Duration) -> bool {
-        nanos(now).saturating_sub(self.seen) > nanos(DEAD_AFTER)
+        // A time from the future is of a clock that was set back.
+        nanos(now).abs_diff(self.seen) > nanos(DEAD_AFTER)
     }
 }
 
@@ -116,7 +119,7 @@ impl Journal {
     /// The journal of the VM with this number, which no other has.
     #[must_use]
     pub fn new(vm: u64) -> Self {
-        Self { vm, used: 0, free: Vec::new(), beaten: Cell::default() }
+        Self { vm, used: 0, free: Vec::new(), beaten: Cell::default(), judges_from: Cell::default() }
     }
 
     /// The number of the VM.
@@ -134,7 +137,7 @@ impl Journal {
     ) -> Result<Option<Slot>, StoreFault> {
         // Whoever was silent for long may have been taken for dead, and is then not listed any more: a note of its would
         // not be found.
-        if now.saturating_sub(self.beaten.get()) > DEAD_AFTER / 2 {
+        if now.abs_diff(self.beaten.get()) > DEAD_AFTER / 2 {
             self.beat(store, now)?;
         }
         let slot = match self.free.pop() {
@@ -180,17 +183,24 @@ impl Journal {
             }
             (Some(codec::encode_all(&vms)), ())
         })?;
-        self.beaten.set(now);
+        let before = self.beaten.replace(now);
+        if !before.is_zero() && now.abs_diff(before) > DEAD_AFTER {
+            self.judges_from.set(now.saturating_add(DEAD_AFTER));
+        }
         Ok(())
     }
 
     /// The notes that dead VMs left behind; each is answered to one caller only.
     pub fn adopt(&self, store: &dyn Store, now: Duration) -> Result<Vec<Note>, StoreFault> {
+        let from = self.judges_from.get();
+        if now < from && from.saturating_sub(now) <= DEAD_AFTER {
+            return Ok(Vec::new());
+        }
         let listed = codec::decode_all::<Vm>(&store.load(VMS)?.value);
         let dead: Vec<_> = listed.into_iter().filter(|vm| vm.vm != self.vm && vm.is_dead(now)).collect();
         let mut notes = Vec::new();
         for vm in &dead {
-            for slot in 0..vm.used {
+            for slot in 0..vm.used.min(NOTES_MAX) {
                 notes.extend(take(store, &key(vm.vm, slot))?);
             }
         }
@@ -251,6 +261,7 @@ mod tests {
         assert_eq!(dead.leave(&store, left), Ok(true));
         heir.beat(&store, NOW).unwrap();
         assert_eq!(heir.adopt(&store, NOW + DEAD_AFTER), Ok(vec![]));
+        heir.beat(&store, NOW + DEAD_AFTER).unwrap();
         let later = NOW + DEAD_AFTER + Duration::from_nanos(1);
         heir.beat(&store, later).unwrap();
         let found = heir.adopt(&store, later).unwrap();
@@ -295,6 +306,27 @@ mod tests {
         assert_eq!(journal.renew(&store, &slot, &note(11)), Ok(false));
         assert_eq!(heir.adopt(&store, NOW + 4 * DEAD_AFTER), Ok(vec![]));
         assert_eq!(journal.leave(&store, slot), Ok(false));
+    }
+
+    #[test]
+    fn a_clock_that_steps_makes_nobody_dead_and_keeps_nobody_alive() {
+        let day = Duration::from_secs(86_400);
+        for (before, after) in [(NOW, NOW + 3 * day), (NOW + 3 * day, NOW)] {
+            let store = MemoryStore::default();
+            let (mut living, mut dead, heir) = (Journal::new(1), Journal::new(2), Journal::new(3));
+            for journal in [&mut living, &mut dead] {
+                let _ = journal.enter(&store, &note(journal.vm()), before).unwrap();
+            }
+            heir.beat(&store, before).unwrap();
+            heir.beat(&store, after).unwrap();
+            assert_eq!(heir.adopt(&store, after), Ok(vec![]));
+            living.beat(&store, after + DEAD_AFTER / 5).unwrap();
+            let later = after + DEAD_AFTER;
+            assert_eq!(prompts(heir.adopt(&store, later).unwrap()), [2]);
+            // The next note comes with a sign of life.
+            let _ = dead.enter(&store, &note(4), later).unwrap();
+            assert_eq!(heir.adopt(&store, later), Ok(vec![]));
+        }
     }
 
     #[test]

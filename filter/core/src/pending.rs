@@ -183,7 +183,9 @@ pub fn take(store: &dyn Store, mark: &Mark) -> Result<Option<Pending>, StoreFaul
 
 /// Takes out of a bucket what has been waited for too long; each is answered to one caller only.
 pub fn overdue(store: &dyn Store, bucket: u16, now: Duration) -> Result<Vec<Pending>, StoreFault> {
-    take_where(store, bucket, |entry| entry.until <= now.as_secs())
+    // No time is longer than the longest: what ends later was noted before the clock was set back.
+    let latest = now.saturating_add(UNRESERVED_MAX).as_secs();
+    take_where(store, bucket, |entry| entry.until <= now.as_secs() || entry.until > latest)
 }
 
 fn take_where(

@@ -347,6 +347,26 @@ mod tests {
     }
 
     #[test]
+    fn no_pause_is_longer_because_the_clock_was_set_back() {
+        let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+        let order = |now| order(&targets, &store, now).unwrap();
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+        Cooldowns::note(&store, &targets[0], told(600_000), NOW + hour).unwrap();
+        assert_eq!(order(NOW + hour), ["b"]);
+        assert_eq!(order(NOW), ["a", "b"]);
+        // The next one stands, though it ends before.
+        Cooldowns::note(&store, &targets[0], told(1000), NOW).unwrap();
+        assert_eq!(order(NOW), ["b"]);
+        // Nor does anybody wait for one who asked in another time.
+        Cooldowns::note(&store, &targets[1], guessed(1000), NOW).unwrap();
+        let later = NOW + Duration::from_secs(50);
+        assert!(Cooldowns::claim(&store, &targets[1], later).unwrap());
+        assert!(!Cooldowns::claim(&store, &targets[1], later).unwrap());
+        assert!(Cooldowns::claim(&store, &targets[1], NOW + Duration::from_secs(10)).unwrap());
+        assert_eq!(order(NOW + 3 * day), ["a", "b"]);
+    }
+
+    #[test]
     fn after_a_guessed_pause_one_request_goes_to_see() {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
         Cooldowns::note(&store, &targets[0], guessed(1000), NOW).unwrap();

@@ -145,7 +145,9 @@ impl Queue {
     ) -> Vec<(u32, Turn)> {
         let (mut called, mut full) = (Vec::new(), Vec::new());
         let mut stay: Vec<Waiting> = Vec::with_capacity(self.waiting.len());
-        for waiting in self.waiting.drain(..) {
+        for mut waiting in self.waiting.drain(..) {
+            // Nobody waits longer because the clock was set back.
+            waiting.deadline = waiting.deadline.min(now.saturating_add(waiting.ask.precedence.wait_max));
             let turn = match admit(&waiting.ask, &full, pause, store, now) {
                 Ok(Some(turn)) => turn,
                 Ok(None) if now >= waiting.deadline => {

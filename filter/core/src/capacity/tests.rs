@@ -92,6 +92,30 @@ fn models_share_a_capacity_each_by_its_own_weights() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_holds_a_window_for_a_window() {
+    const DAY: u64 = 86_400;
+    let store = MemoryStore::default();
+    let taken =
+        |tokens, now| take(&store, gauge(1, 100), used(tokens), 0, now).unwrap().map(|seat| seat.tokens());
+    assert_eq!(taken(90, s(3 * DAY)), Ok(90));
+    assert_eq!(taken(20, s(3 * DAY - 30)), Err(Duration::from_secs(91)));
+    assert_eq!(taken(100, s(0)), Ok(100));
+    assert_eq!(taken(100, s(61)), Ok(100));
+}
+
+#[test]
+fn nobody_waits_longer_because_the_clock_was_set_back() {
+    let (store, mut queue) = (MemoryStore::default(), Queue::default());
+    let pause = |_: u64| MINUTE;
+    let place = Place { target: 1, gauge: Some(Gauge { is_provisioned: true, ..gauge(1, 100) }), spare: 0 };
+    let ask = Ask { places: vec![place], ..ask(Priority::Normal, 10) };
+    assert_eq!(queue.enter(1, ask, &pause, &store, s(3600)), Ok(Turn::Waits));
+    assert_eq!(queue.round(&pause, &store, s(0)), []);
+    assert_eq!(queue.round(&pause, &store, s(4)), []);
+    assert_eq!(queue.round(&pause, &store, s(5)), [(1, Turn::Leaves { wait: MINUTE })]);
+}
+
+#[test]
 fn the_less_important_leave_a_share_free() {
     let store = MemoryStore::default();
     let taken = |tokens, headroom| take(&store, gauge(1, 100), used(tokens), headroom, s(0)).unwrap().is_ok();

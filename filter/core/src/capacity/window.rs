@@ -66,9 +66,10 @@ impl Window {
         let slot = (window / SLOTS as u32).max(Duration::from_nanos(1));
         let newest = nanos(now) / nanos(slot);
         let nothing = Sent { newest, tokens: [0; KEPT], others: Others::default() };
-        let sent = codec::decode(record).unwrap_or(nothing);
+        // A clock that was set back forgets nothing, unless by more than a window: it would not for all that time.
+        let is_of_now = |sent: &Sent| sent.newest <= newest.saturating_add(KEPT as u64);
+        let sent = codec::decode(record).filter(is_of_now).unwrap_or(nothing);
         let mut read = Self { slot, now, sent };
-        // A clock that was set back forgets nothing.
         let from = read.sent.newest.max(newest.saturating_sub(KEPT as u64));
         for slot in from..newest {
             if let Some(tokens) = read.at(slot + 1) {

@@ -55,7 +55,11 @@ impl Unidentified {
     pub(super) fn on_keys(self, moment: Moment<'_>, draft: &mut Draft) -> Next {
         match decide(&self.headers, self.end, moment, draft) {
             Ok(next) => next,
-            Err(_) if moment.now < self.until => self.waits(),
+            Err(wait) if moment.now < self.until => {
+                // Not longer because the clock was set back.
+                let until = self.until.min(moment.now.saturating_add(wait));
+                Self { until, ..self }.waits()
+            }
             Err(_) => draft.deny(&Denial::KeysUnavailable),
         }
     }

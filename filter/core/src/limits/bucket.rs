@@ -36,6 +36,10 @@ impl Bucket {
     }
 
     pub(super) fn refill(self, size: Size, now: u64) -> Self {
+        // Nobody waits longer than a period because the clock was set back: it begins anew.
+        if self.at > now.saturating_add(size.per.nanos()) {
+            return Self::full(size, now);
+        }
         // A clock that was set back earns nothing, and the same time is not earned twice.
         let elapsed = i128::from(now.saturating_sub(self.at));
         let earned = elapsed.saturating_mul(size.amount.into());
@@ -86,6 +90,17 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const START: u64 = 1_795_000_000_000_000_000;
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_a_bucket_for_a_period() {
+        const SECOND: u64 = 1_000_000_000;
+        let size = Size { amount: 60, per: Flow::Minute };
+        for (ahead, wait_s) in [(0, 1), (30, 31), (60, 61), (61, 0), (3 * 86_400, 0)] {
+            let empty = Bucket { credit: 0, at: START + ahead * SECOND };
+            let found = empty.refill(size, START);
+            assert_eq!(found.wait(size, 1, START), Duration::from_secs(wait_s), "{ahead} s");
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -105,10 +105,11 @@ impl Measured {
                 (bucket.credit, bucket.at)
             }
             (Measure::Quota(_, span), found) => {
-                let (start, _) = window(span, now);
+                let (start, end) = window(span, now);
                 match found {
-                    // A clock that was set back does not open the last window again.
-                    Some(entry) if entry.at >= start => (entry.level, entry.at),
+                    // A clock that was set back does not open the last window again. What is of a later one than the next
+                    // would count until that comes.
+                    Some(entry) if (start..=end).contains(&entry.at) => (entry.level, entry.at),
                     _ => (0, start),
                 }
             }

@@ -65,6 +65,15 @@ fn work_is_over_when_its_time_is() {
 }
 
 #[test]
+fn work_of_a_clock_that_was_set_back_is_over() {
+    let store = MemoryStore::default();
+    let ahead = NOW + 2 * UNRESERVED_MAX;
+    assert_eq!(note(&store, &pending("a", 1), "x", ahead), Noted::Pending);
+    assert_eq!(note(&store, &pending("a", 2), "y", NOW), Noted::Pending);
+    assert_eq!(overdue_of_all(&store, NOW), [1]);
+}
+
+#[test]
 fn a_client_leaves_room_for_the_others() {
     let store = MemoryStore::default();
     // All of one bucket.

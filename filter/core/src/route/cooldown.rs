@@ -82,7 +82,8 @@ impl Pause {
 
     fn is_over(&self, now: u64) -> bool {
         let lasts = if self.asking_until.is_some() { nanos(FORGOTTEN_AFTER) } else { 0 };
-        self.until.saturating_add(lasts) <= now
+        // No pause is longer than the longest: one that ends later was noted before the clock was set back.
+        self.until.saturating_add(lasts) <= now || self.until > now.saturating_add(nanos(COOLDOWN_MAX))
     }
 
     fn state(&self, now: u64) -> State {
@@ -90,7 +91,11 @@ impl Pause {
         match self.asking_until {
             _ if self.is_over(now) => State::Open,
             None => State::Pausing(left(self.until)),
-            Some(asking_until) if asking_until > now => State::Pausing(left(asking_until.max(self.until))),
+            Some(asking_until)
+                if asking_until > now && asking_until <= now.saturating_add(nanos(PROBE_LEASE)) =>
+            {
+                State::Pausing(left(asking_until.max(self.until)))
+            }
             Some(_) => State::Claimable(left(self.until)),
         }
     }
