@@ -37,6 +37,19 @@ pub enum Content {
     Json(Bytes),
     /// `text/event-stream`
     Stream(Vec<Event>),
+    /// `application/json` of what has only begun.
+    Begun(Background),
+}
+
+/// Work in the background, from its beginning to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Background {
+    /// What is answered at once.
+    pub queued: Bytes,
+    /// What each next reading finds; it stays the last.
+    pub ahead: Vec<Bytes>,
+    /// The same as a stream.
+    pub events: Vec<Event>,
 }
 
 /// One server-sent event.
@@ -106,7 +119,7 @@ pub(super) fn answer_of(
 pub fn stream_events(path_and_query: &str, body: &[u8], settings: &Settings) -> Result<Vec<Bytes>, Refusal> {
     match answer("POST", path_and_query, body, settings)?.content {
         Content::Stream(events) => Ok(events.into_iter().map(|event| event.bytes).collect()),
-        Content::Json(_) => {
+        Content::Json(_) | Content::Begun(_) => {
             Err(Refusal::invalid(400, "this request does not ask for a stream", Some("stream"), None))
         }
     }

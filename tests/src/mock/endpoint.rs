@@ -154,7 +154,7 @@ fn is_kept(rest: &[&str]) -> bool {
     matches!(rest, ["responses", _, ..]) || rest.first().is_some_and(|first| KEPT.contains(first))
 }
 
-fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+pub(super) fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query
         .split('&')
         .filter_map(|pair| pair.split_once('='))

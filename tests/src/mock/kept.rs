@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::fingerprint;
+use super::answer::{Background, Event, fingerprint};
 use super::refusal::Refusal;
 
 /// How many things are kept.
@@ -20,11 +20,29 @@ pub(super) struct Thing {
     pub(super) object: Value,
     /// Of a file, what is in it.
     pub(super) content: Bytes,
+    /// What each next reading finds.
+    ahead: Vec<Value>,
+    /// Of work in the background, its stream.
+    pub(super) events: Vec<Event>,
 }
 
 impl Thing {
     fn id(&self) -> &str {
         self.object["id"].as_str().unwrap_or_default()
+    }
+
+    /// It comes a stage further, if there is one.
+    pub(super) fn goes_on(&mut self) {
+        if !self.ahead.is_empty() {
+            self.object = self.ahead.remove(0);
+        }
+    }
+
+    /// It comes to its end at once.
+    pub(super) fn ends(&mut self) {
+        if let Some(last) = self.ahead.drain(..).next_back() {
+            self.object = last;
+        }
     }
 }
 
@@ -49,12 +67,27 @@ impl Kept {
 
     /// Keeps it, in place of what has its id there.
     pub(super) fn keep(&mut self, collection: &str, object: Value, content: Bytes) {
-        let thing = Thing { collection: collection.to_owned(), object, content };
+        let thing = Thing {
+            collection: collection.to_owned(),
+            object,
+            content,
+            ahead: Vec::new(),
+            events: Vec::new(),
+        };
         self.things.retain(|other| (&other.collection, other.id()) != (&thing.collection, thing.id()));
         if self.things.len() == THINGS_MAX {
             self.things.remove(0);
         }
         self.things.push(thing);
+    }
+
+    /// What is kept in this collection is the beginning of this.
+    pub(super) fn goes_on(&mut self, collection: &str, begun: &Background) {
+        let queued: Value = serde_json::from_slice(&begun.queued).unwrap_or_default();
+        if let Ok(thing) = self.find_mut(collection, queued["id"].as_str().unwrap_or_default()) {
+            thing.ahead = begun.ahead.iter().filter_map(|body| serde_json::from_slice(body).ok()).collect();
+            thing.events = begun.events.clone();
+        }
     }
 
     pub(super) fn list(&self, collection: &str) -> Vec<Value> {

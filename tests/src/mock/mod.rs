@@ -56,7 +56,7 @@ mod settings;
 pub mod tokens;
 mod usage;
 
-pub use answer::{Answer, Content, Event, Produced, answer, stream_events};
+pub use answer::{Answer, Background, Content, Event, Produced, answer, stream_events};
 pub use endpoint::Operation;
 pub use load::Load;
 pub use record::{Billed, Outcome, RECORDED_BYTES_MAX, RECORDS_MAX, Received};

@@ -11,7 +11,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, H
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::answer::{self, Answer, Content, Event, Produced};
+use super::answer::{self, Answer, Background, Content, Event, Produced};
 use super::endpoint::Dialect;
 use super::exchange::Exchange;
 use super::flow::{self, Aborted, Way};
@@ -53,7 +53,7 @@ pub(super) fn grant(mut exchange: Exchange, grant: Grant, coding: Coding) -> Res
     }
     exchange.answering(200, Some(&answer));
     match answer.content {
-        Content::Json(body) => {
+        Content::Json(body) | Content::Begun(Background { queued: body, .. }) => {
             let end = if reset_after.is_some() { End::Middle } else { End::Proper };
             whole(exchange, headers, body, coding, end)
         }

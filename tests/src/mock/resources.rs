@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer, CREATED, Content, Produced, Script};
-use super::endpoint::Operation;
+use super::answer::{self, Answer, CREATED, Content, Event, Produced, Script};
+use super::endpoint::{Operation, query_value};
 use super::kept::{Kept, page};
 use super::refusal::Refusal;
 use super::tokens;
@@ -17,6 +17,7 @@ pub(super) struct Asked<'a> {
     pub(super) method: &'a str,
     /// The path, less its prefix.
     pub(super) segments: &'a [String],
+    pub(super) query: &'a str,
     pub(super) content_type: &'a str,
     pub(super) body: &'a Bytes,
 }
@@ -32,8 +33,26 @@ pub(super) fn answer(kept: &mut Kept, asked: &Asked<'_>) -> Result<Answer, Refus
         ("GET", ["files", id, "content"]) => {
             Ok(plain(Content::Json(kept.find("files", id)?.content.clone())))
         }
+        ("GET", ["responses", id]) => {
+            let thing = kept.find_mut("responses", id)?;
+            match query_value(asked.query, "stream") {
+                Some("true") => {
+                    thing.ends();
+                    let from = query_value(asked.query, "starting_after").and_then(|from| from.parse().ok());
+                    let events = thing.events.iter().skip(from.map_or(0, |from: usize| from + 1));
+                    // They have been paid for.
+                    let events = events.map(|event| Event { produced: Produced::default(), ..event.clone() });
+                    Ok(plain(Content::Stream(events.collect())))
+                }
+                _ => {
+                    thing.goes_on();
+                    whole(&thing.object)
+                }
+            }
+        }
         ("POST", [outer @ .., id, "cancel"]) => {
             let thing = kept.find_mut(&outer.join("/"), id)?;
+            thing.ends();
             thing.object["status"] = json!("cancelled");
             whole(&thing.object)
         }

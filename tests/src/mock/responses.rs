@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer, CREATED, Content, Event, Produced, Request, Script};
+use super::answer::{self, Answer, Background, CREATED, Content, Event, Produced, Request, Script};
 use super::endpoint::Operation;
 use super::fields::kind;
 use super::kept;
@@ -51,6 +51,13 @@ pub(super) fn answer(request: &Request, settings: &Settings) -> Result<Answer, R
     let response = Reply { request, cap, completion, words, usage };
     let content = if stream {
         Content::Stream(response.stream())
+    } else if fields.boolean("background")? {
+        let object = |state| answer::json(&response.object(state));
+        Content::Begun(Background {
+            queued: object(State::Queued),
+            ahead: vec![object(State::InProgress), object(State::ended(completion))],
+            events: response.stream(),
+        })
     } else {
         Content::Json(answer::json(&response.object(State::ended(completion))))
     };
@@ -88,6 +95,7 @@ struct Reply<'a> {
 /// How far a response has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
+    Queued,
     InProgress,
     Completed,
     Incomplete,
@@ -98,8 +106,13 @@ impl State {
         if completion.cut { Self::Incomplete } else { Self::Completed }
     }
 
+    fn is_end(self) -> bool {
+        matches!(self, Self::Completed | Self::Incomplete)
+    }
+
     fn name(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::InProgress => "in_progress",
             Self::Completed => "completed",
             Self::Incomplete => "incomplete",
@@ -110,7 +123,7 @@ impl State {
 impl Reply<'_> {
     /// The response object as it stands in this state: usage is null until the end is known.
     fn object(&self, state: State) -> Response<'_> {
-        let ended = state != State::InProgress;
+        let ended = state.is_end();
         Response {
             id: format!("resp_{}", self.request.id),
             object: "response",

@@ -198,7 +198,8 @@ impl Asked {
 
     fn resource(&self, shared: &Shared, endpoint: &Endpoint) -> Result<Answer, Refusal> {
         let Self { method, content_type, body, .. } = self;
-        let asked = resources::Asked { method, segments: &endpoint.segments, content_type, body };
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let asked = resources::Asked { method, segments: &endpoint.segments, query, content_type, body };
         resources::answer(&mut shared.kept(), &asked)
     }
 
@@ -214,6 +215,7 @@ impl Asked {
     fn remember(&self, shared: &Shared, answer: &Answer) {
         let response = match &answer.content {
             Content::Json(body) => serde_json::from_slice(body).ok(),
+            Content::Begun(begun) => serde_json::from_slice(&begun.queued).ok(),
             Content::Stream(events) => events.last().and_then(|last| {
                 let at = last.bytes.windows(6).position(|window| window == b"data: ")?;
                 let mut event: Value = serde_json::from_slice(last.bytes.get(at + 6..)?).ok()?;
@@ -221,7 +223,11 @@ impl Asked {
             }),
         };
         if let (Some(response), Ok(asked)) = (response, serde_json::from_slice(&self.body)) {
-            resources::remember(&mut shared.kept(), &asked, response);
+            let mut kept = shared.kept();
+            resources::remember(&mut kept, &asked, response);
+            if let Content::Begun(begun) = &answer.content {
+                kept.goes_on("responses", begun);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! mock's rules and by [`requests`], not read back from the gateway.
 
 mod accounting;
+mod background;
 mod bodies;
 mod cases;
 mod configuration;
@@ -34,6 +35,7 @@ mod overload;
 mod pinned;
 mod policy;
 mod portable;
+mod prices;
 mod priority;
 mod proven;
 mod queue;

@@ -59,6 +59,8 @@ impl Shop {
         let body = if answer.starts_with("data") { STREAMED } else { BODY };
         let is_foreground = answer.contains(r#""background":false"#);
         let body = if is_foreground { body.replace("true,\"max", "false,\"max") } else { body.to_owned() };
+        // Runs and batches name no model before they are made.
+        let body = if path.starts_with("/v1/responses") { body } else { "{}".to_owned() };
         let mut step = exchange.request_head(&head, method != "POST", &self.store, NOW);
         let forward = loop {
             step = match step {
