@@ -210,6 +210,8 @@ pub fn passes_to_clients(name: &str, value: &[u8], more: &Passing) -> bool {
         | "etag"
         | "expires"
         | "last-modified"
+        // How soon SDKs ask again for work that is not done.
+        | "openai-poll-after-ms"
         | "openai-processing-ms"
         | "openai-version"
         | "pragma"
@@ -364,7 +366,14 @@ mod tests {
         ] {
             assert!(!passes_to_clients(name, b"x", &none()), "{name}");
         }
-        for name in ["content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "date"] {
+        for name in [
+            "content-type",
+            "retry-after",
+            "retry-after-ms",
+            "openai-processing-ms",
+            "openai-poll-after-ms",
+            "date",
+        ] {
             assert!(passes_to_clients(name, b"x", &none()), "{name}");
         }
     }

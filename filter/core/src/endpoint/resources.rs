@@ -13,7 +13,7 @@
 use super::Operation;
 
 /// Methods, and the path after the style's prefix. `*` is any one segment.
-const LISTED: [(&str, &str); 84] = [
+const LISTED: [(&str, &str); 85] = [
     ("GET POST", "assistants"),
     ("GET POST DELETE", "assistants/*"),
     ("GET POST", "batches"),
@@ -35,6 +35,7 @@ const LISTED: [(&str, &str); 84] = [
     ("GET POST DELETE", "evals/*"),
     ("GET POST", "evals/*/runs"),
     ("GET POST DELETE", "evals/*/runs/*"),
+    ("POST", "evals/*/runs/*/cancel"),
     ("GET", "evals/*/runs/*/output_items"),
     ("GET", "evals/*/runs/*/output_items/*"),
     ("GET POST", "files"),
@@ -205,6 +206,7 @@ mod tests {
             ("DELETE", "models/ft:gpt-4o-mini:org::id"),
             ("POST", "threads/thread_1/runs/run_1/submit_tool_outputs"),
             ("POST", "threads/runs"),
+            ("POST", "evals/eval_1/runs/evalrun_1/cancel"),
             ("GET", "fine_tuning/checkpoints/ft:gpt-4o:org::id:step-1/permissions"),
             ("PATCH", "extra/anything/below"),
         ] {
