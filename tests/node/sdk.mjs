@@ -6,8 +6,13 @@
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
-// Not an import: those do not look into NODE_PATH.
-const { default: OpenAI, AzureOpenAI, toFile } = createRequire(import.meta.url)("openai");
+// Not imports: those do not look into NODE_PATH.
+const require = createRequire(import.meta.url);
+const { default: OpenAI, AzureOpenAI, toFile } = require("openai");
+const { zodResponseFormat, zodTextFormat } = require("openai/helpers/zod");
+const { z } = require("zod");
+
+const Place = z.object({ city: z.string() });
 
 function clientOf(call, fetch) {
   const options = { apiKey: call.key, maxRetries: call.max_retries, fetch };
@@ -17,37 +22,66 @@ function clientOf(call, fetch) {
   return new OpenAI({ baseURL: call.url + "/v1", ...options });
 }
 
+// A file's name, and what is in it; or several.
+async function fileOf(value) {
+  if (Array.isArray(value[0])) return Promise.all(value.map(fileOf));
+  const [name, content] = value;
+  return toFile(Buffer.from(content), name);
+}
+
+// What stands there in the words of the Python package becomes what is handed over here.
+async function argumentsOf(list) {
+  const last = list.at(-1);
+  for (const name of ["file", "image", "mask"]) {
+    if (Array.isArray(last[name])) last[name] = await fileOf(last[name]);
+  }
+  if (last.response_format === "Place") last.response_format = zodResponseFormat(Place, "Place");
+  if (last.text_format === "Place") {
+    delete last.text_format;
+    last.text = { format: zodTextFormat(Place, "Place") };
+  }
+  if (last.extra_headers) {
+    list.push({ headers: last.extra_headers });
+    delete last.extra_headers;
+  }
+  return list;
+}
+
 async function outcomeOf(call) {
   // This SDK does not tell how often it tried again.
   let attempts = 0;
-  const counted = (...request) => {
+  let headers;
+  const counted = async (...request) => {
     attempts += 1;
-    return fetch(...request);
+    const response = await fetch(...request);
+    headers = Object.fromEntries(response.headers);
+    return response;
   };
   const names = call.method.split(".");
   const method = names.pop();
   const resource = names.reduce((parent, name) => parent[name], clientOf(call, counted));
   // A list is of arguments that have no names.
-  const list = Array.isArray(call.arguments) ? call.arguments : [call.arguments];
-  const last = list.at(-1);
-  if (Array.isArray(last.file)) {
-    // A file's name, and what is in it.
-    const [name, content] = last.file;
-    last.file = await toFile(Buffer.from(content), name);
-  }
+  const given = Array.isArray(call.arguments) ? call.arguments : [call.arguments];
+  const streams = given.at(-1).stream;
+  const list = await argumentsOf(given);
   try {
+    if (method === "stream") {
+      const stream = resource.stream(...list);
+      const last = names.includes("responses") ? "finalResponse" : "finalChatCompletion";
+      return { answer: await stream[last]() };
+    }
     const result = await resource[method](...list);
     let answer = result;
     if (result instanceof Response) {
       answer = await result.text();
-    } else if (last.stream) {
+    } else if (streams) {
       answer = [];
       for await (const event of result) answer.push(event);
     } else if (result?.getPaginatedItems) {
       // A page has its request in it as well.
       answer = { object: result.object, data: result.data };
     }
-    return { answer: answer ?? null, retries: attempts - 1 };
+    return { answer: answer ?? null, retries: attempts - 1, headers };
   } catch (error) {
     if (!(error instanceof OpenAI.APIError) || error.status === undefined) throw error;
     return {

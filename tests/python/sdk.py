@@ -8,6 +8,14 @@ import json
 import sys
 
 import openai
+from pydantic import BaseModel
+
+# What its users may hand over as the shape of an answer.
+FORMATS = ("response_format", "text_format")
+
+
+class Place(BaseModel):
+    city: str
 
 
 def client_of(call):
@@ -17,27 +25,52 @@ def client_of(call):
     return openai.OpenAI(base_url=call["url"] + "/v1", **options)
 
 
+def file_of(value):
+    """A file's name, and what is in it; or several."""
+    if isinstance(value[0], list):
+        return [file_of(one) for one in value]
+    name, content = value
+    return (name, content.encode())
+
+
+def arguments_of(call):
+    arguments = call["arguments"]
+    for name in ("file", "image", "mask"):
+        if isinstance(arguments.get(name), list):
+            arguments[name] = file_of(arguments[name])
+    for name in FORMATS:
+        if arguments.get(name) == "Place":
+            arguments[name] = Place
+    return arguments
+
+
+def told(parsed):
+    if parsed is None:
+        return None
+    if hasattr(parsed, "to_dict"):
+        # Of what is parsed by a class it would warn that it is one.
+        return parsed.to_dict(mode="json", warnings=False)
+    return parsed.text
+
+
 def outcome_of(call):
     resource, method = client_of(call), call["method"].split(".")
     for name in method[:-1]:
         resource = getattr(resource, name)
-    arguments = call["arguments"]
-    if isinstance(arguments.get("file"), list):
-        # A file's name, and what is in it.
-        name, content = arguments["file"]
-        arguments["file"] = (name, content.encode())
+    arguments = arguments_of(call)
     try:
+        if method[-1] == "stream":
+            with resource.stream(**arguments) as stream:
+                events = [event.type for event in stream]
+                last = "get_final_response" if "responses" in method else "get_final_completion"
+                return {"answer": told(getattr(stream, last)()), "events": events}
         raw = getattr(resource.with_raw_response, method[-1])(**arguments)
         parsed = raw.parse()
         if arguments.get("stream"):
             answer = [event.to_dict(mode="json") for event in parsed]
-        elif parsed is None:
-            answer = None
-        elif hasattr(parsed, "to_dict"):
-            answer = parsed.to_dict(mode="json")
         else:
-            answer = parsed.text
-        return {"answer": answer, "retries": raw.retries_taken}
+            answer = told(parsed)
+        return {"answer": answer, "retries": raw.retries_taken, "headers": dict(raw.headers)}
     except openai.APIStatusError as error:
         return {
             "exception": type(error).__name__,

@@ -22,6 +22,9 @@ pub enum Language {
     Node,
     LangChain,
     SemanticKernel,
+    Agents,
+    LiteLlm,
+    AiSdk,
 }
 
 /// A class of a language's package.
@@ -135,14 +138,18 @@ fn command(language: Language) -> Result<std::process::Command> {
         command.arg(script(path));
         command
     };
+    let node = |path: &str| -> Result<std::process::Command> {
+        let mut command = std::process::Command::new(tools::node()?);
+        command.arg(script(path)).env("NODE_PATH", tools::node_packages()?);
+        Ok(command)
+    };
     Ok(match language {
         Language::Python => python(tools::python()?, "python/sdk.py"),
-        Language::LangChain => python(tools::langchain()?, "python/langchain_client.py"),
+        Language::LangChain => python(tools::python()?, "python/langchain_client.py"),
+        Language::Agents => python(tools::python()?, "python/agents_client.py"),
+        Language::LiteLlm => python(tools::python()?, "python/litellm_client.py"),
         Language::SemanticKernel => python(tools::semantic_kernel()?, "python/semantic_kernel_client.py"),
-        Language::Node => {
-            let mut command = std::process::Command::new(tools::node()?);
-            command.arg(script("node/sdk.mjs")).env("NODE_PATH", tools::node_packages()?);
-            command
-        }
+        Language::Node => node("node/sdk.mjs")?,
+        Language::AiSdk => node("node/ai_sdk.mjs")?,
     })
 }

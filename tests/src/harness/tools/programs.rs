@@ -178,7 +178,10 @@ fn envoy_version(program: &OsStr) -> Option<(u32, u32, u32)> {
 /// There is no Python 3 with pip, or a package cannot be installed.
 pub fn python() -> Result<PathBuf> {
     static PYTHON: Once = Once::new();
-    PYTHON.path(|| python_with("requirements.txt", "the official OpenAI package for Python", &[]))
+    PYTHON.path(|| {
+        let what = "OpenAI's packages, LangChain and LiteLLM for Python, 260 MB";
+        python_with("requirements.txt", what, &LOCKED)
+    })
 }
 
 /// A Python interpreter that has readers of forms: `tests/python/forms.txt`.
@@ -188,15 +191,6 @@ pub fn python() -> Result<PathBuf> {
 pub fn form_readers() -> Result<PathBuf> {
     static PYTHON: Once = Once::new();
     PYTHON.path(|| python_with("forms.txt", "Starlette and Werkzeug for Python", &LOCKED))
-}
-
-/// A Python interpreter that has LangChain's package for OpenAI: `tests/python/langchain.txt`.
-///
-/// # Errors
-/// As [`python`].
-pub fn langchain() -> Result<PathBuf> {
-    static PYTHON: Once = Once::new();
-    PYTHON.path(|| python_with("langchain.txt", "LangChain for Python, 80 MB", &LOCKED))
 }
 
 /// A Python interpreter that has Semantic Kernel: `tests/python/semantic-kernel.txt`.
@@ -263,7 +257,7 @@ pub fn node_packages() -> Result<PathBuf> {
         Package {
             name: &format!("node-packages-{}", &hash[..12]),
             proof: "node_modules",
-            what: "the official OpenAI package for Node, and busboy (tests/node/package.json)",
+            what: "OpenAI's package and the AI SDK for Node, and busboy (tests/node/package.json)",
         }
         .path_or(|dir| {
             for file in ["package.json", "package-lock.json"] {
