@@ -56,6 +56,8 @@ impl<const N: usize> Names<N> {
     /// Looks a name up.
     #[must_use]
     pub fn find(&self, text: &str) -> Found {
+        // To a reader in C a name ends there.
+        let (text, is_cut) = text.split_once('\0').map_or((text, false), |(front, _)| (front, true));
         let mut folded = [0; NAME_BYTES_MAX];
         let name = if text.is_ascii() { Some(text.as_bytes()) } else { fold(text, &mut folded) };
         let Some(name) = name else { return Found::Nothing };
@@ -64,7 +66,7 @@ impl<const N: usize> Names<N> {
             let at = left.trailing_zeros() as usize;
             let known = self.at(at);
             if known.as_bytes().eq_ignore_ascii_case(name) {
-                return if known == text { Found::Plain(at) } else { Found::Disguised(at) };
+                return if known == text && !is_cut { Found::Plain(at) } else { Found::Disguised(at) };
             }
             left &= left - 1;
         }
@@ -117,12 +119,14 @@ mod tests {
     fn a_name_is_found_in_whatever_letters_some_reader_takes_for_it() {
         check("tools", Found::Plain(2));
         check("Tools", Found::Disguised(2));
+        check("tools\0", Found::Disguised(2));
+        check("tools\0x", Found::Disguised(2));
+        check("\0tools", Found::Nothing);
         check("tool\u{17f}", Found::Disguised(2));
         check("TOP_LOGPROB\u{17f}", Found::Disguised(3));
         check("N", Found::Disguised(0));
         check("", Found::Nothing);
         check("tool", Found::Nothing);
-        check("tools\0", Found::Nothing);
         check("mödel", Found::Nothing);
         check(&"n".repeat(100), Found::Nothing);
         check(&"ſ".repeat(100), Found::Nothing);
