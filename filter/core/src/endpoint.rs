@@ -166,8 +166,8 @@ impl Operation {
         match self {
             Self::Transcriptions | Self::Translations => BodyKind::Form,
             // <https://platform.openai.com/docs/api-reference/images/createEdit>
-            Self::ImageEdits => BodyKind::JsonOrForm,
-            Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config => BodyKind::Unread,
+            Self::ImageEdits | Self::Other => BodyKind::JsonOrForm,
+            Self::Models | Self::Limits | Self::Health | Self::Config => BodyKind::Unread,
             _ => BodyKind::Json,
         }
     }
@@ -200,17 +200,6 @@ pub struct Endpoint<'a> {
     pub deployment: Option<&'a str>,
     /// Of [`Operation::Other`], the path after the style's prefix, and the query.
     pub rest: Option<(&'a str, &'a str)>,
-}
-
-impl Endpoint<'_> {
-    /// How its body is written, if it is read. What an operator has added may have any.
-    #[must_use]
-    pub fn body(&self) -> BodyKind {
-        match self.rest {
-            Some((rest, _)) if resources::is_listed(rest) => BodyKind::JsonOrForm,
-            _ => self.operation.body(),
-        }
-    }
 }
 
 /// The methods that any endpoint has.

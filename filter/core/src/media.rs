@@ -84,7 +84,7 @@ pub fn said(kind: BodyKind, headers: &[(String, Vec<u8>)]) -> Result<Said, Denia
 }
 
 /// Refuses a body that is compressed, or says so: we would not read what its reader does.
-pub fn check_coding(headers: &[(String, Vec<u8>)]) -> Result<(), Denial> {
+fn check_coding(headers: &[(String, Vec<u8>)]) -> Result<(), Denial> {
     let mut codings = values(headers, CONTENT_ENCODING);
     codings
         .all(|coding| coding.eq_ignore_ascii_case(b"identity"))

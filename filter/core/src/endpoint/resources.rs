@@ -127,12 +127,7 @@ pub(super) fn is_other(method: &str, path: &str, added: &[String]) -> bool {
 /// Whether a form at such a path passes unread. What an operator has added does.
 #[must_use]
 pub fn takes_uploads(path: &str) -> bool {
-    UPLOADS.iter().any(|listed| fits(listed, path)) || !is_listed(path)
-}
-
-/// Whether a path is in the list, by any method.
-pub(super) fn is_listed(path: &str) -> bool {
-    LISTED.iter().any(|(_, listed)| fits(listed, path))
+    UPLOADS.iter().any(|listed| fits(listed, path)) || LISTED.iter().all(|(_, listed)| !fits(listed, path))
 }
 
 fn fits(listed: &str, path: &str) -> bool {

@@ -46,7 +46,7 @@ impl Body {
         endpoint: &Endpoint<'_>,
         headers: &Headers,
     ) -> Result<Self, Denial> {
-        let said = media::said(endpoint.body(), headers)?;
+        let said = media::said(endpoint.operation.body(), headers)?;
         let content_length = find(headers, "content-length").map(length);
         // What is announced to be too long need not be held to find that out.
         let bytes_max = client.request_bytes_max();

@@ -15,7 +15,7 @@ use crate::gateway::{BodyRoom, Client};
 use crate::headers::passes_to_backends;
 use crate::identity::Identity;
 use crate::ledger::Outcome;
-use crate::media::{self, CONTENT_ENCODING};
+use crate::media::CONTENT_ENCODING;
 use crate::store::Moment;
 use std::rc::Rc;
 use std::time::Duration;
@@ -110,8 +110,8 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
             let purpose = Purpose::of(method.unwrap_or_default(), rest);
             let other = Other { rest: rest.to_owned(), query: query.to_owned(), purpose };
             if !end && pinned::reads_body_of_other(rest, headers) {
-                let body = media::check_coding(headers).and_then(|()| Body::new(client, &endpoint, headers));
-                let body = body.map(|body| Body { other: Some(other), ..body });
+                let body =
+                    Body::new(client, &endpoint, headers).map(|body| Body { other: Some(other), ..body });
                 return Ok(Body::begin(body, strip, draft));
             }
             match draft.prepare_other(client, other, None, moment) {

@@ -39,9 +39,6 @@ pub(super) struct OtherBody<'b> {
     bytes: &'b [u8],
 }
 
-/// What JSON is said to be by its type.
-const JSON: &[u8] = b"application/json";
-
 impl Other {
     /// Whether it is about a response whose id leads to a backend, or to a refusal. Then it is one of the client's own, and
     /// whoever may make them may ask for it.
@@ -178,10 +175,9 @@ impl Draft {
             Media::Form(boundary) => Some(Form::read(body, boundary)?),
             _ => None,
         };
-        let json = match (&media, &form) {
-            (_, Some(form)) => Some(form.json()),
-            (Media::Unread(content_type), _) => json_of(body, content_type)?,
-            _ => json_of(body, JSON)?,
+        let json = match &form {
+            Some(form) => Some(form.json()),
+            None => json_of(body)?,
         };
         let read = json.map(|json| OtherBody { json, form: form.as_ref(), bytes: body });
         let ready = self.prepare_other(client, other, read, moment)?;
@@ -205,11 +201,9 @@ fn restored(
     Ok((path, query, edits))
 }
 
-/// A body's JSON, if it is said or seems to be some: then it must be, for ids may hide in what readers differ about.
-fn json_of<'b>(body: &'b [u8], content_type: &[u8]) -> Result<Option<&'b str>, Denial> {
-    let is_said = content_type.to_ascii_lowercase().windows(4).any(|word| word == b"json");
-    let seems = body.trim_ascii_start().starts_with(b"{");
-    if body.is_empty() || !(is_said || seems) {
+/// A body's JSON, if it has any: ids and models may hide in what readers differ about.
+fn json_of(body: &[u8]) -> Result<Option<&str>, Denial> {
+    if body.is_empty() {
         return Ok(None);
     }
     let text = json::text(body).and_then(|text| match serde_json::from_str::<IgnoredAny>(text) {

@@ -365,19 +365,19 @@ fn a_body_of_other_is_json_or_a_form_and_says_so() {
         "application/octet-stream",
         "multipart/mixed; boundary=b",
     ] {
-        for path in ["/v1/moderations", "/v1/videos", "/v1/batches"] {
+        for path in ["/v1/moderations", "/v1/videos", "/v1/batches", "/v1/rerank"] {
+            // An operator vouches for what forms bring to paths that are added.
+            if path == "/v1/rerank" && content_type.starts_with("multipart") {
+                continue;
+            }
             let code = asked(NOBODY, path, content_type, body).unwrap_err();
             assert_eq!(code, "415 unsupported_media_type", "{content_type}");
-        }
-        // An operator vouches for what is added; JSON is read all the same.
-        if !content_type.starts_with("multipart") {
-            assert_eq!(asked(NOBODY, "/v1/rerank", content_type, body).unwrap_err(), NO_MODEL);
         }
     }
     assert_eq!(asked(NOBODY, "/v1/moderations", JSON, "\u{feff}{}").unwrap_err(), "400 invalid_json");
     assert_eq!(asked(NOBODY, "/v1/moderations", JSON, "{} x").unwrap_err(), "400 invalid_json");
-    assert_eq!(asked(NOBODY, "/v1/rerank", "text/plain", r#"{"a":01}"#).unwrap_err(), "400 invalid_json");
-    assert_eq!(asked(NOBODY, "/v1/rerank", "text/plain", "hello").unwrap().1, "hello");
+    assert_eq!(asked(NOBODY, "/v1/rerank", JSON, r#"{"a":01}"#).unwrap_err(), "400 invalid_json");
+    assert_eq!(asked(NOBODY, "/v1/rerank", JSON, "hello").unwrap_err(), "400 invalid_json");
     // HTTP/2 may end a request without a body by an empty one.
     assert!(asked(NOBODY, "/v1/batches/b/cancel", JSON, "").is_ok());
 }
