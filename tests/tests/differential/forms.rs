@@ -17,7 +17,7 @@ use tollgate::request::{Family, Field, Request};
 use crate::bodies::Dice;
 use crate::policies;
 use crate::reader::Reader;
-use crate::{BATCH, Tally, shown};
+use crate::{Tally, alone, in_batches, shown};
 
 /// How often something hostile stands where something plain could.
 const HOSTILE: usize = 16;
@@ -362,48 +362,36 @@ fn sorted(mut seen: Seen) -> Seen {
     seen
 }
 
+/// The body of a case that was run.
+fn body_of(seed: u64, case: u64) -> Vec<u8> {
+    let mut dice = Dice::new(seed, case);
+    policies::pick(&mut dice);
+    dice.below(3);
+    dice.one_in(2);
+    form(&mut dice).1
+}
+
 /// Runs some cases; the first disagreement is an error.
 pub fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
     let (mut python, mut node) = (Reader::forms_in_python(), Reader::forms_in_node());
-    let mut tally = Tally::default();
-    let mut next = cases.start;
-    while next < cases.end {
-        let batch = next..(next + BATCH).min(cases.end);
-        next = batch.end;
-        tally.cases += batch.end - batch.start;
-        let mut forwarded = Vec::new();
-        for case in batch {
-            let found = run(seed, case).map_err(|problem| {
-                let mut dice = Dice::new(seed, case);
-                policies::pick(&mut dice);
-                dice.below(3);
-                dice.one_in(2);
-                format!(
-                    "SEED={seed} CASES={case}..{}\n{problem}\nbody: {}",
-                    case + 1,
-                    shown(&form(&mut dice).1)
-                )
-            })?;
-            forwarded.extend(found);
-        }
-        tally.forwarded += forwarded.len() as u64;
+    in_batches(seed, cases, run, body_of, |forwarded| {
         let texts: Vec<_> =
             forwarded.iter().flat_map(|one| [one.content_type.as_slice(), one.body.as_slice()]).collect();
         let in_python = python.read(&texts, forwarded.len());
         let in_node = node.read(&texts, forwarded.len());
+        let mut compared = 0;
         for (one, (in_python, in_node)) in forwarded.iter().zip(in_python.iter().zip(&in_node)) {
             let in_python: [Value; 2] = serde_json::from_str(in_python).unwrap();
             let [in_node]: [Value; 1] = serde_json::from_str(in_node).unwrap();
             let [starlette, werkzeug] = in_python;
             let readers = [("Starlette", starlette), ("Werkzeug", werkzeug), ("busboy", in_node)];
             let seen = readers.map(|(reader, parts)| (reader, of_reader(&parts)));
-            tally.compared += u64::from(seen.iter().all(|(_, seen)| seen.is_some()));
+            compared += u64::from(seen.iter().all(|(_, seen)| seen.is_some()));
             for (reader, seen) in seen {
                 if let Some(seen) = seen.filter(|seen| *seen != one.seen) {
                     return Err(format!(
-                        "SEED={seed} CASES={}..{}\n{reader} sees {seen:?}\nwe saw {:?}\ncontent-type: {}\nforwarded: {}",
-                        one.case,
-                        one.case + 1,
+                        "{}\n{reader} sees {seen:?}\nwe saw {:?}\ncontent-type: {}\nforwarded: {}",
+                        alone(seed, one.case),
                         one.seen,
                         shown(&one.content_type),
                         shown(&one.body),
@@ -411,6 +399,6 @@ pub fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
                 }
             }
         }
-    }
-    Ok(tally)
+        Ok(compared)
+    })
 }

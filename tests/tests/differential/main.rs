@@ -118,9 +118,15 @@ fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// Runs some cases; the first disagreement is an error.
-fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
-    let mut python = Reader::json();
+/// Goes through some cases in batches: what goes on of each is compared, which tells how many all readers read. The first
+/// disagreement is an error, with what runs it alone.
+fn in_batches<F>(
+    seed: u64,
+    cases: Range<u64>,
+    run: fn(u64, u64) -> Result<Option<F>, String>,
+    body_of: fn(u64, u64) -> Vec<u8>,
+    mut compare: impl FnMut(&[F]) -> Result<u64, String>,
+) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let mut next = cases.start;
     while next < cases.end {
@@ -129,26 +135,38 @@ fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
         tally.cases += batch.end - batch.start;
         let mut forwarded = Vec::new();
         for case in batch {
-            let again = format!("SEED={seed} CASES={case}..{}", case + 1);
             let found = run(seed, case).map_err(|problem| {
-                let body = bodies::of(seed, case);
-                format!("{again}\n{problem}\nbody: {}", shown(&body))
+                format!("{}\n{problem}\nbody: {}", alone(seed, case), shown(&body_of(seed, case)))
             })?;
             forwarded.extend(found);
         }
         tally.forwarded += forwarded.len() as u64;
+        tally.compared += compare(&forwarded)?;
+    }
+    Ok(tally)
+}
+
+/// What runs one case alone.
+fn alone(seed: u64, case: u64) -> String {
+    format!("SEED={seed} CASES={case}..{}", case + 1)
+}
+
+/// Runs some cases; the first disagreement is an error.
+fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
+    let mut python = Reader::json();
+    in_batches(seed, cases, run, bodies::of, |forwarded| {
         let texts: Vec<_> = forwarded.iter().map(|one| one.forwarded.as_slice()).collect();
         let seen = python.read(&texts, texts.len());
         let seen = seen.iter().map(|line| View::of_line(line));
+        let mut compared = 0;
         for (one, in_python) in forwarded.iter().zip(seen) {
             let in_rust = serde_json::from_slice::<Value>(&one.forwarded).ok().map(|value| View::of(&value));
-            tally.compared += u64::from(in_python.is_some() && in_rust.is_some());
+            compared += u64::from(in_python.is_some() && in_rust.is_some());
             for (reader, seen) in [("Python's json", in_python), ("serde_json", in_rust)] {
                 if let Some(problem) = seen.as_ref().and_then(|seen| one.disagreement(seen)) {
                     return Err(format!(
-                        "SEED={seed} CASES={}..{}\n{reader} disagrees: {problem}\nasked:     {:?}\nbody:      {}\nforwarded: {}",
-                        one.case,
-                        one.case + 1,
+                        "{}\n{reader} disagrees: {problem}\nasked:     {:?}\nbody:      {}\nforwarded: {}",
+                        alone(seed, one.case),
                         one.asked,
                         shown(&one.body),
                         shown(&one.forwarded),
@@ -156,8 +174,8 @@ fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
                 }
             }
         }
-    }
-    Ok(tally)
+        Ok(compared)
+    })
 }
 
 /// Which cases: `CASES=N`, or `CASES=A..B`, or else so many.
