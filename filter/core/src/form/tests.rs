@@ -133,6 +133,8 @@ fn a_second_spelling_of_a_governed_field_is_ambiguous() {
     // What may stand again.
     let lists = fields(&[("include[]", "a"), ("include[]", "b"), ("image[]", "x"), ("image[]", "y")]);
     check(&lists, json!({"include": ["a", "b"], "image": ["x", "y"]}));
+    check(&fields(&[("include", "a")]), json!({"include": ["a"]}));
+    check(&fields(&[("include", "a"), ("include", "b")]), json!({"include": ["a", "b"]}));
 }
 
 #[test]
