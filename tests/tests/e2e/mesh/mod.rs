@@ -18,6 +18,7 @@ use tollgate_tests::harness::tools::workspace;
 use tollgate_tests::harness::{Answer, Gateway, Setup, credential_of};
 use tollgate_tests::mock::{Fault, Mock, Settings};
 
+use crate::doors::{check_sockets, takes_extended_connect};
 use crate::envoy_lines::{MANAGER, part};
 use crate::requests::{CHAT, chat, check_record, record_of, with};
 use crate::terminator::{Authority, Terminator};
@@ -171,6 +172,7 @@ impl Stage {
                         json!("%FILTER_STATE(told:PLAIN)%");
                 }
                 manager["http_filters"].as_array_mut().unwrap().insert(0, what_a_client_told());
+                takes_extended_connect(manager);
             });
             *envoy = whole;
         });
@@ -229,6 +231,7 @@ impl Stage {
         assert_eq!(answer.status, 404, "{}", answer.text());
         let encoded = gateway.http().get(format!("{}/v1%2fmodels", gateway.url())).header("host", HOST);
         assert_eq!(encoded.bearer_auth(TEAM).send().await.unwrap().status(), 400);
+        check_sockets(gateway, HOST, TEAM).await;
         assert_eq!(self.asked(), [2, 2]);
 
         for (backend, status, times) in [("ptu", "200", 1.0), ("ptu", "429", 1.0), ("payg", "200", 2.0)] {
