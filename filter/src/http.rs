@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tollgate::attempt::Flight;
 use tollgate::capacity::Turn;
+use tollgate::endpoint;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::failure::FAILURE_BYTES_MAX;
 use tollgate::gateway::Gateway;
@@ -205,11 +206,16 @@ impl Stream {
     fn request_head(&mut self, end: bool) -> Action {
         let now = host::now();
         self.body.is_whole = end;
+        let headers = host::headers(MapType::HttpRequestHeaders);
+        // Before anything is decided: logs and traces have the path of what is refused too.
+        let path = headers.iter().find(|(name, _)| name == ":path");
+        if let Some(path) = path.and_then(|(_, path)| endpoint::without_credentials(path)) {
+            host::set_header(MapType::HttpRequestHeaders, ":path", &path);
+        }
         if self.holding.is_missing() {
             let step = self.exchange.refuse_unheld(now);
             return self.perform(step, now);
         }
-        let headers = host::headers(MapType::HttpRequestHeaders);
         #[cfg(feature = "trap")]
         if headers.iter().any(|(name, _)| name == "x-trap") {
             std::process::abort();

@@ -26,6 +26,7 @@ mod wire;
 
 use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model, OnStoreFailure};
 use crate::headers::Way;
+use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::policy::Policy;
 use crate::route::{Backend, Failing};
@@ -168,7 +169,9 @@ impl Build<'_> {
         let groups = self.groups(&wire.groups, &by_name);
         let issuers = self.issuers(wire.issuers);
         let known = Known { policies: &policies, by_name: &by_name, regions, groups };
-        let (clients, roster) = self.clients(wire.clients, issuers, known, wire.metrics.clients_max);
+        let mut nobody = Directory::new(issuers);
+        nobody.read_keys_from(self.key_sources(&wire.key_sources));
+        let (clients, roster) = self.clients(wire.clients, nobody, known, wire.metrics.clients_max);
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()

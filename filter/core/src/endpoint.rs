@@ -2,8 +2,10 @@
 //!
 //! All URL styles are accepted from clients; each backend speaks one. Not decided here: whether the client may.
 
+mod query;
 mod resources;
 
+pub use query::{api_keys, without_credentials};
 pub use resources::{may_be_added, takes_uploads};
 
 use std::borrow::Cow;
@@ -235,6 +237,12 @@ impl<'h> Asked<'h> {
         Some(Self { method, path, query })
     }
 
+    /// The query, as it came.
+    #[must_use]
+    pub fn query(&self) -> &'h str {
+        self.query
+    }
+
     /// The endpoint; `None` for what is none. `added` are first segments of [`Operation::Other`] besides those known here.
     #[must_use]
     pub fn endpoint(&self, added: &[String]) -> Option<Endpoint<'_>> {
@@ -382,7 +390,7 @@ impl Style {
     #[must_use]
     pub fn other_path(&self, rest: &str, query: &str) -> String {
         let mut parameters: Vec<&str> =
-            query.split('&').filter(|part| !part.is_empty() && !ends_here(part)).collect();
+            query.split('&').filter(|part| !part.is_empty() && !query::ends_here(part)).collect();
         let (prefix, version) = match self {
             Self::Azure(version) => ("/openai/", format!("api-version={version:?}")),
             Self::AzureV1 => ("/openai/v1/", String::new()),
@@ -400,22 +408,6 @@ impl Style {
     pub fn names_model_in_body(&self, operation: Operation) -> bool {
         !matches!(self, Self::Azure(_)) || operation.is_of_responses()
     }
-}
-
-/// Whether a part of a query goes no further: an `api-version`, which is the backend's own, and what clients show who they
-/// are by. Names as Azure reads them: of either case, decoded.
-fn ends_here(part: &str) -> bool {
-    const NAMES: [&str; 6] = [
-        "access_token",
-        "api-key",
-        "api-version",
-        "api_key",
-        "ocp-apim-subscription-key",
-        "subscription-key",
-    ];
-    let name = part.split('=').next().unwrap_or_default();
-    let name = decoded(name);
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// A part of a path or query, with its `%41`. What is no such thing stays as it is: it is no model's name then.

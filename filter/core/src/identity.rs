@@ -14,6 +14,7 @@ pub mod signature;
 mod verified;
 
 use crate::denial::{Denial, Flaw};
+use crate::endpoint::api_keys;
 use crate::store::Store;
 use claims::{Json, Matcher};
 use issuer::{Doubt, Issuer, Proof};
@@ -21,6 +22,7 @@ use jwt::Token;
 use keys::{Algorithm, Key};
 use sha2::{Digest, Sha256};
 use signature::Verify;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -132,6 +134,26 @@ impl<C> Identity<C> {
     }
 }
 
+/// Where a key may stand besides `authorization` and `api-key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The header of this name.
+    XApiKey,
+    /// `api-key` in the path's query.
+    Query,
+}
+
+impl KeySource {
+    /// The header that it is, if it is one.
+    #[must_use]
+    pub const fn header(self) -> Option<&'static str> {
+        match self {
+            Self::XApiKey => Some("x-api-key"),
+            Self::Query => None,
+        }
+    }
+}
+
 /// The clients by what they show; `C` is what is known of one.
 #[derive(Debug)]
 pub struct Directory<C> {
@@ -143,6 +165,7 @@ pub struct Directory<C> {
     /// For each header, whose it is with which value.
     by_header: HashMap<String, HashMap<Vec<u8>, Rc<C>>>,
     anonymous: Option<Rc<C>>,
+    key_sources: Vec<KeySource>,
     verified: RefCell<Memory<Rc<C>>>,
     witness: Box<dyn Witness>,
 }
@@ -162,7 +185,7 @@ struct Shown<'h> {
 
 /// A secret that a client sends.
 enum Secret<'h> {
-    Key(&'h [u8]),
+    Key(Cow<'h, [u8]>),
     Bearer(&'h [u8]),
 }
 
@@ -177,6 +200,7 @@ impl<C> Directory<C> {
             by_certificate: HashMap::new(),
             by_header: HashMap::new(),
             anonymous: None,
+            key_sources: Vec::new(),
             verified: RefCell::new(Memory::new(VERIFIED_MAX)),
             witness: Box::new(Nobody),
         }
@@ -215,6 +239,17 @@ impl<C> Directory<C> {
         self.anonymous.replace(client)
     }
 
+    /// From now on keys are read from there too.
+    pub fn read_keys_from(&mut self, sources: Vec<KeySource>) {
+        self.key_sources = sources;
+    }
+
+    /// Whether keys are read from this header besides those from which they always are.
+    #[must_use]
+    pub fn reads_keys_from(&self, header: &str) -> bool {
+        self.key_sources.iter().any(|source| source.header() == Some(header))
+    }
+
     /// The client that everybody is who shows nothing.
     #[must_use]
     pub fn anonymous(&self) -> Option<&C> {
@@ -238,17 +273,18 @@ impl<C> Directory<C> {
         self.by_header.keys().map(|name| &**name)
     }
 
-    /// The client whose credential stands in these headers, or whom the proxy knows.
+    /// The client whose credential stands in these headers or in the path's query, or whom the proxy knows.
     pub fn identify<'h>(
         &self,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+        query: &'h str,
         store: &dyn Store,
         now: Duration,
     ) -> Result<Identity<C>, Denial> {
-        let shown = self.shown(headers)?;
+        let shown = self.shown(headers, query)?;
         let mut found: Option<Rc<C>> = None;
         match shown.secret {
-            Some(Secret::Key(key)) => found = Some(self.by_key(key, now)?),
+            Some(Secret::Key(key)) => found = Some(self.by_key(&key, now)?),
             Some(Secret::Bearer(bearer)) => match self.by_bearer(bearer, store, now) {
                 Ok(client) => found = Some(client),
                 Err(Doubt::Denied(denial)) => return Err(denial),
@@ -265,14 +301,19 @@ impl<C> Directory<C> {
         found.or_else(|| self.anonymous.clone()).map(Identity::Client).ok_or(Denial::MissingCredential)
     }
 
-    /// Reads the headers. One that stands twice is refused, and so are two keys that differ.
-    fn shown<'h>(&self, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Shown<'h>, Denial> {
-        let (mut api_key, mut bearer) = (None, None);
+    /// Reads what is shown. What stands twice at one place is refused, and so are two keys that differ.
+    fn shown<'h>(
+        &self,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+        query: &'h str,
+    ) -> Result<Shown<'h>, Denial> {
+        let (mut api_key, mut bearer, mut other_key, mut in_query) = (None, None, None, None);
         let mut trusted: Vec<(&str, &[u8])> = Vec::new();
         for (name, value) in headers {
             let slot = match name {
                 "api-key" => &mut api_key,
                 "authorization" => &mut bearer,
+                _ if self.reads_keys_from(name) => &mut other_key,
                 _ if self.by_header.contains_key(name) => {
                     if trusted.iter().any(|(other, _)| *other == name) {
                         return Err(Denial::AmbiguousCredential);
@@ -286,13 +327,28 @@ impl<C> Directory<C> {
                 return Err(Denial::AmbiguousCredential);
             }
         }
+        if self.key_sources.contains(&KeySource::Query) {
+            for key in api_keys(query) {
+                if in_query.replace(key).is_some() {
+                    return Err(Denial::AmbiguousCredential);
+                }
+            }
+        }
+        let in_query = in_query.map(|key| match key {
+            Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+            Cow::Owned(key) => Cow::Owned(key.into_bytes()),
+        });
         let bearer = bearer.map(|value| strip_bearer(value).ok_or(Denial::MissingCredential)).transpose()?;
-        let secret = match (api_key, bearer) {
-            (Some(one), Some(other)) if one != other => return Err(Denial::AmbiguousCredential),
-            (Some([]), _) | (_, Some([])) => return Err(Denial::MissingCredential),
+        let keys = [bearer, api_key, other_key].map(|key| key.map(Cow::Borrowed));
+        let mut keys = keys.into_iter().chain([in_query]).flatten();
+        let key = keys.next();
+        if keys.any(|other| Some(&other) != key.as_ref()) {
+            return Err(Denial::AmbiguousCredential);
+        }
+        let secret = match (key, bearer) {
+            (Some(key), _) if key.is_empty() => return Err(Denial::MissingCredential),
             (_, Some(bearer)) => Some(Secret::Bearer(bearer)),
-            (Some(key), None) => Some(Secret::Key(key)),
-            (None, None) => None,
+            (key, None) => key.map(Secret::Key),
         };
         Ok(Shown { secret, trusted })
     }

@@ -57,6 +57,7 @@ const ORDER: &[(&str, &str)] = &[
 
 /// The files inside a module belong to its layer.
 const INSIDE_WORDS: &[(&str, &str)] = &[
+    ("endpoint", include_str!("endpoint/query.rs")),
     ("endpoint", include_str!("endpoint/resources.rs")),
     ("form", include_str!("form/head.rs")),
     ("json", include_str!("json/edits.rs")),

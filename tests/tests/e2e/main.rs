@@ -26,6 +26,7 @@ mod held;
 mod identity;
 mod issuer;
 mod kept;
+mod key_sources;
 mod langchain;
 mod limits;
 mod litellm;

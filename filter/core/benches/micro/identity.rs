@@ -73,7 +73,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let store = MemoryStore::default();
     let ask = |gateway: &Gateway, header: &str, value: &str| {
         let headers = [("user-agent", &b"x"[..]), (header, value.as_bytes())];
-        let identity = gateway.clients.identify(headers.into_iter(), &store, NOW).unwrap();
+        let identity = gateway.clients.identify(headers.into_iter(), "", &store, NOW).unwrap();
         assert!(matches!(identity, Identity::Client(_)));
     };
     let known = gateway();

@@ -85,7 +85,7 @@ pub(crate) fn every_rule() -> Policy {
 /// The client that the key belongs to.
 pub(crate) fn client(gateway: &Gateway) -> Rc<Client> {
     let headers = [("api-key", &b"key"[..])].into_iter();
-    let identity = gateway.clients.identify(headers, &MemoryStore::default(), NOW).unwrap();
+    let identity = gateway.clients.identify(headers, "", &MemoryStore::default(), NOW).unwrap();
     identity.client().unwrap()
 }
 

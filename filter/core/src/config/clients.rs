@@ -6,7 +6,6 @@ use crate::capacity::Priority;
 use crate::endpoint::Operation;
 use crate::gateway::{Client, HELD_BYTES_MAX, HeldBytes, Permitted};
 use crate::identity::Directory;
-use crate::identity::issuer::Issuer;
 use crate::ledger::Name;
 use crate::limits::Budget;
 use crate::policy::Policy;
@@ -28,12 +27,11 @@ impl Build<'_> {
     pub(super) fn clients(
         &mut self,
         wire: Vec<wire::Client>,
-        issuers: Vec<Issuer>,
+        mut clients: Directory<Client>,
         mut known: Known<'_>,
         labels_max: usize,
     ) -> (Directory<Client>, Vec<Rc<Client>>) {
         let mut roster = Vec::new();
-        let mut clients = Directory::new(issuers);
         let mut names = HashSet::new();
         if wire.is_empty() {
             self.fault("clients".to_owned(), "empty: expected at least one client, or nobody can call");

@@ -40,7 +40,7 @@ fn whole() -> Value {
 fn known(gateway: &Gateway) -> Rc<crate::gateway::Client> {
     let store = crate::store::MemoryStore::default();
     let headers = [("api-key", &b"key"[..])].into_iter();
-    gateway.clients.identify(headers, &store, std::time::Duration::ZERO).unwrap().client().unwrap()
+    gateway.clients.identify(headers, "", &store, std::time::Duration::ZERO).unwrap().client().unwrap()
 }
 
 fn load(value: Value) -> Result<Gateway, Vec<String>> {

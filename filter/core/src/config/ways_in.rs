@@ -5,14 +5,30 @@ use super::issuers::no_path;
 use super::{Build, one_of, wire};
 use crate::gateway::Client;
 use crate::identity::claims::{Matcher, Path};
-use crate::identity::{Directory, KeyHash, SanKind, Validity};
+use crate::identity::{Directory, KeyHash, KeySource, SanKind, Validity};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// The clients, as far as they are built.
 type Clients = Directory<Client>;
 
+/// There are no others.
+const KEY_SOURCES_MAX: usize = 2;
+
 impl Build<'_> {
+    pub(super) fn key_sources(&mut self, wire: &[wire::KeySource]) -> Vec<KeySource> {
+        if wire.len() > KEY_SOURCES_MAX {
+            let problem = format!("{} entries, at most {KEY_SOURCES_MAX} are possible", wire.len());
+            self.fault("key_sources".to_owned(), problem);
+        }
+        wire.iter()
+            .map(|source| match source {
+                wire::KeySource::XApiKey => KeySource::XApiKey,
+                wire::KeySource::Query => KeySource::Query,
+            })
+            .collect()
+    }
+
     pub(super) fn ways_in(
         &mut self,
         clients: &mut Clients,
@@ -156,6 +172,7 @@ impl Build<'_> {
         // Headers that have a meaning already cannot have another one.
         let is_ours =
             matches!(name.as_str(), "api-key" | "authorization" | "host" | "content-type" | "content-length")
+                || clients.reads_keys_from(&name)
                 || name.starts_with("x-tollgate-")
                 || name.starts_with("x-envoy-");
         if name.is_empty() || !is_name || is_ours {

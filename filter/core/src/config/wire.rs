@@ -20,6 +20,10 @@ pub(super) struct Gateway {
     /// Whose tokens are trusted.
     #[serde(default)]
     pub(super) issuers: Vec<Issuer>,
+    /// Where clients may send their keys besides `Authorization: Bearer` and `api-key`.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 2)))]
+    pub(super) key_sources: Vec<KeySource>,
     /// What clients may ask for.
     #[serde(default)]
     pub(super) policies: Vec<Policy>,
@@ -63,6 +67,17 @@ pub(super) struct Gateway {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
     pub(super) pass_answer_headers: Vec<String>,
+}
+
+/// Where a key may stand.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum KeySource {
+    /// The header `x-api-key`.
+    XApiKey,
+    /// `?api-key=` in the path's query, which is taken out there.
+    Query,
 }
 
 /// Who may ask `/tollgate/health`.

@@ -50,8 +50,17 @@ fn with_keys() -> Directory<&'static str> {
 }
 
 fn ask(directory: &Directory<&'static str>, headers: &[(&str, &str)], now: Duration) -> Found {
+    ask_at(directory, "", headers, now)
+}
+
+fn ask_at(
+    directory: &Directory<&'static str>,
+    query: &str,
+    headers: &[(&str, &str)],
+    now: Duration,
+) -> Found {
     let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-    let found = directory.identify(headers, &MemoryStore::default(), now);
+    let found = directory.identify(headers, query, &MemoryStore::default(), now);
     found.map(|identity| *identity.client().expect("it is known at once"))
 }
 
@@ -91,6 +100,47 @@ fn anything_else_is_refused() {
         &[("authorization", &format!("Bearer {}", token("ed25519", &claims())))],
         Err(Denial::UnknownCredential),
     );
+}
+
+#[test]
+fn a_key_is_read_from_more_sources_where_they_are_configured() {
+    use KeySource::*;
+    let check = |sources: &[KeySource], query: &str, headers: &[(&str, &str)], expected: Found| {
+        let mut directory = directory(Vec::new(), Proxy::default());
+        directory.read_keys_from(sources.to_vec());
+        assert_eq!(ask_at(&directory, query, headers, NOW), expected, "{sources:?} {query} {headers:?}");
+    };
+    let (x_key, api_key, bearer) =
+        (("x-api-key", "key"), ("api-key", "key"), ("authorization", "Bearer key"));
+    let other = [("x-api-key", "other"), ("api-key", "other"), ("authorization", "Bearer other")];
+    const AMBIGUOUS: Found = Err(Denial::AmbiguousCredential);
+    const MISSING: Found = Err(Denial::MissingCredential);
+    // Where it is none, it is not looked at.
+    check(&[], "api-key=key", &[x_key], MISSING);
+    check(&[Query], "", &[x_key], MISSING);
+    check(&[XApiKey], "api-key=key", &[], MISSING);
+    check(&[], "api-key=other", &[other[0], bearer], Ok("web"));
+
+    check(&[XApiKey], "", &[x_key], Ok("web"));
+    check(&[Query], "a=1&api-key=key", &[], Ok("web"));
+    check(&[Query], "API%2DKey=k%65y", &[], Ok("web"));
+    check(&[XApiKey, Query], "api-key=key", &[x_key, api_key, bearer], Ok("web"));
+    check(&[XApiKey], "", &[other[0]], Err(Denial::UnknownCredential));
+    check(&[Query], "api-key=other", &[], Err(Denial::UnknownCredential));
+    for other in other {
+        check(&[XApiKey, Query], "api-key=key", &[other], AMBIGUOUS);
+    }
+    for one in [api_key, bearer] {
+        check(&[XApiKey], "", &[other[0], one], AMBIGUOUS);
+        check(&[XApiKey], "", &[("x-api-key", ""), one], AMBIGUOUS);
+        check(&[Query], "api-key=", &[one], AMBIGUOUS);
+    }
+    check(&[XApiKey], "", &[x_key, x_key], AMBIGUOUS);
+    check(&[Query], "api-key=key&api%2dkey=key", &[], AMBIGUOUS);
+    check(&[XApiKey], "", &[("x-api-key", "")], MISSING);
+    for empty in ["api-key", "api-key="] {
+        check(&[Query], empty, &[], MISSING);
+    }
 }
 
 #[test]

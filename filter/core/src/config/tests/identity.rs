@@ -197,6 +197,33 @@ fn a_client_needs_a_way_in_and_nobody_elses() {
 }
 
 #[test]
+fn keys_may_be_sent_elsewhere_too() {
+    let mut config = whole();
+    config["key_sources"] = json!(["x-api-key", "query"]);
+    let gateway = load(config).unwrap();
+    assert!(gateway.clients.reads_keys_from("x-api-key"));
+    assert!(!load(whole()).unwrap().clients.reads_keys_from("x-api-key"));
+    check(
+        "/key_sources",
+        json!(["cookie"]),
+        &["key_sources[0]: unknown variant \"cookie\", expected \"x-api-key\" or \"query\""],
+    );
+    check(
+        "/key_sources",
+        json!(["query", "query", "query"]),
+        &["key_sources: 3 entries, at most 2 are possible"],
+    );
+    // One header has one meaning.
+    let mut config = whole();
+    config["clients"][0]["trusted_header"] = json!({ "name": "X-Api-Key", "value": "x" });
+    assert!(load(config.clone()).is_ok());
+    config["key_sources"] = json!(["x-api-key"]);
+    let problem = "clients[0].trusted_header.name: \"X-Api-Key\": expected the name of a header that only an earlier \
+                   filter sets";
+    assert_eq!(load(config).unwrap_err(), [problem]);
+}
+
+#[test]
 fn a_client_may_use_what_it_is_told_and_nothing_else() {
     use crate::endpoint::Operation;
     let endpoints = |written: Value| {
