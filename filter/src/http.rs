@@ -97,6 +97,8 @@ enum Reply {
     Plain,
     /// A status of gRPC under 200, without a body: the request calls itself gRPC.
     /// <https://github.com/envoyproxy/envoy/blob/v1.40.0/source/common/http/utility.cc> (`prepareLocalReply`)
+    /// Envoy looks at the headers before the filter does, so another `content-type` comes too late: the status can be set
+    /// right, and a body cannot be added.
     Grpc,
     /// The same, of an answer with this status.
     Converted(u16),

@@ -25,12 +25,14 @@ pub mod metrics;
 pub mod portable;
 pub mod tools;
 
+mod browser;
 mod envoy;
 mod files;
 mod gateway;
 mod prometheus;
 mod setup;
 
+pub use browser::Browser;
 pub use gateway::{Answer, Gateway};
 pub use metrics::Sample;
 pub use prometheus::{Prometheus, promtool};

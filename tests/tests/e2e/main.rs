@@ -11,6 +11,7 @@ mod bodies;
 mod cases;
 mod configuration;
 mod connections;
+mod cors;
 mod dashboards;
 mod doors;
 mod drivers;

@@ -351,6 +351,30 @@ pub fn skopeo() -> Result<PathBuf> {
     })
 }
 
+/// Chromium: the one on the PATH, or Debian's, unpacked.
+///
+/// # Errors
+/// There is none, and this is no Debian, or the package cannot be had.
+pub fn chromium() -> Result<PathBuf> {
+    static CHROMIUM: Once = Once::new();
+    CHROMIUM.path(|| match on_path("chromium") {
+        Some(chromium) => Ok(chromium),
+        None => Package { name: "chromium", proof: "chromium", what: "Chromium (Debian's package, 400 MB)" }
+            .path_or(|dir| {
+                unpack(dir, &Packages::WithNeeds("chromium"))?;
+                // The package's own script looks for the rest of it below /usr.
+                let script = "#!/bin/sh\nroot=\"${0%/*}/tree\"\nlibraries=$(echo \"$root\"/usr/lib/*-linux-gnu)\n\
+                              export LD_LIBRARY_PATH=\"$libraries:$libraries/nss:$libraries/pulseaudio\"\n\
+                              [ -e /etc/fonts/fonts.conf ] || export FONTCONFIG_PATH=\"$root/etc/fonts\"\n\
+                              exec \"$root/usr/lib/chromium/chromium\" \"$@\"\n";
+                let program = dir.join("chromium");
+                fs::write(&program, script)?;
+                fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+                Ok(())
+            }),
+    })
+}
+
 /// The version of a package in a lock file.
 fn locked<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     let (_, entry) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
