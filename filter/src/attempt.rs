@@ -1,6 +1,6 @@
 //! The backends' side: one context for each attempt, among the router's upstream filters.
 
-use crate::reading::{Reading, known};
+use crate::reading::{Reader, Reading, known};
 use crate::{flights, host};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
@@ -81,7 +81,7 @@ impl HttpContext for Upstream {
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
         let Some((flight, target)) = self.departed.clone() else { return Action::Continue };
-        let reading = self.reading.insert(Reading::of_head(flight, target, end));
+        let reading = self.reading.insert(Reading::of_head(flight, target, Reader::Attempt, end));
         if reading.is_held() { Action::Pause } else { Action::Continue }
     }
 
@@ -133,7 +133,7 @@ pub(crate) fn answered(flight: &Rc<Flight>, origin: Origin, end: bool) -> Option
         Origin::Backend => {
             let target = flight.arrive(&cluster(flight))?;
             known(flight.take_seat(&target, &host::SharedData, host::now));
-            Some(Reading::of_head(flight.clone(), target, end))
+            Some(Reading::of_head(flight.clone(), target, Reader::Listener, end))
         }
         Origin::Proxy => {
             flight.vanish();

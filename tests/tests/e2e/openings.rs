@@ -23,7 +23,6 @@ use crate::requests::{
 /// The backends of `gpt-4o` in their order, and where their keys are.
 const BACKENDS: [(&str, &str); 3] = [("ptu", "PTU_KEY"), ("payg-a", "PAYG_A_KEY"), ("payg-b", "PAYG_B_KEY")];
 
-const POOLS: &str = "envoy/portable-pools.yaml";
 const ONCE: &str = "envoy/portable-once.yaml";
 
 const JSON: &str = "application/json";
@@ -169,8 +168,9 @@ fn failures() -> Vec<(bool, Script, u16)> {
     ]
 }
 
-async fn goes_elsewhere(setup: Setup) {
-    let bed = Bed::new(setup.patch(nobody_is_ejected)).await;
+#[tokio::test]
+async fn an_error_under_200_goes_to_the_next_backend() {
+    let bed = Bed::new(Setup::new().patch(nobody_is_ejected)).await;
     for (at, (is_stream, failure, status)) in failures().into_iter().enumerate() {
         bed.answer([with_retry_at_once(failure), good(is_stream), good(is_stream)]);
         let answer = bed.ask(is_stream).await;
@@ -191,16 +191,6 @@ fn nobody_is_ejected(envoy: &mut Value) {
     for cluster in envoy["static_resources"]["clusters"].as_array_mut().unwrap() {
         cluster.as_object_mut().unwrap().remove("outlier_detection");
     }
-}
-
-#[tokio::test]
-async fn an_error_under_200_goes_to_the_next_backend() {
-    goes_elsewhere(Setup::new()).await;
-}
-
-#[tokio::test]
-async fn an_error_under_200_goes_to_the_next_of_a_pool() {
-    goes_elsewhere(Setup::new().file(POOLS)).await;
 }
 
 #[tokio::test]
@@ -241,7 +231,6 @@ async fn last_is_told(setup: Setup) {
 #[tokio::test]
 async fn the_last_error_under_200_is_told_in_its_status() {
     last_is_told(Setup::new()).await;
-    last_is_told(Setup::new().file(POOLS)).await;
     last_is_told(Setup::new().file(ONCE)).await;
 }
 
