@@ -336,7 +336,7 @@ async fn a_request_that_comes_too_slowly_is_ended() {
     let gateway = Gateway::start(setup).await.unwrap();
     let whole = request(CHAT, WEB_SHOP, &chat("hello"));
     let head = raw(&gateway, "POST /v1/chat/completions HTTP/1.1\r\nhost: here\r\n").await;
-    assert!(head.starts_with("HTTP/1.1 408 ") && head.ends_with("request header timeout"), "{head}");
+    assert!(head.starts_with("HTTP/1.1 408 ") && head.contains("\"code\":\"proxy_error\""), "{head}");
     let body = raw(&gateway, &whole[..whole.len() - 5]).await;
     assert!(body.starts_with("HTTP/1.1 408 ") && body.contains("\"code\":\"proxy_error\""), "{body}");
     for line in gateway.wait_for_log(2).await.unwrap() {

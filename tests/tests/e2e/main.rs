@@ -31,6 +31,7 @@ mod key_sources;
 mod langchain;
 mod limits;
 mod litellm;
+mod local_replies;
 mod mesh;
 mod metering;
 mod names;
