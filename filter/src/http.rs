@@ -357,7 +357,7 @@ impl Stream {
         waiting::leave(self.id);
         let now = host::now();
         // Whoever took this VM for dead has counted it.
-        let is_ours = self.slot.take().is_none_or(journal::leave);
+        let is_ours = self.slot.take().is_none_or(|slot| journal::leave(slot, now));
         if !is_ours {
             self.exchange.is_taken_over();
         }

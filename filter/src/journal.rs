@@ -34,9 +34,9 @@ pub(crate) fn renew(slot: &Slot, note: &Note) {
 }
 
 /// Takes the note back. False if another VM has written the request down already.
-pub(crate) fn leave(slot: Slot) -> bool {
+pub(crate) fn leave(slot: Slot, now: Duration) -> bool {
     JOURNAL
-        .with_borrow_mut(|journal| host::answered(journal.leave(&SharedData, slot), UNKEPT))
+        .with_borrow_mut(|journal| host::answered(journal.leave(&SharedData, slot, now), UNKEPT))
         .unwrap_or(true)
 }
 

@@ -3,7 +3,8 @@
 //! A trap takes a worker's VM with all that it knew; Envoy starts another, but nobody would ever write those exchanges
 //! down. So each VM keeps a note of every request it has sent on, in the shared store, and a sign of life. Whoever finds
 //! a VM without one for [`DEAD_AFTER`] takes over its notes, each exactly once: a note is taken by compare-and-set, and a
-//! VM that was only slow finds its own note gone. Not decided here: what is done with a note that is left behind.
+//! VM that was only slow finds its own note gone. One whose signs of life were never late need not look. Not decided
+//! here: what is done with a note that is left behind.
 
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault, Swap};
@@ -66,7 +67,12 @@ impl Stored for Note {
 /// Where a note stands. To be given back once, by [`Journal::leave`].
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
-pub struct Slot(u32);
+pub struct Slot {
+    number: u32,
+    /// How often the VM had been late when the note was written; `None` if somebody who took it for dead then may still be
+    /// taking notes.
+    sure: Option<u32>,
+}
 
 /// The notes of one VM.
 #[derive(Debug)]
@@ -80,6 +86,10 @@ pub struct Journal {
     beaten: Cell<Duration>,
     /// Before that it takes nobody for dead: its own clock has stepped, and the others' signs are of the old time.
     judges_from: Cell<Duration>,
+    /// How often such a sign came so late that others may have taken it for dead.
+    lates: Cell<u32>,
+    /// Until when they may still be at it.
+    in_doubt_until: Cell<Duration>,
 }
 
 /// A VM in the list: its number, how many slots it has used, and its last sign of life.
@@ -119,7 +129,8 @@ impl Journal {
     /// The journal of the VM with this number, which no other has.
     #[must_use]
     pub fn new(vm: u64) -> Self {
-        Self { vm, used: 0, free: Vec::new(), beaten: Cell::default(), judges_from: Cell::default() }
+        let (beaten, in_doubt_until, judges_from) = (Cell::default(), Cell::default(), Cell::default());
+        Self { vm, used: 0, free: Vec::new(), beaten, judges_from, lates: Cell::default(), in_doubt_until }
     }
 
     /// The number of the VM.
@@ -137,27 +148,28 @@ impl Journal {
     ) -> Result<Option<Slot>, StoreFault> {
         // Whoever was silent for long may have been taken for dead, and is then not listed any more: a note of its would
         // not be found.
-        if now.abs_diff(self.beaten.get()) > DEAD_AFTER / 2 {
+        if self.is_late(now) {
             self.beat(store, now)?;
         }
-        let slot = match self.free.pop() {
+        let number = match self.free.pop() {
             Some(slot) => slot,
             None if self.used < NOTES_MAX => {
                 // The list says how far to look, so it grows before a note is written there.
-                let slot = self.used;
+                let number = self.used;
                 self.used += 1;
                 self.beat(store, now)?;
-                slot
+                number
             }
             None => return Ok(None),
         };
-        store.put(&key(self.vm, slot), &codec::encode(note))?;
-        Ok(Some(Slot(slot)))
+        store.put(&key(self.vm, number), &codec::encode(note))?;
+        let sure = (now > self.in_doubt_until.get()).then(|| self.lates.get());
+        Ok(Some(Slot { number, sure }))
     }
 
     /// Writes a note anew. False if somebody took it before: then the request has been written down as it was noted.
     pub fn renew(&self, store: &dyn Store, slot: &Slot, note: &Note) -> Result<bool, StoreFault> {
-        let key = key(self.vm, slot.0);
+        let key = key(self.vm, slot.number);
         let loaded = store.load(&key)?;
         if loaded.value.is_empty() {
             return Ok(false);
@@ -166,10 +178,23 @@ impl Journal {
     }
 
     /// Takes a note back. False if somebody took it before: then the request has been written down already.
-    pub fn leave(&mut self, store: &dyn Store, slot: Slot) -> Result<bool, StoreFault> {
-        let taken = take(store, &key(self.vm, slot.0));
-        self.free.push(slot.0);
-        taken.map(|note| note.is_some())
+    pub fn leave(&mut self, store: &dyn Store, slot: Slot, now: Duration) -> Result<bool, StoreFault> {
+        let key = key(self.vm, slot.number);
+        let left = if slot.sure == Some(self.lates.get()) && !self.is_late(now) {
+            // Nobody can have taken it.
+            store.put(&key, &[]).map(|()| true)
+        } else {
+            take(store, &key).map(|note| note.is_some())
+        };
+        self.free.push(slot.number);
+        left
+    }
+
+    /// Whether the last sign of life is so old that others may find this VM dead before the next one is written. A sign may
+    /// be written at any moment until the one after it, so two that are not late must fit into [`DEAD_AFTER`]. A clock
+    /// that was put back is as good as such a silence.
+    fn is_late(&self, now: Duration) -> bool {
+        now.abs_diff(self.beaten.get()) > DEAD_AFTER / 2
     }
 
     /// Gives a sign of life.
@@ -183,10 +208,18 @@ impl Journal {
             }
             (Some(codec::encode_all(&vms)), ())
         })?;
-        let before = self.beaten.replace(now);
-        if !before.is_zero() && now.abs_diff(before) > DEAD_AFTER {
-            self.judges_from.set(now.saturating_add(DEAD_AFTER));
+        let before = self.beaten.get();
+        // Nobody can miss a VM before it is listed.
+        if !before.is_zero() {
+            if self.is_late(now) {
+                self.lates.set(self.lates.get().wrapping_add(1));
+                self.in_doubt_until.set(now.saturating_add(DEAD_AFTER));
+            }
+            if now.abs_diff(before) > DEAD_AFTER {
+                self.judges_from.set(now.saturating_add(DEAD_AFTER));
+            }
         }
+        self.beaten.set(now);
         Ok(())
     }
 
@@ -229,7 +262,7 @@ fn take(store: &dyn Store, key: &str) -> Result<Option<Note>, StoreFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::MemoryStore;
+    use crate::store::{Loaded, MemoryStore, Version};
     use proptest::prelude::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -258,7 +291,7 @@ mod tests {
         let _ = dead.enter(&store, &note(10), NOW).unwrap();
         let left = dead.enter(&store, &note(20), NOW).unwrap().unwrap();
         let _ = dead.enter(&store, &note(30), NOW).unwrap();
-        assert_eq!(dead.leave(&store, left), Ok(true));
+        assert_eq!(dead.leave(&store, left, NOW), Ok(true));
         heir.beat(&store, NOW).unwrap();
         assert_eq!(heir.adopt(&store, NOW + DEAD_AFTER), Ok(vec![]));
         heir.beat(&store, NOW + DEAD_AFTER).unwrap();
@@ -277,10 +310,55 @@ mod tests {
         let (mut slow, heir) = (Journal::new(1), Journal::new(2));
         let slot = slow.enter(&store, &note(10), NOW).unwrap().unwrap();
         assert_eq!(heir.adopt(&store, NOW + 2 * DEAD_AFTER).unwrap().len(), 1);
-        assert_eq!(slow.leave(&store, slot), Ok(false));
+        assert_eq!(slow.leave(&store, slot, NOW + 2 * DEAD_AFTER), Ok(false));
         // And goes on: the next note is its own again.
         let slot = slow.enter(&store, &note(11), NOW + 2 * DEAD_AFTER).unwrap().unwrap();
-        assert_eq!(slow.leave(&store, slot), Ok(true));
+        assert_eq!(slow.leave(&store, slot, NOW + 2 * DEAD_AFTER), Ok(true));
+    }
+
+    #[test]
+    fn a_note_that_is_taken_by_one_who_was_late_is_found_gone() {
+        let store = MemoryStore::default();
+        let mut slow = Journal::new(1);
+        let first = slow.enter(&store, &note(10), NOW).unwrap().unwrap();
+        // It gives a sign of life again before it looks, and the one who found it dead is still at its notes.
+        let back = NOW + 2 * DEAD_AFTER;
+        slow.beat(&store, back).unwrap();
+        let second = slow.enter(&store, &note(11), back).unwrap().unwrap();
+        for slot in [&first, &second] {
+            assert!(take(&store, &key(1, slot.number)).unwrap().is_some());
+        }
+        assert_eq!(slow.leave(&store, first, back), Ok(false));
+        assert_eq!(slow.leave(&store, second, back), Ok(false));
+    }
+
+    #[test]
+    fn a_vm_that_is_never_late_takes_its_notes_back_unread() {
+        let store = Unread(MemoryStore::default());
+        let mut journal = Journal::new(1);
+        let slot = journal.enter(&store, &note(10), NOW).unwrap().unwrap();
+        journal.beat(&store, NOW + DEAD_AFTER / 2).unwrap();
+        assert_eq!(journal.leave(&store, slot, NOW + DEAD_AFTER), Ok(true));
+        assert_eq!(Journal::new(2).adopt(&store, NOW + 3 * DEAD_AFTER), Ok(vec![]));
+    }
+
+    /// A store whose notes that still stand are not to be read.
+    struct Unread(MemoryStore);
+
+    impl Store for Unread {
+        fn load(&self, key: &str) -> Result<Loaded, StoreFault> {
+            let loaded = self.0.load(key)?;
+            assert!(key == VMS || loaded.value.is_empty(), "{key}");
+            Ok(loaded)
+        }
+
+        fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault> {
+            self.0.swap(key, value, version)
+        }
+
+        fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
+            self.0.put(key, value)
+        }
     }
 
     #[test]
@@ -289,7 +367,7 @@ mod tests {
         let (mut slow, heir) = (Journal::new(1), Journal::new(2));
         let slot = slow.enter(&store, &note(10), NOW).unwrap().unwrap();
         assert_eq!(heir.adopt(&store, NOW + 2 * DEAD_AFTER).unwrap().len(), 1);
-        assert_eq!(slow.leave(&store, slot), Ok(false));
+        assert_eq!(slow.leave(&store, slot, NOW + 2 * DEAD_AFTER), Ok(false));
         // It goes on before its next sign of life is due, and dies.
         let _ = slow.enter(&store, &note(11), NOW + 2 * DEAD_AFTER).unwrap();
         assert_eq!(prompts(heir.adopt(&store, NOW + 4 * DEAD_AFTER).unwrap()), [11]);
@@ -305,7 +383,7 @@ mod tests {
         // One that was taken does not come back.
         assert_eq!(journal.renew(&store, &slot, &note(11)), Ok(false));
         assert_eq!(heir.adopt(&store, NOW + 4 * DEAD_AFTER), Ok(vec![]));
-        assert_eq!(journal.leave(&store, slot), Ok(false));
+        assert_eq!(journal.leave(&store, slot, NOW + 4 * DEAD_AFTER), Ok(false));
     }
 
     #[test]
@@ -335,7 +413,7 @@ mod tests {
         let mut journal = Journal::new(1);
         for prompt in 0..100 {
             let slot = journal.enter(&store, &note(prompt), NOW).unwrap().unwrap();
-            assert_eq!(journal.leave(&store, slot), Ok(true));
+            assert_eq!(journal.leave(&store, slot, NOW), Ok(true));
         }
         assert_eq!(journal.used, 1);
     }
@@ -353,7 +431,7 @@ mod tests {
         /// Whatever is entered is either left by its VM or adopted, never both, never neither.
         #[test]
         fn every_note_is_written_down_once(
-            steps in prop::collection::vec((0..3u8, any::<bool>(), 0..6u64), 1..60),
+            steps in prop::collection::vec((0..4u8, any::<bool>(), 0..6u64), 1..60),
         ) {
             let store = MemoryStore::default();
             let mut journals = [Journal::new(1), Journal::new(2)];
@@ -370,17 +448,18 @@ mod tests {
                     }
                     1 => {
                         if let Some((slot, prompt)) = open[at].pop()
-                            && journals[at].leave(&store, slot).unwrap()
+                            && journals[at].leave(&store, slot, now).unwrap()
                         {
                             written.push(prompt);
                         }
                     }
+                    2 => journals[at].beat(&store, now).unwrap(),
                     _ => written.extend(prompts(journals[at].adopt(&store, now).unwrap())),
                 }
             }
             for at in 0..2 {
                 while let Some((slot, prompt)) = open[at].pop() {
-                    if journals[at].leave(&store, slot).unwrap() {
+                    if journals[at].leave(&store, slot, now).unwrap() {
                         written.push(prompt);
                     }
                 }

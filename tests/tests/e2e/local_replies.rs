@@ -68,7 +68,7 @@ async fn what_envoy_answers_by_itself_has_openais_shape() {
 
 #[tokio::test]
 async fn without_its_mapper_envoy_answers_in_text() {
-    let gateway = gateway(|envoy| take_out(envoy, &format!("{MANAGER}/local_reply_config/mappers/1"))).await;
+    let gateway = gateway(|envoy| take_out(envoy, &format!("{MANAGER}/local_reply_config/mappers/2"))).await;
     let (_, request, _) = requests().remove(0);
     assert_eq!(error_in(&raw(&gateway, &request).await), None);
 }

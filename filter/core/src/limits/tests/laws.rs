@@ -324,7 +324,7 @@ impl Vm {
         }
         let (slot, reservation) = self.open.remove(one % self.open.len());
         // Whoever took this VM for dead has returned it.
-        if !self.journal.leave(store, slot).unwrap() {
+        if !self.journal.leave(store, slot, now).unwrap() {
             return 0;
         }
         settle(store, &reservation.settle(spent(1)), now).unwrap();
