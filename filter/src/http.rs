@@ -125,7 +125,7 @@ impl Stream {
                         host::remove_header(MapType::HttpRequestHeaders, &name);
                     }
                     // It may have come while the stream waited.
-                    match self.read_body(now) {
+                    match self.read_body(|| now) {
                         Some(step) => step,
                         None => {
                             self.unshown = self.holding.received();
@@ -242,20 +242,21 @@ impl Stream {
             self.holding.prove();
         }
         self.body = body;
-        let now = host::now();
-        match self.read_body(now) {
-            Some(step) => self.perform(step, now),
+        let mut now = None;
+        match self.read_body(|| *now.insert(host::now())) {
+            Some(step) => self.perform(step, now.unwrap_or_else(host::now)),
             None => Action::Pause,
         }
     }
 
-    fn read_body(&mut self, now: Duration) -> Option<Step> {
+    /// `now` is only asked once the body is whole.
+    fn read_body(&mut self, now: impl FnOnce() -> Duration) -> Option<Step> {
         let refused = self.exchange.request_body_grows(self.body.bytes);
         if refused.is_some() || !self.body.is_whole || !self.exchange.awaits_body() {
             return refused;
         }
         let body = host::body(BufferType::HttpRequestBody, self.body.bytes);
-        Some(self.exchange.request_body(&body, &host::SharedData, now))
+        Some(self.exchange.request_body(&body, &host::SharedData, now()))
     }
 
     fn response_head(&mut self, end: bool) -> Action {
