@@ -291,12 +291,7 @@ impl Stream {
             host::answer(&answer);
             return Action::Pause;
         }
-        for name in &edits.remove {
-            host::remove_header(MapType::HttpResponseHeaders, name);
-        }
-        for (name, value) in &edits.set {
-            host::set_header(MapType::HttpResponseHeaders, name, value);
-        }
+        host::edit_headers(MapType::HttpResponseHeaders, &headers, &edits.remove, &edits.set);
         Action::Continue
     }
 
