@@ -120,7 +120,7 @@ fn the_configuration_of_the_policy_document_loads_and_its_tables_are_whole() {
     let config: Value = serde_yaml_ng::from_str(&blocks(&document, "yaml")[0]).unwrap();
     let every_rule = config["policies"][0].as_object().unwrap();
     tollgate::config::from_value(config.clone(), &|_| None).unwrap();
-    let source = read("filter/core/src/config/wire.rs");
+    let source = read("filter/core/src/assembly/config/wire.rs");
     let rules = source.split("struct Policy {").nth(1).unwrap().split("\n}\n").next().unwrap();
     let rules = rules.split("pub(super) ").skip(1).map(|rest| rest.split(':').next().unwrap());
     for rule in rules {
@@ -135,7 +135,7 @@ fn the_configuration_in_the_reference_of_limits_loads() {
     let config: Value = serde_yaml_ng::from_str(&blocks(&reference, "yaml")[0]).unwrap();
     assert_eq!(tollgate::config::from_value(config, &|_| None).map(|_| ()), Ok(()));
     for word in words(&reference, "tollgate_") {
-        assert!(read("filter/core/src/ledger.rs").contains(word), "{word} is no metric");
+        assert!(read("filter/core/src/decisions/ledger.rs").contains(word), "{word} is no metric");
     }
 }
 
@@ -212,7 +212,7 @@ fn the_configuration_of_the_state_document_loads() {
     let gateway = tollgate::config::from_value(config, &|_| Some("x".repeat(32)));
     assert!(gateway.unwrap().pinning.is_some());
     for word in words(&document, "tollgate_") {
-        assert!(read("filter/core/src/ledger.rs").contains(word), "{word} is no metric");
+        assert!(read("filter/core/src/decisions/ledger.rs").contains(word), "{word} is no metric");
     }
 }
 
@@ -239,7 +239,7 @@ fn words<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
 #[test]
 fn the_readme_has_every_metric_and_every_code() {
     let readme = read("README.md");
-    let source = read("filter/core/src/ledger.rs");
+    let source = read("filter/core/src/decisions/ledger.rs");
     let product = source.split("#[cfg(test)]").next().unwrap();
     let known = words(product, "tollgate_");
     let shown: Vec<_> = words(&readme, "tollgate_");
@@ -252,7 +252,7 @@ fn the_readme_has_every_metric_and_every_code() {
         assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
     }
 
-    let source = read("filter/core/src/denial.rs");
+    let source = read("filter/core/src/words/denial.rs");
     let table = source.split("const fn row").nth(1).unwrap().split("\n    }\n").next().unwrap();
     let codes: Vec<_> = table.lines().filter_map(|line| line.split('"').nth(1)).collect();
     assert!(codes.len() > 15);

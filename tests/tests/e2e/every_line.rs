@@ -200,7 +200,7 @@ fn sources(folder: &str, extension: &str) -> String {
 /// A label without its rule stays in the metric's name, where nobody finds it.
 #[test]
 fn every_label_of_a_metric_has_its_rule() {
-    let source = fs::read_to_string(workspace().join("filter/core/src/ledger.rs")).unwrap();
+    let source = fs::read_to_string(workspace().join("filter/core/src/decisions/ledger.rs")).unwrap();
     let labels: BTreeSet<_> =
         source.split(';').skip(1).filter_map(|rest| Some(rest.split_once("={")?.0)).collect();
     let labels: BTreeSet<_> =

@@ -4,9 +4,9 @@
 //! mock's rules and by [`requests`], not read back from the gateway.
 
 mod accounting;
-mod background;
 mod agents;
 mod ai_sdk;
+mod background;
 mod bodies;
 mod cases;
 mod configuration;

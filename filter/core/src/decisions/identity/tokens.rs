@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) const NOW: Duration = Duration::from_secs(1_795_000_000);
 pub(crate) const ISSUER: &str = "https://issuer.example/v2.0";
 pub(crate) const AUDIENCE: &str = "api://gateway";
-pub(crate) const JWKS: &str = include_str!("../../fixtures/jwks.json");
+pub(crate) const JWKS: &str = include_str!("../../../fixtures/jwks.json");
 pub(crate) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 pub(crate) fn b64(bytes: impl AsRef<[u8]>) -> String {
@@ -32,11 +32,11 @@ pub(crate) fn public(prefix: &str) -> Vec<Value> {
 
 pub(crate) fn private(kid: &str) -> EncodingKey {
     match kid {
-        "rsa-1" => EncodingKey::from_rsa_der(include_bytes!("../../fixtures/rsa-1.der")),
-        "rsa-2" => EncodingKey::from_rsa_der(include_bytes!("../../fixtures/rsa-2.der")),
-        "ec-256" => EncodingKey::from_ec_der(include_bytes!("../../fixtures/ec-256.der")),
-        "ec-384" => EncodingKey::from_ec_der(include_bytes!("../../fixtures/ec-384.der")),
-        "ed25519" => EncodingKey::from_ed_der(include_bytes!("../../fixtures/ed25519.der")),
+        "rsa-1" => EncodingKey::from_rsa_der(include_bytes!("../../../fixtures/rsa-1.der")),
+        "rsa-2" => EncodingKey::from_rsa_der(include_bytes!("../../../fixtures/rsa-2.der")),
+        "ec-256" => EncodingKey::from_ec_der(include_bytes!("../../../fixtures/ec-256.der")),
+        "ec-384" => EncodingKey::from_ec_der(include_bytes!("../../../fixtures/ec-384.der")),
+        "ed25519" => EncodingKey::from_ed_der(include_bytes!("../../../fixtures/ed25519.der")),
         "secret" => EncodingKey::from_secret(SECRET),
         _ => panic!("{kid} is no key"),
     }
