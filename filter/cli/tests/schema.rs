@@ -302,6 +302,9 @@ fn edges(schema: &Value) -> Vec<(Value, Value)> {
     edges
 }
 
+/// What the parser says of numbers that do not go together, which a schema cannot know.
+const BETWEEN_FIELDS: [&str; 2] = ["is above max", "its longest `request_bytes_max`"];
+
 #[test]
 fn bounds_of_numbers_are_those_of_the_parser() {
     let (config, validator, mut seen) = (every_field(), validator(), BTreeSet::new());
@@ -316,7 +319,8 @@ fn bounds_of_numbers_are_those_of_the_parser() {
             let errors = load(changed).err().unwrap_or_default();
             let ours = errors
                 .iter()
-                .find(|error| error.path == place.path && !error.problem.contains("is above max"));
+                .filter(|error| error.path == place.path)
+                .find(|error| BETWEEN_FIELDS.iter().all(|told| !error.problem.contains(told)));
             assert_eq!(ours, None, "{} with {inside}", place.path);
             seen.insert(place.field.clone());
         }

@@ -69,6 +69,9 @@ fn price(bill: &Billed) -> u64 {
     3 * (usage.prompt - usage.cached) + usage.cached + 11 * usage.completion
 }
 
+/// A kind of a bill's tokens.
+type Part = fn(&Billed) -> u64;
+
 #[tokio::test]
 async fn bill_log_and_metrics_agree_on_work_in_the_background() {
     let thinks = Settings { reasoning_tokens: 7, cached_tokens: 2, ..Settings::default() };
@@ -105,8 +108,8 @@ async fn bill_log_and_metrics_agree_on_work_in_the_background() {
     let billed = shop.gateway.mock("ptu").billed();
     let billed: Vec<_> = billed.iter().filter(|bill| bill.operation == Operation::Responses).collect();
     assert_eq!(billed.len(), 5);
-    let sum = |part: fn(&Billed) -> u64| billed.iter().map(|bill| part(bill)).sum::<u64>();
-    let kinds: [(&str, fn(&Billed) -> u64); 4] = [
+    let sum = |part: Part| billed.iter().map(|bill| part(bill)).sum::<u64>();
+    let kinds: [(&str, Part); 4] = [
         ("prompt", |bill| bill.usage.prompt),
         ("cached", |bill| bill.usage.cached),
         ("completion", |bill| bill.usage.completion),
