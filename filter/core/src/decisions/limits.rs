@@ -314,7 +314,7 @@ pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, 
             if verdict.refusal.is_some() || none {
                 return (None, verdict);
             }
-            record.tidy(&account.limits, time);
+            tidy(&mut record, &account.limits, time);
             (Some(record.into_bytes()), verdict)
         });
         let refusal = match outcome {
@@ -332,6 +332,16 @@ pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, 
     }
     let reservation = Reservation { budget: claim.budget, tokens: claim.usage.total(), taken };
     Ok(Grant::Granted(Granted { reservation, standing, shadow_refusals }))
+}
+
+/// Drops from an account's record what other configurations left behind and nobody needs any more.
+fn tidy(record: &mut Record, own: &[Measured], now: u64) {
+    if record.len() > own.len() {
+        let is_own = |entry: &record::Entry| own.iter().any(|limit| limit.id() == entry.id);
+        let outlives =
+            |entry: &record::Entry, is_idle| Measured::outlives_its_configuration(entry, is_idle, now);
+        record.tidy(is_own, outlives, now);
+    }
 }
 
 /// Gives back what earlier accounts gave.

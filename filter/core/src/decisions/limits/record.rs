@@ -3,13 +3,12 @@
 //! An entry is found by what its limit counts, not by its place. Entries of limits that this configuration does not have
 //! stay for a while: during an update requests of the old and of the new one write the same record by turns.
 
-use super::measured::Measured;
 use crate::codec::{self, Reader, Stored, Writer};
 
 /// The state of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// What the limit counts; see [`Measured::id`].
+    /// What the limit counts.
     pub(super) id: u64,
     /// Of a bucket: what is in it. Of a window: what is used. Of slots: how many are taken.
     pub(super) level: i128,
@@ -46,6 +45,10 @@ impl Record {
         Self(codec::decode_all(stored))
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn into_bytes(self) -> Vec<u8> {
         codec::encode_all(&self.0)
     }
@@ -69,19 +72,20 @@ impl Record {
         }
     }
 
-    /// Drops what other configurations left behind and nobody needs any more.
-    pub(super) fn tidy(&mut self, own: &[Measured], now: u64) {
-        if self.0.len() <= own.len() {
-            return;
-        }
-        let is_own = |entry: &Entry| own.iter().any(|limit| limit.id() == entry.id);
-        let idle = |entry: &Entry| now.saturating_sub(entry.at) > IDLE_NS;
+    /// Drops what other configurations left behind and nobody needs any more: `own` says which are of this configuration, and
+    /// `outlives` of the others whether one, perhaps idle for long, still counts.
+    pub(super) fn tidy(
+        &mut self,
+        own: impl Fn(&Entry) -> bool,
+        outlives: impl Fn(&Entry, bool) -> bool,
+        now: u64,
+    ) {
         let mut strangers = 0;
         self.0.retain(|entry| {
-            if is_own(entry) {
+            if own(entry) {
                 return true;
             }
-            let keeps = Measured::outlives_its_configuration(entry, idle(entry), now);
+            let keeps = outlives(entry, now.saturating_sub(entry.at) > IDLE_NS);
             strangers += usize::from(keeps);
             keeps && strangers <= STRANGERS_MAX
         });
