@@ -31,6 +31,9 @@ const CLUSTER: &str = "x-tollgate-cluster";
 /// `CoreResponseFlag::DownstreamConnectionTermination` in Envoy's `stream_info.h`, observed on 1.40.
 const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
 
+/// By this an answer that Envoy has made one of gRPC's is known.
+const GRPC_STATUS: &str = "grpc-status";
+
 /// What a broken request gets, by Envoy or by us.
 const BAD_REQUEST: u16 = 400;
 
@@ -263,11 +266,15 @@ impl Stream {
         if !self.exchange.awaits_answer() {
             let status = match self.reply {
                 Reply::Plain | Reply::Grpc => return Action::Continue,
+                // Not all that begins like gRPC's type is gRPC for Envoy: what it has left as it was is whole.
+                Reply::Converted(_) if host::header(MapType::HttpResponseHeaders, GRPC_STATUS).is_none() => {
+                    return Action::Continue;
+                }
                 Reply::Converted(status) => status,
                 Reply::Disguised => BAD_REQUEST,
             };
             if let Reply::Converted(_) = self.reply {
-                for name in ["grpc-status", "grpc-message", "content-type"] {
+                for name in [GRPC_STATUS, "grpc-message", "content-type"] {
                     host::remove_header(MapType::HttpResponseHeaders, name);
                 }
             }
