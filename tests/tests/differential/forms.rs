@@ -298,6 +298,9 @@ fn run(seed: u64, case: u64) -> Result<Option<Forwarded>, String> {
         request.set_model("deployment");
     }
     let edits = request.edits();
+    if form.is_emptied_by(edits.clone()) {
+        return Ok(None);
+    }
     let json = edits.clone().patch(form.json().as_bytes()).map_or_else(
         || form.json().to_owned(),
         |patch| String::from_utf8(patch.bytes).unwrap() + &form.json()[patch.replaced..],

@@ -105,12 +105,25 @@ impl<'a> Form<'a> {
         Ok(models)
     }
 
+    /// Whether these edits of its JSON leave nothing of it. A form without a part is none, to some readers.
+    #[must_use]
+    pub fn is_emptied_by(&self, of_json: Edits) -> bool {
+        let says_nothing = |value: &&str| matches!(*value, "null" | "[]");
+        self.edited(of_json).is_some_and(|edited| members(&edited).values().all(|value| says_nothing(&value)))
+    }
+
+    /// Its JSON after these edits; `None` if they change nothing.
+    fn edited(&self, of_json: Edits) -> Option<Vec<u8>> {
+        let patch = of_json.patch(self.json.as_bytes())?;
+        let mut edited = patch.bytes;
+        edited.extend_from_slice(self.json.as_bytes().get(patch.replaced..).unwrap_or_default());
+        Some(edited)
+    }
+
     /// Makes of the form what these edits make of its JSON. A list can only get shorter.
     #[must_use]
     pub fn edits(&self, of_json: Edits) -> Edits {
-        let Some(patch) = of_json.patch(self.json.as_bytes()) else { return Edits::default() };
-        let mut edited = patch.bytes;
-        edited.extend_from_slice(self.json.as_bytes().get(patch.replaced..).unwrap_or_default());
+        let Some(edited) = self.edited(of_json) else { return Edits::default() };
         let (before, after) = (members(self.json.as_bytes()), members(&edited));
         let (mut edits, mut added) = (Edits::default(), String::new());
         for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))) {

@@ -107,6 +107,9 @@ impl Draft {
             self.tier_asked = request.word(Field::ServiceTier)?.map(Cow::into_owned);
         }
         let speaks = request.others.iter().any(|other| other.name == "audio");
+        if form.as_ref().is_some_and(|form| form.is_emptied_by(request.clone().edits())) {
+            return Err(Denial::InvalidForm("nothing is left of it but what its policy takes out"));
+        }
         let lot = model.lot(&held.client, moment.now);
         let watch = model.watch(prompt_tokens, request.stream);
         let targets = self.keepers(&held.client, operation, &model, &mut request)?;

@@ -129,3 +129,16 @@ fn images_are_edited_by_json_too() {
     let _ = run.head(&head);
     assert_eq!(refused(run.body(r#"{"model":"gpt-4o","prompt":"x","n":3}"#)), "400 parameter_above_maximum");
 }
+
+#[test]
+fn a_form_of_which_the_policy_leaves_nothing_is_refused() {
+    let (path, policy) = (
+        "/openai/deployments/gpt-4o/audio/transcriptions?api-version=2025-04-01-preview",
+        json!({ "logprobs": "drop" }),
+    );
+    let include = ("include[]", "logprobs");
+    check(policy.clone(), path, &[include], Err("400 invalid_form"));
+    let model = ("model", "e");
+    check(policy.clone(), path, &[include, ("language", "de")], Ok(&[model, ("language", "de")]));
+    check(policy, path, &[include, ("include[]", "other")], Ok(&[model, ("include[]", "other")]));
+}
