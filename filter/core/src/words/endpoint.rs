@@ -5,8 +5,8 @@
 mod query;
 mod resources;
 
-pub use query::{api_keys, without_credentials};
-pub use resources::{may_be_added, takes_uploads};
+pub use query::{api_keys, parameters, without_credentials};
+pub use resources::{may_be_added, model_of_path, takes_uploads};
 
 use std::borrow::Cow;
 use std::fmt;

@@ -11,7 +11,7 @@ mod parts;
 mod prompt;
 
 pub use fields::{CapField, CapNames, Ceiling, Family, Field, Inner};
-pub use models::{Named, models_of, models_of_field};
+pub use models::{Named, model_of_query, models_of, models_of_field};
 pub use offers::{Effort, Tool};
 pub use parts::Parts;
 

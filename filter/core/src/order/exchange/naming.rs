@@ -24,16 +24,16 @@ type Splice<'s> = &'s mut dyn FnMut(Range<usize>, &str);
 
 impl Draft {
     /// Those of the targets that serve all of these as well. An alias is nothing to a backend: each gets the deployment's
-    /// name in its place, but for those in a form's fields (`in_form`), which must have it already.
+    /// name in its place, but for those that stay `as_written` (of a form's fields, a path, a query): they must have it already.
     pub(super) fn holding_to_models<'t>(
         &mut self,
         client: &Client,
         named: &[Named<'_>],
-        in_form: &[String],
+        as_written: &[String],
         mut targets: Cow<'t, [Rc<Target>]>,
         splice: Splice<'_>,
     ) -> Result<Cow<'t, [Rc<Target>]>, Denial> {
-        for name in in_form {
+        for name in as_written {
             let serving = self.serving(client, name, &targets)?;
             if **name != *serving.deployment {
                 return Err(Denial::NotServedThere(serving.model.name.text.to_string()));

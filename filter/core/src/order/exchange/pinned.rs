@@ -8,7 +8,7 @@ use super::{Headers, find};
 use crate::attempt::{Bodies, Destination, Flight};
 use crate::decision::Why;
 use crate::denial::Denial;
-use crate::endpoint::{Endpoint, Operation, takes_uploads};
+use crate::endpoint::{self, Endpoint, Operation, takes_uploads};
 use crate::form::Form;
 use crate::gateway::{Client, Gateway, Model};
 use crate::json::{self, Edits};
@@ -140,12 +140,20 @@ impl Draft {
             }
             changes = edits;
         }
+        // As it is written here it goes on, so it must be what the backend calls the model.
+        let in_path = endpoint::model_of_path(&other.rest).map(str::to_owned);
+        let mut as_written: Vec<String> = in_path.into_iter().collect();
+        as_written.extend(request::model_of_query(endpoint::parameters(&other.query))?);
+        let (mut named, mut in_body) = (Vec::new(), None);
         if let Some(OtherBody { json, form, bytes }) = body {
-            let named = request::models_of(json)?;
-            let in_form = form.map(|form| form.models(&[])).transpose()?.unwrap_or_default();
-            targets = self.holding_to_models(&client, &named, &in_form, targets, &mut |span, text| {
-                changes.splice(span, text);
-            })?;
+            named = request::models_of(json)?;
+            as_written.extend(form.map(|form| form.models(&[])).transpose()?.unwrap_or_default());
+            in_body = Some((form, bytes));
+        }
+        targets = self.holding_to_models(&client, &named, &as_written, targets, &mut |span, text| {
+            changes.splice(span, text);
+        })?;
+        if let Some((form, bytes)) = in_body {
             patch = form.map_or(changes.clone(), |form| form.edits(changes)).patch(bytes);
         }
         Ok(Ready {

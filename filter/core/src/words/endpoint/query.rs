@@ -21,6 +21,19 @@ pub fn api_keys(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
     })
 }
 
+/// The names and values in a query, decoded. A name may also begin behind a `;`, which some servers read as `&`; a value
+/// goes on to the next `&`.
+pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let parts = query.split('&').filter(|part| !part.is_empty()).flat_map(|part| {
+        let behind = part.match_indices(';').filter_map(|(at, _)| part.get(at + 1..));
+        std::iter::once(part).chain(behind)
+    });
+    parts.map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        (decoded(name), decoded(value))
+    })
+}
+
 /// A request's path and query without credentials, if there are any in it: as it may be logged and traced.
 #[must_use]
 pub fn without_credentials(path: &[u8]) -> Option<String> {

@@ -130,6 +130,17 @@ pub fn takes_uploads(path: &str) -> bool {
     UPLOADS.iter().any(|listed| fits(listed, path)) || LISTED.iter().all(|(_, listed)| !fits(listed, path))
 }
 
+/// The model that such a path names: one to be deleted, or a checkpoint of one.
+#[must_use]
+pub fn model_of_path(path: &str) -> Option<&str> {
+    let mut segments = path.split('/');
+    match (segments.next(), segments.next(), segments.next()) {
+        (Some("models"), model, None) => model,
+        (Some("fine_tuning"), Some("checkpoints"), model) => model,
+        _ => None,
+    }
+}
+
 fn fits(listed: &str, path: &str) -> bool {
     let mut segments = path.split('/');
     listed.split('/').all(|part| segments.next().is_some_and(|segment| part == "*" || part == segment))

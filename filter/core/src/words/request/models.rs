@@ -142,6 +142,32 @@ pub fn models_of_field(name: &str, text: &str) -> Result<Vec<String>, Denial> {
     Ok(found.into_iter().map(|named| named.name.into_owned()).collect())
 }
 
+/// The model that a query names: some servers read there what else stands in a body. It may name one once.
+pub fn model_of_query<'q>(
+    parameters: impl Iterator<Item = (Cow<'q, str>, Cow<'q, str>)>,
+) -> Result<Option<String>, Denial> {
+    let mut model = None;
+    for (name, value) in parameters {
+        let base = name.split('[').next().unwrap_or_default();
+        if FOREIGN.contains(&base) {
+            continue;
+        }
+        for word in name.split(['[', ']']) {
+            match NAMES.find(word) {
+                Found::Nothing => {}
+                Found::Plain(at) if at < ONE => {
+                    if model.replace(value.to_string()).is_some() {
+                        return Err(denial(Fault::Duplicate(NAMES.at(at))));
+                    }
+                }
+                Found::Plain(at) => return Err(Denial::Forbidden(NAMES.at(at))),
+                Found::Disguised(at) => return Err(denial(Fault::Disguised(NAMES.at(at)))),
+            }
+        }
+    }
+    Ok(model)
+}
+
 /// Refuses what says at the top of a body that it goes elsewhere.
 fn check_top(name: &str, value: &str) -> Result<(), Denial> {
     if value == "null" {

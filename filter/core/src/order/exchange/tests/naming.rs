@@ -381,3 +381,57 @@ fn a_body_of_other_is_json_or_a_form_and_says_so() {
     // HTTP/2 may end a request without a body by an empty one.
     assert!(asked(NOBODY, "/v1/batches/b/cancel", JSON, "").is_ok());
 }
+
+/// What becomes of a request without a body.
+fn bare(method: &str, path: &str) -> Result<(), String> {
+    let head = [(":method", method), (":path", path), CHAT[2]];
+    let mut run = Run::with(gateway(naming));
+    let step = run.exchange.request_head(&headers(&head), true, &run.store, NOW);
+    match run.perform(step) {
+        Step::Forward(_) => Ok(()),
+        step => Err(refused(step)),
+    }
+}
+
+#[test]
+fn the_model_of_a_query_is_one_of_the_clients() {
+    for (query, expected) in [
+        ("", Ok(())),
+        ("limit=2&modeling=secret&metadata[model]=secret", Ok(())),
+        ("model=art", Ok(())),
+        ("model=%61r%74", Ok(())),
+        ("model=an-alias", Err("400 model_not_served_there")),
+        ("limit=2&model=secret", Err(NO_MODEL)),
+        ("%6dodel=secret", Err(NO_MODEL)),
+        ("model=s%65cret", Err(NO_MODEL)),
+        ("model=", Err(NO_MODEL)),
+        ("model", Err(NO_MODEL)),
+        ("a=1;model=secret", Err(NO_MODEL)),
+        ("model[]=secret", Err(NO_MODEL)),
+        ("session[model]=secret", Err(NO_MODEL)),
+        ("deployment_name=secret", Err(NO_MODEL)),
+        ("model=art&model=secret", Err("400 ambiguous_parameter")),
+        ("model=art;model=secret", Err("400 ambiguous_parameter")),
+        ("Model=art", Err("400 ambiguous_parameter")),
+        ("models=art", Err(NO_FIELD)),
+    ] {
+        let found = bare("GET", &format!("/v1/batches?{query}"));
+        assert_eq!(found, expected.map_err(str::to_owned), "{query}");
+        let found = asked(NOBODY, &format!("/v1/moderations?{query}"), JSON, "{}").map(|_| ());
+        assert_eq!(found, expected.map_err(str::to_owned), "{query}");
+    }
+}
+
+#[test]
+fn the_model_of_a_path_is_one_of_the_clients() {
+    for (method, path, expected) in [
+        ("DELETE", "/v1/models/art", Ok(())),
+        ("DELETE", "/v1/models/an-alias", Err("400 model_not_served_there")),
+        ("DELETE", "/v1/models/secret", Err(NO_MODEL)),
+        ("DELETE", "/v1/models/ft:gpt-4o:org::id", Err(NO_MODEL)),
+        ("GET", "/v1/fine_tuning/checkpoints/ft:gpt-4o:org::id:step-1/permissions", Err(NO_MODEL)),
+        ("GET", "/v1/fine_tuning/jobs/ftjob-1/checkpoints", Ok(())),
+    ] {
+        assert_eq!(bare(method, path), expected.map_err(str::to_owned), "{method} {path}");
+    }
+}
