@@ -135,7 +135,7 @@ pub(crate) fn answered(flight: &Rc<Flight>, origin: Origin, end: bool) -> Option
             known(flight.take_seat(&target, &host::SharedData, host::now));
             Some(Reading::of_head(flight.clone(), target, Reader::Listener, end))
         }
-        Origin::Proxy => {
+        Origin::Attempt | Origin::Proxy => {
             flight.vanish();
             None
         }

@@ -447,10 +447,11 @@ impl HttpContext for Downstream {
     }
 }
 
-/// Whether the answer at hand is a backend's.
+/// Who gave the answer at hand. Envoy has a word for each answer of its own, and filters of wasm give none.
 fn origin() -> Origin {
     match host::property(&["response", "code_details"]).as_deref() {
         Some(b"via_upstream") => Origin::Backend,
+        None | Some(b"") => Origin::Attempt,
         _ => Origin::Proxy,
     }
 }

@@ -169,6 +169,7 @@ async fn trap(gateway: &Gateway) {
 }
 
 fn code(answer: &Answer) -> Value {
+    assert!(!answer.body.is_empty(), "an answer with nothing but a head: {}", answer.status);
     answer.json()["error"]["code"].clone()
 }
 
@@ -227,4 +228,32 @@ async fn who_is_let_through_while_the_attempts_filter_is_gone_is_told_so_whole()
     let record =
         json!({ "client": "web-shop", "outcome": "proxy_error", "prompt_tokens": "0", "backend": null });
     check_record(gateway.wait_for_log(asked).await.unwrap().last().unwrap(), &record);
+}
+
+/// Their answers can no longer be read, and Envoy gives its own in their place.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_backend_when_the_filter_traps_is_told_so_whole() {
+    let module = tokio::task::spawn_blocking(trapping_module).await.unwrap();
+    let held = Settings { hold: true, ..Settings::default() };
+    let setup = Setup::new()
+        .workers(1)
+        .edit(nobody_is_limited)
+        .patch(move |envoy| load_module(envoy, &module))
+        .mock("ptu", held);
+    let gateway = Gateway::start(setup).await.unwrap();
+    let bodies = [chat("hello"), with(chat("hello"), json!({ "stream": true }))];
+    let waiting =
+        futures_util::future::join_all(bodies.iter().map(|body| gateway.post(CHAT, WEB_SHOP, body)));
+    let trapped = async {
+        gateway.mock("ptu").wait_for_requests(bodies.len()).await;
+        trap(&gateway).await;
+        gateway.mock("ptu").release();
+    };
+    let (answers, ()) = tokio::join!(waiting, trapped);
+    for answer in answers {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(code(&answer), json!("gateway_restarting"));
+    }
 }

@@ -199,7 +199,7 @@ impl Exchange {
         self.turn(|_, draft| Ok(draft.refuse(&Denial::HeadersNotHeld, None, Default::default())))
     }
 
-    /// Takes the head of the answer. `origin` is only asked about errors that are not JSON. `end` says that no body
+    /// Takes the head of the answer. `origin` is only asked about errors. `end` says that no body
     /// follows.
     pub fn response_head(
         &mut self,

@@ -125,7 +125,7 @@ impl Sent {
                 edits.set.push((":status", denial.status().to_string()));
             }
             kind
-        } else if format != Format::Json && origin() == Origin::Proxy {
+        } else if origin() == Origin::Proxy {
             let body = edits.speak(&Denial::Proxy { status }, end);
             AnswerKind::Ours { body, outcome: Outcome::ProxyError }
         } else {

@@ -67,6 +67,8 @@ pub struct ResponseEdits {
 pub enum Origin {
     /// A backend.
     Backend,
+    /// Tollgate's filter at an attempt.
+    Attempt,
     /// Envoy.
     Proxy,
 }
