@@ -108,8 +108,9 @@ impl<'a> Form<'a> {
     /// Whether these edits of its JSON leave nothing of it. A form without a part is none, to some readers.
     #[must_use]
     pub fn is_emptied_by(&self, of_json: Edits) -> bool {
-        let says_nothing = |value: &&str| matches!(*value, "null" | "[]");
-        self.edited(of_json).is_some_and(|edited| members(&edited).values().all(|value| says_nothing(&value)))
+        let says_nothing =
+            |edited: Vec<u8>| members(&edited).values().all(|value| matches!(*value, "null" | "[]"));
+        self.edited(of_json).is_some_and(says_nothing)
     }
 
     /// Its JSON after these edits; `None` if they change nothing.
