@@ -468,18 +468,30 @@ fn an_error_costs_nothing() {
 
 #[test]
 fn envoys_own_error_gets_openais_shape() {
+    // JSON it is by `local_reply_config`.
+    for content_type in ["text/plain", "application/json"] {
+        let mut run = Run::new();
+        let _ = run.send(PROMPT);
+        let pairs = [(":status", "503"), ("content-type", content_type), ("content-length", "19")];
+        let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Proxy);
+        let Output::Replaced(body) = run.exchange.response_chunk(b"no healthy upstream", true, || NOW) else {
+            panic!("{content_type}")
+        };
+        assert!(edits.set.contains(&("content-length", body.len().to_string())));
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["code"], "backend_unavailable");
+        assert_eq!(run.finish().outcome, Outcome::ProxyError);
+        assert_eq!(run.left(), BUDGET);
+    }
+}
+
+#[test]
+fn what_an_attempt_refuses_is_told_as_it_is() {
     let mut run = Run::new();
     let _ = run.send(PROMPT);
-    let pairs = [(":status", "503"), ("content-type", "text/plain"), ("content-length", "19")];
-    let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Proxy);
-    let Output::Replaced(body) = run.exchange.response_chunk(b"no healthy upstream", true, || NOW) else {
-        panic!()
-    };
-    assert!(edits.set.contains(&("content-length", body.len().to_string())));
-    let body: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(body["error"]["code"], "backend_unavailable");
-    assert_eq!(run.finish().outcome, Outcome::ProxyError);
-    assert_eq!(run.left(), BUDGET);
+    let pairs = [(":status", "503"), ("content-type", "application/json"), ("content-length", "2")];
+    let _ = run.exchange.response_head(&headers(&pairs), false, || Origin::Attempt);
+    assert!(matches!(run.exchange.response_chunk(b"{}", true, || NOW), Output::Same));
 }
 
 #[test]
