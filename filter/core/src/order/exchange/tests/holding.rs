@@ -149,7 +149,12 @@ fn what_the_headers_took_comes_back_once_however_it_ends() {
         (
             "all backends pause",
             |run| {
-                let _ = run.body(PROMPT);
+                let pause = Cooldown { wait: Duration::from_secs(5), is_told: true };
+                for target in &run.exchange.draft.gateway.models[0].targets {
+                    Cooldowns::note(&run.store, target, pause, NOW).unwrap();
+                }
+                let step = run.body(PROMPT);
+                assert!(matches!(step, Step::Answer(_)), "{step:?}");
             },
             0,
         ),
