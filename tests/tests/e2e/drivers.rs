@@ -106,6 +106,8 @@ impl Driver {
         let command = tokio::task::spawn_blocking(move || command(language)).await.unwrap().unwrap();
         let mut process = Command::from(command)
             .env("NO_PROXY", "*")
+            // What a language has compiled once it need not compile at each start.
+            .env_remove("PYTHONDONTWRITEBYTECODE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
