@@ -5,7 +5,8 @@ use tollgate_tests::harness::Gateway;
 
 use crate::drivers::{Call, Language, Sdk, outcomes};
 use crate::provider::{
-    MORE_THAN_IS_LEFT, MOST, OPEN, PROMPT, Provider, STRICT, TEXT, TOO_MUCH, check_log, line, tight,
+    MORE_THAN_IS_LEFT, MOST, OPEN, PROMPT, Provider, STRICT, TEXT, TOO_MUCH, check_log, check_log_of_waits,
+    line, tight,
 };
 use crate::requests::{EMBEDDING, GPT_4O, check_record, with};
 
@@ -136,9 +137,9 @@ async fn check_tries(provider: &Provider, gateway: &Gateway, sdk: Sdk) {
     let [most, more, never] = [MOST, MORE_THAN_IS_LEFT, TOO_MUCH]
         .map(|cap| ask(sdk, &key, "text", json!({ "maxOutputTokens": cap })));
     let found = outcomes(gateway, &[most, more, Call { max_retries: 1, ..never }]).await;
-    for (found, attempts) in found[..2].iter().zip([1, 2]) {
+    for (found, attempts_max) in found[..2].iter().zip([1, 2]) {
         assert_eq!(found["answer"]["text"], TEXT, "{found}");
-        assert_eq!(found["attempts"], attempts, "{found}");
+        assert!(found["attempts"].as_u64().unwrap() <= attempts_max, "{found}");
     }
     let never = json!({
         "exception": "AI_RetryError", "status": 429, "code": "request_exceeds_limit", "attempts": 2,
@@ -152,5 +153,5 @@ async fn check_tries(provider: &Provider, gateway: &Gateway, sdk: Sdk) {
         line(&key, "request_exceeds_limit", 0, 0),
         line(&key, "request_exceeds_limit", 0, 0),
     ];
-    check_log(gateway, before, &lines).await;
+    check_log_of_waits(gateway, before, &lines).await;
 }

@@ -5,7 +5,8 @@ use tollgate_tests::harness::Gateway;
 
 use crate::drivers::{Call, Language, Sdk, outcomes};
 use crate::provider::{
-    MORE_THAN_IS_LEFT, MOST, OPEN, PROMPT, Provider, STRICT, TEXT, TOO_MUCH, check_log, line, tight,
+    MORE_THAN_IS_LEFT, MOST, OPEN, PROMPT, Provider, STRICT, TEXT, TOO_MUCH, check_log, check_log_of_waits,
+    line, tight,
 };
 use crate::requests::{EMBEDDING, GPT_4O, with};
 
@@ -122,5 +123,5 @@ async fn check_waits(provider: &Provider, gateway: &Gateway, sdk: Sdk) {
         line(&key, "rate_limit_exceeded", 0, 0),
         line(&key, "served", PROMPT, MORE_THAN_IS_LEFT),
     ];
-    check_log(gateway, before, &expected).await;
+    check_log_of_waits(gateway, before, &expected).await;
 }
