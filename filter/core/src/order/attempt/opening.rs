@@ -1,15 +1,33 @@
 //! Does an answer whose status says that all is well begin with an error?
 //!
 //! Some backends answer 200 and then say that they failed: by the whole answer, or by the first event of a stream. As long
-//! as that may be, its head waits, so that the next backend can still be asked: of JSON until it is whole or longer than
-//! an error can be, of a stream until its first event that has a payload. Not decided here: how long what only keeps the
-//! connection alive (comments, spaces) may wait.
+//! as that may be, its head waits, so that the next backend can still be asked: of JSON that begins as an error does until
+//! it is whole or longer than an error can be, of a stream until its first event that has a payload. Nothing else waits:
+//! an answer that breaks off while its head does is made again by the next backend, and billed twice. Not decided here: how
+//! long what only keeps the connection alive (comments, spaces) may wait.
 
 use crate::failure::{FAILURE_BYTES_MAX, Failure};
 use crate::sse::Beginning;
 
-/// An answer of fewer bytes is looked at before it is whole: they may be spaces that keep the connection alive.
-const KEEP_ALIVE_BYTES_MAX: usize = 64;
+/// So much of JSON tells whether it begins as an error does.
+const BEGINNING_BYTES: usize = 64;
+
+/// How a whole answer that is an error may begin, behind its brace.
+const ERRORS: [&[u8]; 7] = [
+    b"\"error\"",
+    b"\"message\"",
+    b"\"code\"",
+    b"\"detail\"",
+    b"\"status\"",
+    b"\"object\":\"error\"",
+    b"\"object\": \"error\"",
+];
+
+/// Whether what stands behind the brace may be the beginning of an error.
+fn begins_as_error(members: &[u8]) -> bool {
+    let members = members.trim_ascii_start();
+    ERRORS.iter().any(|error| error.starts_with(members) || members.starts_with(error))
+}
 
 /// What has come so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +51,9 @@ impl Opening {
         let failure = match body.trim_ascii_start() {
             [] if !end => return Self::KeepAlive,
             [b'{', ..] if end => Failure::of_answer(body).map(Self::Failure),
-            [b'{', ..] if body.len() < FAILURE_BYTES_MAX => return Self::Unfinished,
+            [b'{', members @ ..] if body.len() < FAILURE_BYTES_MAX && begins_as_error(members) => {
+                return Self::Unfinished;
+            }
             // The fields of events are data, event, id and retry; a byte order mark may stand in front.
             [b':' | b'd' | b'e' | b'i' | b'r' | 0xef, ..] => match Beginning::of(body, end) {
                 Beginning::Event(payload) => Failure::of_event(&payload).map(Self::FailureEvent),
@@ -46,11 +66,11 @@ impl Opening {
         failure.unwrap_or(Self::Answer)
     }
 
-    /// How much of a body is to be read by now, if this much of it is here. JSON is read once: when it is whole.
+    /// How much of a body is to be read by now, if this much of it is here: of JSON the beginning, until it is whole.
     #[must_use]
     pub fn reach(is_json: bool, bytes: usize, end: bool) -> usize {
-        let waits = is_json && !end && (KEEP_ALIVE_BYTES_MAX..FAILURE_BYTES_MAX).contains(&bytes);
-        if waits { 0 } else { bytes.min(FAILURE_BYTES_MAX) }
+        let is_unfinished = is_json && !end && bytes < FAILURE_BYTES_MAX;
+        bytes.min(if is_unfinished { BEGINNING_BYTES } else { FAILURE_BYTES_MAX })
     }
 }
 
@@ -80,6 +100,11 @@ mod tests {
             (ERROR.to_owned(), true, ("failure", 429)),
             (format!("\n\n{ERROR}"), true, ("failure", 429)),
             (CHUNK.to_owned(), true, ("answer", 0)),
+            ("{ \n".to_owned(), false, ("unfinished", 0)),
+            ("{\"err".to_owned(), false, ("unfinished", 0)),
+            ("{\"object\":\"e".to_owned(), false, ("unfinished", 0)),
+            ("{\"object\":\"list\"".to_owned(), false, ("answer", 0)),
+            ("{\"id\":\"a\"".to_owned(), false, ("answer", 0)),
             ("\n \n".to_owned(), false, ("keep-alive", 0)),
             ("\n \n".to_owned(), true, ("answer", 0)),
             (String::new(), true, ("answer", 0)),
@@ -96,7 +121,7 @@ mod tests {
             ("\u{1f}\u{8b}compressed".to_owned(), false, ("answer", 0)),
             ("[1]".to_owned(), false, ("answer", 0)),
             // Longer than an error can be.
-            (format!("{{\"a\":\"{}", "x".repeat(FAILURE_BYTES_MAX)), false, ("answer", 0)),
+            (format!("{{\"error\":\"{}", "x".repeat(FAILURE_BYTES_MAX)), false, ("answer", 0)),
             (format!("data: {}", "x".repeat(FAILURE_BYTES_MAX)), false, ("answer", 0)),
         ] {
             let start: String = body.chars().take(80).collect();
@@ -105,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_when_it_is_whole_and_events_as_they_come() {
+    fn json_is_read_when_it_is_whole_but_for_its_beginning() {
         for (is_json, bytes, end, reach) in [
-            (true, 500, false, 0),
+            (true, 500, false, BEGINNING_BYTES),
             (true, 500, true, 500),
             (true, 2, false, 2),
             (true, FAILURE_BYTES_MAX, false, FAILURE_BYTES_MAX),
