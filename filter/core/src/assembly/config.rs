@@ -20,11 +20,12 @@ mod routing;
 #[cfg(feature = "schema")]
 mod schema;
 mod spill;
+mod store;
 mod tools;
 mod ways_in;
 mod wire;
 
-use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model, OnStoreFailure};
+use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model};
 use crate::headers::Way;
 use crate::identity::Directory;
 use crate::ledger::Name;
@@ -111,6 +112,13 @@ type ModelsByName = HashMap<Rc<str>, Rc<Model>>;
 /// Policies under their names.
 type Policies = HashMap<String, Rc<Policy>>;
 
+/// A number of the configuration: what it is if absent, and between what it must lie.
+struct Range {
+    default: u64,
+    min: u64,
+    max: u64,
+}
+
 struct Build<'e> {
     env: &'e dyn Fn(&str) -> Option<String>,
     errors: Vec<ConfigError>,
@@ -144,6 +152,14 @@ impl Build<'_> {
             self.fault(path.to_owned(), problem);
         }
         secret
+    }
+
+    fn within(&mut self, path: &str, written: Option<u64>, range: &Range) -> u64 {
+        let value = written.unwrap_or(range.default);
+        if !(range.min..=range.max).contains(&value) {
+            self.fault(path.to_owned(), format!("{value}: expected {} to {}", range.min, range.max));
+        }
+        value
     }
 
     fn entries(&mut self, path: &str, count: usize) {
@@ -185,10 +201,8 @@ impl Build<'_> {
         let pass_headers = self.passing("pass_headers", &wire.pass_headers, Way::ToBackends, &own);
         let pass_answer_headers =
             self.passing("pass_answer_headers", &wire.pass_answer_headers, Way::ToClients, &[]);
-        let on_store_failure = match wire.on_store_failure {
-            wire::OnStoreFailure::Allow => OnStoreFailure::Allow,
-            wire::OnStoreFailure::Deny => OnStoreFailure::Deny,
-        };
+        let store = wire.store.as_ref().map(|store| self.store(store));
+        let on_store_failure = self.on_store_failure(wire.on_store_failure, store.is_some());
         let precedences = self.precedences(&wire.priorities);
         let waiting_max = self.waiting_max(&wire.priorities);
         let gateway = Gateway {
@@ -203,6 +217,7 @@ impl Build<'_> {
             other_paths,
             pinning,
             routing,
+            store,
             on_store_failure,
             credential_headers,
             pass_headers,

@@ -21,8 +21,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 mod bodies;
+mod fleet;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
+pub use fleet::{FleetStore, Secret};
 
 /// A caller.
 #[derive(Debug, PartialEq, Eq)]
@@ -123,6 +125,8 @@ impl Model {
 /// What happens to a request when the shared store does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStoreFailure {
+    /// It is served within this Envoy's part of its limits.
+    Share,
     /// It is served and not limited.
     Allow,
     /// It is refused with 503.
@@ -180,6 +184,8 @@ pub struct Gateway {
     pub pinning: Option<Pinned>,
     /// How Envoy is told where a request goes.
     pub routing: Routing,
+    /// Where the fleet's budgets stand; `None` where each Envoy has its own.
+    pub store: Option<Rc<FleetStore>>,
     /// What happens when the store fails.
     pub on_store_failure: OnStoreFailure,
     /// What each priority means.

@@ -1,6 +1,6 @@
 //! Whose tokens are trusted, and how they are verified.
 
-use super::{Build, wire};
+use super::{Build, Range, wire};
 use crate::identity::claims::{Json, Path};
 use crate::identity::issuer::{Issuer, Proof};
 use crate::identity::jwks::{Fetched, Origin};
@@ -16,13 +16,6 @@ const REFRESH_S_MAX: u64 = 604_800;
 
 /// The longest time that a fetch may take or a request may wait, in milliseconds.
 const PATIENCE_MS_MAX: u64 = 30_000;
-
-/// A number of the configuration: what it is if absent, and between what it must lie.
-struct Range {
-    default: u64,
-    min: u64,
-    max: u64,
-}
 
 impl Build<'_> {
     pub(super) fn issuers(&mut self, wire: Vec<wire::Issuer>) -> Vec<Issuer> {
@@ -66,14 +59,6 @@ impl Build<'_> {
             });
         }
         built
-    }
-
-    fn within(&mut self, path: &str, written: Option<u64>, range: &Range) -> u64 {
-        let value = written.unwrap_or(range.default);
-        if !(range.min..=range.max).contains(&value) {
-            self.fault(path.to_owned(), format!("{value}: expected {} to {}", range.min, range.max));
-        }
-        value
     }
 
     /// How tokens are verified, and the algorithms that they may have.

@@ -996,6 +996,7 @@ fn a_group_that_is_not_there_says_which_there_are() {
 
 mod identity;
 mod spill;
+mod store;
 
 #[test]
 fn pinning_wants_secrets_that_cannot_be_guessed() {

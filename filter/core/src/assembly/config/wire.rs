@@ -51,9 +51,10 @@ pub(super) struct Gateway {
     /// What it means to be important.
     #[serde(default)]
     pub(super) priorities: Priorities,
-    /// What happens to requests when the shared store does not answer.
-    #[serde(default)]
-    pub(super) on_store_failure: OnStoreFailure,
+    /// Where the budgets of several Envoys stand. Absent: each Envoy has budgets of its own, in its memory.
+    pub(super) store: Option<Store>,
+    /// What happens to requests when the store does not answer. Absent: `share` with a `store`, else `allow`.
+    pub(super) on_store_failure: Option<OnStoreFailure>,
     /// Who may ask whether there are backends that can be asked.
     #[serde(default)]
     pub(super) health: Health,
@@ -1068,13 +1069,53 @@ pub(super) struct Credential {
     pub(super) env: String,
 }
 
-/// What happens to requests when the shared store does not answer.
+/// Where the budgets of several Envoys stand.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Store {
+    /// A Redis, or what speaks like one: Valkey, a managed offering.
+    pub(super) redis: Redis,
+}
+
+/// The Redis that all Envoys of a fleet share.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Redis {
+    /// The Envoy cluster that leads to the loopback listener before Redis, as in `envoy/fleet.yaml`; not Redis' own.
+    pub(super) cluster: String,
+    /// The path of that listener's route; it begins with `/`.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "/redis")))]
+    pub(super) path: Option<String>,
+    /// The number of the database. Redis Cluster has only 0.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1023)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
+    pub(super) database: Option<u64>,
+    /// The environment variable with the user's name: Envoy's, named in `host_env_keys` of both filters. Absent: Redis'
+    /// default user.
+    pub(super) user_env: Option<String>,
+    /// The environment variable with the password. Absent: none is sent.
+    pub(super) password_env: Option<String>,
+    /// What the names of all keys begin with, so that several gateways can share a server. 1 to 64 letters, digits and
+    /// `-`, `_`, `.`, `:`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "tollgate")))]
+    pub(super) prefix: Option<String>,
+    /// How long a call may take, in milliseconds. A request that needs the store waits no longer than that for one call.
+    #[cfg_attr(feature = "schema", schemars(range(min = 10, max = 5000)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 250)))]
+    pub(super) timeout_ms: Option<u64>,
+}
+
+/// What happens to requests when the store does not answer.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum OnStoreFailure {
+    /// Each Envoy goes on with its part of every limit, and charges what was spent when the store is back. Needs a `store`.
+    Share,
     /// They are served, and not limited.
-    #[default]
     Allow,
     /// They are refused with 503.
     Deny,

@@ -52,7 +52,7 @@ impl Draft {
             Err(_) => {
                 self.store_faults += 1;
                 match self.gateway.on_store_failure {
-                    OnStoreFailure::Allow => Ok(None),
+                    OnStoreFailure::Share | OnStoreFailure::Allow => Ok(None),
                     OnStoreFailure::Deny => Err(Denial::StoreUnavailable),
                 }
             }
