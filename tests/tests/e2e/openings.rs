@@ -163,6 +163,8 @@ fn failures() -> Vec<(bool, Script, u16)> {
             ),
             500,
         ),
+        (true, script(EVENTS, &["event: error\ndata: {\"message\":\"x\"}\n\n"]), 500),
+        (true, script(EVENTS, &["event: error\ndata: upstream is busy\n\n"]), 500),
         // An error is JSON, whatever was asked for.
         (true, script(JSON, &[THROTTLED]), 429),
     ]

@@ -81,6 +81,8 @@ pub enum UsageEvent {
 pub struct Reader {
     operation: Operation,
     kind: Kind,
+    /// Its status says that there is no answer.
+    comes_unannounced: bool,
 }
 
 #[derive(Debug)]
@@ -96,7 +98,7 @@ enum Kind {
         status: u16,
         body: Vec<u8>,
     },
-    /// It has no body, and costs nothing.
+    /// An error that is not billed.
     Nothing,
     Unread(Format),
 }
@@ -146,7 +148,7 @@ const fn is_text(operation: Operation) -> bool {
     matches!(operation, Operation::Transcriptions | Operation::Translations)
 }
 
-/// Whether a status may come with an answer. The others below 400 have no body, or a redirection's.
+/// Whether a status comes with an answer. The others below 400 have no body, or a redirection's.
 /// <https://www.rfc-editor.org/rfc/rfc9110#name-status-codes>
 #[must_use]
 pub const fn has_answer(status: u16) -> bool {
@@ -161,22 +163,23 @@ impl Reader {
             Format::Json | Format::Events | Format::Text => Kind::Untold(format, usage_event),
             Format::Compressed | Format::Opaque => Kind::Unread(format),
         };
-        Self { operation, kind }
+        Self { operation, kind, comes_unannounced: false }
     }
 
-    /// For what has a status without an answer.
+    /// For what has a status without an answer. One that comes all the same is read as any other.
     #[must_use]
-    pub const fn of_nothing() -> Self {
-        Self { operation: Operation::Other, kind: Kind::Nothing }
+    pub fn of_nothing(format: Format, operation: Operation, usage_event: UsageEvent) -> Self {
+        Self { comes_unannounced: true, ..Self::new(format, operation, usage_event) }
     }
 
     /// For an error.
     #[must_use]
     pub const fn of_error(status: u16) -> Self {
-        match status {
-            400 | 408 => Self { operation: Operation::Other, kind: Kind::Error { status, body: Vec::new() } },
-            _ => Self::of_nothing(),
-        }
+        let kind = match status {
+            400 | 408 => Kind::Error { status, body: Vec::new() },
+            _ => Kind::Nothing,
+        };
+        Self { operation: Operation::Other, kind, comes_unannounced: false }
     }
 
     /// Takes the next chunk and answers what the client gets for it.
@@ -284,10 +287,14 @@ impl Reader {
         }
     }
 
-    /// Whether nothing was sent that could be billed: the status has no body, or it is no answer.
+    /// Whether nothing was sent that could be billed: the status has no answer, and there is none.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        matches!(self.kind, Kind::Nothing)
+        let says_nothing = || {
+            self.facts().is_none_or(|facts| facts.texts.bytes() == 0)
+                && self.usage().is_none_or(|usage| usage.total() == 0)
+        };
+        matches!(self.kind, Kind::Nothing) || self.comes_unannounced && says_nothing()
     }
 
     /// Whether it comes as events.

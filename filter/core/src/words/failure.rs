@@ -7,6 +7,7 @@
 //! <https://openrouter.ai/docs/api/reference/errors-and-debugging>,
 //! <https://learn.microsoft.com/azure/ai-services/openai/reference>
 
+use crate::sse;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,7 +32,9 @@ struct Sent {
     object: Option<Value>,
     r#type: Option<Value>,
     code: Option<Value>,
+    status: Option<Value>,
     message: Option<Value>,
+    detail: Option<Value>,
     choices: Option<Vec<Choice>>,
     response: Option<Box<Sent>>,
 }
@@ -89,9 +92,9 @@ impl Sent {
     /// An error whose members stand on top.
     fn outer(&self) -> Failure {
         Failure {
-            code: text(self.code.as_ref()),
+            code: text(self.code.as_ref()).or_else(|| text(self.status.as_ref())),
             kind: text(self.r#type.as_ref()),
-            message: text(self.message.as_ref()).unwrap_or_default(),
+            message: text(self.message.as_ref()).or_else(|| text(self.detail.as_ref())).unwrap_or_default(),
             is_moderated: false,
         }
     }
@@ -127,14 +130,25 @@ impl Failure {
         sent.inner().filter(|_| !sent.has_choice() && !sent.is_object())
     }
 
-    /// Reads the data of the first event of a stream. `None` if it is the beginning of an answer.
+    /// Reads an event of a stream. `None` if it is part of an answer. One that is named an error is one whatever it has:
+    /// of what is no object all is the sentence.
     #[must_use]
-    pub fn of_event(data: &[u8]) -> Option<Self> {
-        let sent = Sent::read(data)?;
+    pub fn of_event(event: &[u8]) -> Option<Self> {
+        let data = sse::data(event).unwrap_or_default();
+        if sse::is_error(event) {
+            let data = data.get(..FAILURE_BYTES_MAX).unwrap_or(&data);
+            let sent = serde_json::from_slice::<Sent>(data).ok();
+            let message = || String::from_utf8_lossy(data).into_owned();
+            return Some(match sent {
+                Some(sent) => sent.inner().unwrap_or_else(|| sent.outer()),
+                None => Self { message: message(), ..Self::default() },
+            });
+        }
+        let sent = Sent::read(&data)?;
         match sent.r#type.as_ref().and_then(Value::as_str) {
             Some("error") => sent.inner().or_else(|| Some(sent.outer())),
             Some("response.failed") => sent.response.as_ref().and_then(|response| response.inner()),
-            _ => Self::of_answer(data),
+            _ => Self::of_answer(&data),
         }
     }
 
@@ -305,9 +319,33 @@ mod tests {
             (r#"{"type":"response.created","response":{"error":null}}"#, None),
             (r#"{"object":"chat.completion.chunk","choices":[{"delta":{"content":"error"}}]}"#, None),
             ("[DONE]", None),
+            (r#"{"message":"x","code":429}"#, None),
         ] {
-            assert_eq!(Failure::of_event(data.as_bytes()).map(|found| found.status()), status, "{data}");
+            let event = format!("data: {data}\n\n");
+            assert_eq!(Failure::of_event(event.as_bytes()).map(|found| found.status()), status, "{data}");
         }
+    }
+
+    #[test]
+    fn an_event_that_is_named_an_error_is_one_whatever_it_has() {
+        for (data, status, message) in [
+            (r#"{"message":"x"}"#, 500, "x"),
+            (r#"{"message":"x","code":429}"#, 429, "x"),
+            (r#"{"detail":"x","status":503}"#, 503, "x"),
+            (r#"{"type":"rate_limit_error","message":"x"}"#, 429, "x"),
+            (r#"{"error":{"message":"x","code":"429"},"code":500}"#, 429, "x"),
+            (r#"{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"}}]}"#, 500, ""),
+            ("{}", 500, ""),
+            ("upstream connect error", 500, "upstream connect error"),
+            ("", 500, ""),
+        ] {
+            let event = format!("event: error\ndata: {data}\n\n");
+            let found = Failure::of_event(event.as_bytes()).unwrap();
+            assert_eq!((found.status(), found.message.as_str()), (status, message), "{data}");
+        }
+        assert_eq!(Failure::of_event(b"event: error\n\n").unwrap(), Failure::default());
+        let long = format!("event: error\ndata: {}\n\n", "x".repeat(2 * FAILURE_BYTES_MAX));
+        assert_eq!(Failure::of_event(long.as_bytes()).unwrap().message.len(), FAILURE_BYTES_MAX);
     }
 
     #[test]
@@ -322,7 +360,7 @@ mod tests {
                 r#"{"error":{"message":"x","type":"overloaded_error","param":null,"code":null}}"#,
             ),
         ] {
-            let found = Failure::of_event(data.as_bytes()).unwrap();
+            let found = Failure::of_event(format!("data: {data}\n\n").as_bytes()).unwrap();
             assert_eq!(String::from_utf8(found.body()).unwrap(), body);
         }
     }

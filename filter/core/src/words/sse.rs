@@ -302,19 +302,30 @@ impl Framer {
     }
 }
 
+/// What a field of an event says, line by line.
+fn values<'a>(event: &'a [u8], field: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let event = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
+    event.split(|byte| matches!(byte, b'\n' | b'\r')).filter_map(move |line| {
+        let value = line.strip_prefix(field)?;
+        match value.strip_prefix(b":") {
+            Some(value) => Some(value.strip_prefix(b" ").unwrap_or(value)),
+            None => Some(value).filter(|value| value.is_empty()),
+        }
+    })
+}
+
+/// Whether an event is named `error`. What it then has is an error, whatever it looks like.
+#[must_use]
+pub fn is_error(event: &[u8]) -> bool {
+    values(event, b"event").last() == Some(b"error")
+}
+
 /// The payload of an event: its `data` lines. Borrowed where there is one, which is nearly always.
 #[must_use]
 pub fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     use std::borrow::Cow;
-    let event = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
     let mut found: Option<Cow<'_, [u8]>> = None;
-    for line in event.split(|byte| matches!(byte, b'\n' | b'\r')) {
-        let Some(value) = line.strip_prefix(b"data") else { continue };
-        let value = match value.strip_prefix(b":") {
-            Some(value) => value.strip_prefix(b" ").unwrap_or(value),
-            None if value.is_empty() => value,
-            None => continue,
-        };
+    for value in values(event, b"data") {
         found = Some(match found {
             None => Cow::Borrowed(value),
             Some(earlier) => {
@@ -523,6 +534,24 @@ mod tests {
         assert_eq!(joined("\u{feff}data: a\n\n").as_deref(), Some("a"));
         assert_eq!(joined("database: a\n\n"), None);
         assert_eq!(joined(": data: a\n\n"), None);
+    }
+
+    #[test]
+    fn an_error_is_known_by_its_events_name() {
+        for (event, expected) in [
+            ("event: error\ndata: a\n\n", true),
+            ("event:error\r\ndata: a\r\n\r\n", true),
+            ("data: a\nevent: error", true),
+            ("\u{feff}event: error\n\n", true),
+            ("event: a\nevent: error\n\n", true),
+            ("event: error\nevent: a\n\n", false),
+            ("event: error.a\n\n", false),
+            ("events: error\n\n", false),
+            ("data: event: error\n\n", false),
+            (": event: error\n\n", false),
+        ] {
+            assert_eq!(is_error(event.as_bytes()), expected, "{event:?}");
+        }
     }
 
     fn cut<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {

@@ -50,7 +50,7 @@ impl Events {
         let search = Search {
             names: texts::names(operation, Format::Events),
             usage: Finder::new(b"\"usage\""),
-            error: Finder::new(b"\"error\""),
+            error: Finder::new(b"error"),
             delta: Finder::new(delta),
             events: 0,
             long: None,
@@ -187,7 +187,9 @@ impl Watch for Search {
         let is_early = self.events < FIRST_EVENTS;
         self.events = self.events.saturating_add(u32::from(is_early));
         let has_usage = has_usage(event, &self.usage);
-        let may_fail = self.error.find(event).is_some();
+        // A text may have the word, too: an error has it as its name, or in quotes.
+        let may_fail = self.error.find(event).is_some()
+            && (sse::is_error(event) || memchr::memmem::find(event, b"\"error\"").is_some());
         // Events of Responses that have a whole response say what became of it, and its usage as null.
         let is_of_interest = has_usage || may_fail || is_early || texts.is_none();
         if let Some(texts) = texts {
@@ -196,23 +198,26 @@ impl Watch for Search {
         if !is_of_interest {
             return Verdict::Pass;
         }
+        let has_failed = may_fail && Failure::of_event(event).is_some();
+        self.seen.has_failed |= has_failed;
         let Some(data) = sse::data(event).filter(|data| is_object(data)) else { return Verdict::Pass };
         // A text that stands in no delta counts all the same.
         let names = if texts.is_none() { self.names } else { &[] };
         let facts = scan(&data, names).into_facts();
-        let has_failed = may_fail && Failure::of_event(&data).is_some();
         let verdict = verdict(event, &facts, has_failed);
-        self.seen.take(facts, has_failed);
+        self.seen.take(facts);
         verdict
     }
 
     fn piece(&mut self, piece: &[u8], ends: bool) {
         let names = self.names;
+        // Its first piece is as long as a whole event may be.
+        self.seen.has_failed |= self.long.is_none() && sse::is_error(piece);
         let (lines, scanner) =
             self.long.get_or_insert_with(|| (DataLines::default(), JsonScanner::new(names, false)));
         lines.push(piece, |data| scanner.push(data));
         if ends && let Some((_, scanner)) = self.long.take() {
-            self.seen.take(scanner.into_facts(), false);
+            self.seen.take(scanner.into_facts());
         }
     }
 
@@ -222,7 +227,7 @@ impl Watch for Search {
             return !data.trim_ascii().is_empty();
         }
         let scanner = scan(&data, &[]);
-        let has_failed = Failure::of_event(&data).is_some();
+        let has_failed = Failure::of_event(beginning).is_some();
         scanner.has_ended() && verdict(beginning, scanner.facts(), has_failed) == Verdict::Pass
     }
 }
@@ -232,7 +237,7 @@ fn is_object(data: &[u8]) -> bool {
 }
 
 impl Seen {
-    fn take(&mut self, facts: Facts, has_failed: bool) {
+    fn take(&mut self, facts: Facts) {
         let Facts { counts, is_unreadable, texts, .. } = facts;
         let seen = &mut self.facts;
         // A step's run says it again, with all its steps.
@@ -253,7 +258,6 @@ impl Seen {
             seen.status = facts.status.or(seen.status.take());
             seen.object = facts.object.or(seen.object.take());
         }
-        self.has_failed |= has_failed;
     }
 }
 

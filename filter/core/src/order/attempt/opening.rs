@@ -56,7 +56,7 @@ impl Opening {
             }
             // The fields of events are data, event, id and retry; a byte order mark may stand in front.
             [b':' | b'd' | b'e' | b'i' | b'r' | 0xef, ..] => match Beginning::of(body, end) {
-                Beginning::Event(payload) => Failure::of_event(&payload).map(Self::FailureEvent),
+                Beginning::Event(event) => Failure::of_event(event).map(Self::FailureEvent),
                 Beginning::KeepAlive if !end => return Self::KeepAlive,
                 Beginning::Unfinished if !end && body.len() < FAILURE_BYTES_MAX => return Self::Unfinished,
                 _ => None,
@@ -113,6 +113,10 @@ mod tests {
             (format!("data: {ERROR}\n\n"), false, ("event", 429)),
             (format!(": OPENROUTER PROCESSING\n\ndata: {ERROR}\n\n"), false, ("event", 429)),
             (format!("event: error\r\ndata: {ERROR}\r\n\r\n"), false, ("event", 429)),
+            ("event: error\ndata: {\"message\":\"x\"}\n\n".to_owned(), false, ("event", 500)),
+            ("event: error\ndata: busy\n\n".to_owned(), false, ("event", 500)),
+            ("event: error\n\n".to_owned(), false, ("event", 500)),
+            ("event: error\ndata: {\"message\":\"x\"}".to_owned(), false, ("unfinished", 0)),
             (": OPENROUTER PROCESSING\n\n".to_owned(), false, ("keep-alive", 0)),
             (": OPENROUTER PROCESSING\n\n".to_owned(), true, ("answer", 0)),
             (format!("data: {CHUNK}\n\ndata: {ERROR}\n\n"), false, ("answer", 0)),

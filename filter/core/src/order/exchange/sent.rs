@@ -113,7 +113,7 @@ impl Sent {
         let mut edits = ResponseEdits::default();
         let (operation, usage_event) = (self.expected.operation, self.flight.usage_event());
         let kind = if status < 400 && !usage::has_answer(status) {
-            AnswerKind::Good(Box::new(Reader::of_nothing()))
+            AnswerKind::Good(Box::new(Reader::of_nothing(format, operation, usage_event)))
         } else if status < 400 {
             AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
         } else if let Some(misfit) = self.flight.misfit() {

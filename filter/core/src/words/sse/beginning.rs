@@ -1,7 +1,6 @@
 //! What does a stream begin with, as far as it has come?
 
-use super::{Framer, data};
-use std::borrow::Cow;
+use super::{Framer, data, is_error};
 
 /// The beginning of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,8 +9,8 @@ pub enum Beginning<'a> {
     KeepAlive,
     /// An event has begun, and has not ended.
     Unfinished,
-    /// The payload of the first event that has one.
-    Event(Cow<'a, [u8]>),
+    /// The first event that has a payload, or is named an error.
+    Event(&'a [u8]),
 }
 
 impl<'a> Beginning<'a> {
@@ -21,19 +20,23 @@ impl<'a> Beginning<'a> {
         let (mut framer, mut cursor, mut start) = (Framer::default(), 0, 0);
         while let Some(boundary) = framer.next(stream, &mut cursor) {
             let event = stream.get(start..boundary).unwrap_or_default();
-            if let Some(payload) = data(event) {
-                return Self::Event(payload);
+            if says_something(event) {
+                return Self::Event(event);
             }
             start = boundary;
         }
         let rest = stream.get(start..).unwrap_or_default();
         let mut lines = rest.split(|byte| matches!(byte, b'\n' | b'\r'));
-        match data(rest).filter(|_| end) {
-            Some(payload) => Self::Event(payload),
-            None if lines.all(|line| line.is_empty() || line.starts_with(b":")) => Self::KeepAlive,
-            None => Self::Unfinished,
+        match end && says_something(rest) {
+            true => Self::Event(rest),
+            false if lines.all(|line| line.is_empty() || line.starts_with(b":")) => Self::KeepAlive,
+            false => Self::Unfinished,
         }
     }
+}
+
+fn says_something(event: &[u8]) -> bool {
+    data(event).is_some() || is_error(event)
 }
 
 #[cfg(test)]
@@ -44,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_first_event_with_a_payload_is_the_beginning() {
-        let event = |payload: &'static str| Beginning::Event(Cow::Borrowed(payload.as_bytes()));
+        let event = |event: &'static str| Beginning::Event(event.as_bytes());
         for (stream, expected) in [
             ("", Beginning::KeepAlive),
             (": ping", Beginning::KeepAlive),
@@ -55,15 +58,16 @@ mod tests {
             ("data: x\n", Beginning::Unfinished),
             (": ping\n\nevent: error\n", Beginning::Unfinished),
             ("retry: 10\n\n", Beginning::KeepAlive),
-            ("data: x\n\n", event("x")),
-            (": ping\n\ndata: x\n\ndata: y\n\n", event("x")),
-            ("\u{feff}data:x\r\n\r\n", event("x")),
-            ("retry: 10\n\nevent: a\rdata: x\r\r", event("x")),
-            ("data\n\n", event("")),
+            ("data: x\n\n", event("data: x\n\n")),
+            (": ping\n\ndata: x\n\ndata: y\n\n", event("data: x\n\n")),
+            ("\u{feff}data:x\r\n\r\n", event("\u{feff}data:x\r\n\r\n")),
+            ("retry: 10\n\nevent: a\rdata: x\r\r", event("event: a\rdata: x\r\r")),
+            ("data\n\n", event("data\n\n")),
+            ("event: a\n\nevent: error\n\n", event("event: error\n\n")),
         ] {
             assert_eq!(Beginning::of(stream.as_bytes(), false), expected, "{stream:?}");
         }
-        assert_eq!(Beginning::of(b": ping\n\ndata: x", true), event("x"));
+        assert_eq!(Beginning::of(b": ping\n\ndata: x", true), event("data: x"));
         assert_eq!(Beginning::of(b": ping\n", true), Beginning::KeepAlive);
     }
 

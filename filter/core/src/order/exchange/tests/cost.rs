@@ -145,12 +145,51 @@ fn an_error_under_200_costs_what_was_produced_before() {
 }
 
 #[test]
+fn an_event_that_is_named_an_error_is_no_answer() {
+    let stream = |pieces: &[&str]| ask(|_| {}, CHAT[1].1, STREAM, "200", "text/event-stream", pieces);
+    let delta = std::str::from_utf8(DELTA).unwrap();
+    let long = "x".repeat(300 * 1024);
+    for data in [r#"{"message":"overloaded"}"#, "overloaded", "", &long] {
+        let event = format!("event: error\ndata: {data}\n\n");
+        assert_eq!(stream(&[&event]), ("backend_error", REPORTED, 0, 0, None), "{data:.20}");
+        assert_eq!(stream(&[delta, &event]), ("broken", ESTIMATED, 8, 2, Some("no_usage")), "{data:.20}");
+    }
+    let other = "event: errors\ndata: {\"message\":\"x\"}\n\n";
+    assert_eq!(stream(&[delta, other]).0, "served");
+}
+
+#[test]
 fn what_has_no_answer_costs_nothing() {
     for status in ["101", "204", "205", "302", "304"] {
         assert_eq!(
             ask(|_| {}, CHAT[1].1, PROMPT, status, "application/json", &[""]),
             ("served", REPORTED, 0, 0, None)
         );
+        for (kind, body) in [
+            ("application/json", r#"{"message":"moved"}"#),
+            ("application/json", r#"{"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}"#),
+            ("text/html", "<html>moved</html>"),
+            ("text/plain", "moved"),
+            ("text/event-stream", "data: [DONE]\n\n"),
+        ] {
+            let told = ask(|_| {}, CHAT[1].1, PROMPT, status, kind, &[body]);
+            assert_eq!(told, ("served", REPORTED, 0, 0, None), "{status} {body}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_is_charged_under_whatever_status_below_400_it_comes() {
+    let delta = std::str::from_utf8(DELTA).unwrap();
+    let counted = std::str::from_utf8(COUNTED).unwrap();
+    let message = r#"{"choices":[{"message":{"role":"assistant","content":"12345678"}}]"#;
+    for status in ["204", "205", "300", "302", "399"] {
+        let json = |answer: &str| ask(|_| {}, CHAT[1].1, PROMPT, status, "application/json", &[answer]);
+        let stream = |pieces: &[&str]| ask(|_| {}, CHAT[1].1, STREAM, status, "text/event-stream", pieces);
+        assert_eq!(json(&format!(r#"{message},"usage":{GOOD}}}"#)), ("served", REPORTED, 11, 7, None));
+        assert_eq!(json(&format!("{message}}}")), ("served", ESTIMATED, 8, 2, Some("no_usage")));
+        assert_eq!(stream(&[delta, counted]), ("served", REPORTED, 9, 20, None));
+        assert_eq!(stream(&[delta]), ("served", ESTIMATED, 8, 2, Some("no_usage")));
     }
 }
 
