@@ -21,6 +21,7 @@ pub mod media;
 pub mod number;
 pub mod prices;
 pub mod request;
+pub mod resp;
 pub mod sse;
 pub mod store;
 pub mod time;
