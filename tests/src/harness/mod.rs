@@ -30,10 +30,12 @@ mod envoy;
 mod files;
 mod gateway;
 mod prometheus;
+mod redis;
 mod setup;
 
 pub use browser::Browser;
 pub use gateway::{Answer, Gateway};
 pub use metrics::Sample;
 pub use prometheus::{Prometheus, promtool};
+pub use redis::{Connection, Redis};
 pub use setup::{Setup, credential_of};

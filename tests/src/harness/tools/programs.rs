@@ -375,6 +375,26 @@ pub fn chromium() -> Result<PathBuf> {
     })
 }
 
+/// Redis: the one on the PATH, or Debian's, unpacked.
+///
+/// # Errors
+/// There is none, and this is no Debian, or the package cannot be had.
+pub fn redis() -> Result<PathBuf> {
+    static REDIS: Once = Once::new();
+    REDIS.path(|| match on_path("redis-server") {
+        Some(redis) => Ok(redis),
+        None => Package { name: "redis", proof: "redis-server", what: "Redis (Debian's package)" }.path_or(|dir| {
+            unpack(dir, &Packages::WithNeeds("redis-server"))?;
+            let script = "#!/bin/sh\nroot=\"${0%/*}/tree\"\nexport LD_LIBRARY_PATH=$(echo \"$root\"/usr/lib/*-linux-gnu)\n\
+                          exec \"$root/usr/bin/redis-server\" \"$@\"\n";
+            let program = dir.join("redis-server");
+            fs::write(&program, script)?;
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+            Ok(())
+        }),
+    })
+}
+
 /// The version of a package in a lock file.
 fn locked<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     let (_, entry) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
