@@ -75,7 +75,8 @@ fn validate(mut bootstrap: Bootstrap) {
 fn validate_text(suffix: &str, text: &str) {
     let file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
     fs::write(file.path(), text).unwrap();
-    let keys = ["PTU_KEY", "PAYG_A_KEY", "PAYG_B_KEY", "BACKENDS_KEY"].map(|name| (name, "key"));
+    let keys =
+        ["PTU_KEY", "PAYG_A_KEY", "PAYG_B_KEY", "BACKENDS_KEY", "REDIS_PASSWORD"].map(|name| (name, "key"));
     let output = Command::new(tools::envoy().unwrap())
         .args(["--mode", "validate", "-c"])
         .arg(file.path())
@@ -89,7 +90,7 @@ fn validate_text(suffix: &str, text: &str) {
 #[test]
 fn envoy_takes_its_files_as_they_are() {
     let module = tools::wasm().unwrap();
-    for name in ["envoy.yaml", "portable-once.yaml", "portable-pools.yaml"] {
+    for name in ["envoy.yaml", "fleet.yaml", "portable-once.yaml", "portable-pools.yaml"] {
         let text = read(Path::new("envoy").join(name));
         let placed = text.replace("/etc/envoy/tollgate.wasm", module.to_str().unwrap());
         assert_ne!(placed, text);

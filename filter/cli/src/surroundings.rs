@@ -2,6 +2,8 @@
 //!
 //! Only what can be seen in the same document, and what Envoy itself does not refuse: it starts, and serves wrongly.
 
+mod store;
+
 use crate::source::{Found, Loaded};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -36,6 +38,7 @@ pub(crate) fn faults(found: &Found, loaded: &Loaded) -> Vec<String> {
     }
     if let Ok(gateway) = &loaded.gateway {
         faults.extend(clusters(&found.around, gateway));
+        faults.extend(gateway.store.iter().flat_map(|store| store::faults(&found.around, store)));
     }
     faults.sort();
     faults.dedup();

@@ -366,3 +366,62 @@ fn a_result_that_cannot_be_written_is_no_success() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(output.stderr).as_str()), (Some(0), ""));
 }
+
+#[test]
+fn each_fault_on_the_way_to_the_store_is_told() {
+    let fleet = fs::read_to_string(root().join("envoy/fleet.yaml")).unwrap();
+    let (code, printed, _) = run(&["check", "-"], &fleet);
+    assert!(code == 0 && printed.contains(": ok: "), "{printed}");
+    let own = "address: { socket_address: { address: 127.0.0.1, port_value: 10001 } }";
+    let endpoint = format!("- {{ endpoint: {{ {own} }} }}");
+    let anywhere = format!("\n    {own}");
+    let connect = "upgrade_configs: [ { upgrade_type: CONNECT, connect_config: { allow_post: true } } ]";
+    for (from, to, fault) in [
+        (
+            "cluster: tollgate-store, password_env",
+            "cluster: store, password_env",
+            "clusters: expected one with the name \"store\", which store.redis names",
+        ),
+        (
+            "cluster: tollgate-store, password_env",
+            "cluster: redis, password_env",
+            "cluster \"redis\" leads to redis:6379: expected this Envoy's own listener on loopback, as in envoy/fleet.yaml",
+        ),
+        (
+            &endpoint,
+            "- { endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 10002 } } } }",
+            "listeners: expected one at 127.0.0.1:10002, where the cluster \"tollgate-store\" leads",
+        ),
+        (
+            &anywhere,
+            "\n    address: { socket_address: { address: 0.0.0.0, port_value: 10001 } }",
+            "listener \"tollgate-store\" is at 0.0.0.0:10001: expected loopback, for whoever reaches it reaches the store",
+        ),
+        (
+            "match: { path: /redis }",
+            "match: { path: /other }",
+            "listener \"tollgate-store\": expected a route with the path \"/redis\", which store.redis names",
+        ),
+        (
+            connect,
+            "upgrade_configs: [ { upgrade_type: CONNECT } ]",
+            "listener \"tollgate-store\": the route with the path \"/redis\": expected upgrade_configs: \
+             [ { upgrade_type: CONNECT, connect_config: { allow_post: true } } ]",
+        ),
+        (
+            "PAYG_B_KEY, REDIS_PASSWORD ]",
+            "PAYG_B_KEY ]",
+            "vm_config.environment_variables.host_env_keys: expected REDIS_PASSWORD among them",
+        ),
+    ] {
+        let changed = fleet.replacen(from, to, 1);
+        assert_ne!(changed, fleet, "{from}");
+        let (code, printed, _) = run(&["check", "-"], &changed);
+        let line = format!(": 1 error\n  error: Envoy's part: {fault}\n");
+        assert!(code == 1 && printed.contains(&line), "{printed}\nnot {line}");
+    }
+    // A socket in the file system is nobody else's either.
+    let pipe = fleet.replace(own, "address: { pipe: { path: /run/tollgate.sock } }");
+    let (code, printed, _) = run(&["check", "-"], &pipe);
+    assert!(code == 0, "{printed}");
+}

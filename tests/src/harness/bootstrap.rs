@@ -4,6 +4,7 @@
 //! configuration, and where the access log goes. What is written here is pure: YAML in, JSON out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -37,7 +38,11 @@ pub struct Backend {
 
 /// An Envoy configuration that is being changed.
 #[derive(Debug, Clone)]
-pub struct Bootstrap(Value);
+pub struct Bootstrap {
+    whole: Value,
+    /// The clusters of the backends that the file itself has.
+    of_backends: BTreeSet<String>,
+}
 
 impl Bootstrap {
     /// `envoy/envoy.yaml`.
@@ -53,18 +58,24 @@ impl Bootstrap {
     /// # Errors
     /// It cannot be read or is not YAML.
     pub fn load_from(file: &str) -> Result<Self> {
-        Ok(Self(read(&workspace().join(file))?))
+        let mut loaded = Self { whole: read(&workspace().join(file))?, of_backends: BTreeSet::new() };
+        // Not every file has a gateway's configuration: then there is none to replace.
+        if let Ok(gateway) = loaded.gateway_mut() {
+            let clusters = backends(gateway).into_iter().map(|backend| backend.cluster);
+            loaded.of_backends = clusters.collect();
+        }
+        Ok(loaded)
     }
 
     /// All of it, for a change that has no name here.
     pub fn value_mut(&mut self) -> &mut Value {
-        &mut self.0
+        &mut self.whole
     }
 
     /// All of it.
     #[must_use]
     pub fn value(&self) -> &Value {
-        &self.0
+        &self.whole
     }
 
     /// Tollgate's own configuration, inside the Wasm filter's.
@@ -72,8 +83,8 @@ impl Bootstrap {
     /// # Errors
     /// There is no Wasm filter with a configuration.
     pub fn gateway_mut(&mut self) -> Result<&mut Value> {
-        let filter =
-            find(&mut self.0, "configuration").context("envoy.yaml: no Wasm filter has a configuration")?;
+        let filter = find(&mut self.whole, "configuration")
+            .context("envoy.yaml: no Wasm filter has a configuration")?;
         filter["configuration"]
             .get_mut("value")
             .context("envoy.yaml: the Wasm filter's configuration has no value")
@@ -81,14 +92,14 @@ impl Bootstrap {
 
     /// Both Wasm filters load the module from `file`.
     pub fn load_module_from(&mut self, file: &Path) {
-        for_each(&mut self.0, "vm_config", &mut |filter| {
+        for_each(&mut self.whole, "vm_config", &mut |filter| {
             filter["vm_config"]["code"] = json!({ "local": { "filename": file } });
         });
     }
 
     /// The module is given these variables of Envoy's environment. Both filters alike: only then do they share a VM.
     pub fn pass_environment(&mut self, names: &BTreeSet<String>) {
-        for_each(&mut self.0, "vm_config", &mut |filter| {
+        for_each(&mut self.whole, "vm_config", &mut |filter| {
             filter["vm_config"]["environment_variables"] = json!({ "host_env_keys": names });
         });
     }
@@ -99,9 +110,9 @@ impl Bootstrap {
     /// There is no listener.
     pub fn listen_on_free_ports(&mut self) -> Result<()> {
         let anywhere = json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
-        self.0["admin"]["address"] = anywhere.clone();
+        self.whole["admin"]["address"] = anywhere.clone();
         let listener =
-            self.0.pointer_mut("/static_resources/listeners/0").context("envoy.yaml has no listener")?;
+            self.whole.pointer_mut("/static_resources/listeners/0").context("envoy.yaml has no listener")?;
         listener["address"] = anywhere;
         Ok(())
     }
@@ -111,7 +122,7 @@ impl Bootstrap {
     /// # Errors
     /// There is no access log.
     pub fn log_access_to(&mut self, file: &Path) -> Result<()> {
-        let logs = find(&mut self.0, "access_log").context("envoy.yaml has no access log")?;
+        let logs = find(&mut self.whole, "access_log").context("envoy.yaml has no access log")?;
         let log = logs["access_log"].get_mut(0).context("envoy.yaml has an empty access log")?;
         log["typed_config"]["@type"] =
             json!("type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog");
@@ -119,22 +130,47 @@ impl Bootstrap {
         Ok(())
     }
 
+    /// The store of a file that has one is the Redis at `address`. Its listener is a socket in the file system: the cluster that
+    /// leads to it would have to know a port before the kernel picks it.
+    ///
+    /// # Errors
+    /// The file has no store.
+    pub fn reach_store(&mut self, socket: &Path, address: SocketAddr) -> Result<()> {
+        let pipe = json!({ "pipe": { "path": socket } });
+        let there = json!({ "socket_address": { "address": address.ip(), "port_value": address.port() } });
+        self.named("listeners", "tollgate-store")?["address"] = pipe.clone();
+        for (cluster, address) in [("tollgate-store", pipe), ("redis", there)] {
+            let cluster = self.named("clusters", cluster)?;
+            let endpoint = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints/0/endpoint");
+            endpoint.context("a cluster of the store has no endpoint")?["address"] = address;
+        }
+        Ok(())
+    }
+
+    fn named(&mut self, list: &str, name: &str) -> Result<&mut Value> {
+        let list = self.whole["static_resources"][list].as_array_mut().into_iter().flatten();
+        let mut found = list.filter(|one| one["name"] == name);
+        found.next().with_context(|| format!("the file has no {name}: expected envoy/fleet.yaml"))
+    }
+
     /// One cluster, and one priority group where the route has them, for each cluster that the gateway's configuration
-    /// names, in its order, all after the model of the first in the file; its pools stay. A backend that `upstreams` does
-    /// not know is at a closed port.
+    /// names, in its order, all after the model of the first in the file; what is no backend's there stays: pools, the way to
+    /// a store. A backend that `upstreams` does not know is at a closed port.
     ///
     /// # Errors
     /// There is no cluster to take for a model.
     pub fn connect(&mut self, backends: &[Backend], upstreams: &BTreeMap<String, Upstream>) -> Result<()> {
-        let present = self.0.pointer("/static_resources/clusters").and_then(Value::as_array);
+        let present = self.whole.pointer("/static_resources/clusters").and_then(Value::as_array);
         let present = present.context("envoy.yaml has no clusters")?;
         let model = present.first().context("envoy.yaml has no cluster")?.clone();
-        let pools: Vec<Value> =
-            present.iter().filter(|cluster| cluster.get("cluster_type").is_some()).cloned().collect();
+        let is_backends =
+            |cluster: &&Value| cluster["name"].as_str().is_some_and(|name| self.of_backends.contains(name));
+        let (of_backends, others): (Vec<_>, Vec<_>) = present.iter().partition(is_backends);
+        let others: Vec<Value> = others.into_iter().cloned().collect();
         let mut clusters: Vec<Value> = Vec::new();
         let mut groups: Vec<Value> = Vec::new();
         // A configuration without a backend is for Tollgate to refuse, not for Envoy for the want of a cluster.
-        let stand_ins = if backends.is_empty() { stand_ins(present) } else { Vec::new() };
+        let stand_ins = if backends.is_empty() { stand_ins(&of_backends) } else { Vec::new() };
         for backend in backends.iter().chain(&stand_ins) {
             if clusters.iter().any(|cluster| cluster["name"] == json!(backend.cluster)) {
                 continue;
@@ -155,9 +191,9 @@ impl Bootstrap {
                 "clusters": [ { "cluster_name": backend.cluster, "weight": 1 } ],
             }));
         }
-        clusters.extend(pools);
-        self.0["static_resources"]["clusters"] = Value::Array(clusters);
-        if let Some(route) = find(&mut self.0, "priority_groups") {
+        clusters.extend(others);
+        self.whole["static_resources"]["clusters"] = Value::Array(clusters);
+        if let Some(route) = find(&mut self.whole, "priority_groups") {
             route["priority_groups"] = Value::Array(groups);
         }
         Ok(())
@@ -203,7 +239,7 @@ fn read(file: &Path) -> Result<Value> {
     serde_yaml_ng::from_str(&text).with_context(|| format!("{} is not YAML", file.display()))
 }
 
-fn stand_ins(clusters: &[Value]) -> Vec<Backend> {
+fn stand_ins(clusters: &[&Value]) -> Vec<Backend> {
     let names = clusters.iter().filter_map(|cluster| cluster["name"].as_str());
     names.map(|name| Backend { name: name.to_owned(), cluster: name.to_owned(), env: None }).collect()
 }

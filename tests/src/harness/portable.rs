@@ -1,4 +1,4 @@
-//! What do `envoy/portable-pools.yaml` and `envoy/portable-once.yaml` have to be?
+//! What do `envoy/portable-pools.yaml`, `envoy/portable-once.yaml` and `envoy/fleet.yaml` have to be?
 //!
 //! Whole files, for a reader to copy; but each is `envoy/envoy.yaml` with some blocks replaced, and is written from it:
 //! `cargo portable`. What a block is follows from how far its lines are indented.
@@ -13,11 +13,16 @@ use super::tools::workspace;
 ///
 /// # Errors
 /// `envoy/envoy.yaml` cannot be read, or a block that is to be replaced is not in it.
-pub fn files() -> Result<[(&'static str, String); 2]> {
+pub fn files() -> Result<[(&'static str, String); 3]> {
     let whole = fs::read_to_string(workspace().join("envoy/envoy.yaml")).context("envoy/envoy.yaml")?;
     let pools = pools(&whole)?;
     let once = once(&pools)?;
-    Ok([("envoy/portable-pools.yaml", pools), ("envoy/portable-once.yaml", once)])
+    let fleet = fleet(&whole)?;
+    Ok([
+        ("envoy/portable-pools.yaml", pools),
+        ("envoy/portable-once.yaml", once),
+        ("envoy/fleet.yaml", fleet),
+    ])
 }
 
 const POOLS: &str = "\
@@ -30,10 +35,14 @@ const ONCE: &str = "\
 # Written from envoy.yaml by `cargo portable`; docs/portable.md says what differs, and what is lost.
 ";
 
+const FLEET: &str = "\
+# Several Envoys with one set of budgets, which stand in a Redis or Valkey and outlive all of them.
+# Written from envoy.yaml by `cargo portable`; docs/fleet.md says how exact that is, and what is lost when.
+";
+
 /// `envoy.yaml` for a route that reads one cluster's name.
 fn pools(whole: &str) -> Result<String> {
-    let from_admin = whole.find("\nadmin:").context("envoy.yaml has no admin")?;
-    let mut text = format!("{POOLS}{}", &whole[from_admin..].trim_start_matches('\n'));
+    let mut text = headed(POOLS, whole)?;
     for (key, replacement) in [
         ("inline_cluster_specifier_plugin:", "cluster_header: x-tollgate-cluster"),
         (
@@ -55,6 +64,23 @@ fn pools(whole: &str) -> Result<String> {
     Ok(format!("{}\n{CLUSTERS}", text.trim_end()))
 }
 
+/// `envoy.yaml` without what it says of itself, after this.
+fn headed(head: &str, whole: &str) -> Result<String> {
+    let from_admin = whole.find("\nadmin:").context("envoy.yaml has no admin")?;
+    Ok(format!("{head}{}", &whole[from_admin..].trim_start_matches('\n')))
+}
+
+/// `envoy.yaml` with budgets that several Envoys share.
+fn fleet(whole: &str) -> Result<String> {
+    let mut text = headed(FLEET, whole)?;
+    text = before(&text, "clusters:", &format!("{STORE_LISTENER}\n\n"))?;
+    text = before(&text, "clients:", STORE)?;
+    let keys =
+        "environment_variables: { host_env_keys: [ PTU_KEY, PAYG_A_KEY, PAYG_B_KEY, REDIS_PASSWORD ] }";
+    text = replace(&text, "environment_variables:", keys)?;
+    Ok(format!("{}\n{STORE_CLUSTERS}", text.trim_end()))
+}
+
 /// The same without the role among the upstream filters, and with backends that are asked alike.
 fn once(pools: &str) -> Result<String> {
     let mut text = pools.replacen(POOLS, ONCE, 1);
@@ -72,6 +98,76 @@ fn once(pools: &str) -> Result<String> {
     }
     Ok(text)
 }
+
+const STORE_LISTENER: &str = r#"# The way to the store, for this Envoy alone: what Tollgate posts here becomes a connection to Redis, which gets the body as it
+# is and whose replies are the answer. Whoever reaches this port reaches Redis: keep it on loopback.
+- name: tollgate-store
+  address: { socket_address: { address: 127.0.0.1, port_value: 10001 } }
+  # What is spent has to be reported, most of all when there is too much to do.
+  ignore_global_conn_limit: true
+  bypass_overload_manager: true
+  filter_chains:
+  - filters:
+    - name: envoy.filters.network.http_connection_manager
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+        stat_prefix: tollgate-store
+        upgrade_configs: [ { upgrade_type: CONNECT } ]
+        route_config:
+          name: tollgate-store
+          virtual_hosts:
+          - name: tollgate-store
+            domains: ["*"]
+            routes:
+            - match: { path: /redis }
+              route:
+                cluster: redis
+                # Of a call that nobody waits for any more: as long as timeout_ms of the store may be.
+                timeout: 5s
+                # A POST, for a filter cannot send CONNECT.
+                upgrade_configs: [ { upgrade_type: CONNECT, connect_config: { allow_post: true } } ]
+        http_filters:
+        - name: envoy.filters.http.router
+          typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }"#;
+
+const STORE: &str = "\
+# The listener and the clusters tollgate-store and redis are the way there.
+store: { redis: { cluster: tollgate-store, password_env: REDIS_PASSWORD } }";
+
+const STORE_CLUSTERS: &str = r#"
+  # To this Envoy's own listener, which leads to Redis.
+  - name: tollgate-store
+    type: STATIC
+    connect_timeout: 0.25s
+    load_assignment:
+      cluster_name: tollgate-store
+      endpoints:
+      - lb_endpoints:
+        - { endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 10001 } } } }
+  # Redis or Valkey, behind one address. Each call is a connection of its own, some four in a second for each Envoy.
+  - name: redis
+    type: STRICT_DNS
+    dns_lookup_family: V4_ONLY
+    connect_timeout: 0.25s
+    upstream_bind_config: *acknowledged
+    upstream_connection_options: *probed
+    # No outlier_detection: there is no other address to go to, and one that was ejected would be found again later.
+    load_assignment:
+      cluster_name: redis
+      endpoints:
+      - lb_endpoints:
+        - { endpoint: { address: { socket_address: { address: redis, port_value: 6379 } } } }
+    # With TLS, the name that its certificate must have:
+    # transport_socket:
+    #   name: envoy.transport_sockets.tls
+    #   typed_config:
+    #     "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+    #     sni: redis
+    #     common_tls_context:
+    #       validation_context:
+    #         trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }
+    #         match_typed_subject_alt_names: [ { san_type: DNS, matcher: { exact: redis } } ]
+"#;
 
 const STRIP: &str = "\
 # A backend has no say in what Envoy does. In the other files Tollgate's attempts see to it.
@@ -204,5 +300,6 @@ fn before(text: &str, key: &str, block: &str) -> Result<String> {
 }
 
 fn indented(block: &str, indent: usize) -> String {
-    block.lines().map(|line| format!("{:indent$}{line}\n", "")).collect()
+    let indent_of = |line: &str| if line.is_empty() { 0 } else { indent };
+    block.lines().map(|line| format!("{:1$}{line}\n", "", indent_of(line))).collect()
 }

@@ -1,6 +1,7 @@
 //! What is different in this run from `envoy/envoy.yaml` with a mock behind every backend?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +22,7 @@ pub struct Setup {
     patches: Vec<Change>,
     servers: BTreeMap<String, Server>,
     env: BTreeMap<String, String>,
+    redis: Option<(SocketAddr, String)>,
     workers: Option<u32>,
     log_level: Option<String>,
     from_files: bool,
@@ -64,6 +66,13 @@ impl Setup {
     pub fn file(mut self, file: &'static str) -> Self {
         self.file = Some(file);
         self
+    }
+
+    /// `envoy/fleet.yaml`, and the Redis that is its store, with the password that it asks for.
+    #[must_use]
+    pub fn redis(mut self, address: SocketAddr, password: &str) -> Self {
+        self.redis = Some((address, password.to_owned()));
+        self.file("envoy/fleet.yaml")
     }
 
     /// Another version of Envoy than the one that everything else is tested with.
@@ -155,6 +164,7 @@ impl Setup {
             edit(gateway);
         }
         let declared = backends(gateway);
+        let of_store = variables_of_store(gateway);
         if let Some(name) = self.servers.keys().find(|name| declared.iter().all(|known| known.name != **name))
         {
             let known: Vec<_> = declared.iter().map(|backend| backend.name.as_str()).collect();
@@ -174,6 +184,8 @@ impl Setup {
             envoy: self.envoy,
             bootstrap,
             declared,
+            of_store,
+            redis: self.redis,
             upstreams,
             servers: self.servers,
             patches: self.patches,
@@ -192,6 +204,9 @@ pub(super) struct Plan {
     pub(super) envoy: Option<&'static str>,
     bootstrap: Bootstrap,
     declared: Vec<Backend>,
+    /// The variables that the store's credentials are in.
+    of_store: BTreeSet<String>,
+    redis: Option<(SocketAddr, String)>,
     /// Of the real servers; the mocks' follow when they have started.
     upstreams: BTreeMap<String, Upstream>,
     servers: BTreeMap<String, Server>,
@@ -230,14 +245,19 @@ impl Plan {
         let mut bootstrap = self.bootstrap;
         bootstrap.connect(&self.declared, &self.upstreams)?;
         bootstrap.load_module_from(module);
-        bootstrap.pass_environment(&self.declared.iter().filter_map(|backend| backend.env.clone()).collect());
+        let of_backends = self.declared.iter().filter_map(|backend| backend.env.clone());
+        bootstrap.pass_environment(&of_backends.chain(self.of_store.iter().cloned()).collect());
         bootstrap.listen_on_free_ports()?;
         bootstrap.log_access_to(access_log)?;
+        if let Some((redis, _)) = &self.redis {
+            bootstrap.reach_store(&access_log.with_file_name("store.sock"), *redis)?;
+        }
         for patch in self.patches {
             patch(bootstrap.value_mut());
         }
 
         let mut env = mock_credentials(&self.declared, &mocks);
+        env.extend(self.redis.map(|(_, password)| ("REDIS_PASSWORD".to_owned(), password)));
         env.extend(self.env);
         Ok(Scene {
             bootstrap,
@@ -250,6 +270,13 @@ impl Plan {
             args: self.args,
         })
     }
+}
+
+/// The variables that a gateway configuration has its store's credentials in.
+fn variables_of_store(gateway: &Value) -> BTreeSet<String> {
+    let redis = &gateway["store"]["redis"];
+    let named = ["user_env", "password_env"].into_iter().filter_map(|field| redis[field].as_str());
+    named.map(str::to_owned).collect()
 }
 
 /// A key for every mock. A variable that a real server's key is in as well is not ours to set.
