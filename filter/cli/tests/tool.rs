@@ -181,6 +181,16 @@ fn a_configuration_is_found_in_the_resources_of_istio_and_envoy_gateway_and_in_t
         let (code, printed, _) = run(&["check", "-"], &text);
         assert!(code == 1 && printed.contains(&format!("  error: {fault}\n")), "{printed}");
     }
+    for file in
+        ["examples/istio/envoyfilter-fleet.yaml", "examples/envoy-gateway/envoypatchpolicy-fleet.yaml"]
+    {
+        let (code, printed, _) = run(&["check", file], "");
+        assert!(code == 0 && printed.contains(": ok: 1 client, 1 model, sha256 "), "{printed}");
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let fault = "the route with the path \"/redis\": expected upgrade_configs: ";
+        let (code, printed, _) = run(&["check", "-"], &text.replace("allow_post: true", "allow_post: false"));
+        assert!(code == 1 && printed.contains(fault), "{printed}");
+    }
     let compose = format!(
         "services:\n  envoy:\n    configs: [ {{ source: gateway, target: /etc/envoy/gateway.yaml }} ]\nconfigs:\n  \
          gateway:\n    content: |\n      {}",

@@ -1,7 +1,10 @@
-//! What do `envoy/portable-pools.yaml`, `envoy/portable-once.yaml` and `envoy/fleet.yaml` have to be?
+//! What do `envoy/portable-pools.yaml`, `envoy/portable-once.yaml`, `envoy/fleet.yaml` and what is like it for Istio and Envoy
+//! Gateway have to be?
 //!
-//! Whole files, for a reader to copy; but each is `envoy/envoy.yaml` with some blocks replaced, and is written from it:
+//! Whole files, for a reader to copy; but each is another one with some blocks replaced, and is written from it:
 //! `cargo portable`. What a block is follows from how far its lines are indented.
+
+mod fleet;
 
 use std::fs;
 
@@ -13,15 +16,20 @@ use super::tools::workspace;
 ///
 /// # Errors
 /// `envoy/envoy.yaml` cannot be read, or a block that is to be replaced is not in it.
-pub fn files() -> Result<[(&'static str, String); 3]> {
-    let whole = fs::read_to_string(workspace().join("envoy/envoy.yaml")).context("envoy/envoy.yaml")?;
+pub fn files() -> Result<[(&'static str, String); 5]> {
+    let read = |file: &'static str| fs::read_to_string(workspace().join(file)).context(file);
+    let whole = read("envoy/envoy.yaml")?;
     let pools = pools(&whole)?;
     let once = once(&pools)?;
-    let fleet = fleet(&whole)?;
+    let fleet = fleet::envoy(&whole)?;
+    let istio = fleet::istio(&read("examples/istio/envoyfilter.yaml")?)?;
+    let envoy_gateway = fleet::envoy_gateway(&read("examples/envoy-gateway/envoypatchpolicy.yaml")?)?;
     Ok([
         ("envoy/portable-pools.yaml", pools),
         ("envoy/portable-once.yaml", once),
         ("envoy/fleet.yaml", fleet),
+        ("examples/istio/envoyfilter-fleet.yaml", istio),
+        ("examples/envoy-gateway/envoypatchpolicy-fleet.yaml", envoy_gateway),
     ])
 }
 
@@ -33,11 +41,6 @@ const POOLS: &str = "\
 const ONCE: &str = "\
 # Tollgate where it cannot be loaded among the router's upstream filters: path and credential are set once.
 # Written from envoy.yaml by `cargo portable`; docs/portable.md says what differs, and what is lost.
-";
-
-const FLEET: &str = "\
-# Several Envoys with one set of budgets, which stand in a Redis or Valkey and outlive all of them.
-# Written from envoy.yaml by `cargo portable`; docs/fleet.md says how exact that is, and what is lost when.
 ";
 
 /// `envoy.yaml` for a route that reads one cluster's name.
@@ -70,17 +73,6 @@ fn headed(head: &str, whole: &str) -> Result<String> {
     Ok(format!("{head}{}", &whole[from_admin..].trim_start_matches('\n')))
 }
 
-/// `envoy.yaml` with budgets that several Envoys share.
-fn fleet(whole: &str) -> Result<String> {
-    let mut text = headed(FLEET, whole)?;
-    text = before(&text, "clusters:", &format!("{STORE_LISTENER}\n\n"))?;
-    text = before(&text, "clients:", STORE)?;
-    let keys =
-        "environment_variables: { host_env_keys: [ PTU_KEY, PAYG_A_KEY, PAYG_B_KEY, REDIS_PASSWORD ] }";
-    text = replace(&text, "environment_variables:", keys)?;
-    Ok(format!("{}\n{STORE_CLUSTERS}", text.trim_end()))
-}
-
 /// The same without the role among the upstream filters, and with backends that are asked alike.
 fn once(pools: &str) -> Result<String> {
     let mut text = pools.replacen(POOLS, ONCE, 1);
@@ -98,76 +90,6 @@ fn once(pools: &str) -> Result<String> {
     }
     Ok(text)
 }
-
-const STORE_LISTENER: &str = r#"# The way to the store, for this Envoy alone: what Tollgate posts here becomes a connection to Redis, which gets the body as it
-# is and whose replies are the answer. Whoever reaches this port reaches Redis: keep it on loopback.
-- name: tollgate-store
-  address: { socket_address: { address: 127.0.0.1, port_value: 10001 } }
-  # What is spent has to be reported, most of all when there is too much to do.
-  ignore_global_conn_limit: true
-  bypass_overload_manager: true
-  filter_chains:
-  - filters:
-    - name: envoy.filters.network.http_connection_manager
-      typed_config:
-        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-        stat_prefix: tollgate-store
-        upgrade_configs: [ { upgrade_type: CONNECT } ]
-        route_config:
-          name: tollgate-store
-          virtual_hosts:
-          - name: tollgate-store
-            domains: ["*"]
-            routes:
-            - match: { path: /redis }
-              route:
-                cluster: redis
-                # Of a call that nobody waits for any more: as long as timeout_ms of the store may be.
-                timeout: 5s
-                # A POST, for a filter cannot send CONNECT.
-                upgrade_configs: [ { upgrade_type: CONNECT, connect_config: { allow_post: true } } ]
-        http_filters:
-        - name: envoy.filters.http.router
-          typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }"#;
-
-const STORE: &str = "\
-# The listener and the clusters tollgate-store and redis are the way there.
-store: { redis: { cluster: tollgate-store, password_env: REDIS_PASSWORD } }";
-
-const STORE_CLUSTERS: &str = r#"
-  # To this Envoy's own listener, which leads to Redis.
-  - name: tollgate-store
-    type: STATIC
-    connect_timeout: 0.25s
-    load_assignment:
-      cluster_name: tollgate-store
-      endpoints:
-      - lb_endpoints:
-        - { endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 10001 } } } }
-  # Redis or Valkey, behind one address. Each call is a connection of its own, some four in a second for each Envoy.
-  - name: redis
-    type: STRICT_DNS
-    dns_lookup_family: V4_ONLY
-    connect_timeout: 0.25s
-    upstream_bind_config: *acknowledged
-    upstream_connection_options: *probed
-    # No outlier_detection: there is no other address to go to, and one that was ejected would be found again later.
-    load_assignment:
-      cluster_name: redis
-      endpoints:
-      - lb_endpoints:
-        - { endpoint: { address: { socket_address: { address: redis, port_value: 6379 } } } }
-    # With TLS, the name that its certificate must have:
-    # transport_socket:
-    #   name: envoy.transport_sockets.tls
-    #   typed_config:
-    #     "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
-    #     sni: redis
-    #     common_tls_context:
-    #       validation_context:
-    #         trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }
-    #         match_typed_subject_alt_names: [ { san_type: DNS, matcher: { exact: redis } } ]
-"#;
 
 const STRIP: &str = "\
 # A backend has no say in what Envoy does. In the other files Tollgate's attempts see to it.

@@ -22,7 +22,7 @@ pub fn apply(generated: &mut Generated, filters: &[Value]) {
         |kind: &str| patches.iter().copied().filter(|patch| patch["applyTo"] == *kind).collect::<Vec<_>>();
     let mut applied = 0;
     for listener in &mut generated.listeners {
-        for patch in of("LISTENER") {
+        for patch in of("LISTENER").into_iter().filter(|patch| operation(patch) != "ADD") {
             assert_eq!(operation(patch), "MERGE", "{patch}");
             if listens(listener, patch) {
                 merge(listener, value(patch));
@@ -38,6 +38,11 @@ pub fn apply(generated: &mut Generated, filters: &[Value]) {
                 applied += network_filter(filter, &network) + http_filters(filter, &http);
             }
         }
+    }
+    // After all that change those that are there.
+    for patch in of("LISTENER").into_iter().filter(|patch| operation(patch) == "ADD") {
+        generated.listeners.push(value(patch).clone());
+        applied += 1;
     }
     for patch in of("VIRTUAL_HOST") {
         assert_eq!(operation(patch), "ADD", "{patch}");

@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_tests::harness::tools::workspace;
-use tollgate_tests::harness::{Answer, Gateway, Setup, credential_of};
+use tollgate_tests::harness::{Answer, Gateway, Redis, Setup, credential_of};
 use tollgate_tests::mock::{Fault, Mock, Settings};
 
 use crate::doors::{check_sockets, takes_extended_connect};
@@ -32,6 +32,9 @@ const TEAM: &str = "demo-team";
 
 /// The backends, in their order, with the variables of their keys.
 const BACKENDS: [(&str, &str); 2] = [("ptu", "PTU_KEY"), ("payg", "PAYG_KEY")];
+
+/// What the store asks for.
+const REDIS_PASSWORD: &str = "demo-redis";
 
 /// Where the examples mount the module's image.
 const MODULE: &str = "/etc/tollgate/module/plugin.wasm";
@@ -55,7 +58,9 @@ impl Generated {
     fn whole(self, http_filters: impl Fn(&mut Vec<Value>)) -> Value {
         let Self { bootstrap, mut listeners, routes, clusters } = self;
         for listener in &mut listeners {
-            for chain in listener["filter_chains"].as_array_mut().unwrap() {
+            let chains = listener["filter_chains"].as_array_mut().unwrap().iter_mut();
+            // A listener of an example's own has its routes with it.
+            for chain in chains.filter(|chain| chain["filters"][0]["typed_config"].get("rds").is_some()) {
                 // The certificate comes from the control plane.
                 chain.as_object_mut().unwrap().remove("filter_chain_match");
                 chain.as_object_mut().unwrap().remove("transport_socket").expect("the gateway speaks TLS");
@@ -149,6 +154,7 @@ impl Stage {
         for ((backend, variable), mock) in BACKENDS.iter().zip(&self.mocks) {
             setup = setup.backend(backend, &mock.url()).env(variable, &credential_of(backend));
         }
+        setup = setup.env("REDIS_PASSWORD", REDIS_PASSWORD);
         let setup = setup.patch(move |envoy| {
             let find = |path: &str| envoy.pointer(path).unwrap().clone();
             let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -177,6 +183,25 @@ impl Stage {
             *envoy = whole;
         });
         Gateway::start(setup).await.unwrap()
+    }
+
+    /// Where the example has a store, the way there is a socket of this test's, and leads to Redis.
+    fn reach_store(&self, whole: &mut Value, redis: Option<&Redis>) {
+        let Some(redis) = redis.map(Redis::address) else { return };
+        let pipe = json!({ "pipe": { "path": self.dir.path().join("store.sock") } });
+        let there = json!({ "socket_address": { "address": redis.ip(), "port_value": redis.port() } });
+        let own = json!({ "socket_address": { "address": "127.0.0.1", "port_value": 10001 } });
+        let example = json!({ "socket_address": { "address": "redis.example.com", "port_value": 6379 } });
+        let mut replaced = 0;
+        each(whole, "address", &mut |place| {
+            for (from, to) in [(&own, &pipe), (&example, &there)] {
+                if place["address"] == *from {
+                    place["address"] = to.clone();
+                    replaced += 1;
+                }
+            }
+        });
+        assert_eq!(replaced, 3, "the listener, the cluster that leads there, and Redis");
     }
 
     fn asked(&self) -> Vec<usize> {
@@ -308,11 +333,17 @@ async fn istios_gateway_serves_by_the_examples_envoyfilter() {
     // What the agent gives Envoy as `--config-yaml` is merged by Envoy.
     let stats =
         of_kind(&deployment, "ConfigMap", "tollgate-bootstrap")["data"]["stats.yaml"].as_str().unwrap();
-    for version in ENVOYS {
+    let redis = Redis::start_with(Some(REDIS_PASSWORD), &[]).unwrap();
+    let examples =
+        [("examples/istio/envoyfilter.yaml", None), ("examples/istio/envoyfilter-fleet.yaml", Some(&redis))];
+    for (version, (example, redis)) in
+        ENVOYS.into_iter().flat_map(|version| examples.map(|one| (version, one)))
+    {
         let mut generated = Generated::load("tests/fixtures/mesh/istio.yaml");
-        istio::apply(&mut generated, &documents("examples/istio/envoyfilter.yaml"));
+        istio::apply(&mut generated, &documents(example));
         let stage = Stage::new().await;
-        let whole = generated.whole(of_plain_envoy);
+        let mut whole = generated.whole(of_plain_envoy);
+        stage.reach_store(&mut whole, redis);
         let gateway = stage.start(version, whole, &["--config-yaml", stats]).await;
         stage.serves(&gateway).await;
     }
@@ -325,7 +356,14 @@ async fn envoy_gateways_gateway_serves_by_the_examples_envoypatchpolicy() {
     assert_eq!(proxy["bootstrap"]["type"], "Merge");
     let bootstrap = proxy["bootstrap"]["value"].as_str().unwrap();
     let log = &proxy["telemetry"]["accessLog"]["settings"][0];
-    for version in ENVOYS {
+    let redis = Redis::start_with(Some(REDIS_PASSWORD), &[]).unwrap();
+    let examples = [
+        ("examples/envoy-gateway/envoypatchpolicy.yaml", None),
+        ("examples/envoy-gateway/envoypatchpolicy-fleet.yaml", Some(&redis)),
+    ];
+    for (version, (example, redis)) in
+        ENVOYS.into_iter().flat_map(|version| examples.map(|one| (version, one)))
+    {
         let mut generated = Generated::load("tests/fixtures/mesh/envoy-gateway.yaml");
         // What Envoy Gateway makes of a log's settings.
         part(&mut generated.listeners[0], "/filter_chains/0/filters/0/typed_config")["access_log"] = json!([{
@@ -336,9 +374,11 @@ async fn envoy_gateways_gateway_serves_by_the_examples_envoypatchpolicy() {
                 "log_format": { "json_format": log["format"]["json"] },
             },
         }]);
-        json_patch::apply(&mut generated, &documents("examples/envoy-gateway/envoypatchpolicy.yaml")[0]);
+        json_patch::apply(&mut generated, &documents(example)[0]);
         let stage = Stage::new().await;
-        let gateway = stage.start(version, generated.whole(|_| ()), &["--config-yaml", bootstrap]).await;
+        let mut whole = generated.whole(|_| ());
+        stage.reach_store(&mut whole, redis);
+        let gateway = stage.start(version, whole, &["--config-yaml", bootstrap]).await;
         stage.serves(&gateway).await;
     }
 }
@@ -350,6 +390,9 @@ fn check_pod(container: &Value, volumes: &Value) {
         let set = env.iter().find(|set| set["name"] == variable).unwrap();
         assert_eq!(set["valueFrom"]["secretKeyRef"], json!({ "name": "tollgate-keys", "key": variable }));
     }
+    let of_store = env.iter().find(|set| set["name"] == "REDIS_PASSWORD").unwrap();
+    let optional = json!({ "name": "tollgate-keys", "key": "REDIS_PASSWORD", "optional": true });
+    assert_eq!(of_store["valueFrom"]["secretKeyRef"], optional);
     let mount = mounts.iter().find(|mount| MODULE.starts_with(mount["mountPath"].as_str().unwrap())).unwrap();
     assert_eq!(format!("{}/plugin.wasm", mount["mountPath"].as_str().unwrap()), MODULE);
     let volume = volumes.as_array().unwrap().iter().find(|volume| volume["name"] == mount["name"]).unwrap();
