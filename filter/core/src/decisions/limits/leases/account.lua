@@ -32,6 +32,8 @@ local USED_MAX = 4000000000000000
 local SHORT = SECOND
 -- How long the seq of a holder that is gone is remembered, so that its late repetition is not charged again.
 local GONE = 3600 * SECOND
+-- Nobody waits for longer, and it is still a whole number: 31 years.
+local WAIT_MAX = 1000000000000000
 -- How many holders are dealt with in one call.
 local SWEEP_MAX = 100
 -- A record that nobody touches is forgotten; a month is shorter.
@@ -138,7 +140,7 @@ local function falling(l, span, units)
   -- The division is right to less than a microsecond.
   local time = max(0, floor(rest / l.size * span - l.frac / l.size) - 1)
   while (flown(l.size, span, time, l.frac)) < rest do time = time + 1 end
-  return spans * span + time + max(0, l.at - now)
+  return min(WAIT_MAX, spans * span + time + max(0, l.at - now))
 end
 
 -- A window of the calendar: answers when the present one ends.

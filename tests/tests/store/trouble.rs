@@ -1,0 +1,159 @@
+//! What goes wrong with a store, one by one: each has one outcome.
+
+use anyhow::Result;
+use tollgate::calendar::Span;
+use tollgate::resp::Reply;
+use tollgate_tests::fleet::call::{Answer, Ask, Call, Kind};
+use tollgate_tests::fleet::histories::LEASE_MS;
+use tollgate_tests::fleet::script;
+use tollgate_tests::harness::Connection;
+
+use super::script::{HOLDERS, RECORD, Store, pairs, redis};
+
+/// In the middle of a month.
+const NOON: i64 = 1_795_780_800_000_000;
+
+const SECOND: i64 = 1_000_000;
+
+fn ask(kind: Kind, size: u64) -> Ask {
+    let window =
+        if let Kind::Window(span) = kind { span.bounds(NOON.unsigned_abs() / 1_000_000).0 } else { 0 };
+    Ask { id: 5, kind, size, window, ack: 0, left: 0, give: 0, need: 0, want: 0, shadow: false, used_seen: 0 }
+}
+
+fn month(size: u64) -> Ask {
+    ask(Kind::Window(Span::Month), size)
+}
+
+fn call(holder: &str, seq: u64, rev_seen: i64, ask: Ask) -> Call {
+    Call { holder: holder.to_owned(), seq, lease_ms: LEASE_MS, rev_seen, asks: vec![ask] }
+}
+
+fn told(store: &mut Store, call: &Call, now: i64) -> (Answer, [i64; 4]) {
+    let (answer, _) = store.call(call, now).unwrap();
+    let one = answer.limits[0];
+    (answer, [one.granted, one.kept, one.used, one.held])
+}
+
+#[test]
+fn a_repeated_call_is_charged_once_even_after_its_lease() {
+    let Some(redis) = redis("a_repeated_call_is_charged_once_even_after_its_lease", &[]) else { return };
+    let mut store = Store::new(&redis, &[]).unwrap();
+    let first = call("a", 1, 0, Ask { need: 400, ..month(1000) });
+    let (answer, numbers) = told(&mut store, &first, NOON);
+    assert_eq!(numbers, [550, 0, 0, 550]);
+    let report = call("a", 2, answer.rev, Ask { ack: 550, left: 50, ..month(1000) });
+    let (answer, numbers) = told(&mut store, &report, NOON + SECOND);
+    assert_eq!(numbers, [0, 50, 500, 50]);
+    assert_eq!(told(&mut store, &report, NOON + 2 * SECOND).0, answer);
+    // Somebody else notices that it is gone, and then it comes back with the call that it had no answer to.
+    let other = call("b", 1, 0, month(1000));
+    assert_eq!(told(&mut store, &other, NOON + 60 * SECOND).1, [0, 0, 500, 0]);
+    let (answer, numbers) = told(&mut store, &report, NOON + 61 * SECOND);
+    assert_eq!(numbers, [0, 0, 500, 0]);
+    // It goes on with the next one.
+    let next = call("a", 3, answer.rev, Ask { left: -20, need: 10, ..month(1000) });
+    assert_eq!(told(&mut store, &next, NOON + 62 * SECOND).1, [68, 0, 520, 68]);
+}
+
+#[test]
+fn a_refund_is_no_more_than_what_is_still_used() {
+    let Some(redis) = redis("a_refund_is_no_more_than_what_is_still_used", &[]) else { return };
+    let mut store = Store::new(&redis, &[]).unwrap();
+    let bucket = ask(Kind::Bucket(1_000_000), 100);
+    told(&mut store, &call("a", 1, 0, Ask { need: 100, ..bucket }), NOON);
+    // All of it is spent, and half a second later half of that has flowed off.
+    let spent = call("a", 2, 0, Ask { ack: 100, left: 0, ..bucket });
+    assert_eq!(told(&mut store, &spent, NOON).1, [0, 0, 100, 0]);
+    let refund = call("a", 3, 0, Ask { ack: 0, left: 70, ..bucket });
+    assert_eq!(told(&mut store, &refund, NOON + SECOND / 2).1, [0, 50, 0, 50]);
+}
+
+#[test]
+fn what_a_store_forgot_is_told_by_those_who_know() {
+    let Some(redis) = redis("what_a_store_forgot_is_told_by_those_who_know", &[]) else { return };
+    let mut store = Store::new(&redis, &[]).unwrap();
+    // Two holders have reported, one after the other; the second knows of both.
+    let (a, _) = told(&mut store, &call("a", 1, 0, Ask { left: -300, ..month(1000) }), NOON);
+    let (b, _) = told(&mut store, &call("b", 1, 0, Ask { left: -200, ..month(1000) }), NOON + SECOND);
+    assert_eq!((a.limits[0].used, b.limits[0].used), (300, 500));
+    redis.ask(&["FLUSHALL"]).unwrap();
+    redis.ask(&["SCRIPT", "FLUSH"]).unwrap();
+    let mut store = Store::new(&redis, &[]).unwrap();
+    // One who knows nothing speaks first, then the one who knows less.
+    told(&mut store, &call("c", 1, 0, month(1000)), NOON + 2 * SECOND);
+    let report = Ask { left: -10, used_seen: 300, ..month(1000) };
+    assert_eq!(told(&mut store, &call("a", 2, a.rev, report), NOON + 3 * SECOND).1, [0, 0, 310, 0]);
+    let report = Ask { left: -10, used_seen: 500, ..month(1000) };
+    assert_eq!(told(&mut store, &call("b", 2, b.rev, report), NOON + 4 * SECOND).1, [0, 0, 520, 0]);
+    // Known is known.
+    let report = Ask { used_seen: 500, ..month(1000) };
+    assert_eq!(told(&mut store, &call("d", 1, b.rev, report), NOON + 5 * SECOND).1, [0, 0, 520, 0]);
+}
+
+/// Asks the script as it is.
+fn evaluate(connection: &mut Connection, call: &Call) -> Result<Reply> {
+    let words = ["EVAL", &script()?, "2", RECORD, HOLDERS].map(str::to_owned);
+    connection.ask(&words.into_iter().chain(call.words()).collect::<Vec<_>>())
+}
+
+fn written(connection: &mut Connection) -> [Vec<(String, String)>; 2] {
+    [&["HGETALL", RECORD][..], &["ZRANGE", HOLDERS, "0", "-1", "WITHSCORES"]].map(|words| {
+        let mut pairs = pairs(&connection.ask(words).unwrap()).unwrap();
+        pairs.sort();
+        pairs
+    })
+}
+
+#[test]
+fn a_store_that_refuses_to_write_has_changed_nothing() {
+    let Some(redis) = redis("a_store_that_refuses_to_write_has_changed_nothing", &[]) else { return };
+    let mut connection = redis.connect().unwrap();
+    evaluate(&mut connection, &call("a", 1, 0, Ask { need: 400, ..month(1000) })).unwrap();
+    // What is gone has to be dealt with, too.
+    connection.ask(&["ZADD", HOLDERS, "1", "a"]).unwrap();
+    let before = written(&mut connection);
+    let port = redis.address().port().to_string();
+    for (words, undo, code) in [
+        (vec!["CONFIG", "SET", "maxmemory", "1"], vec!["CONFIG", "SET", "maxmemory", "0"], "OOM"),
+        (vec!["REPLICAOF", "127.0.0.1", &port], vec!["REPLICAOF", "NO", "ONE"], "READONLY"),
+        (vec!["HSET", RECORD, "v", "2"], vec!["HSET", RECORD, "v", "1"], "VERSION"),
+    ] {
+        connection.ask(&words).unwrap();
+        let reply = evaluate(&mut connection, &call("b", 1, 0, Ask { need: 400, ..month(1000) })).unwrap();
+        assert_eq!(reply.error_code(), Some(code), "{reply:?}");
+        connection.ask(&undo).unwrap();
+        assert_eq!(written(&mut connection), before, "{code}");
+    }
+}
+
+#[test]
+fn what_was_answered_survives_a_kill() {
+    let Some(mut redis) = redis("what_was_answered_survives_a_kill", &[]) else { return };
+    let mut connection = redis.connect().unwrap();
+    let reply = evaluate(&mut connection, &call("a", 1, 0, Ask { need: 400, ..month(1000) })).unwrap();
+    assert_eq!(Answer::read(&reply).unwrap().limits[0].held, 550);
+    let before = written(&mut connection);
+    redis.kill();
+    assert!(redis.connect().is_err());
+    redis.restart().unwrap();
+    let mut connection = redis.connect().unwrap();
+    assert_eq!(written(&mut connection), before);
+    for key in [RECORD, HOLDERS] {
+        let Reply::Integer(left) = connection.ask(&["PTTL", key]).unwrap() else { panic!("no number") };
+        let days = left / 86_400_000;
+        assert!((39..=40).contains(&days), "{key} is kept for {days} days");
+    }
+}
+
+#[test]
+fn a_store_with_a_password_asks_for_it() {
+    let redis = match tollgate_tests::harness::Redis::start_with(Some("pass"), &[]) {
+        Ok(redis) => redis,
+        Err(error) => {
+            return tollgate_tests::harness::tools::skip("a_store_with_a_password_asks_for_it", &error);
+        }
+    };
+    assert_eq!(redis.ask(&["PING"]).unwrap(), Reply::Simple("PONG".to_owned()));
+    assert_eq!(redis.url(), format!("redis://:pass@{}", redis.address()));
+}
