@@ -14,6 +14,7 @@ use tollgate::endpoint;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::failure::FAILURE_BYTES_MAX;
 use tollgate::gateway::Gateway;
+use tollgate::headers;
 use tollgate::journal::Slot;
 use tollgate::limits;
 use tollgate::sse::Output;
@@ -213,8 +214,8 @@ impl Stream {
         self.body.is_whole = end;
         let headers = host::headers(MapType::HttpRequestHeaders);
         // Before anything is decided: logs and traces have the path of what is refused too.
-        let path = headers.iter().find(|(name, _)| name == ":path");
-        if let Some(path) = path.and_then(|(_, path)| endpoint::without_credentials(path)) {
+        let path = headers::find(&headers, ":path");
+        if let Some(path) = path.and_then(endpoint::without_credentials) {
             host::set_header(MapType::HttpRequestHeaders, ":path", &path);
         }
         if self.holding.is_missing() {

@@ -8,6 +8,7 @@
 use crate::capacity::Turn;
 use crate::denial::Denial;
 use crate::gateway::Gateway;
+use crate::headers::{Headers, find};
 use crate::journal::Note;
 use crate::ledger::{Record, Series};
 use crate::limits::{Grant, Report};
@@ -48,9 +49,6 @@ use sent::Sent;
 
 pub use step::{Finished, Forward, Interruption, Origin, ResponseEdits, Step};
 
-/// Headers as they came, names in lower case.
-pub type Headers = [(String, Vec<u8>)];
-
 /// Where an exchange is, with what that phase knows.
 enum Phase {
     /// Nothing has come yet.
@@ -82,10 +80,6 @@ type Next = (Phase, Step);
 pub struct Exchange {
     phase: Phase,
     draft: Draft,
-}
-
-fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
-    headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
 }
 
 /// Their names, each once.

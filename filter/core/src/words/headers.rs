@@ -1,7 +1,23 @@
-//! Which headers pass the gateway?
+//! Which headers pass the gateway, and what do they say?
 //!
 //! Those that are listed here pass, with those that the configuration adds; all others stay. Names in lower case, as
 //! Envoy has them. Not decided here: what is put in their place.
+
+/// Headers as they came, names in lower case.
+pub type Headers = [(String, Vec<u8>)];
+
+/// The value of a header; of several with this name, the first.
+#[must_use]
+pub fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
+    headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
+}
+
+/// The status of an answer, 0 if it has none.
+#[must_use]
+pub fn status(headers: &Headers) -> u16 {
+    let status = find(headers, ":status").and_then(|status| std::str::from_utf8(status).ok());
+    status.and_then(|status| status.parse().ok()).unwrap_or_default()
+}
 
 /// Names that the configuration adds to a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -255,16 +271,14 @@ const PROVIDER_REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// The name that an answer has at its provider.
 #[must_use]
-pub fn provider_request_id(headers: &[(String, Vec<u8>)]) -> Option<String> {
-    let values = PROVIDER_REQUEST_IDS
-        .iter()
-        .filter_map(|name| headers.iter().find(|(other, _)| other == name).map(|(_, value)| value));
-    let sound = |value: &&Vec<u8>| {
+pub fn provider_request_id(headers: &Headers) -> Option<String> {
+    let values = PROVIDER_REQUEST_IDS.iter().filter_map(|name| find(headers, name));
+    let sound = |value: &&[u8]| {
         !value.is_empty()
             && value.len() <= PROVIDER_REQUEST_ID_BYTES_MAX
             && value.iter().all(u8::is_ascii_graphic)
     };
-    values.filter(sound).find_map(|value| String::from_utf8(value.clone()).ok())
+    values.filter(sound).find_map(|value| String::from_utf8(value.to_vec()).ok())
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What is left to do of a request that was answered in its backend's place?
 
 use super::draft::untouched;
-use super::{Finished, Headers, Phase, ResponseEdits, sent};
+use super::{Finished, Headers, Phase, ResponseEdits};
 use crate::denial::Denial;
+use crate::headers;
 use crate::ledger::{Outcome, Record};
 use crate::limits::Reservation;
 use crate::sse::Output;
@@ -40,7 +41,7 @@ impl Interrupted {
             _ => None,
         };
         let mut edits = ResponseEdits::default();
-        let body = edits.speak(&Denial::Proxy { status: sent::status(headers) }, end);
+        let body = edits.speak(&Denial::Proxy { status: headers::status(headers) }, end);
         (Self { body, reservation }, edits)
     }
 

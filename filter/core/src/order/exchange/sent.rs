@@ -53,12 +53,6 @@ pub(super) enum AnswerKind {
     Ours { body: Option<Vec<u8>>, outcome: Outcome },
 }
 
-/// The status of an answer, 0 if it has none.
-pub(super) fn status(headers: &Headers) -> u16 {
-    let status = find(headers, ":status").and_then(|status| std::str::from_utf8(status).ok());
-    status.and_then(|status| status.parse().ok()).unwrap_or_default()
-}
-
 impl ResponseEdits {
     /// Puts a refusal in place of an answer, and answers its body; if the answer ends with its head, all of it is sent
     /// in its place.
@@ -108,7 +102,7 @@ impl Sent {
         origin: impl FnOnce() -> Origin,
         draft: &mut Draft,
     ) -> ResponseEdits {
-        let status = status(headers);
+        let status = headers::status(headers);
         let format = Format::of(find(headers, "content-type"), find(headers, "content-encoding"));
         let mut edits = ResponseEdits::default();
         let (operation, usage_event) = (self.expected.operation, self.flight.usage_event());
