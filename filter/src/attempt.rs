@@ -1,25 +1,17 @@
 //! The backends' side: one context for each attempt, among the router's upstream filters.
 
-use crate::reading::{Reader, Reading, known};
 use crate::{flights, host};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
-use tollgate::attempt::{Departure, Flight};
+use tollgate::attempt::{Attempt, Begun, Departure, Flight, Heard, Outgoing, Refused, Waiting};
 use tollgate::denial::Denial;
 use tollgate::exchange::Origin;
-use tollgate::route::Target;
+use tollgate::store::StoreFault;
 
-/// One attempt.
+/// One attempt; `None` if it went nowhere.
 #[derive(Default)]
-pub(crate) struct Upstream {
-    /// Its request, and where it went; `None` if it went nowhere.
-    departed: Option<(Rc<Flight>, Rc<Target>)>,
-    /// Whether its body is another one than what waits, and has not been changed yet.
-    is_to_edit: bool,
-    /// Its answer.
-    reading: Option<Reading>,
-}
+pub(crate) struct Upstream(Option<Attempt>);
 
 impl Context for Upstream {}
 
@@ -30,75 +22,61 @@ impl HttpContext for Upstream {
             host::answer(&Denial::Unplanned.answer());
             return Action::Pause;
         };
-        known(flight.note_miss(&host::SharedData, host::now));
         let cluster = cluster(&flight);
-        if let Err(denial) = flight.may_spill_to(&cluster, &host::SharedData, host::now) {
-            host::answer(&denial.answer());
-            return Action::Pause;
-        }
-        match flight.depart(&cluster) {
-            Ok((target, departure)) => {
-                self.is_to_edit = departure.edits.is_some();
+        match flight.begin(&cluster, &host::outside()) {
+            Ok(Begun { attempt, departure, faults }) => {
                 fit(departure);
-                flight.departs(host::now);
-                known(flight.take_seat(&target, &host::SharedData, host::now));
-                self.departed = Some((flight.clone(), target));
+                noted(faults);
+                self.0 = Some(attempt);
                 Action::Continue
             }
-            Err(denial) => {
-                let cluster = String::from_utf8_lossy(&cluster);
-                log::error!("Envoy picked cluster {cluster}, which is not among the candidates");
+            Err(Refused { denial, faults }) => {
+                noted(faults);
+                if denial == Denial::Unplanned {
+                    let cluster = String::from_utf8_lossy(&cluster);
+                    log::error!("Envoy picked cluster {cluster}, which is not among the candidates");
+                }
                 host::answer(&denial.answer());
                 Action::Pause
             }
         }
     }
 
-    /// Every attempt is shown the body that waits in Envoy, from its beginning. Comes it in pieces, they wait until the
-    /// front that is changed is here.
     fn on_http_request_body(&mut self, bytes: usize, end: bool) -> Action {
-        let Some((flight, target)) = self.departed.as_ref().filter(|_| self.is_to_edit) else {
-            return Action::Continue;
-        };
-        let Some(edits) = flight.edits(target) else { return Action::Continue };
-        if bytes < edits.reach() && !end {
-            return Action::Pause;
-        }
-        let front = host::body(BufferType::HttpRequestBody, edits.reach());
-        match edits.clone().patch(&front) {
-            Some(patch) if front.len() == patch.replaced => {
+        let Some(attempt) = &mut self.0 else { return Action::Continue };
+        let read = |bytes| host::body(BufferType::HttpRequestBody, bytes);
+        match attempt.request_body(&Waiting { bytes, end, read: &read }) {
+            Outgoing::AsItIs => Action::Continue,
+            Outgoing::Waits => Action::Pause,
+            Outgoing::Patched(patch) => {
                 host::set_body(BufferType::HttpRequestBody, patch.replaced, &patch.bytes);
-                self.is_to_edit = false;
                 Action::Continue
             }
-            _ => {
+            Outgoing::Denied(denial) => {
                 log::error!("an attempt's body is shorter than the one that was decided on");
-                host::answer(&Denial::OutOfTurn.answer());
+                host::answer(&denial.answer());
                 Action::Pause
             }
         }
     }
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
-        let Some((flight, target)) = self.departed.clone() else { return Action::Continue };
-        let reading = self.reading.insert(Reading::of_head(flight, target, Reader::Attempt, end));
-        if reading.is_held() { Action::Pause } else { Action::Continue }
+        let Some(attempt) = &mut self.0 else { return Action::Continue };
+        let headers = host::headers(MapType::HttpResponseHeaders);
+        perform(attempt.response_head(headers, end, &host::outside()))
     }
 
     fn on_http_response_body(&mut self, bytes: usize, end: bool) -> Action {
-        self.reading.as_mut().map_or(Action::Continue, |reading| reading.body(bytes, end))
+        self.0.as_mut().map_or(Action::Continue, |attempt| pass_body(attempt, bytes, end))
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        if let Some(reading) = &mut self.reading {
-            reading.trailers();
-        }
-        Action::Continue
+        self.0.as_mut().map_or(Action::Continue, end_body)
     }
 }
 
 /// Sets what one backend is to be asked by.
-pub(crate) fn fit(Departure { remove, path, set, content_length, .. }: Departure<'_>) {
+pub(crate) fn fit(Departure { remove, path, set, content_length }: Departure<'_>) {
     for name in remove {
         host::remove_header(MapType::HttpRequestHeaders, name);
     }
@@ -128,16 +106,59 @@ fn cluster(flight: &Flight) -> Vec<u8> {
 }
 
 /// Reads the answer that the client gets, where nobody saw the attempts; `end` says that no body follows.
-pub(crate) fn answered(flight: &Rc<Flight>, origin: Origin, end: bool) -> Option<Reading> {
+pub(crate) fn answered(flight: &Rc<Flight>, origin: Origin, end: bool) -> Option<Attempt> {
     match origin {
         Origin::Backend => {
-            let target = flight.arrive(&cluster(flight))?;
-            known(flight.take_seat(&target, &host::SharedData, host::now));
-            Some(Reading::of_head(flight.clone(), target, Reader::Listener, end))
+            let headers = || host::headers(MapType::HttpResponseHeaders);
+            let (attempt, heard) = flight.answered(&cluster(flight), headers, end, &host::outside())?;
+            let _ = perform(heard);
+            Some(attempt)
         }
         Origin::Attempt | Origin::Proxy => {
-            flight.vanish();
+            flight.unanswered();
             None
         }
+    }
+}
+
+/// Takes the body of an answer as far as it waits in Envoy.
+pub(crate) fn pass_body(attempt: &mut Attempt, bytes: usize, end: bool) -> Action {
+    perform(attempt.response_body(&Waiting { bytes, end, read: &answer_body }, &host::outside()))
+}
+
+/// Takes the trailers of an answer.
+pub(crate) fn end_body(attempt: &mut Attempt) -> Action {
+    perform(attempt.response_trailers(&answer_body, &host::outside()))
+}
+
+fn answer_body(bytes: usize) -> Vec<u8> {
+    host::body(BufferType::HttpResponseBody, bytes)
+}
+
+/// The only place where it is carried out what is to be done about an answer.
+fn perform(heard: Heard) -> Action {
+    for name in heard.remove {
+        host::remove_header(MapType::HttpResponseHeaders, &name);
+    }
+    if let Some(patch) = heard.patch {
+        host::set_body(BufferType::HttpResponseBody, patch.replaced, &patch.bytes);
+    }
+    for (name, value) in heard.set {
+        host::set_header(MapType::HttpResponseHeaders, name, &value);
+    }
+    for series in heard.counts {
+        host::count(series, 1);
+    }
+    if let Some(misconfigured) = heard.misconfigured {
+        log::error!("{misconfigured}");
+    }
+    noted(heard.faults);
+    if heard.waits { Action::Pause } else { Action::Continue }
+}
+
+/// What an attempt teaches is for others: it goes on whether the store takes it or not.
+fn noted(faults: Vec<StoreFault>) {
+    for fault in faults {
+        let _ = host::answered::<()>(Err(fault), "what an attempt teaches could not be noted");
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 use tollgate::answer::Answer;
 use tollgate::ledger::{Kind, Series};
-use tollgate::store::{Loaded, Store, StoreFault, Swap, Version};
+use tollgate::store::{Loaded, Outside, Store, StoreFault, Swap, Version};
 
 /// The time, since the epoch.
 pub(crate) fn now() -> Duration {
@@ -22,6 +22,11 @@ pub(crate) fn now() -> Duration {
 
 /// Envoy's shared data: one table for all workers of the process.
 pub(crate) struct SharedData;
+
+/// The shared data and the clock, for one callback.
+pub(crate) const fn outside() -> Outside<'static> {
+    Outside::new(&SharedData, &now)
+}
 
 /// A version that no key ever has: a write with it stands only where there is nothing yet.
 const NO_VERSION: u32 = u32::MAX;

@@ -1,14 +1,13 @@
 //! The listener's side: Envoy's callbacks become calls of the [`Exchange`], and its steps become host calls.
 
 use crate::holding::Holding;
-use crate::reading::Reading;
 use crate::{attempt, candidates, flights, host, journal, record, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use tollgate::attempt::Flight;
+use tollgate::attempt::{Attempt, Flight};
 use tollgate::capacity::Turn;
 use tollgate::endpoint;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
@@ -58,7 +57,7 @@ impl Downstream {
             holding,
             unshown: None,
             unseen,
-            reading: None,
+            unseen_answer: None,
             reply,
             held: 0,
         })))
@@ -88,7 +87,7 @@ pub(crate) struct Stream {
     /// Its flight, if nobody sees the attempts.
     unseen: Option<Rc<Flight>>,
     /// Its answer, then.
-    reading: Option<Reading>,
+    unseen_answer: Option<Attempt>,
     /// How much of an answer waits in Envoy until it is whole.
     held: usize,
     reply: Reply,
@@ -197,7 +196,7 @@ impl Stream {
                 );
             }
         }
-        if let Some(departure) = flight.depart_once() {
+        if let Some(departure) = flight.begin_once() {
             attempt::fit(departure);
             self.unseen = Some(flight.clone());
         }
@@ -283,8 +282,8 @@ impl Stream {
             return Action::Continue;
         }
         if let Some(flight) = &self.unseen {
-            self.reading = attempt::answered(flight, origin(), end);
-            if self.reading.as_ref().is_some_and(Reading::is_held) {
+            self.unseen_answer = attempt::answered(flight, origin(), end);
+            if self.unseen_answer.as_ref().is_some_and(Attempt::waits) {
                 return Action::Pause;
             }
         }
@@ -307,19 +306,19 @@ impl Stream {
         if !self.exchange.awaits_answer() {
             return Action::Continue;
         }
-        if let Some(reading) = &mut self.reading {
-            let was_held = reading.is_held();
-            if reading.body(bytes, end) == Action::Pause {
+        if let Some(answer) = &mut self.unseen_answer {
+            let waited = answer.waits();
+            if attempt::pass_body(answer, bytes, end) == Action::Pause {
                 return Action::Pause;
             }
-            if was_held {
+            if waited {
                 let _ = self.pass_head(false);
             }
         }
         // The end of an answer often comes with nothing.
         let mut chunk =
             if bytes == self.held { Vec::new() } else { host::body(BufferType::HttpResponseBody, bytes) };
-        if self.reading.is_some() && bytes != self.held {
+        if self.unseen_answer.is_some() && bytes != self.held {
             // It may have been replaced.
             bytes = chunk.len();
         }
@@ -342,8 +341,8 @@ impl Stream {
     fn response_trailers(&mut self) {
         let mut held = std::mem::take(&mut self.held);
         let mut body = Vec::new();
-        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.is_held()) {
-            reading.trailers();
+        if let Some(answer) = self.unseen_answer.as_mut().filter(|answer| answer.waits()) {
+            let _ = attempt::end_body(answer);
             let _ = self.pass_head(false);
             body = host::body(BufferType::HttpResponseBody, FAILURE_BYTES_MAX);
             held = body.len();

@@ -23,7 +23,6 @@ mod http;
 mod journal;
 mod jwks;
 mod pending;
-mod reading;
 mod record;
 mod root;
 mod standings;

@@ -5,11 +5,12 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use std::rc::Rc;
 use std::time::Duration;
+use tollgate::attempt::Begun;
 use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::gateway::Gateway;
 use tollgate::ledger::Outcome;
 use tollgate::limits;
-use tollgate::store::MemoryStore;
+use tollgate::store::{MemoryStore, Outside};
 use tollgate::tokens::Usage;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -71,9 +72,11 @@ impl Conversation<'_> {
         };
         black_box(patch);
 
-        let (target, departure) = flight.depart(b"ptu").unwrap();
-        black_box(departure);
-        black_box(flight.learn(&target, 200, |_| None, NOW));
+        let clock = || now;
+        let outside = Outside::new(store, &clock);
+        let Begun { mut attempt, departure, .. } = flight.begin(b"ptu", &outside).unwrap();
+        let _ = black_box(departure);
+        let _ = black_box(attempt.response_head(self.response_headers.clone(), false, &outside));
 
         let _ =
             black_box(exchange.response_head(black_box(&self.response_headers), false, || Origin::Backend));

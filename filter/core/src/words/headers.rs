@@ -12,11 +12,16 @@ pub fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
     headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
 }
 
+/// The same, of one that is text.
+#[must_use]
+pub fn text<'h>(headers: &'h Headers, name: &str) -> Option<&'h str> {
+    std::str::from_utf8(find(headers, name)?).ok()
+}
+
 /// The status of an answer, 0 if it has none.
 #[must_use]
 pub fn status(headers: &Headers) -> u16 {
-    let status = find(headers, ":status").and_then(|status| std::str::from_utf8(status).ok());
-    status.and_then(|status| status.parse().ok()).unwrap_or_default()
+    text(headers, ":status").and_then(|status| status.parse().ok()).unwrap_or_default()
 }
 
 /// Names that the configuration adds to a list.

@@ -3,7 +3,7 @@
 //! Not decided here: what the bytes mean. In Envoy this is the shared data of the VM; [`MemoryStore`] serves tests and
 //! benches.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -62,6 +62,35 @@ pub struct Moment<'s> {
     pub store: &'s dyn Store,
     /// Since 1970.
     pub now: Duration,
+}
+
+/// What a callback of Envoy's meets: the store of this process, and a clock. To ask the clock is a call, so it is asked where
+/// time matters, and once.
+pub struct Outside<'s> {
+    /// The store of this process.
+    pub store: &'s dyn Store,
+    clock: &'s dyn Fn() -> Duration,
+    now: OnceCell<Duration>,
+}
+
+impl<'s> Outside<'s> {
+    /// A store, and a clock that tells the time since 1970.
+    #[must_use]
+    pub const fn new(store: &'s dyn Store, clock: &'s dyn Fn() -> Duration) -> Self {
+        Self { store, clock, now: OnceCell::new() }
+    }
+
+    /// Since 1970.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        *self.now.get_or_init(self.clock)
+    }
+
+    /// Both, where time matters.
+    #[must_use]
+    pub fn moment(&self) -> Moment<'s> {
+        Moment { store: self.store, now: self.now() }
+    }
 }
 
 /// Reads, changes and writes one key until the write stands. `change` is given the bytes and returns what to write,
@@ -130,6 +159,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -140,6 +170,19 @@ mod tests {
         assert_eq!(store.swap("k", b"a", first.version), Ok(Swap::Done));
         assert_eq!(store.swap("k", b"b", first.version), Ok(Swap::Stale));
         assert_eq!(store.load("k").unwrap().value, b"a");
+    }
+
+    #[test]
+    fn the_clock_is_asked_once_if_at_all() {
+        let (store, asked) = (MemoryStore::default(), Cell::new(0));
+        let clock = || {
+            asked.set(asked.get() + 1);
+            Duration::from_secs(asked.get())
+        };
+        let outside = Outside::new(&store, &clock);
+        assert_eq!(asked.get(), 0);
+        assert_eq!((outside.now(), outside.moment().now), (Duration::from_secs(1), Duration::from_secs(1)));
+        assert_eq!(asked.get(), 1);
     }
 
     #[test]

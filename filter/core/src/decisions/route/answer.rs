@@ -14,7 +14,7 @@ pub enum Room {
 
 /// Reads what an answer says of the room at its backend. Negative numbers mean that nothing is said.
 #[must_use]
-pub fn room(header: impl Fn(&str) -> Option<String>) -> Option<Room> {
+pub fn room<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<Room> {
     let utilization = || {
         let percent = header("azure-openai-deployment-utilization")?;
         let percent = percent.trim().strip_suffix('%')?.trim_end().parse::<f64>().ok()?;
@@ -29,9 +29,9 @@ pub fn room(header: impl Fn(&str) -> Option<String>) -> Option<Room> {
 
 /// The pause that a backend wants, if it wants one. `jitter` spreads those that are guessed; any number will do.
 #[must_use]
-pub fn cooldown(
+pub fn cooldown<'h>(
     status: u16,
-    header: impl Fn(&str) -> Option<String>,
+    header: impl Fn(&str) -> Option<&'h str>,
     now: Duration,
     jitter: u64,
 ) -> Option<Cooldown> {
@@ -52,17 +52,17 @@ fn guess(jitter: u64) -> Cooldown {
 }
 
 /// The wait as `retry-after` and its more exact relatives have it, the most exact first.
-fn after(header: &impl Fn(&str) -> Option<String>, now: Duration) -> Option<Duration> {
-    let ms = |name: &str| seconds(&header(name)?).map(|ms| ms / 1000);
+fn after<'h>(header: &impl Fn(&str) -> Option<&'h str>, now: Duration) -> Option<Duration> {
+    let ms = |name: &str| seconds(header(name)?).map(|ms| ms / 1000);
     ms("retry-after-ms").or_else(|| ms("x-ms-retry-after-ms")).or_else(|| {
         let text = header("retry-after")?;
-        seconds(&text).or_else(|| date(text.trim(), now))
+        seconds(text).or_else(|| date(text.trim(), now))
     })
 }
 
 /// When the limits are whole again: later than the first moment that would do, but told. The longer one counts, for the
 /// shorter one may be of the limit that was not reached.
-fn reset(header: &impl Fn(&str) -> Option<String>) -> Option<Duration> {
+fn reset<'h>(header: &impl Fn(&str) -> Option<&'h str>) -> Option<Duration> {
     const NAMES: [&str; 4] = [
         "x-ratelimit-reset-tokens",
         "x-ratelimit-reset-requests",
@@ -71,7 +71,7 @@ fn reset(header: &impl Fn(&str) -> Option<String>) -> Option<Duration> {
     ];
     let read = |name: &str| {
         let text = header(name)?;
-        seconds(&text).or_else(|| units(text.trim())).filter(|wait| !wait.is_zero())
+        seconds(text).or_else(|| units(text.trim())).filter(|wait| !wait.is_zero())
     };
     NAMES.into_iter().filter_map(read).max()
 }
@@ -122,9 +122,7 @@ mod tests {
 
     #[track_caller]
     fn check(status: u16, headers: &[(&str, &str)], expected: Option<Duration>) {
-        let header = |name: &str| {
-            headers.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
-        };
+        let header = |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
         let found = cooldown(status, header, THEN - Duration::from_millis(2500), 0);
         assert_eq!(found, expected.map(|wait| Cooldown { wait, is_told: true }), "{status} {headers:?}");
     }
@@ -172,9 +170,8 @@ mod tests {
     #[test]
     fn what_says_nothing_is_guessed() {
         let guessed = |headers: &[(&str, &str)], jitter| {
-            let header = |name: &str| {
-                headers.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
-            };
+            let header =
+                |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
             let found = cooldown(429, header, THEN, jitter).unwrap();
             assert!(!found.is_told, "{headers:?}");
             found.wait
@@ -195,9 +192,8 @@ mod tests {
     fn the_room_is_what_the_answer_says() {
         #[track_caller]
         fn check(headers: &[(&str, &str)], expected: Option<Room>) {
-            let header = |name: &str| {
-                headers.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
-            };
+            let header =
+                |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
             assert_eq!(room(header), expected, "{headers:?}");
         }
         let utilization = "azure-openai-deployment-utilization";

@@ -5,14 +5,14 @@
 
 use super::Flight;
 use crate::route::{Sight, Watch};
-use crate::store::{Store, StoreFault};
+use crate::store::{Outside, Store, StoreFault};
 use std::cell::Cell;
 use std::time::Duration;
 
 /// When the last attempt departed, and whether there is something to be noted.
 #[derive(Debug, Default)]
 pub(super) struct Stopwatch {
-    pub(super) watch: Option<Watch>,
+    watch: Option<Watch>,
     departed: Cell<Duration>,
     spoke: Cell<Option<Duration>>,
 }
@@ -21,16 +21,16 @@ impl Stopwatch {
     pub(super) fn new(watch: Option<Watch>) -> Self {
         Self { watch, ..Self::default() }
     }
+
+    /// An attempt departs.
+    pub(super) fn start(&self, outside: &Outside<'_>) {
+        if self.watch.is_some() {
+            self.departed.set(outside.now());
+        }
+    }
 }
 
 impl Flight {
-    /// An attempt departs. `now` is only asked where somebody wants to know.
-    pub fn departs(&self, now: impl FnOnce() -> Duration) {
-        if self.stopwatch.watch.is_some() {
-            self.stopwatch.departed.set(now());
-        }
-    }
-
     /// The first token is here.
     pub fn speaks(&self, now: Duration) {
         if self.stopwatch.watch.is_some() {

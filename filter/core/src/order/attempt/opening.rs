@@ -31,7 +31,7 @@ fn begins_as_error(members: &[u8]) -> bool {
 
 /// What has come so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub(super) enum Opening {
     /// It may still be either.
     Unfinished,
     /// Nothing but what keeps the connection alive.
@@ -47,7 +47,7 @@ pub enum Opening {
 impl Opening {
     /// Reads all that has come of a body, or as much of it as an error may have; `end` says that it is the whole body.
     #[must_use]
-    pub fn of(body: &[u8], end: bool) -> Self {
+    pub(super) fn of(body: &[u8], end: bool) -> Self {
         let failure = match body.trim_ascii_start() {
             [] if !end => return Self::KeepAlive,
             [b'{', ..] if end => Failure::of_answer(body).map(Self::Failure),
@@ -68,7 +68,7 @@ impl Opening {
 
     /// How much of a body is to be read by now, if this much of it is here: of JSON the beginning, until it is whole.
     #[must_use]
-    pub fn reach(is_json: bool, bytes: usize, end: bool) -> usize {
+    pub(super) fn reach(is_json: bool, bytes: usize, end: bool) -> usize {
         let is_unfinished = is_json && !end && bytes < FAILURE_BYTES_MAX;
         bytes.min(if is_unfinished { BEGINNING_BYTES } else { FAILURE_BYTES_MAX })
     }

@@ -10,7 +10,7 @@ use crate::gateway::OnStoreFailure;
 use crate::ledger::{Cause, Spill};
 use crate::limits::{self, Claim, Grant, Kept, Reservation, Settlement, Spent};
 use crate::route::{COOLDOWN_DEFAULT, Cooldowns, Target};
-use crate::store::{Store, StoreFault};
+use crate::store::{Moment, Outside, StoreFault};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -53,10 +53,10 @@ impl Spilling {
     }
 
     /// Takes from the bound, if there is one and this request has not done so.
-    fn take(&self, on_failure: OnStoreFailure, local: &dyn Store, now: Duration) -> Result<(), Denial> {
+    fn take(&self, on_failure: OnStoreFailure, moment: Moment<'_>) -> Result<(), Denial> {
         let mut held = self.held.borrow_mut();
         let Some(claim) = self.claim.clone().filter(|_| held.is_none()) else { return Ok(()) };
-        match limits::reserve(local, claim, now) {
+        match limits::reserve(moment.store, claim, moment.now) {
             Ok(Grant::Granted(granted)) => *held = Some(granted.reservation),
             Ok(Grant::Refused(denial, _)) => return Err(denial),
             Err(_) => {
@@ -77,34 +77,27 @@ impl Flight {
         Self { spilling, ..self }
     }
 
-    /// Whether an attempt may go to the cluster that Envoy picked: where that is of a lower priority, the bound must
-    /// have it. `now` is only asked where there is a bound.
-    pub fn may_spill_to(
-        &self,
-        cluster: &[u8],
-        local: &dyn Store,
-        now: impl FnOnce() -> Duration,
-    ) -> Result<(), Denial> {
+    /// Whether an attempt may go to a target: where that is of a lower priority, the bound must have it.
+    pub(super) fn may_spill_to(&self, target: &Target, outside: &Outside<'_>) -> Result<(), Denial> {
         let Some(spilling) = self.spilling.as_ref().filter(|spilling| spilling.claim.is_some()) else {
             return Ok(());
         };
-        let target = self.candidates.iter().find(|target| target.backend.cluster.as_bytes() == cluster);
-        if !target.is_some_and(|target| spilling.is_spill(target)) {
+        if !spilling.is_spill(target) {
             return Ok(());
         }
-        let now = now();
-        spilling.take(self.gateway.on_store_failure, local, now).map_err(|denial| {
-            let denial = refusal(denial, Some(self.preferred_wait(spilling, local, now)));
+        let moment = outside.moment();
+        spilling.take(self.gateway.on_store_failure, moment).map_err(|denial| {
+            let denial = refusal(denial, Some(self.preferred_wait(spilling, moment)));
             *spilling.refusal.borrow_mut() = Some(denial.clone());
             denial
         })
     }
 
     /// Until one of the preferred backends, which have all failed, is worth another try.
-    fn preferred_wait(&self, spilling: &Spilling, local: &dyn Store, now: Duration) -> Duration {
-        let cooldowns = Cooldowns::load(local).unwrap_or_default();
+    fn preferred_wait(&self, spilling: &Spilling, moment: Moment<'_>) -> Duration {
+        let cooldowns = Cooldowns::load(moment.store).unwrap_or_default();
         let preferred = self.candidates.iter().filter(|target| !spilling.is_spill(target));
-        let pauses = preferred.map(|target| cooldowns.remaining(target.number(), now));
+        let pauses = preferred.map(|target| cooldowns.remaining(target.number(), moment.now));
         pauses.filter(|pause| !pause.is_zero()).min().unwrap_or(COOLDOWN_DEFAULT)
     }
 
@@ -151,12 +144,12 @@ impl Flight {
 
     /// Gives back to the bound what was not spent of it: all, if the request did not end at a backend of a lower
     /// priority. Answers how often the store failed in all of this.
-    pub fn settle_spill(&self, spent: Spent, local: &dyn Store, now: Duration) -> u64 {
+    pub(crate) fn settle_spill(&self, spent: Spent, moment: Moment<'_>) -> u64 {
         let Some(spilling) = &self.spilling else { return 0 };
         let faults = spilling.faults.take();
         let Some(held) = spilling.held.take() else { return faults };
         let spent = if self.ended_at_spill(spilling) { spent } else { Spent::default() };
-        let settled: Result<(), StoreFault> = limits::settle(local, &held.settle(spent), now);
+        let settled: Result<(), StoreFault> = limits::settle(moment.store, &held.settle(spent), moment.now);
         faults + u64::from(settled.is_err())
     }
 }

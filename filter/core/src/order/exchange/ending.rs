@@ -125,10 +125,9 @@ impl Sent {
         };
         let is_known = source == Source::Reported && stored != Some(Stored::Pending) || tried.is_none();
         let took = is_known.then_some(usage);
-        let seat = self.flight.land(took, store, now);
+        let seat = self.flight.land(took, moment);
         // Envoy gave up on the last attempt, if it had not been answered.
-        let missed =
-            if outcome == Outcome::ProxyError { self.flight.note_miss(store, || now) } else { Ok(()) };
+        let missed = if outcome == Outcome::ProxyError { self.flight.note_miss(|| moment) } else { Ok(()) };
         let price_micros = tried.as_ref().and_then(|target| target.micros(usage, service));
         let record = Record {
             answered: reader.and_then(Reader::model).map(str::to_owned),
@@ -163,7 +162,7 @@ impl Sent {
             Some(_) => Spent { requests, ..Spent::default() },
             None => Spent { usage, cost: record.price_micros.unwrap_or(0), requests },
         };
-        let spill_faults = self.flight.settle_spill(spent, store, now);
+        let spill_faults = self.flight.settle_spill(spent, moment);
         settlements.extend(self.reservation.map(|reservation| reservation.settle(spent)));
         let faults = [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from);
         draft.store_faults += faults.sum::<u64>() + spill_faults + stored_faults;

@@ -1,17 +1,16 @@
 use super::*;
 use crate::answer::Answer;
-use crate::attempt::Flight;
+use crate::attempt::{Attempt, Begun, Flight, Heard, Outgoing, Refused, Waiting};
 use crate::capacity;
 use crate::config;
 use crate::decision::Why;
 use crate::endpoint::Operation;
-use crate::failure::Failure;
 use crate::finding::{Effect, Finding};
 use crate::gateway::BodyRoom;
 use crate::ledger::{Detail, Outcome, Pin, Source};
 use crate::limits::{self, Claim, Inquiry, Part, Standing};
 use crate::route::{Cooldown, Cooldowns};
-use crate::store::{MemoryStore, Store};
+use crate::store::{MemoryStore, Outside, Store};
 use crate::tokens::Usage;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -19,6 +18,7 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod admitting;
+mod attempts;
 mod cost;
 mod doors;
 mod estimating;
@@ -71,6 +71,38 @@ fn with(mut object: Value, more: Value) -> Value {
 struct Run {
     exchange: Exchange,
     store: MemoryStore,
+}
+
+/// An attempt at this cluster, by a worker that knows nothing of others.
+fn begin<'f>(flight: &'f Rc<Flight>, cluster: &[u8]) -> Result<Begun<'f>, Refused> {
+    flight.begin(cluster, &Outside::new(&MemoryStore::default(), &|| NOW))
+}
+
+/// Envoy goes to this cluster, which answers so: with a body in one piece, if with any.
+fn attempt(
+    flight: &Rc<Flight>,
+    cluster: &str,
+    head: &[(&str, &str)],
+    body: &str,
+    outside: &Outside<'_>,
+) -> Result<Heard, Denial> {
+    let begun = flight.begin(cluster.as_bytes(), outside).map_err(|refused| refused.denial)?;
+    let mut attempt = begun.attempt;
+    let mut heard = attempt.response_head(headers(head), body.is_empty(), outside);
+    if !body.is_empty() {
+        let read = |bytes: usize| body.as_bytes()[..bytes].to_vec();
+        let more = attempt.response_body(&Waiting { bytes: body.len(), end: true, read: &read }, outside);
+        let (remove, set) = ([heard.remove, more.remove].concat(), [heard.set, more.set].concat());
+        let counts = heard.counts.into_iter().chain(more.counts).collect();
+        let faults = [begun.faults, heard.faults, more.faults].concat();
+        heard = Heard { remove, set, counts, faults, ..more };
+    }
+    Ok(heard)
+}
+
+/// Envoy goes to this cluster, and all is well.
+fn served(flight: &Rc<Flight>, cluster: &str, store: &dyn Store) -> Heard {
+    attempt(flight, cluster, &[(":status", "200")], "", &Outside::new(store, &|| NOW)).unwrap()
 }
 
 fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
@@ -386,14 +418,14 @@ fn a_models_policy_takes_the_clients_place() {
 #[test]
 fn each_attempt_has_its_own_path_and_credential() {
     let forward = Run::new().send(PROMPT);
-    let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    let departure = begin(&forward.flight, b"ca").unwrap().departure;
     assert_eq!(departure.path, "/openai/deployments/d/chat/completions?api-version=2024-10-21");
     assert_eq!(departure.set, Some(("api-key", "secret-A")));
-    let (target, departure) = forward.flight.depart(b"cb").unwrap();
+    let departure = begin(&forward.flight, b"cb").unwrap().departure;
     assert_eq!((departure.path.as_str(), departure.set), ("/v1/chat/completions", None));
     assert_eq!(departure.remove, ["api-key"]);
-    assert_eq!(forward.flight.last_tried(), Some(target));
-    assert_eq!(forward.flight.depart(b"cc").unwrap_err(), Denial::Unplanned);
+    assert_eq!(&*forward.flight.last_tried().unwrap().backend.name, "b");
+    assert_eq!(begin(&forward.flight, b"cc").unwrap_err().denial, Denial::Unplanned);
 }
 
 #[test]
@@ -456,7 +488,7 @@ fn the_client_is_charged_what_the_answer_says() {
 fn an_error_costs_nothing() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
-    let _ = forward.flight.depart(b"ca").unwrap();
+    let _ = begin(&forward.flight, b"ca").unwrap();
     let _ = run.answer("429", "application/json");
     let record = run.finish();
     assert_eq!(
@@ -521,14 +553,9 @@ fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
     for end in [true, false] {
         let mut run = Run::new();
         let flight = run.send(PROMPT).flight;
-        let (target, _) = flight.depart(b"cb").unwrap();
-        let _ = flight.misfit_of(
-            &target,
-            404,
-            &error(r#"{"error":{"code":"DeploymentNotFound"}}"#),
-            &run.store,
-            || NOW,
-        );
+        let outside = Outside::new(&run.store, &|| NOW);
+        let missing = r#"{"error":{"code":"DeploymentNotFound"}}"#;
+        let _ = attempt(&flight, "cb", &[(":status", "404")], missing, &outside).unwrap();
         let pairs = [(":status", "404"), ("content-type", "application/json")];
         let edits = run.exchange.response_head(&headers(&pairs), end, || Origin::Backend);
         let statuses: Vec<_> = edits.set.iter().filter(|(name, _)| *name == ":status").collect();
@@ -556,15 +583,14 @@ fn only_a_credential_surely_refused_makes_a_pause() {
         let mut run = Run::new();
         let flight = run.send(PROMPT).flight;
         let first = flight.candidates()[0].clone();
-        let (target, _) = flight.depart(first.backend.cluster.as_bytes()).unwrap();
         assert!(flight.candidates().len() > 1);
-        let (found, _) = flight.misfit_of(&target, status, &error(body), &run.store, || NOW).unwrap();
-        assert_eq!(found.pause.is_some(), pauses, "{status} {body}");
+        let outside = Outside::new(&run.store, &|| NOW);
+        let head = [(":status", &*status.to_string())];
+        let heard = attempt(&flight, &first.backend.cluster, &head, body, &outside).unwrap();
+        assert!(heard.misconfigured.is_some(), "{status} {body}");
+        let pause = Cooldowns::load(&run.store).unwrap().remaining(first.number(), NOW);
+        assert_eq!(!pause.is_zero(), pauses, "{status} {body}");
     }
-}
-
-fn error(body: &str) -> Failure {
-    Failure::of_error(body.as_bytes()).unwrap_or_default()
 }
 
 #[test]
@@ -585,11 +611,11 @@ fn a_refused_credential_is_no_fault_of_the_clients() {
     ] {
         let mut run = Run::new();
         let flight = run.send(PROMPT).flight;
-        let (target, _) = flight.depart(b"cb").unwrap();
-        let found = flight.misfit_of(&target, status, &error(body), &run.store, || NOW);
-        let series = found.map(|(found, _)| found.series.name());
-        let expected = refused.then(|| "tollgate_backend_auth_failures;backend=b".to_owned());
-        assert_eq!(series, expected, "{status} {body}");
+        let outside = Outside::new(&run.store, &|| NOW);
+        let heard = attempt(&flight, "cb", &[(":status", &status.to_string())], body, &outside).unwrap();
+        let counted = heard.counts.contains(&Series::RefusedCredentials { backend: "b".into() });
+        let goes_on = heard.set.contains(&("x-tollgate-elsewhere", "1".to_owned()));
+        assert_eq!((counted, goes_on), (refused, refused), "{status} {body}");
         let edits = run.answer(&status.to_string(), "application/json");
         let told = edits.set.iter().any(|(name, value)| *name == ":status" && value == "503");
         assert_eq!(told, refused, "{status} {body}");
@@ -630,9 +656,8 @@ fn who_is_throttled_everywhere_is_told_the_shortest_wait() {
         let flight = run.send(PROMPT).flight;
         let mut last = "";
         for (cluster, wait) in tried {
-            let (target, _) = flight.depart(cluster.as_bytes()).unwrap();
-            let header = |name: &str| (name == "retry-after").then(|| (*wait).to_owned());
-            let _ = flight.learn(&target, if *wait == "500" { 500 } else { 429 }, header, NOW);
+            let head = [(":status", if *wait == "500" { "500" } else { "429" }), ("retry-after", *wait)];
+            let _ = attempt(&flight, cluster, &head, "", &Outside::new(&run.store, &|| NOW)).unwrap();
             last = wait;
         }
         let status = if last == "500" { "500" } else { "429" };
@@ -657,10 +682,11 @@ fn who_is_throttled_everywhere_is_told_the_shortest_wait() {
 fn what_a_backend_said_before_it_was_tried_after_all_does_not_count() {
     let mut run = Run::new();
     let flight = run.send(PROMPT).flight;
-    let (target, _) = flight.depart(b"ca").unwrap();
     // As where its capacity was declared: it stays at the end of the order.
-    run.exchange.draft.passed_over.push(target.passed_over(Why::Pausing(Duration::from_secs(1))));
-    let _ = flight.learn(&target, 429, |name| (name == "retry-after").then(|| "40".to_owned()), NOW);
+    let passed_over = flight.candidates()[0].passed_over(Why::Pausing(Duration::from_secs(1)));
+    run.exchange.draft.passed_over.push(passed_over);
+    let head = [(":status", "429"), ("retry-after", "40")];
+    let _ = attempt(&flight, "ca", &head, "", &Outside::new(&run.store, &|| NOW)).unwrap();
     let pairs = [(":status", "429"), ("content-type", "application/json")];
     let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Backend);
     assert!(edits.set.contains(&("retry-after", "40".to_owned())), "{edits:?}");
@@ -761,7 +787,7 @@ fn a_client_that_hangs_up_pays_for_what_was_produced() {
 fn a_client_that_leaves_before_the_answer_pays_if_a_backend_was_asked() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
-    let _ = forward.flight.depart(b"ca").unwrap();
+    let _ = begin(&forward.flight, b"ca").unwrap();
     assert_eq!(run.finish().usage.total(), 108);
     assert_eq!(run.left(), BUDGET - 108);
     let mut run = Run::new();
@@ -788,7 +814,7 @@ fn a_compressed_answer_is_charged_in_full_by_estimate() {
 fn a_prompt_that_the_content_filter_refused_is_charged_by_estimate() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
-    let _ = forward.flight.depart(b"ca").unwrap();
+    let _ = begin(&forward.flight, b"ca").unwrap();
     let _ = run.answer("400", "application/json");
     let _ = run.exchange.response_chunk(br#"{"error":{"code":"content_filter"}}"#, true, || NOW);
     let record = run.finish();
@@ -806,10 +832,9 @@ fn the_record_says_how_it_went() {
         config["backends"][1]["region"] = json!("eu");
     }));
     let forward = run.send(&STREAM.replace("gpt-4o", "alias"));
-    let (target, _) = forward.flight.depart(b"ca").unwrap();
-    let _ = forward.flight.learn(&target, 429, |_| None, NOW);
-    let (target, _) = forward.flight.depart(b"cb").unwrap();
-    let _ = forward.flight.learn(&target, 200, |_| None, NOW);
+    let outside = Outside::new(&run.store, &|| NOW);
+    let _ = attempt(&forward.flight, "ca", &[(":status", "429")], "", &outside).unwrap();
+    let _ = served(&forward.flight, "cb", &run.store);
     let _ = run.answer("200", "text/event-stream");
     let later = || NOW + Duration::from_millis(250);
     let _ = run.exchange.response_chunk(
@@ -850,7 +875,7 @@ fn other_endpoints_pass_unread_to_the_configured_backends_or_are_refused() {
     let grant = limits::reserve(&run.store, claim, NOW);
     let Step::Forward(forward) = run.exchange.reserved(grant) else { panic!() };
     assert_eq!(forward.strip, ["api-key", "cookie"]);
-    let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    let departure = begin(&forward.flight, b"ca").unwrap().departure;
     assert_eq!(departure.path, "/openai/files?api-version=2024-10-21&limit=1");
     let _ = run.answer("200", "application/json");
     let _ = run.exchange.response_chunk(b"{\"data\":[]}", true, || NOW);
@@ -1143,7 +1168,7 @@ proptest! {
                 }
                 Call::Attempt(first) => {
                     if let Some(flight) = &flight {
-                        let _ = flight.depart(if first { b"ca" } else { b"cb" });
+                        let _ = begin(flight, if first { b"ca" } else { b"cb" });
                     }
                 }
                 Call::Answer(which) => {

@@ -96,7 +96,7 @@ fn a_request_goes_first_where_there_is_room() {
 fn what_was_taken_and_not_used_is_given_back_where_the_backend_does() {
     let mut worker = Worker::new(|_| {});
     let (mut exchange, forward) = worker.goes();
-    let _ = forward.flight.depart(b"ca").unwrap();
+    let _ = begin(&forward.flight, b"ca").unwrap();
     let pairs = [(":status", "200"), ("content-type", "application/json")];
     let _ = exchange.response_head(&headers(&pairs), false, || Origin::Backend);
     let usage = br#"{"usage":{"prompt_tokens":9,"completion_tokens":20,"prompt_tokens_details":{"cached_tokens":4}}}"#;
@@ -119,7 +119,7 @@ fn tokens_take_of_a_capacity_what_they_weigh_there() {
     // 8 are sent, 100 may be produced.
     let (mut exchange, forward) = worker.goes();
     assert_eq!(worker.left(0), 1000 - 408);
-    let _ = forward.flight.depart(b"ca").unwrap();
+    let _ = begin(&forward.flight, b"ca").unwrap();
     let pairs = [(":status", "200"), ("content-type", "application/json")];
     let _ = exchange.response_head(&headers(&pairs), false, || Origin::Backend);
     let usage = br#"{"usage":{"prompt_tokens":9,"completion_tokens":20,"prompt_tokens_details":{"cached_tokens":4}}}"#;
@@ -129,9 +129,9 @@ fn tokens_take_of_a_capacity_what_they_weigh_there() {
 
     // At another place they weigh what they do there, and the cache may have all of the prompt.
     let (_first, forward) = worker.goes();
-    let (second, _) = forward.flight.depart(b"cb").unwrap();
+    let second = worker.gateway.models[0].targets[1].clone();
     assert_eq!(forward.flight.takes_of(&second), Some(24));
-    forward.flight.take_seat(&second, &worker.store, || NOW).unwrap();
+    let _ = forward.flight.begin(b"cb", &Outside::new(&worker.store, &|| NOW)).unwrap();
     assert_eq!((worker.left(0), worker.left(1)), (1000 - 85, 500 - 24));
 }
 
@@ -140,14 +140,13 @@ fn whoever_goes_elsewhere_takes_the_room_there() {
     let mut worker = Worker::new(|_| {});
     let (exchange, forward) = worker.goes();
     let flight = &forward.flight;
-    let (first, _) = flight.depart(b"ca").unwrap();
-    flight.take_seat(&first, &worker.store, || NOW).unwrap();
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let mut first = flight.begin(b"ca", &outside).unwrap().attempt;
     assert_eq!(worker.left(0), 1000 - COST);
     // Throttled, it took nothing.
-    flight.learn_room(&first, 429, |_| None, &worker.store, || NOW).unwrap();
+    let _ = first.response_head(headers(&[(":status", "429")]), true, &outside);
     assert_eq!(worker.left(0), 1000);
-    let (second, _) = flight.depart(b"cb").unwrap();
-    flight.take_seat(&second, &worker.store, || NOW).unwrap();
+    let _ = flight.begin(b"cb", &outside).unwrap();
     assert_eq!((worker.left(0), worker.left(1)), (1000, 500 - COST));
     // This one counts what was asked for.
     worker.end(exchange);
@@ -158,9 +157,9 @@ fn whoever_goes_elsewhere_takes_the_room_there() {
 fn an_answer_tells_how_much_room_others_have_left() {
     let mut worker = Worker::new(|_| {});
     let (_, forward) = worker.goes();
-    let (target, _) = forward.flight.depart(b"ca").unwrap();
-    let header = |name: &str| (name == "x-ratelimit-remaining-tokens").then(|| "300".to_owned());
-    forward.flight.learn_room(&target, 200, header, &worker.store, || NOW).unwrap();
+    let head = [(":status", "200"), ("x-ratelimit-remaining-tokens", "300")];
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let _ = attempt(&forward.flight, "ca", &head, "", &outside).unwrap();
     assert_eq!(worker.left(0), 300);
 }
 

@@ -32,7 +32,7 @@ fn ask(
     let mut run = Run::with(gateway(edit));
     let _ = run.head(&[CHAT[0], (":path", path), CHAT[2]]);
     let Step::Forward(forward) = run.body(body) else { panic!("{body}") };
-    let _ = forward.flight.depart(b"ca").or_else(|_| forward.flight.depart(b"cb")).unwrap();
+    let _ = begin(&forward.flight, b"ca").or_else(|_| begin(&forward.flight, b"cb")).unwrap();
     let _ = run.answer(status, kind);
     for (at, piece) in pieces.iter().enumerate() {
         let _ = run.exchange.response_chunk(piece.as_bytes(), at + 1 == pieces.len(), || NOW);
@@ -240,7 +240,7 @@ fn what_comes_in_one_piece_has_been_produced_whatever_the_client_took() {
     ] {
         let mut run = Run::with(gateway(|_| {}));
         let forward = run.send(PROMPT);
-        let _ = forward.flight.depart(b"ca").unwrap();
+        let _ = begin(&forward.flight, b"ca").unwrap();
         let _ = run.answer("200", kind);
         let _ = run.exchange.response_chunk(answer.as_bytes(), false, || NOW);
         let finished = run.exchange.finish(&run.store, NOW, || interruption);
@@ -257,7 +257,7 @@ fn a_transcription_in_plain_text_costs_its_length() {
         let path = (":path", "/v1/audio/transcriptions");
         let _ = run.head(&[CHAT[0], path, CHAT[2], ("content-type", "multipart/form-data; boundary=b")]);
         let Step::Forward(forward) = run.body(form) else { panic!() };
-        let _ = forward.flight.depart(b"cb").unwrap();
+        let _ = begin(&forward.flight, b"cb").unwrap();
         let _ = run.answer("200", kind);
         let _ = run.exchange.response_chunk(text.as_bytes(), true, || NOW);
         tell(&mut run).3

@@ -93,7 +93,7 @@ fn responses_below_a_deployment_are_that_models() {
     let path = "/openai/deployments/gpt-4o/responses?api-version=2025-04-01-preview&beta=true";
     let _ = run.head(&[CHAT[0], (":path", path), CHAT[2]]);
     let Step::Forward(forward) = run.body(r#"{"model":"secret","input":"x"}"#) else { panic!() };
-    let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    let departure = begin(&forward.flight, b"ca").unwrap().departure;
     assert_eq!(departure.path, "/openai/responses?api-version=2025-04-01-preview");
     let body = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
     assert!(body.contains(r#""model":"d""#), "{body}");
@@ -132,7 +132,7 @@ fn compaction_is_charged_by_its_usage_and_counting_costs_nothing() {
         let (step, reserved) = responses(&mut run, path, body);
         let Step::Forward(forward) = step else { panic!("{step:?}") };
         assert_eq!(reserved > 0, charged > 0, "{path}");
-        let (_, departure) = forward.flight.depart(b"cb").unwrap();
+        let departure = begin(&forward.flight, b"cb").unwrap().departure;
         assert_eq!(departure.path, format!("/v1/{operation}"));
         let patch = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
         // The deployment's name, and no field that the API does not have there.
@@ -184,7 +184,7 @@ fn an_operator_adds_paths_that_pass_as_other() {
     let mut run = with(json!(["rerank"]));
     assert!(matches!(run.head(&head), Step::AwaitBody { .. }));
     let Step::Forward(forward) = run.body("{}") else { panic!() };
-    let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    let departure = begin(&forward.flight, b"ca").unwrap().departure;
     // What a client shows who it is by goes no further.
     assert_eq!(departure.path, "/openai/rerank/jobs?api-version=2024-10-21&x=1");
 }

@@ -27,13 +27,12 @@ fn sent(forward: &Forward, body: &str, cluster: &[u8]) -> (String, Option<usize>
         Some(patch) => [&patch.bytes, &body.as_bytes()[patch.replaced..]].concat(),
         None => body.as_bytes().to_vec(),
     };
-    let (_, departure) = forward.flight.depart(cluster).unwrap();
-    let sent = match departure.edits {
-        Some(edits) => {
-            let patch = edits.clone().patch(&waiting[..edits.reach()]).unwrap();
-            [&patch.bytes, &waiting[patch.replaced..]].concat()
-        }
-        None => waiting,
+    let Begun { mut attempt, departure, .. } = begin(&forward.flight, cluster).unwrap();
+    let read = |bytes: usize| waiting[..bytes].to_vec();
+    let sent = match attempt.request_body(&Waiting { bytes: waiting.len(), end: true, read: &read }) {
+        Outgoing::Patched(patch) => [&patch.bytes, &waiting[patch.replaced..]].concat(),
+        Outgoing::AsItIs => waiting,
+        outgoing => panic!("{outgoing:?}"),
     };
     (String::from_utf8(sent).unwrap(), departure.content_length)
 }
@@ -110,9 +109,25 @@ fn where_all_take_the_same_body_no_attempt_touches_it() {
     let mut run = Run::new();
     let forward = run.send(STREAM);
     for cluster in [b"ca", b"cb"] {
-        let (_, departure) = forward.flight.depart(cluster).unwrap();
-        assert_eq!((departure.edits, departure.content_length), (None, None));
+        let Begun { mut attempt, departure, .. } = begin(&forward.flight, cluster).unwrap();
+        assert_eq!(departure.content_length, None);
+        let unread = Waiting { bytes: 9, end: true, read: &|_| panic!("it goes as it is") };
+        assert_eq!(attempt.request_body(&unread), Outgoing::AsItIs);
     }
+}
+
+#[test]
+fn the_body_of_an_attempt_waits_until_its_front_is_here() {
+    let mut run = Run::with(gateway(mixed));
+    let forward = run.send(STREAM);
+    let here = |bytes: usize, end: bool| {
+        let mut attempt = begin(&forward.flight, CLUSTERS[2]).unwrap().attempt;
+        let read = |reach: usize| STREAM.as_bytes()[..reach.min(bytes)].to_vec();
+        attempt.request_body(&Waiting { bytes, end, read: &read })
+    };
+    assert_eq!(here(1, false), Outgoing::Waits);
+    assert_eq!(here(1, true), Outgoing::Denied(Denial::OutOfTurn));
+    assert!(matches!(here(STREAM.len(), false), Outgoing::Patched(_)));
 }
 
 #[test]
@@ -130,7 +145,7 @@ fn a_usage_event_is_hidden_only_if_the_attempt_that_answers_asked_for_it() {
         let mut run = Run::with(gateway(mixed));
         let forward = run.send(STREAM);
         for cluster in clusters {
-            let _ = forward.flight.depart(cluster).unwrap();
+            let _ = begin(&forward.flight, cluster).unwrap();
         }
         let _ = run.answer("200", "text/event-stream");
         run.exchange.response_chunk(COUNTED, true, || NOW)

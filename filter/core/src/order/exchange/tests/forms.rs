@@ -60,7 +60,7 @@ fn a_form_names_its_model_in_a_part() {
     check(json!({}), SPEECH, &model, Ok(&[("model", "e")]));
     let mut run = run(json!({}));
     let Step::Forward(forward) = ask(&mut run, SPEECH, &form(&model)) else { panic!() };
-    let (_, departure) = forward.flight.depart(b"ca").unwrap();
+    let departure = begin(&forward.flight, b"ca").unwrap().departure;
     assert_eq!(departure.path, "/openai/deployments/d/audio/transcriptions?api-version=2025-04-01-preview");
     check(json!({}), SPEECH, &[("x", "1")], Err("400 missing_required_parameter"));
     check(json!({}), SPEECH, &[("model", "secret")], Err("403 model_not_allowed"));

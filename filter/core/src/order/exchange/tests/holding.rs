@@ -178,7 +178,7 @@ fn what_the_headers_took_comes_back_once_however_it_ends() {
             "a backend serves it",
             |run| {
                 let Step::Forward(forward) = run.body(PROMPT) else { panic!() };
-                let _ = forward.flight.depart(b"ca").unwrap();
+                let _ = begin(&forward.flight, b"ca").unwrap();
                 let _ = run.answer("200", "application/json");
                 let _ = run.exchange.response_chunk(br#"{"usage":{"prompt_tokens":1}}"#, true, || NOW);
             },

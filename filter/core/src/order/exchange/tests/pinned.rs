@@ -76,7 +76,7 @@ impl<'a> Asked<'a> {
         }
         let mut path = String::new();
         for cluster in self.tried {
-            path = forward.flight.depart(cluster.as_bytes()).unwrap().1.path;
+            path = begin(&forward.flight, cluster.as_bytes()).unwrap().departure.path;
         }
         let candidates = forward.flight.candidates().iter().map(|target| target.backend.name.to_string());
         let candidates = candidates.collect();
@@ -300,7 +300,7 @@ fn an_error_passes_as_it_is() {
     let mut run = run();
     let step = Asked { body: Some(&follow_up("resp_1")), ..Asked::new(RESPONSES) }.step(&mut run);
     let Step::Forward(forward) = step else { panic!() };
-    let _ = forward.flight.depart(b"cb");
+    let _ = begin(&forward.flight, b"cb");
     let edits = run.answer("404", "application/json");
     assert_eq!(edits.remove, ["x-ms-region"]);
     assert_eq!(run.exchange.response_chunk(br#"{"id":"resp_1"}"#, true, || NOW), Output::Same);
@@ -310,7 +310,7 @@ fn an_error_passes_as_it_is() {
 fn told_error(asked: &Asked<'_>, error: &str) -> (ResponseEdits, String) {
     let mut run = run();
     let Step::Forward(forward) = asked.step(&mut run) else { panic!() };
-    let _ = forward.flight.depart(asked.tried[0].as_bytes());
+    let _ = begin(&forward.flight, asked.tried[0].as_bytes());
     let edits = run.answer("404", "application/json");
     let told = match run.exchange.response_chunk(error.as_bytes(), true, || NOW) {
         Output::Same => error.to_owned(),

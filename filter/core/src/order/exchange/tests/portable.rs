@@ -28,10 +28,10 @@ fn a_pool_stands_for_its_members_and_a_pause_leaves_the_cluster_alone() {
     let mut run = Run::with(pooled("each_attempt"));
     let forward = run.send(BODY);
     assert_eq!((forward.flight.cluster(), names(&forward)), (Some("pool"), vec!["a", "b"]));
-    assert!(forward.flight.is_pooled() && forward.flight.depart_once().is_none());
+    assert!(forward.flight.is_pooled() && forward.flight.begin_once().is_none());
     // Nobody but those is let through, whatever Envoy picks.
-    assert_eq!(forward.flight.depart(b"cc").unwrap_err(), Denial::Unplanned);
-    assert_eq!(forward.flight.depart(b"pool").unwrap_err(), Denial::Unplanned);
+    assert_eq!(begin(&forward.flight, b"cc").unwrap_err().denial, Denial::Unplanned);
+    assert_eq!(begin(&forward.flight, b"pool").unwrap_err().denial, Denial::Unplanned);
 
     let pause = Cooldown { wait: Duration::from_secs(9), is_told: true };
     let member = forward.flight.candidates()[1].clone();
@@ -60,21 +60,25 @@ fn what_is_fitted_once_is_put_down_to_whoever_answered() {
     let mut run = Run::with(pooled("once"));
     let forward = run.send(BODY);
     let flight = &forward.flight;
-    let departure = flight.depart_once().unwrap();
+    let departure = flight.begin_once().unwrap();
     assert_eq!(
         (departure.path.as_str(), departure.set),
         ("/v1/chat/completions", Some(("api-key", "secret-A")))
     );
     assert_eq!(departure.remove, ["api-key"]);
     assert_eq!(&*flight.last_tried().unwrap().backend.name, "a");
-    assert!(flight.arrive(b"cc").is_none());
-    let target = flight.arrive(b"cb").unwrap();
-    let lesson = flight.learn(&target, 429, |name| (name == "retry-after").then(|| "7".to_owned()), NOW);
-    assert_eq!(lesson.cooldown.unwrap().wait, Duration::from_secs(7));
+    let outside = Outside::new(&run.store, &|| NOW);
+    let head = || headers(&[(":status", "429"), ("retry-after", "7")]);
+    assert!(flight.answered(b"cc", || panic!("it is nobody's"), true, &outside).is_none());
+    let (_, heard) = flight.answered(b"cb", head, true, &outside).unwrap();
+    assert!(heard.counts.contains(&Series::Cooldowns { backend: "b".into() }), "{:?}", heard.counts);
+    let answered = flight.last_tried().unwrap();
+    let pause = Cooldowns::load(&run.store).unwrap().remaining(answered.number(), NOW);
+    assert_eq!(pause, Duration::from_secs(7));
     let tries: Vec<_> =
         flight.tries().into_iter().map(|tried| (tried.backend.to_string(), tried.status)).collect();
     assert_eq!(tries, [("b".to_owned(), Some(429))]);
-    flight.vanish();
+    flight.unanswered();
     assert!(flight.last_tried().is_none());
 }
 

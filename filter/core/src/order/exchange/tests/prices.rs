@@ -59,7 +59,7 @@ fn the_dearest_that_may_come_is_reserved() {
 fn served(gateway: Rc<Gateway>, more: &[(&str, &str)], body: &str) -> Record {
     let mut run = Run::with(gateway);
     let forward = run.send(PROMPT);
-    let _ = forward.flight.depart(b"ca").unwrap();
+    let _ = begin(&forward.flight, b"ca").unwrap();
     let head = [(":status", "200"), ("content-type", "application/json")];
     let head: Vec<_> = head.iter().chain(more).copied().collect();
     let _ = run.exchange.response_head(&headers(&head), false, || Origin::Backend);

@@ -38,16 +38,10 @@ fn used(worker: &Worker) -> u64 {
 }
 
 /// Envoy goes on to this cluster, which answers so.
-fn attempt(worker: &Worker, flight: &Flight, cluster: &str, status: u16) -> Result<(), Denial> {
-    flight.may_spill_to(cluster.as_bytes(), &worker.store, || NOW)?;
-    let (target, _) = flight.depart(cluster.as_bytes()).unwrap();
-    flight.take_seat(&target, &worker.store, || NOW).unwrap();
-    let header = |name: &str| (name == "retry-after-ms").then(|| "30000".to_owned());
-    let lesson = flight.learn(&target, status, header, NOW);
-    flight.learn_room(&target, status, header, &worker.store, || NOW).unwrap();
-    if let Some(pause) = lesson.cooldown {
-        Cooldowns::note(&worker.store, &target, pause, NOW).unwrap();
-    }
+fn attempt(worker: &Worker, flight: &Rc<Flight>, cluster: &str, status: u16) -> Result<(), Denial> {
+    let head = [(":status", &*status.to_string()), ("retry-after-ms", "30000")];
+    let heard = super::attempt(flight, cluster, &head, "", &Outside::new(&worker.store, &|| NOW))?;
+    assert_eq!(heard.faults, []);
     Ok(())
 }
 
@@ -309,7 +303,8 @@ fn without_the_store_what_spills_is_as_the_budgets_are() {
         });
         let (mut exchange, forward) = worker.goes();
         worker.store.break_with(Some(StoreFault::Unavailable));
-        assert_eq!(forward.flight.may_spill_to(b"cb", &worker.store, || NOW), expected);
+        let begun = forward.flight.begin(b"cb", &Outside::new(&worker.store, &|| NOW));
+        assert_eq!(begun.map(drop).map_err(|refused| refused.denial), expected);
         worker.store.break_with(None);
         let _ = exchange.finish(&worker.store, NOW, || Interruption::Client);
         assert_eq!(exchange.faults(), Some((Series::StoreFaults, 1)));

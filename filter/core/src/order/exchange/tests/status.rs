@@ -50,8 +50,7 @@ fn a_decision_is_told_to_an_operators_client_that_asks_and_to_nobody_else() {
         let asks = asks.map(|value| ("tollgate-explain", value));
         let _ = run.head(&CHAT.into_iter().chain(asks).collect::<Vec<_>>());
         let Step::Forward(Forward { flight, .. }) = run.body(PROMPT) else { panic!() };
-        let (target, _) = flight.depart(b"ca").unwrap();
-        let _ = flight.learn(&target, 200, |_| None, NOW);
+        let _ = served(&flight, "ca", &run.store);
         let decision = json!({
             "candidates": ["a"],
             "passed_over": [{ "backend": "b", "why": "region" }],
@@ -177,15 +176,15 @@ fn a_backend_that_fails_time_after_time_is_down_until_it_answers() {
     let attempt = |run: &mut Run, status: Option<u16>| {
         run.exchange = Exchange::new(gateway.clone());
         let Forward { flight, .. } = run.send(PROMPT);
-        let (target, _) = flight.depart(b"ca").unwrap();
         match status {
             Some(status) => {
-                let _ = flight.learn(&target, status, |_| None, NOW);
-                flight.note_answer(&target, status, &run.store, || NOW).unwrap();
+                let outside = Outside::new(&run.store, &|| NOW);
+                let _ = super::attempt(&flight, "ca", &[(":status", &status.to_string())], "{}", &outside);
                 let _ = run.answer(&status.to_string(), "application/json");
             }
             // Envoy answers in its place.
             None => {
+                let _ = begin(&flight, b"ca").unwrap();
                 let pairs = [(":status", "503"), ("content-type", "text/plain")];
                 let _ = run.exchange.response_head(&headers(&pairs), false, || Origin::Proxy);
             }
@@ -215,12 +214,9 @@ fn a_backend_that_refuses_the_credential_is_down_until_it_answers() {
         let attempt = |run: &mut Run, status: u16, body: &str| {
             run.exchange = Exchange::new(gateway.clone());
             let Forward { flight, .. } = run.send(PROMPT);
-            let (target, _) = flight.depart(b"ca").unwrap();
-            let _ = flight.learn(&target, status, |_| None, NOW);
-            flight.note_answer(&target, status, &run.store, || NOW).unwrap();
-            if let Some((_, noted)) = flight.misfit_of(&target, status, &error(body), &run.store, || NOW) {
-                noted.unwrap();
-            }
+            let outside = Outside::new(&run.store, &|| NOW);
+            let heard = super::attempt(&flight, "ca", &[(":status", &status.to_string())], body, &outside);
+            assert_eq!(heard.unwrap().faults, []);
             let _ = run.answer(&status.to_string(), "application/json");
             let _ = run.finish();
             run.exchange = Exchange::new(gateway.clone());
@@ -243,12 +239,10 @@ fn an_attempt_without_an_answer_speaks_against_its_backend_once_envoy_goes_on() 
     for _ in 0..3 {
         let mut run = Run::with(gateway.clone());
         let Forward { flight, .. } = run.send(PROMPT);
-        flight.note_miss(&store, || panic!("nothing was tried yet")).unwrap();
-        let _ = flight.depart(b"ca").unwrap();
-        flight.note_miss(&store, || NOW).unwrap();
-        let (target, _) = flight.depart(b"cb").unwrap();
-        let _ = flight.learn(&target, 200, |_| None, NOW);
-        flight.note_miss(&store, || panic!("it was answered")).unwrap();
+        let first = flight.begin(b"ca", &Outside::new(&store, &|| panic!("nothing was tried yet"))).unwrap();
+        assert_eq!(first.faults, []);
+        let _ = served(&flight, "cb", &store);
+        let _ = flight.begin(b"cb", &Outside::new(&store, &|| panic!("it was answered"))).unwrap();
     }
     let failures = crate::route::Failures::load(&store, NOW).unwrap();
     let down = |target: usize| failures.is_down(gateway.models[0].targets[target].number());

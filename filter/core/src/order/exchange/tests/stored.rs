@@ -70,7 +70,7 @@ impl Shop {
                 step => panic!("{step:?}"),
             };
         };
-        forward.flight.depart(b"cb").unwrap();
+        let _ = begin(&forward.flight, b"cb").unwrap();
         let kind = if answer.starts_with("data") { "text/event-stream" } else { "application/json" };
         let pairs: Vec<_> =
             [(":status", "200"), ("content-type", kind)].iter().chain(more).copied().collect();

@@ -81,22 +81,19 @@ impl Pool {
     }
 
     /// Its attempts; whether one was served.
-    fn fly(&mut self, flight: &Flight, ms: u64) -> bool {
+    fn fly(&mut self, flight: &Rc<Flight>, ms: u64) -> bool {
         for candidate in flight.candidates() {
-            let (target, _) = flight.depart(candidate.backend.cluster.as_bytes()).unwrap();
-            let backend: usize = target.backend.name[1..].parse().unwrap();
+            let backend: usize = candidate.backend.name[1..].parse().unwrap();
             let until = self.throttled_until(backend, ms);
-            let status = if until.is_some() { 429 } else { 200 };
+            let status = if until.is_some() { "429" } else { "200" };
             let told = until.filter(|_| self.tells).map(|until| (until - ms).to_string());
-            let header = |name: &str| told.clone().filter(|_| name == "retry-after-ms");
-            let lesson = flight.learn(&target, status, header, at(ms));
-            if let Some(pause) = lesson.cooldown {
-                Cooldowns::note(&self.store, &target, pause, at(ms)).unwrap();
-            }
-            if lesson.ends_pause {
-                Cooldowns::end(&self.store, &target).unwrap();
-            }
-            if status == 200 {
+            let told = told.as_deref().map(|ms| ("retry-after-ms", ms));
+            let head: Vec<_> = [(":status", status)].into_iter().chain(told).collect();
+            let clock = || at(ms);
+            let outside = Outside::new(&self.store, &clock);
+            let heard = attempt(flight, &candidate.backend.cluster, &head, "", &outside).unwrap();
+            assert_eq!(heard.faults, []);
+            if status == "200" {
                 return true;
             }
             self.throttled += 1;

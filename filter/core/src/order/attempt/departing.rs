@@ -1,0 +1,105 @@
+//! May Envoy go to the cluster that it picked, and how is that backend asked?
+//!
+//! All attempts of a request share one set of headers in Envoy, so an attempt first removes every credential there may
+//! be and then sets its own, and it sets its path whole.
+
+use super::step::{Begun, Departure, Outgoing, Refused, Waiting};
+use super::{Attempt, Flight, Leg, Phase, Place};
+use crate::denial::Denial;
+use crate::endpoint::Operation;
+use crate::json::Edits;
+use crate::route::{Fitted, Target};
+use crate::store::{Moment, Outside, StoreFault};
+use std::rc::Rc;
+
+/// What is asked of whichever backend it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// An operation on the target's deployment.
+    Deployment(Operation),
+    /// A path and query below the style's prefix, passed on as they are.
+    Other(String, String),
+}
+
+impl Flight {
+    /// Begins an attempt at the cluster that Envoy picked. One that is not among the candidates gets nothing.
+    pub fn begin(self: &Rc<Self>, cluster: &[u8], outside: &Outside<'_>) -> Result<Begun<'_>, Refused> {
+        let mut faults: Vec<_> = self.note_miss(|| outside.moment()).err().into_iter().collect();
+        let target = match self.candidate(cluster).ok_or(Denial::Unplanned) {
+            Ok(target) => self.may_spill_to(target, outside).map(|()| target),
+            Err(denial) => Err(denial),
+        };
+        let target = match target {
+            Ok(target) => target,
+            Err(denial) => return Err(Refused { denial, faults }),
+        };
+        // The client's own credentials were taken out before: the first attempt meets none, each later one its
+        // predecessor's, which Envoy may have added.
+        let remove: &[String] =
+            if self.tries.borrow().is_empty() { &[] } else { &self.gateway.credential_headers };
+        self.tries.borrow_mut().push((target.clone(), None));
+        self.misfit.set(None);
+        self.stopwatch.start(outside);
+        faults.extend(self.take_seat(target, outside).err());
+        let leg = Leg { flight: self.clone(), target: target.clone(), place: Place::Upstream };
+        let is_to_edit = leg.edits().is_some();
+        let attempt = Attempt { leg, is_to_edit, phase: Phase::Passing };
+        Ok(Begun { attempt, departure: self.departure(target, remove), faults })
+    }
+
+    /// Begins all attempts, where none of them is seen; `None` where each is.
+    pub fn begin_once(&self) -> Option<Departure<'_>> {
+        let first = self.candidates.first().filter(|_| self.gateway.routing.fitted == Fitted::Once)?;
+        // Until the answer tells who was asked.
+        self.tries.replace(vec![(first.clone(), None)]);
+        Some(self.departure(first, &self.gateway.credential_headers))
+    }
+
+    fn departure<'a>(&'a self, target: &'a Target, remove: &'a [String]) -> Departure<'a> {
+        let style = &target.backend.style;
+        Departure {
+            remove,
+            path: match &self.destination {
+                Destination::Deployment(operation) => style.path(*operation, &target.deployment),
+                Destination::Other(rest, query) => style.other_path(rest, query),
+            },
+            set: target
+                .backend
+                .credential
+                .as_ref()
+                .map(|credential| (&*credential.header, &*credential.value)),
+            content_length: self.bodies.content_length(target.number()),
+        }
+    }
+
+    /// Notes that the last attempt was not answered, if it was not: it is called when Envoy goes on without it.
+    pub(crate) fn note_miss<'s>(&self, moment: impl FnOnce() -> Moment<'s>) -> Result<(), StoreFault> {
+        match self.tries.borrow().last() {
+            Some((target, None)) => {
+                let Moment { store, now } = moment();
+                self.gateway.failing.failed(target, store, now)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Leg {
+    /// What makes its body of the one that waits; `None` if it is that one.
+    fn edits(&self) -> Option<&Edits> {
+        self.flight.bodies.edits(self.target.number())
+    }
+
+    /// Changes the front of the body that waits, once all of that front is here.
+    pub(super) fn patched(&self, body: &Waiting<'_>) -> Outgoing {
+        let Some(edits) = self.edits() else { return Outgoing::AsItIs };
+        if body.bytes < edits.reach() && !body.end {
+            return Outgoing::Waits;
+        }
+        let front = (body.read)(edits.reach());
+        match edits.clone().patch(&front) {
+            Some(patch) if front.len() == patch.replaced => Outgoing::Patched(patch),
+            _ => Outgoing::Denied(Denial::OutOfTurn),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Which request is on its way, and what do its attempts share?
+
+use super::bodies::Bodies;
+use super::departing::Destination;
+use super::first_token::Stopwatch;
+use super::misfit::Misfit;
+use super::spilling::Spilling;
+use crate::capacity::Seat;
+use crate::gateway::Gateway;
+use crate::ledger::Try;
+use crate::route::{Choice, Target};
+use crate::tokens::Usage;
+use crate::usage::UsageEvent;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A request on its way: what its attempts need to know, and what is known of them afterwards.
+#[derive(Debug)]
+pub struct Flight {
+    pub(super) gateway: Rc<Gateway>,
+    pub(super) destination: Destination,
+    pub(super) bodies: Bodies,
+    pub(super) candidates: Vec<Rc<Target>>,
+    /// The one cluster that Envoy is told; `None` if it is told all candidates.
+    pub(super) cluster: Option<Rc<str>>,
+    pub(super) tries: RefCell<Vec<(Rc<Target>, Option<u16>)>>,
+    /// What it has taken of a backend's capacity.
+    pub(super) seat: RefCell<Option<Seat>>,
+    /// What it may use.
+    pub(super) usage: Usage,
+    /// Whether the first candidate is asked if its pause is over.
+    pub(super) asks: bool,
+    /// What the answer to the last attempt says is wrong with the configuration.
+    pub(super) misfit: Cell<Option<Misfit>>,
+    /// The shortest pause that a backend asked for.
+    pub(super) shortest_pause: Cell<Option<Duration>>,
+    pub(super) stopwatch: Stopwatch,
+    pub(super) spilling: Option<Spilling>,
+}
+
+impl Flight {
+    /// A request that may go to these targets.
+    #[must_use]
+    pub fn new(
+        gateway: Rc<Gateway>,
+        destination: Destination,
+        bodies: Bodies,
+        choice: Choice,
+        seat: Option<Seat>,
+        usage: Usage,
+    ) -> Self {
+        let (tries, seat) = (RefCell::default(), RefCell::new(seat));
+        let Choice { targets, asks, watch, .. } = choice;
+        let (cluster, candidates) = gateway.routing.way(targets);
+        Self {
+            gateway,
+            destination,
+            bodies,
+            candidates,
+            cluster,
+            tries,
+            seat,
+            usage,
+            asks,
+            misfit: Cell::new(None),
+            shortest_pause: Cell::new(None),
+            stopwatch: Stopwatch::new(watch),
+            spilling: None,
+        }
+    }
+
+    /// The one cluster that Envoy is told, where its route reads one: that of the only candidate, or a pool of them all.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
+    /// Whether Envoy goes to a cluster that is a pool, so that its name does not tell where an attempt is.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.cluster.is_some() && self.candidates.len() > 1
+    }
+
+    /// Where it may go, best first.
+    #[must_use]
+    pub fn candidates(&self) -> &[Rc<Target>] {
+        &self.candidates
+    }
+
+    /// The candidate that Envoy has picked by its cluster.
+    pub(super) fn candidate(&self, cluster: &[u8]) -> Option<&Rc<Target>> {
+        self.candidates.iter().find(|target| target.backend.cluster.as_bytes() == cluster)
+    }
+
+    /// The target of the last attempt; `None` if none was made.
+    #[must_use]
+    pub fn last_tried(&self) -> Option<Rc<Target>> {
+        self.tries.borrow().last().map(|(target, _)| target.clone())
+    }
+
+    /// Whether the answer to the last attempt has a usage event that only we asked for.
+    #[must_use]
+    pub fn usage_event(&self) -> UsageEvent {
+        self.bodies.usage_event(self.last_tried().map(|target| target.number()))
+    }
+
+    /// All attempts, for the record.
+    #[must_use]
+    pub fn tries(&self) -> Vec<Try> {
+        let tries = self.tries.borrow();
+        tries
+            .iter()
+            .map(|(target, status)| Try { backend: target.backend.name.clone(), status: *status })
+            .collect()
+    }
+
+    /// What the answer that the client would get says is wrong with the configuration.
+    #[must_use]
+    pub fn misfit(&self) -> Option<Misfit> {
+        self.misfit.get()
+    }
+
+    /// The shortest pause that a backend asked for while it was tried.
+    #[must_use]
+    pub fn shortest_pause(&self) -> Option<Duration> {
+        self.shortest_pause.get()
+    }
+}
