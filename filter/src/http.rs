@@ -1,6 +1,7 @@
 //! The listener's side: Envoy's callbacks become calls of the [`Exchange`], and its steps become host calls.
 
 use crate::holding::Holding;
+use crate::waiting::Waiter;
 use crate::{attempt, candidates, flights, host, journal, record, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
@@ -68,14 +69,15 @@ impl Downstream {
         let mut stream = self.0.borrow_mut();
         let action = act(&mut stream);
         if stream.is_waiting() {
-            waiting::enter(stream.id, &self.0);
+            let waiter = Rc::downgrade(&self.0);
+            waiting::enter(stream.id, waiter);
         }
         action
     }
 }
 
 /// One stream of a client.
-pub(crate) struct Stream {
+struct Stream {
     id: u32,
     exchange: Exchange,
     body: Body,
@@ -378,13 +380,19 @@ impl Stream {
         }
     }
 
-    /// Whether the tick is to look at it.
-    pub(crate) fn is_waiting(&self) -> bool {
+    fn go_on(&mut self, step: Step, now: Duration) {
+        if self.perform(step, now) == Action::Continue {
+            host::resume_request();
+        }
+    }
+}
+
+impl Waiter for Stream {
+    fn is_waiting(&self) -> bool {
         self.exchange.is_waiting() || self.unshown.is_some()
     }
 
-    /// Goes on with a stream that waits, if what it waits for has come. Called outside its callbacks.
-    pub(crate) fn wake(&mut self) {
+    fn wake(&mut self) {
         let now = host::now();
         if self.unshown.is_some_and(|before| self.holding.disproves(before)) {
             self.unshown = None;
@@ -395,17 +403,10 @@ impl Stream {
         }
     }
 
-    /// Goes on with a stream whose turn it is. Called outside its callbacks.
-    pub(crate) fn take_turn(&mut self, turn: Turn) {
+    fn take_turn(&mut self, turn: Turn) {
         let now = host::now();
         let step = self.exchange.admitted(Ok(turn), &host::SharedData, now);
         self.go_on(step, now);
-    }
-
-    fn go_on(&mut self, step: Step, now: Duration) {
-        if self.perform(step, now) == Action::Continue {
-            host::resume_request();
-        }
     }
 }
 

@@ -4,10 +4,9 @@
 //! itself out.
 
 use crate::host::{self, SharedData};
-use crate::http::Stream;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::{Rc, Weak};
+use std::rc::Weak;
 use std::time::Duration;
 use tollgate::capacity::{Ask, Queue, Turn};
 use tollgate::journal::BEAT_EVERY;
@@ -17,9 +16,21 @@ use tollgate::store::StoreFault;
 /// How often a stream that waits is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// What the tick goes on with. All of it is called outside the callbacks of its stream.
+pub(crate) trait Waiter {
+    /// Whether the tick is to look at it.
+    fn is_waiting(&self) -> bool;
+
+    /// Goes on, if what it waits for has come.
+    fn wake(&mut self);
+
+    /// Goes on, for its turn has come.
+    fn take_turn(&mut self, turn: Turn);
+}
+
 thread_local! {
     /// By the number of their context, which is the order in which they came.
-    static WAITING: RefCell<BTreeMap<u32, Weak<RefCell<Stream>>>> = const { RefCell::new(BTreeMap::new()) };
+    static WAITING: RefCell<BTreeMap<u32, Weak<RefCell<dyn Waiter>>>> = const { RefCell::new(BTreeMap::new()) };
     /// Those of them that wait for room at a backend.
     static QUEUE: RefCell<Queue> = RefCell::default();
     /// Whether the tick comes often.
@@ -39,8 +50,8 @@ pub(crate) fn set_waiting_max(waiting_max: usize) {
 }
 
 /// Looks after a stream from now on.
-pub(crate) fn enter(id: u32, stream: &Rc<RefCell<Stream>>) {
-    WAITING.with_borrow_mut(|waiting| waiting.insert(id, Rc::downgrade(stream)));
+pub(crate) fn enter(id: u32, stream: Weak<RefCell<dyn Waiter>>) {
+    WAITING.with_borrow_mut(|waiting| waiting.insert(id, stream));
     if !IS_FAST.replace(true) {
         host::tick_every(LOOK_EVERY);
     }
@@ -85,17 +96,17 @@ fn look() {
     }
     let ids: Vec<_> = WAITING.with_borrow(|waiting| waiting.keys().copied().collect());
     for id in ids {
-        go_on(id, Stream::wake);
+        go_on(id, |stream| stream.wake());
     }
 }
 
 /// Goes on with a stream, and forgets it unless it still waits.
-fn go_on(id: u32, act: impl FnOnce(&mut Stream)) {
+fn go_on(id: u32, act: impl FnOnce(&mut dyn Waiter)) {
     let stream = WAITING.with_borrow(|waiting| waiting.get(&id).and_then(Weak::upgrade));
     let still_waits = match stream {
         Some(stream) if host::act_for(id) => {
             let mut stream = stream.borrow_mut();
-            act(&mut stream);
+            act(&mut *stream);
             stream.is_waiting()
         }
         _ => false,

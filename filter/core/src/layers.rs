@@ -1,4 +1,5 @@
-//! The layers hold: a file uses only modules of its own layer and of those below it. The folders are the layers.
+//! The layers hold: a file uses only modules of its own layer and of those below it. The folders are the layers; the files
+//! of the filter, which have no folders, stand in their order on the map.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,10 +56,15 @@ fn modules() -> BTreeMap<String, Module> {
     modules
 }
 
-/// The modules of this crate that a source names.
+/// The modules of its own crate that a source names.
 fn used(source: &str) -> Vec<&str> {
-    let named = source.split("crate::").skip(1);
-    named.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()).collect()
+    let name = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    let named = source.split("crate::").skip(1).flat_map(|rest| match rest.strip_prefix('{') {
+        // A list of modules.
+        Some(list) => list.split_once("};").unwrap().0.split(", ").map(str::trim).collect(),
+        None => vec![rest],
+    });
+    named.map(|rest| &rest[..name(rest)]).collect()
 }
 
 #[test]
@@ -107,6 +113,31 @@ fn the_map_lists_the_modules_of_each_layer() {
             on_the_map(&document, layer).contains(&name.as_str()),
             "{name} is not on the map's line of {layer}"
         );
+    }
+}
+
+/// What the map lists of the filter, from the highest to the lowest.
+fn filter_on_the_map(document: &str) -> Vec<&str> {
+    let files = document.lines().filter_map(|line| line.strip_prefix("  src/"));
+    files.map(|line| line.split_once(".rs").unwrap().0).collect()
+}
+
+#[test]
+fn a_file_of_the_filter_uses_only_those_below_it_on_the_map() {
+    let root = crate_root().join("..");
+    let document = fs::read_to_string(root.join("../ARCHITECTURE.md")).unwrap();
+    let order = filter_on_the_map(&document);
+    for path in files(&root.join("src")) {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if name == "lib" {
+            continue;
+        }
+        let at = order.iter().position(|other| *other == name);
+        let at = at.unwrap_or_else(|| panic!("{name} is not on the map"));
+        let source = product(&fs::read_to_string(&path).unwrap());
+        for used in used(&source) {
+            assert!(order[at + 1..].contains(&used), "{name} uses {used}, which is not below it on the map");
+        }
     }
 }
 
