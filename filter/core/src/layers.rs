@@ -141,6 +141,33 @@ fn a_file_of_the_filter_uses_only_those_below_it_on_the_map() {
     }
 }
 
+/// What the table of a request names, as `Type::function`, `module::function` or `Enum::Variant`.
+fn in_the_table(document: &str) -> Vec<(&str, &str)> {
+    let table = document.split("## One request").nth(1).unwrap().split("```").nth(1).unwrap();
+    let words = table.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+    words.filter_map(|word| word.trim_end_matches(':').split_once("::")).collect()
+}
+
+#[test]
+fn what_the_table_of_a_request_names_is_there() {
+    let document = fs::read_to_string(crate_root().join("../../ARCHITECTURE.md")).unwrap();
+    let sources: Vec<_> = modules().into_values().flat_map(|module| module.sources).collect();
+    let named = in_the_table(&document);
+    assert!(named.contains(&("Exchange", "finish")) && named.contains(&("Step", "Wait")), "{named:?}");
+    for (owner, name) in named {
+        let is_there = sources.iter().any(|(path, source)| {
+            let has = |begins: &[&str]| begins.iter().any(|begins| source.contains(begins));
+            let owns =
+                has(&[&format!("impl {owner} {{"), &format!("impl {owner}<"), &format!("enum {owner} {{")])
+                    || path.file_stem().is_some_and(|stem| stem == owner);
+            owns && has(&[&format!("fn {name}("), &format!("fn {name}<")])
+                || has(&[&format!("enum {owner} {{")])
+                    && has(&[&format!("    {name},"), &format!("    {name}("), &format!("    {name} {{")])
+        });
+        assert!(is_there, "the table names {owner}::{name}, which is not there");
+    }
+}
+
 #[test]
 fn the_decisions_know_no_serde_but_to_read_answers_and_tokens() {
     for (name, module) in modules().iter().filter(|(_, module)| LAYERS[module.layer] == "decisions") {
