@@ -11,7 +11,7 @@ use std::time::Duration;
 use tollgate::capacity::{Ask, Queue, Turn};
 use tollgate::journal::BEAT_EVERY;
 use tollgate::route::Cooldowns;
-use tollgate::store::StoreFault;
+use tollgate::store::{Moment, StoreFault};
 
 /// How often a stream that waits is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -74,7 +74,7 @@ pub(crate) fn leave(id: u32) {
 pub(crate) fn admit(id: u32, ask: Ask, now: Duration) -> Result<Turn, StoreFault> {
     let cooldowns = cooldowns();
     let pause = |target| cooldowns.remaining(target, now);
-    QUEUE.with_borrow_mut(|queue| queue.enter(id, ask, &pause, &SharedData, now))
+    QUEUE.with_borrow_mut(|queue| queue.enter(id, ask, &pause, Moment::new(&SharedData, now)))
 }
 
 /// Goes on with those whose waiting is over.
@@ -89,7 +89,7 @@ fn look() {
         let (cooldowns, now) = (cooldowns(), host::now());
         let pause = |target| cooldowns.remaining(target, now);
         // The queue is not held while they go on.
-        let turns = QUEUE.with_borrow_mut(|queue| queue.round(&pause, &SharedData, now));
+        let turns = QUEUE.with_borrow_mut(|queue| queue.round(&pause, Moment::new(&SharedData, now)));
         for (id, turn) in turns {
             go_on(id, |stream| stream.take_turn(turn));
         }

@@ -2,7 +2,7 @@
 //!
 //! A backend that declares its capacity has a window in the store: what was sent to it of late, and what others are
 //! known to have sent. A request takes its tokens there before it goes; where there is no room it waits in a [`Queue`],
-//! the more important first, and is refused when its time is up. Pure arithmetic over the [`Store`], with time as an
+//! the more important first, and is refused when its time is up. Pure arithmetic over the store, with time as an
 //! argument. Not decided here: which backends may serve it, and in which order.
 
 mod queue;
@@ -11,7 +11,7 @@ mod window;
 pub use queue::{Ask, Place, Queue, Turn};
 
 use crate::gauge::Gauge;
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, StoreFault};
 use crate::tokens::Usage;
 use std::time::Duration;
 use window::Window;
@@ -91,57 +91,55 @@ impl Seat {
 /// Takes what a request may use if there is room and `headroom_min` stays free; else answers how long it takes until there is, if
 /// nobody else comes. What is more than the whole window takes the whole window.
 pub fn take(
-    store: &dyn Store,
+    moment: Moment<'_>,
     gauge: Gauge,
     usage: Usage,
     headroom_min: u32,
-    now: Duration,
 ) -> Result<Result<Seat, Duration>, StoreFault> {
     let tokens = gauge.weights.tokens_max(usage);
     let room = room(gauge, headroom_min);
-    store::update(store, &key(gauge), |record| {
-        let mut window = Window::read(record, gauge.window, now);
+    store::update(moment.store, &key(gauge), |record| {
+        let mut window = Window::read(record, gauge.window, moment.now);
         let wait = window.wait(tokens.min(room), room);
         if wait > Duration::ZERO {
             return (None, Err(wait));
         }
         window.add(tokens);
-        (Some(window.write()), Ok(Seat { gauge, tokens, at: now }))
+        (Some(window.write()), Ok(Seat { gauge, tokens, at: moment.now }))
     })
 }
 
 /// How long it takes until there is room, if nobody else comes.
 pub fn wait(
-    store: &dyn Store,
+    moment: Moment<'_>,
     gauge: Gauge,
     tokens: u64,
     headroom_min: u32,
-    now: Duration,
 ) -> Result<Duration, StoreFault> {
     let room = room(gauge, headroom_min);
-    let record = store.load(&key(gauge))?.value;
-    Ok(Window::read(&record, gauge.window, now).wait(tokens.min(room), room))
+    let record = moment.store.load(&key(gauge))?.value;
+    Ok(Window::read(&record, gauge.window, moment.now).wait(tokens.min(room), room))
 }
 
 /// Takes what a request may use whether there is room or not, for one that goes there anyhow.
-pub fn take_anyhow(store: &dyn Store, gauge: Gauge, usage: Usage, now: Duration) -> Result<Seat, StoreFault> {
+pub fn take_anyhow(moment: Moment<'_>, gauge: Gauge, usage: Usage) -> Result<Seat, StoreFault> {
     let tokens = gauge.weights.tokens_max(usage);
-    store::update(store, &key(gauge), |record| {
-        let mut window = Window::read(record, gauge.window, now);
+    store::update(moment.store, &key(gauge), |record| {
+        let mut window = Window::read(record, gauge.window, moment.now);
         window.add(tokens);
         (Some(window.write()), ())
     })?;
-    Ok(Seat { gauge, tokens, at: now })
+    Ok(Seat { gauge, tokens, at: moment.now })
 }
 
 /// Gives a seat back but for what was used. What was taken a window ago is gone by itself.
-pub fn give_back(store: &dyn Store, seat: &Seat, used: Usage, now: Duration) -> Result<(), StoreFault> {
+pub fn give_back(moment: Moment<'_>, seat: &Seat, used: Usage) -> Result<(), StoreFault> {
     let back = seat.tokens.saturating_sub(seat.gauge.weights.tokens(used));
     if back == 0 {
         return Ok(());
     }
-    store::update(store, &key(seat.gauge), |record| {
-        let mut window = Window::read(record, seat.gauge.window, now);
+    store::update(moment.store, &key(seat.gauge), |record| {
+        let mut window = Window::read(record, seat.gauge.window, moment.now);
         window.take_out(back, seat.at);
         (Some(window.write()), ())
     })
@@ -157,14 +155,14 @@ pub enum Told {
 }
 
 /// Believes a backend that has less room than was reckoned: others use it too.
-pub fn learn(store: &dyn Store, gauge: Gauge, told: Told, now: Duration) -> Result<(), StoreFault> {
+pub fn learn(moment: Moment<'_>, gauge: Gauge, told: Told) -> Result<(), StoreFault> {
     let whole = u64::from(gauge.tokens.get());
     let left = match told {
         Told::Remaining(tokens) => tokens,
         Told::Utilization(share) => whole.saturating_sub(whole * u64::from(share) / u64::from(WHOLE)),
     };
-    store::update(store, &key(gauge), |record| {
-        let mut window = Window::read(record, gauge.window, now);
+    store::update(moment.store, &key(gauge), |record| {
+        let mut window = Window::read(record, gauge.window, moment.now);
         let reckoned = whole.saturating_sub(window.used());
         // More room than was reckoned is not believed: requests that are on their way are not counted there yet.
         let changed = window.others_use(reckoned.saturating_sub(left));

@@ -23,7 +23,7 @@ use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
 use crate::endpoint::Style;
 use crate::gauge::Gauge;
 use crate::prices::{Prices, Service};
-use crate::store::Store;
+use crate::store::Moment;
 use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
@@ -202,8 +202,7 @@ impl Choice {
 pub fn choose(
     targets: &[Rc<Target>],
     asker: Asker<'_>,
-    store: &dyn Store,
-    now: Duration,
+    moment: Moment<'_>,
     passed_over: &mut Vec<PassedOver>,
 ) -> Result<Choice, Denial> {
     let abroad = targets.iter().filter(|target| !target.is_in(asker.regions));
@@ -212,13 +211,14 @@ pub fn choose(
     if permitted.is_empty() {
         return Err(Denial::NoRegion);
     }
-    let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, store, now));
+    let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
+    let Moment { store, now } = moment;
     let loaded = Cooldowns::load(store);
     let mut faults = u64::from(arranged.is_err()) + u64::from(loaded.is_err());
     let cooldowns = loaded.unwrap_or_default();
     let state = |target: &Rc<Target>| cooldowns.state(target.id, now);
     let mut claim = |target: &Rc<Target>| {
-        Cooldowns::claim(store, target, now).unwrap_or_else(|_| {
+        Cooldowns::claim(moment, target).unwrap_or_else(|_| {
             faults += 1;
             true
         })
@@ -268,7 +268,7 @@ pub fn choose(
 mod tests {
     use super::*;
     use crate::allowance::Weights;
-    use crate::store::MemoryStore;
+    use crate::store::{MemoryStore, Store};
     use proptest::prelude::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -296,7 +296,7 @@ mod tests {
         store: &dyn Store,
         now: Duration,
     ) -> Result<Choice, Denial> {
-        super::choose(targets, asker, store, now, &mut Vec::new())
+        super::choose(targets, asker, Moment::new(store, now), &mut Vec::new())
     }
 
     fn order(targets: &[Rc<Target>], store: &dyn Store, now: Duration) -> Result<Vec<String>, Denial> {
@@ -319,7 +319,7 @@ mod tests {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
         let order = |ms| order(&targets, &store, NOW + Duration::from_millis(ms)).unwrap();
         assert_eq!(order(0), ["a", "b"]);
-        Cooldowns::note(&store, &targets[0], told(1500), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1500)).unwrap();
         assert_eq!(order(1499), ["b"]);
         assert_eq!(order(1500), ["a", "b"]);
     }
@@ -327,8 +327,8 @@ mod tests {
     #[test]
     fn when_all_pause_the_shortest_wait_is_told() {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-        Cooldowns::note(&store, &targets[0], told(3000), NOW).unwrap();
-        Cooldowns::note(&store, &targets[1], told(2000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[1], told(2000)).unwrap();
         let order = order(&targets, &store, NOW + Duration::from_secs(1));
         assert_eq!(order, Err(Denial::BackendsThrottled { wait: Duration::from_secs(1) }));
     }
@@ -336,13 +336,13 @@ mod tests {
     #[test]
     fn the_longest_pause_stands_and_ended_ones_are_forgotten() {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-        Cooldowns::note(&store, &targets[0], told(3000), NOW).unwrap();
-        Cooldowns::note(&store, &targets[0], told(1000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1000)).unwrap();
         let loaded = Cooldowns::load(&store).unwrap();
         assert_eq!(loaded.remaining(targets[0].id, NOW), Duration::from_secs(3));
-        Cooldowns::note(&store, &targets[1], told(9000), NOW + Duration::from_secs(5)).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW + Duration::from_secs(5)), &targets[1], told(9000)).unwrap();
         let only = MemoryStore::default();
-        Cooldowns::note(&only, &targets[1], told(9000), NOW + Duration::from_secs(5)).unwrap();
+        Cooldowns::note(Moment::new(&only, NOW + Duration::from_secs(5)), &targets[1], told(9000)).unwrap();
         assert_eq!(Cooldowns::load(&store), Cooldowns::load(&only));
     }
 
@@ -351,25 +351,25 @@ mod tests {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
         let order = |now| order(&targets, &store, now).unwrap();
         let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
-        Cooldowns::note(&store, &targets[0], told(600_000), NOW + hour).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW + hour), &targets[0], told(600_000)).unwrap();
         assert_eq!(order(NOW + hour), ["b"]);
         assert_eq!(order(NOW), ["a", "b"]);
         // The next one stands, though it ends before.
-        Cooldowns::note(&store, &targets[0], told(1000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1000)).unwrap();
         assert_eq!(order(NOW), ["b"]);
         // Nor does anybody wait for one who asked in another time.
-        Cooldowns::note(&store, &targets[1], guessed(1000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[1], guessed(1000)).unwrap();
         let later = NOW + Duration::from_secs(50);
-        assert!(Cooldowns::claim(&store, &targets[1], later).unwrap());
-        assert!(!Cooldowns::claim(&store, &targets[1], later).unwrap());
-        assert!(Cooldowns::claim(&store, &targets[1], NOW + Duration::from_secs(10)).unwrap());
+        assert!(Cooldowns::claim(Moment::new(&store, later), &targets[1]).unwrap());
+        assert!(!Cooldowns::claim(Moment::new(&store, later), &targets[1]).unwrap());
+        assert!(Cooldowns::claim(Moment::new(&store, NOW + Duration::from_secs(10)), &targets[1]).unwrap());
         assert_eq!(order(NOW + 3 * day), ["a", "b"]);
     }
 
     #[test]
     fn after_a_guessed_pause_one_request_goes_to_see() {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-        Cooldowns::note(&store, &targets[0], guessed(1000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], guessed(1000)).unwrap();
         let choose = |ms| {
             let choice = choose(&targets, Asker::default(), &store, NOW + Duration::from_millis(ms)).unwrap();
             let names: Vec<_> = choice.targets.iter().map(|target| target.backend.name.to_string()).collect();
@@ -385,18 +385,18 @@ mod tests {
         Cooldowns::end(&store, &targets[0]).unwrap();
         assert_eq!(choose(3001), ("ab".to_owned(), false));
         // Behind another one it is only for fail-over, and asks nothing.
-        Cooldowns::note(&store, &targets[1], guessed(1000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[1], guessed(1000)).unwrap();
         assert_eq!(choose(1000), ("ab".to_owned(), false));
         // What nobody has asked about for long is forgotten.
-        Cooldowns::note(&store, &targets[0], guessed(1000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], guessed(1000)).unwrap();
         assert_eq!(choose(61_000), ("ab".to_owned(), false));
     }
 
     #[test]
     fn when_all_pause_and_that_was_a_guess_one_goes_to_see() {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-        Cooldowns::note(&store, &targets[0], told(500), NOW).unwrap();
-        Cooldowns::note(&store, &targets[1], guessed(1000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(500)).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[1], guessed(1000)).unwrap();
         assert_eq!(order(&targets, &store, NOW), Ok(vec!["b".to_owned()]));
         let wait = Duration::from_millis(499);
         let now = NOW + Duration::from_millis(1);
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn without_the_store_every_target_is_tried() {
         let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-        Cooldowns::note(&store, &targets[0], told(500), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(500)).unwrap();
         store.break_with(Some(crate::store::StoreFault::Unavailable));
         let preferred = Some(targets[0].clone());
         assert_eq!(
@@ -426,7 +426,7 @@ mod tests {
             weights: Weights::UNCACHED,
         };
         let mut targets = targets(&["a", "b"]);
-        Cooldowns::note(&store, &targets[0], told(3000), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
         let order = |targets: &[Rc<Target>]| order(targets, &store, NOW).unwrap();
         Rc::get_mut(&mut targets[1]).unwrap().gauge = Some(gauge);
         assert_eq!(order(&targets), ["b"]);
@@ -447,8 +447,12 @@ mod tests {
         let passed = |targets: &[Rc<Target>], ms| {
             let asker = Asker { regions: Some(&home), ..Asker::default() };
             let mut passed_over = Vec::new();
-            let chosen =
-                super::choose(targets, asker, &store, NOW + Duration::from_millis(ms), &mut passed_over);
+            let chosen = super::choose(
+                targets,
+                asker,
+                Moment::new(&store, NOW + Duration::from_millis(ms)),
+                &mut passed_over,
+            );
             let passed =
                 |one: &PassedOver| format!("{} {} {:?}", one.backend, one.why.word(), one.why.wait_ms());
             let chosen = chosen.map_or(0, |choice| choice.targets.len());
@@ -458,14 +462,14 @@ mod tests {
         assert_eq!(passed(&targets[..3], 0), (3, vec![]));
         assert_eq!(passed(&targets, 0), (3, vec![region.to_owned()]));
         assert_eq!(passed(&targets[3..], 0), (0, vec![region.to_owned()]));
-        Cooldowns::note(&store, &targets[0], told(1500), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1500)).unwrap();
         assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
         // Whose pause is over stands behind the open ones, and is not passed over.
-        Cooldowns::note(&store, &targets[2], guessed(0), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[2], guessed(0)).unwrap();
         assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
         // All pause: nobody is chosen, and it is told of all.
-        Cooldowns::note(&store, &targets[1], told(900), NOW).unwrap();
-        Cooldowns::note(&store, &targets[2], guessed(800), NOW).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[1], told(900)).unwrap();
+        Cooldowns::note(Moment::new(&store, NOW), &targets[2], guessed(800)).unwrap();
         let two = |at: u64| {
             [("a", 1500), ("b", 900)].map(|(name, ms)| format!("{name} cooldown Some({})", ms - at))
         };
@@ -573,8 +577,8 @@ mod tests {
             weights: Weights::UNCACHED,
                 });
                 match pause {
-                    1 => Cooldowns::note(&store, &target, told(2000), NOW).unwrap(),
-                    2 => Cooldowns::note(&store, &target, guessed(1000), NOW).unwrap(),
+                    1 => Cooldowns::note(Moment::new(&store, NOW), &target, told(2000)).unwrap(),
+                    2 => Cooldowns::note(Moment::new(&store, NOW), &target, guessed(1000)).unwrap(),
                     _ => {}
                 }
                 all.push(Rc::new(target));

@@ -12,7 +12,7 @@ use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::gateway::{Client, Gateway};
 use crate::route::{self, Asker, Choice, Cooldown, Cooldowns, Target};
-use crate::store::{MemoryStore, Store, StoreFault};
+use crate::store::{MemoryStore, Moment, StoreFault};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -78,13 +78,8 @@ impl Pool {
 }
 
 /// What decides: [`route::choose`], but in the tests of this.
-type Choose<'c> = &'c dyn Fn(
-    &[Rc<Target>],
-    Asker<'_>,
-    &dyn Store,
-    Duration,
-    &mut Vec<PassedOver>,
-) -> Result<Choice, Denial>;
+type Choose<'c> =
+    &'c dyn Fn(&[Rc<Target>], Asker<'_>, Moment<'_>, &mut Vec<PassedOver>) -> Result<Choice, Denial>;
 
 /// Goes through all failures of every client and model.
 #[must_use]
@@ -232,10 +227,10 @@ impl Findings {
                 let wait = if *failure == Failure::Over { Duration::ZERO } else { Duration::from_secs(60) };
                 let pause = Cooldown { wait, is_told: *failure == Failure::Told };
                 // A store in memory does not fail.
-                let _ = Cooldowns::note(&store, target, pause, NOW);
+                let _ = Cooldowns::note(Moment::new(&store, NOW), target, pause);
             }
             let asker = client.asker(route::lot(lot));
-            let choice = choose(targets, asker, &store, NOW, &mut Vec::new());
+            let choice = choose(targets, asker, Moment::new(&store, NOW), &mut Vec::new());
             is_refused &= choice.is_err();
             self.look(client, targets, &failing, choice);
         }
@@ -247,7 +242,7 @@ impl Findings {
         self.combinations += 1;
         let store = MemoryStore::default();
         store.break_with(Some(StoreFault::Unavailable));
-        let choice = choose(targets, client.asker(0), &store, NOW, &mut Vec::new());
+        let choice = choose(targets, client.asker(0), Moment::new(&store, NOW), &mut Vec::new());
         self.refused += u64::from(choice.is_err());
         self.look(client, targets, &[], choice);
     }
@@ -327,33 +322,31 @@ mod tests {
     #[test]
     fn routing_that_leads_out_of_a_region_is_found() {
         let gateway = gateway(|_| {});
-        let anybody =
-            |targets: &[Rc<Target>], asker: Asker<'_>, store: &dyn Store, now, passed: &mut Vec<_>| {
-                match route::choose(targets, asker, store, now, passed) {
-                    // Out of kindness to a client that would be refused.
-                    Err(Denial::BackendsThrottled { .. }) => {
-                        route::choose(targets, Asker { regions: None, ..asker }, store, now, passed)
-                    }
-                    decided => decided,
+        let anybody = |targets: &[Rc<Target>], asker: Asker<'_>, moment: Moment<'_>, passed: &mut Vec<_>| {
+            match route::choose(targets, asker, moment, passed) {
+                // Out of kindness to a client that would be refused.
+                Err(Denial::BackendsThrottled { .. }) => {
+                    route::choose(targets, Asker { regions: None, ..asker }, moment, passed)
                 }
-            };
+                decided => decided,
+            }
+        };
         let pools = prove_with(&gateway, &anybody);
         assert_eq!(pools.iter().map(Pool::holds).collect::<Vec<_>>(), [false, true, true, true]);
         let leak = &pools[0].leaks[0];
         assert_eq!((&*leak.to.backend, &leak.pausing), ("us", &vec!["a".into(), "b".into()]));
         // One that loses sight of a region only in a fault of the store.
-        let blind =
-            |targets: &[Rc<Target>], asker: Asker<'_>, store: &dyn Store, now, passed: &mut Vec<_>| {
-                let regions = asker.regions.filter(|_| store.load("x").is_ok());
-                route::choose(targets, Asker { regions, ..asker }, store, now, passed)
-            };
+        let blind = |targets: &[Rc<Target>], asker: Asker<'_>, moment: Moment<'_>, passed: &mut Vec<_>| {
+            let regions = asker.regions.filter(|_| moment.store.load("x").is_ok());
+            route::choose(targets, Asker { regions, ..asker }, moment, passed)
+        };
         assert_eq!(prove_with(&gateway, &blind).iter().filter(|pool| !pool.holds()).count(), 2);
         // One that makes a target up.
         let foreign = self::gateway(|config| config["models"][0]["backends"][0]["deployment"] = json!("m"));
         let stranger =
             Rc::new(Target::new(foreign.models[0].targets[0].backend.clone(), "other".into(), None));
-        let adds = |targets: &[Rc<Target>], asker: Asker<'_>, store: &dyn Store, now, passed: &mut Vec<_>| {
-            let choice = route::choose(targets, asker, store, now, passed)?;
+        let adds = |targets: &[Rc<Target>], asker: Asker<'_>, moment: Moment<'_>, passed: &mut Vec<_>| {
+            let choice = route::choose(targets, asker, moment, passed)?;
             let targets = choice.targets.into_iter().chain([stranger.clone()]).collect();
             Ok(Choice { targets, ..choice })
         };

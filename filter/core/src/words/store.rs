@@ -64,6 +64,14 @@ pub struct Moment<'s> {
     pub now: Duration,
 }
 
+impl<'s> Moment<'s> {
+    /// This store, at this time since 1970.
+    #[must_use]
+    pub const fn new(store: &'s dyn Store, now: Duration) -> Self {
+        Self { store, now }
+    }
+}
+
 /// What a callback of Envoy's meets: the store of this process, and a clock. To ask the clock is a call, so it is asked where
 /// time matters, and once.
 pub struct Outside<'s> {

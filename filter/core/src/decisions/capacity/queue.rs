@@ -6,7 +6,7 @@
 
 use super::{Precedence, Priority, Seat, take, wait};
 use crate::gauge::Gauge;
-use crate::store::{Store, StoreFault};
+use crate::store::{Moment, StoreFault};
 use crate::tokens::Usage;
 use std::time::Duration;
 
@@ -115,18 +115,17 @@ impl Queue {
         id: u32,
         ask: Ask,
         pause: &dyn Fn(u64) -> Duration,
-        store: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Result<Turn, StoreFault> {
-        let deadline = now.saturating_add(ask.precedence.wait_max);
+        let deadline = moment.now.saturating_add(ask.precedence.wait_max);
         let rank = (ask.priority, deadline);
         let place = self.waiting.partition_point(|other| other.rank() <= rank);
         let (ahead, _) = self.waiting.split_at_checked(place).unwrap_or_default();
         let full: Vec<u64> = ahead.iter().flat_map(|other| other.ask.gauges()).collect();
-        if let Some(turn) = admit(&ask, &full, pause, store, now)? {
+        if let Some(turn) = admit(&ask, &full, pause, moment)? {
             return Ok(turn);
         }
-        let wait = promise(&ask, ahead, pause, store, now)?;
+        let wait = promise(&ask, ahead, pause, moment)?;
         // Where nothing is given back, room comes when it is promised and not before.
         let is_sure = ask.places.iter().all(|place| place.gauge.is_none_or(|gauge| !gauge.is_provisioned));
         if self.waiting.len() >= self.waiting_max || (is_sure && wait > ask.precedence.wait_max) {
@@ -137,21 +136,17 @@ impl Queue {
     }
 
     /// Those whose waiting is over, with what becomes of them.
-    pub fn round(
-        &mut self,
-        pause: &dyn Fn(u64) -> Duration,
-        store: &dyn Store,
-        now: Duration,
-    ) -> Vec<(u32, Turn)> {
+    pub fn round(&mut self, pause: &dyn Fn(u64) -> Duration, moment: Moment<'_>) -> Vec<(u32, Turn)> {
         let (mut called, mut full) = (Vec::new(), Vec::new());
         let mut stay: Vec<Waiting> = Vec::with_capacity(self.waiting.len());
         for mut waiting in self.waiting.drain(..) {
             // Nobody waits longer because the clock was set back.
-            waiting.deadline = waiting.deadline.min(now.saturating_add(waiting.ask.precedence.wait_max));
-            let turn = match admit(&waiting.ask, &full, pause, store, now) {
+            waiting.deadline =
+                waiting.deadline.min(moment.now.saturating_add(waiting.ask.precedence.wait_max));
+            let turn = match admit(&waiting.ask, &full, pause, moment) {
                 Ok(Some(turn)) => turn,
-                Ok(None) if now >= waiting.deadline => {
-                    let wait = promise(&waiting.ask, &stay, pause, store, now).unwrap_or_default();
+                Ok(None) if moment.now >= waiting.deadline => {
+                    let wait = promise(&waiting.ask, &stay, pause, moment).unwrap_or_default();
                     Turn::Leaves { wait }
                 }
                 Ok(None) => {
@@ -181,18 +176,17 @@ fn admit(
     ask: &Ask,
     full: &[u64],
     pause: &dyn Fn(u64) -> Duration,
-    store: &dyn Store,
-    now: Duration,
+    moment: Moment<'_>,
 ) -> Result<Option<Turn>, StoreFault> {
     let headroom_min = ask.precedence.headroom_min;
     if ask.places.iter().any(|place| place.spare > headroom_min) {
         let spare = |place: &Place| place.spare.max(headroom_min);
-        let turn = first_with_room(ask, &spare, full, pause, store, now)?;
+        let turn = first_with_room(ask, &spare, full, pause, moment)?;
         if turn.is_some() {
             return Ok(turn);
         }
     }
-    first_with_room(ask, &|_| headroom_min, full, pause, store, now)
+    first_with_room(ask, &|_| headroom_min, full, pause, moment)
 }
 
 fn first_with_room(
@@ -200,8 +194,7 @@ fn first_with_room(
     headroom: &dyn Fn(&Place) -> u32,
     full: &[u64],
     pause: &dyn Fn(u64) -> Duration,
-    store: &dyn Store,
-    now: Duration,
+    moment: Moment<'_>,
 ) -> Result<Option<Turn>, StoreFault> {
     for (at, place) in ask.places.iter().enumerate() {
         if !pause(place.target).is_zero() {
@@ -209,7 +202,7 @@ fn first_with_room(
         }
         let Some(gauge) = place.gauge else { return Ok(Some(Turn::Goes { place: at, seat: None })) };
         if !full.contains(&gauge.id)
-            && let Ok(seat) = take(store, gauge, ask.usage, headroom(place), now)?
+            && let Ok(seat) = take(moment, gauge, ask.usage, headroom(place))?
         {
             return Ok(Some(Turn::Goes { place: at, seat: Some(seat) }));
         }
@@ -222,8 +215,7 @@ fn promise(
     ask: &Ask,
     ahead: &[Waiting],
     pause: &dyn Fn(u64) -> Duration,
-    store: &dyn Store,
-    now: Duration,
+    moment: Moment<'_>,
 ) -> Result<Duration, StoreFault> {
     let mut shortest: Option<Duration> = None;
     for place in &ask.places {
@@ -231,7 +223,7 @@ fn promise(
             Some(gauge) => {
                 let ahead: u64 = ahead.iter().map(|other| other.tokens_of(gauge.id)).sum();
                 let tokens = gauge.weights.tokens_max(ask.usage).saturating_add(ahead);
-                wait(store, gauge, tokens, ask.precedence.headroom_min, now)?
+                wait(moment, gauge, tokens, ask.precedence.headroom_min)?
             }
             None => Duration::ZERO,
         };

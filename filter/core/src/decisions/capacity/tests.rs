@@ -1,6 +1,6 @@
 use super::*;
 use crate::allowance::Weights;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store};
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 #[cfg(target_arch = "wasm32")]
@@ -40,7 +40,7 @@ fn no_pause(_: u64) -> Duration {
 
 /// The numbers of those who went, and of those who left.
 fn round(queue: &mut Queue, store: &MemoryStore, now: Duration) -> (Vec<u32>, Vec<u32>) {
-    let turns = queue.round(&no_pause, store, now);
+    let turns = queue.round(&no_pause, Moment::new(store, now));
     let (goes, leaves): (Vec<_>, Vec<_>) =
         turns.into_iter().partition(|(_, turn)| matches!(turn, Turn::Goes { .. }));
     let ids = |turns: Vec<(u32, Turn)>| turns.into_iter().map(|(id, _)| id).collect();
@@ -50,8 +50,9 @@ fn round(queue: &mut Queue, store: &MemoryStore, now: Duration) -> (Vec<u32>, Ve
 #[test]
 fn a_window_is_filled_and_forgets() {
     let store = MemoryStore::default();
-    let taken =
-        |tokens, now| take(&store, gauge(1, 100), used(tokens), 0, now).unwrap().map(|seat| seat.tokens());
+    let taken = |tokens, now| {
+        take(Moment::new(&store, now), gauge(1, 100), used(tokens), 0).unwrap().map(|seat| seat.tokens())
+    };
     assert_eq!(taken(60, s(0)), Ok(60));
     assert_eq!(taken(40, s(30)), Ok(40));
     // The slot of the first has left the window whole after 61 seconds, that of the second after 91.
@@ -71,20 +72,20 @@ fn models_share_a_capacity_each_by_its_own_weights() {
         ..gauge(1, 100)
     };
     let usage = Usage { prompt: 10, cached: 10, completion: 10, ..Usage::default() };
-    let seat = take(&store, weighs(8), usage, 0, s(0)).unwrap().unwrap();
+    let seat = take(Moment::new(&store, s(0)), weighs(8), usage, 0).unwrap().unwrap();
     assert_eq!(seat.tokens(), 90);
-    assert!(take(&store, weighs(4), usage, 0, s(0)).unwrap().is_err());
-    give_back(&store, &seat, usage, s(0)).unwrap();
+    assert!(take(Moment::new(&store, s(0)), weighs(4), usage, 0).unwrap().is_err());
+    give_back(Moment::new(&store, s(0)), &seat, usage).unwrap();
     // Ten cached ones take nothing, ten that were produced 80.
-    assert!(take(&store, gauge(1, 100), used(21), 0, s(0)).unwrap().is_err());
-    let _rest = take(&store, gauge(1, 100), used(20), 0, s(0)).unwrap().unwrap();
+    assert!(take(Moment::new(&store, s(0)), gauge(1, 100), used(21), 0).unwrap().is_err());
+    let _rest = take(Moment::new(&store, s(0)), gauge(1, 100), used(20), 0).unwrap().unwrap();
     // Those ahead count by their weights too: one slot's 100 tokens leave before 50 and 90 fit.
     let mut queue = Queue::default();
     let long = Precedence { wait_max: Duration::from_secs(90), ..PRECEDENCE };
     let mut enter = |id, completion| {
         let places = vec![Place { target: 1, gauge: Some(weighs(completion)), spare: 0 }];
         let ask = Ask { places, usage, priority: Priority::Normal, precedence: long };
-        queue.enter(id, ask, &no_pause, &store, s(0)).unwrap()
+        queue.enter(id, ask, &no_pause, Moment::new(&store, s(0))).unwrap()
     };
     assert_eq!((enter(1, 4), enter(2, 8)), (Turn::Waits, Turn::Waits));
     assert_eq!(round(&mut queue, &store, s(61)), (vec![1], vec![]));
@@ -95,8 +96,9 @@ fn models_share_a_capacity_each_by_its_own_weights() {
 fn a_clock_that_was_set_back_holds_a_window_for_a_window() {
     const DAY: u64 = 86_400;
     let store = MemoryStore::default();
-    let taken =
-        |tokens, now| take(&store, gauge(1, 100), used(tokens), 0, now).unwrap().map(|seat| seat.tokens());
+    let taken = |tokens, now| {
+        take(Moment::new(&store, now), gauge(1, 100), used(tokens), 0).unwrap().map(|seat| seat.tokens())
+    };
     assert_eq!(taken(90, s(3 * DAY)), Ok(90));
     assert_eq!(taken(20, s(3 * DAY - 30)), Err(Duration::from_secs(91)));
     assert_eq!(taken(100, s(0)), Ok(100));
@@ -109,16 +111,18 @@ fn nobody_waits_longer_because_the_clock_was_set_back() {
     let pause = |_: u64| MINUTE;
     let place = Place { target: 1, gauge: Some(Gauge { is_provisioned: true, ..gauge(1, 100) }), spare: 0 };
     let ask = Ask { places: vec![place], ..ask(Priority::Normal, 10) };
-    assert_eq!(queue.enter(1, ask, &pause, &store, s(3600)), Ok(Turn::Waits));
-    assert_eq!(queue.round(&pause, &store, s(0)), []);
-    assert_eq!(queue.round(&pause, &store, s(4)), []);
-    assert_eq!(queue.round(&pause, &store, s(5)), [(1, Turn::Leaves { wait: MINUTE })]);
+    assert_eq!(queue.enter(1, ask, &pause, Moment::new(&store, s(3600))), Ok(Turn::Waits));
+    assert_eq!(queue.round(&pause, Moment::new(&store, s(0))), []);
+    assert_eq!(queue.round(&pause, Moment::new(&store, s(4))), []);
+    assert_eq!(queue.round(&pause, Moment::new(&store, s(5))), [(1, Turn::Leaves { wait: MINUTE })]);
 }
 
 #[test]
 fn the_less_important_leave_a_share_free() {
     let store = MemoryStore::default();
-    let taken = |tokens, headroom| take(&store, gauge(1, 100), used(tokens), headroom, s(0)).unwrap().is_ok();
+    let taken = |tokens, headroom| {
+        take(Moment::new(&store, s(0)), gauge(1, 100), used(tokens), headroom).unwrap().is_ok()
+    };
     assert!(taken(80, 200_000));
     assert!(!taken(1, 200_000));
     assert!(taken(20, 0));
@@ -128,33 +132,34 @@ fn the_less_important_leave_a_share_free() {
 #[test]
 fn a_seat_is_given_back_but_for_what_was_used() {
     let store = MemoryStore::default();
-    let seat = take(&store, gauge(1, 100), used(100), 0, s(0)).unwrap().unwrap();
-    give_back(&store, &seat, used(30), s(10)).unwrap();
-    let seat = take(&store, gauge(1, 100), used(70), 0, s(10)).unwrap().unwrap();
-    assert!(take(&store, gauge(1, 100), used(1), 0, s(10)).unwrap().is_err());
+    let seat = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+    give_back(Moment::new(&store, s(10)), &seat, used(30)).unwrap();
+    let seat = take(Moment::new(&store, s(10)), gauge(1, 100), used(70), 0).unwrap().unwrap();
+    assert!(take(Moment::new(&store, s(10)), gauge(1, 100), used(1), 0).unwrap().is_err());
     // What has left the window cannot be given back to it.
-    let whole = take(&store, gauge(1, 100), used(100), 0, s(100)).unwrap().unwrap();
-    give_back(&store, &seat, used(0), s(100)).unwrap();
-    assert!(take(&store, gauge(1, 100), used(1), 0, s(100)).unwrap().is_err());
+    let whole = take(Moment::new(&store, s(100)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+    give_back(Moment::new(&store, s(100)), &seat, used(0)).unwrap();
+    assert!(take(Moment::new(&store, s(100)), gauge(1, 100), used(1), 0).unwrap().is_err());
     drop(whole);
 }
 
 #[test]
 fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
     let store = MemoryStore::default();
-    let has_room = |tokens, now| take(&store, gauge(1, 100), used(tokens), 0, now).unwrap().is_ok();
+    let has_room =
+        |tokens, now| take(Moment::new(&store, now), gauge(1, 100), used(tokens), 0).unwrap().is_ok();
     assert!(has_room(20, s(0)));
     // 80 should be left; others have taken 50 of them.
-    learn(&store, gauge(1, 100), Told::Remaining(30), s(1)).unwrap();
+    learn(Moment::new(&store, s(1)), gauge(1, 100), Told::Remaining(30)).unwrap();
     assert!(!has_room(31, s(1)));
     assert!(has_room(10, s(1)));
-    learn(&store, gauge(1, 100), Told::Utilization(950_000), s(2)).unwrap();
+    learn(Moment::new(&store, s(2)), gauge(1, 100), Told::Utilization(950_000)).unwrap();
     assert!(!has_room(6, s(2)));
     // More room than was reckoned is no news, and what was told is forgotten after a window.
-    learn(&store, gauge(1, 100), Told::Remaining(100), s(3)).unwrap();
+    learn(Moment::new(&store, s(3)), gauge(1, 100), Told::Remaining(100)).unwrap();
     assert!(!has_room(71, s(3)));
     assert!(has_room(70, s(3)));
-    learn(&store, gauge(1, 100), Told::Remaining(0), s(200)).unwrap();
+    learn(Moment::new(&store, s(200)), gauge(1, 100), Told::Remaining(0)).unwrap();
     assert!(!has_room(1, s(259)));
     assert!(has_room(100, s(260)));
 }
@@ -168,11 +173,13 @@ fn a_request_goes_to_the_first_place_with_room() {
         Place { target: 3, gauge: None, spare: 0 },
     ];
     let ask = Ask { places, ..ask(Priority::Normal, 60) };
-    let mut place =
-        |pause: &dyn Fn(u64) -> Duration| match queue.enter(1, ask.clone(), pause, &store, s(0)).unwrap() {
-            Turn::Goes { place, seat } => (place, seat.map(|seat| seat.gauge().id)),
-            turn => panic!("{turn:?}"),
-        };
+    let mut place = |pause: &dyn Fn(u64) -> Duration| match queue
+        .enter(1, ask.clone(), pause, Moment::new(&store, s(0)))
+        .unwrap()
+    {
+        Turn::Goes { place, seat } => (place, seat.map(|seat| seat.gauge().id)),
+        turn => panic!("{turn:?}"),
+    };
     assert_eq!(place(&|target| if target == 1 { MINUTE } else { Duration::ZERO }), (1, Some(2)));
     assert_eq!(place(&no_pause), (0, Some(1)));
     assert_eq!(place(&no_pause), (2, None));
@@ -181,10 +188,12 @@ fn a_request_goes_to_the_first_place_with_room() {
 #[test]
 fn the_more_important_go_first_and_among_equals_whoever_gives_up_soonest() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let full = take(&store, gauge(1, 100), used(100), 0, s(0)).unwrap().unwrap();
+    let full = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
     let mut enter = |id, priority, wait_s| {
         let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
-        let turn = queue.enter(id, Ask { precedence, ..ask(priority, 10) }, &no_pause, &store, s(0)).unwrap();
+        let turn = queue
+            .enter(id, Ask { precedence, ..ask(priority, 10) }, &no_pause, Moment::new(&store, s(0)))
+            .unwrap();
         assert_eq!(turn, Turn::Waits, "{id}");
     };
     enter(1, Priority::Low, 70);
@@ -192,7 +201,7 @@ fn the_more_important_go_first_and_among_equals_whoever_gives_up_soonest() {
     enter(3, Priority::Normal, 70);
     enter(4, Priority::High, 80);
     assert_eq!(round(&mut queue, &store, s(1)), (vec![], vec![]));
-    give_back(&store, &full, used(70), s(1)).unwrap();
+    give_back(Moment::new(&store, s(1)), &full, used(70)).unwrap();
     assert_eq!(round(&mut queue, &store, s(1)), (vec![4, 3, 2], vec![]));
     assert!(!queue.is_empty());
     // The last one's time is up before there is room again.
@@ -202,11 +211,11 @@ fn the_more_important_go_first_and_among_equals_whoever_gives_up_soonest() {
 #[test]
 fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(&store, gauge(1, 100), used(95), 0, s(0)).unwrap().unwrap();
+    let _full = take(Moment::new(&store, s(0)), gauge(1, 100), used(95), 0).unwrap().unwrap();
     let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
     let mut enter = |id, priority, tokens, now| {
         let ask = Ask { precedence: long, ..ask(priority, tokens) };
-        queue.enter(id, ask, &no_pause, &store, now).unwrap()
+        queue.enter(id, ask, &no_pause, Moment::new(&store, now)).unwrap()
     };
     assert_eq!(enter(1, Priority::Normal, 50, s(0)), Turn::Waits);
     assert_eq!(enter(2, Priority::Normal, 1, s(1)), Turn::Waits);
@@ -219,25 +228,27 @@ fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
 #[test]
 fn a_queue_is_bounded_in_length_and_in_time() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(&store, gauge(1, 100), used(100), 0, s(0)).unwrap().unwrap();
+    let _full = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
     // What cannot come in time is refused at once.
     let enter = |queue: &mut Queue, id, wait_s, now| {
         let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
-        queue.enter(id, Ask { precedence, ..ask(Priority::Low, 60) }, &no_pause, &store, now).unwrap()
+        queue
+            .enter(id, Ask { precedence, ..ask(Priority::Low, 60) }, &no_pause, Moment::new(&store, now))
+            .unwrap()
     };
     assert_eq!(enter(&mut queue, 1, 5, s(0)), Turn::Leaves { wait: Duration::from_secs(61) });
     queue.set_waiting_max(1);
     assert_eq!(enter(&mut queue, 2, 61, s(0)), Turn::Waits);
     // The one ahead is counted.
     assert_eq!(enter(&mut queue, 3, 100, s(0)), Turn::Leaves { wait: Duration::from_secs(61) });
-    let _others = take_anyhow(&store, gauge(1, 100), used(100), s(30)).unwrap();
+    let _others = take_anyhow(Moment::new(&store, s(30)), gauge(1, 100), used(100)).unwrap();
     assert_eq!(round(&mut queue, &store, s(60)), (vec![], vec![]));
     assert_eq!(round(&mut queue, &store, s(61)), (vec![], vec![2]));
     // Where something may be given back any time, it waits all the same.
     let provisioned = Gauge { is_provisioned: true, ..gauge(1, 100) };
     let places = vec![Place { target: 1, gauge: Some(provisioned), spare: 0 }];
     let hopeful = Ask { places, ..ask(Priority::Low, 60) };
-    assert_eq!(queue.enter(5, hopeful, &no_pause, &store, s(61)).unwrap(), Turn::Waits);
+    assert_eq!(queue.enter(5, hopeful, &no_pause, Moment::new(&store, s(61))).unwrap(), Turn::Waits);
     queue.leave(5);
     // Whoever leaves by itself is not called any more.
     assert_eq!(enter(&mut queue, 4, 61, s(61)), Turn::Waits);
@@ -248,19 +259,27 @@ fn a_queue_is_bounded_in_length_and_in_time() {
 #[test]
 fn without_the_store_everybody_goes() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(&store, gauge(1, 100), used(100), 0, s(59)).unwrap().unwrap();
+    let _full = take(Moment::new(&store, s(59)), gauge(1, 100), used(100), 0).unwrap().unwrap();
     let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
-    let turn = queue.enter(1, Ask { precedence: long, ..ask(Priority::Low, 60) }, &no_pause, &store, s(59));
+    let turn = queue.enter(
+        1,
+        Ask { precedence: long, ..ask(Priority::Low, 60) },
+        &no_pause,
+        Moment::new(&store, s(59)),
+    );
     assert_eq!(turn, Ok(Turn::Waits));
     store.break_with(Some(StoreFault::Unavailable));
-    assert_eq!(queue.round(&no_pause, &store, s(60)), [(1, Turn::Goes { place: 0, seat: None })]);
+    assert_eq!(
+        queue.round(&no_pause, Moment::new(&store, s(60))),
+        [(1, Turn::Goes { place: 0, seat: None })]
+    );
 }
 
 #[test]
 fn garbage_in_the_store_is_an_empty_window() {
     let store = MemoryStore::default();
     store.put(&key(gauge(1, 100)), b"garbage").unwrap();
-    assert!(take(&store, gauge(1, 100), used(100), 0, s(0)).unwrap().is_ok());
+    assert!(take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().is_ok());
 }
 
 proptest! {
@@ -276,15 +295,15 @@ proptest! {
         for (passed_ms, tokens) in steps {
             now += Duration::from_millis(passed_ms);
             let tokens = tokens.min(100);
-            match take(&store, gauge, used(tokens), 0, now).unwrap() {
+            match take(Moment::new(&store, now), gauge, used(tokens), 0).unwrap() {
                 Ok(_) => sent.push((now, tokens)),
                 // The promise is kept, if nobody else comes.
                 Err(wait) => {
                     let before = store.load(&key(gauge)).unwrap();
-                    prop_assert!(take(&store, gauge, used(tokens), 0, now + wait).unwrap().is_ok());
+                    prop_assert!(take(Moment::new(&store, now + wait), gauge, used(tokens), 0).unwrap().is_ok());
                     store.put(&key(gauge), &before.value).unwrap();
                     let early = now + wait - Duration::from_nanos(1);
-                    prop_assert!(take(&store, gauge, used(tokens), 0, early).unwrap().is_err());
+                    prop_assert!(take(Moment::new(&store, early), gauge, used(tokens), 0).unwrap().is_err());
                 }
             }
             let counted: u64 =
@@ -302,17 +321,17 @@ proptest! {
         let (mut now, mut open) = (START, std::collections::HashMap::new());
         for (id, (passed_ms, priority, tokens, wait_s)) in steps.into_iter().enumerate() {
             now += Duration::from_millis(passed_ms);
-            for (id, _) in queue.round(&no_pause, &store, now) {
+            for (id, _) in queue.round(&no_pause, Moment::new(&store, now)) {
                 prop_assert!(open.remove(&id).is_some());
             }
             prop_assert!(open.values().all(|deadline| *deadline > now));
             let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
             let ask = Ask { precedence, ..ask(Priority::ALL[priority], tokens) };
-            if queue.enter(id as u32, ask, &no_pause, &store, now).unwrap() == Turn::Waits {
+            if queue.enter(id as u32, ask, &no_pause, Moment::new(&store, now)).unwrap() == Turn::Waits {
                 open.insert(id as u32, now + precedence.wait_max);
             }
         }
-        for (id, _) in queue.round(&no_pause, &store, now + MINUTE * 2) {
+        for (id, _) in queue.round(&no_pause, Moment::new(&store, now + MINUTE * 2)) {
             prop_assert!(open.remove(&id).is_some());
         }
         prop_assert!(open.is_empty() && queue.is_empty());

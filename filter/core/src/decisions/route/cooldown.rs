@@ -6,7 +6,7 @@
 
 use super::Target;
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
 use std::time::Duration;
 
@@ -108,16 +108,11 @@ impl Cooldowns {
     }
 
     /// Writes that a target wants a pause. A longer one that is known already stands.
-    pub fn note(
-        store: &dyn Store,
-        target: &Target,
-        cooldown: Cooldown,
-        now: Duration,
-    ) -> Result<(), StoreFault> {
-        let now = nanos(now);
+    pub fn note(moment: Moment<'_>, target: &Target, cooldown: Cooldown) -> Result<(), StoreFault> {
+        let now = nanos(moment.now);
         let until = now.saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));
         let noted = Pause { target: target.id, until, asking_until: (!cooldown.is_told).then_some(0) };
-        store::update(store, KEY, |record| {
+        store::update(moment.store, KEY, |record| {
             let mut pauses = Self::read(record).pauses;
             pauses.retain(|pause| !pause.is_over(now));
             match pauses.iter_mut().find(|pause| pause.target == target.id) {
@@ -130,9 +125,9 @@ impl Cooldowns {
     }
 
     /// Claims to be the one that asks. False if somebody else is.
-    pub fn claim(store: &dyn Store, target: &Target, now: Duration) -> Result<bool, StoreFault> {
-        let now = nanos(now);
-        store::update(store, KEY, |record| {
+    pub fn claim(moment: Moment<'_>, target: &Target) -> Result<bool, StoreFault> {
+        let now = nanos(moment.now);
+        store::update(moment.store, KEY, |record| {
             let mut read = Self::read(record);
             let found = read.pauses.iter_mut().find(|pause| pause.target == target.id);
             match found.map(|pause| (pause.state(now), pause)) {

@@ -7,7 +7,7 @@
 
 use super::Target;
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -31,10 +31,10 @@ pub struct Failing {
 
 impl Failing {
     /// Notes that an attempt at a target failed.
-    pub fn failed(&self, target: &Target, store: &dyn Store, now: Duration) -> Result<(), StoreFault> {
+    pub fn failed(&self, target: &Target, moment: Moment<'_>) -> Result<(), StoreFault> {
         self.noted.borrow_mut().insert(target.id);
-        let now = nanos(now);
-        store::update(store, KEY, |record| {
+        let now = nanos(moment.now);
+        store::update(moment.store, KEY, |record| {
             let mut failures = Failures::read(record, now);
             match failures.0.iter_mut().find(|known| known.target == target.id) {
                 Some(known) => *known = Failure { count: known.count.saturating_add(1), last: now, ..*known },
@@ -85,8 +85,8 @@ impl Stored for Failure {
 
 impl Failures {
     /// Reads those that still count.
-    pub fn load(store: &dyn Store, now: Duration) -> Result<Self, StoreFault> {
-        Ok(Self::read(&store.load(KEY)?.value, nanos(now)))
+    pub fn load(moment: Moment<'_>) -> Result<Self, StoreFault> {
+        Ok(Self::read(&moment.store.load(KEY)?.value, nanos(moment.now)))
     }
 
     /// Whether the target with this number has failed time after time.
@@ -136,21 +136,21 @@ mod tests {
         let (store, here, there) = (MemoryStore::default(), Failing::default(), Failing::default());
         let (one, other) = (target("one"), target("other"));
         let down = |after| {
-            let failures = Failures::load(&store, NOW + Duration::from_secs(after)).unwrap();
+            let failures = Failures::load(Moment::new(&store, NOW + Duration::from_secs(after))).unwrap();
             [failures.is_down(one.id), failures.is_down(other.id)]
         };
         // Two in a row are not enough, and an answer in between begins anew.
         for _ in 0..2 {
-            here.failed(&one, &store, NOW).unwrap();
+            here.failed(&one, Moment::new(&store, NOW)).unwrap();
         }
         here.answered(&one, &store).unwrap();
         for worker in [&here, &there] {
-            worker.failed(&one, &store, NOW).unwrap();
-            worker.failed(&other, &store, NOW).unwrap();
+            worker.failed(&one, Moment::new(&store, NOW)).unwrap();
+            worker.failed(&other, Moment::new(&store, NOW)).unwrap();
         }
         assert_eq!(down(0), [false, false]);
         // All workers count together.
-        there.failed(&one, &store, NOW + Duration::from_secs(5)).unwrap();
+        there.failed(&one, Moment::new(&store, NOW + Duration::from_secs(5))).unwrap();
         assert_eq!(down(5), [true, false]);
         assert_eq!(down(34), [true, false]);
         assert_eq!(down(35), [false, false]);
@@ -163,7 +163,7 @@ mod tests {
         let (store, failing) = (MemoryStore::default(), Failing::default());
         store.break_with(Some(StoreFault::Unavailable));
         assert_eq!(failing.answered(&target("one"), &store), Ok(()));
-        assert_eq!(failing.failed(&target("one"), &store, NOW), Err(StoreFault::Unavailable));
+        assert_eq!(failing.failed(&target("one"), Moment::new(&store, NOW)), Err(StoreFault::Unavailable));
         assert_eq!(failing.answered(&target("one"), &store), Err(StoreFault::Unavailable));
     }
 

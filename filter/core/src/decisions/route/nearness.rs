@@ -8,7 +8,7 @@
 use super::Target;
 use super::order::mix;
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;
 use std::rc::Rc;
 use std::time::Duration;
@@ -154,13 +154,12 @@ impl Watch {
         &self,
         targets: &mut [Rc<Target>],
         lot: u64,
-        store: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Result<(), StoreFault> {
         if targets.iter().zip(targets.iter().skip(1)).all(|(one, next)| one.priority != next.priority) {
             return Ok(());
         }
-        let entries = codec::decode_all::<Entry>(&store.load(&self.key)?.value);
+        let entries = codec::decode_all::<Entry>(&moment.store.load(&self.key)?.value);
         let seen = |target: &Rc<Target>| {
             let entry = entries.iter().find(|entry| entry.target == target.number());
             entry.and_then(|entry| entry.seen.get(self.size)).copied().unwrap_or_default()
@@ -174,15 +173,15 @@ impl Watch {
                 None => u64::MAX,
             });
             if self.is_stream {
-                explore(equals, &seen, lot, now);
+                explore(equals, &seen, lot, moment.now);
             }
         }
         Ok(())
     }
 
     /// Takes note of what the attempts of a request showed.
-    pub fn note(&self, store: &dyn Store, sights: &Sights, now: Duration) -> Result<(), StoreFault> {
-        store::update(store, &self.key, |record| {
+    pub fn note(&self, moment: Moment<'_>, sights: &Sights) -> Result<(), StoreFault> {
+        store::update(moment.store, &self.key, |record| {
             let mut entries = codec::decode_all::<Entry>(record);
             for (target, sight) in sights {
                 if !entries.iter().any(|entry| entry.target == *target) {
@@ -190,7 +189,7 @@ impl Watch {
                 }
                 let entry = entries.iter_mut().find(|entry| entry.target == *target);
                 if let Some(seen) = entry.and_then(|entry| entry.seen.get_mut(self.size)) {
-                    seen.note(*sight, now);
+                    seen.note(*sight, moment.now);
                 }
             }
             while entries.len() > TARGETS_MAX {

@@ -75,10 +75,7 @@ impl Flight {
     /// Notes that the last attempt was not answered, if it was not: it is called when Envoy goes on without it.
     pub(crate) fn note_miss<'s>(&self, moment: impl FnOnce() -> Moment<'s>) -> Result<(), StoreFault> {
         match self.tries.borrow().last() {
-            Some((target, None)) => {
-                let Moment { store, now } = moment();
-                self.gateway.failing.failed(target, store, now)
-            }
+            Some((target, None)) => self.gateway.failing.failed(target, moment()),
             _ => Ok(()),
         }
     }

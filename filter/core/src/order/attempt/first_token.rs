@@ -5,7 +5,7 @@
 
 use super::Flight;
 use crate::route::{Sight, Watch};
-use crate::store::{Outside, Store, StoreFault};
+use crate::store::{Moment, Outside, Store, StoreFault};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -48,6 +48,6 @@ impl Flight {
         let Some(((last, _), earlier)) = tries.split_last() else { return Ok(()) };
         let mut sights: Vec<_> = earlier.iter().map(|(target, _)| (target.number(), Sight::Failed)).collect();
         sights.push((last.number(), Sight::FirstToken(took)));
-        watch.note(local, &sights, spoke)
+        watch.note(Moment::new(local, spoke), &sights)
     }
 }

@@ -25,7 +25,7 @@ impl Leg {
                 let pauses = flight.shortest_pause.get().into_iter().chain([pause.wait]);
                 flight.shortest_pause.set(pauses.min());
                 heard.counts.push(Series::Cooldowns { backend });
-                heard.noted(Cooldowns::note(store, target, pause, now));
+                heard.noted(Cooldowns::note(moment, target, pause));
             }
             // Its pause is over, and the others may know.
             None if flight.asks && flight.candidates.first() == Some(target) => {
@@ -39,7 +39,7 @@ impl Leg {
     fn note_answer(&self, status: u16, moment: Moment<'_>) -> Result<(), StoreFault> {
         let failing = &self.flight.gateway.failing;
         if status >= 500 {
-            failing.failed(&self.target, moment.store, moment.now)
+            failing.failed(&self.target, moment)
         } else if matches!(status, 401 | 403) {
             // What it says is not known yet.
             Ok(())

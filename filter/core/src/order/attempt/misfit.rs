@@ -100,7 +100,7 @@ impl Leg {
         let series = match misfit {
             Misfit::MissingDeployment => Series::MissingDeployments { backend },
             Misfit::RefusedCredential => {
-                heard.noted(flight.gateway.failing.failed(target, outside.store, outside.now()));
+                heard.noted(flight.gateway.failing.failed(target, outside.moment()));
                 Series::RefusedCredentials { backend }
             }
         };
@@ -110,7 +110,7 @@ impl Leg {
         let is_sure = misfit == Misfit::MissingDeployment || failure.refuses_credential(status);
         if is_sure && !is_last {
             let pause = Cooldown { wait: MISFIT_PAUSE, is_told: false };
-            heard.noted(Cooldowns::note(outside.store, target, pause, outside.now()));
+            heard.noted(Cooldowns::note(outside.moment(), target, pause));
         }
         heard.misconfigured = Some(Misconfigured { target: target.clone(), misfit, status });
         heard.set.push((ELSEWHERE, "1".to_owned()));

@@ -14,12 +14,11 @@ impl Flight {
         if seat.as_ref().map(Seat::gauge) == target.gauge {
             return Ok(());
         }
-        let Moment { store, now } = outside.moment();
         let left = seat.take();
         if let Some(gauge) = target.gauge {
-            *seat = Some(capacity::take_anyhow(store, gauge, self.usage, now)?);
+            *seat = Some(capacity::take_anyhow(outside.moment(), gauge, self.usage)?);
         }
-        left.map_or(Ok(()), |left| capacity::give_back(store, &left, Usage::default(), now))
+        left.map_or(Ok(()), |left| capacity::give_back(outside.moment(), &left, Usage::default()))
     }
 
     /// The most that it takes of a target's capacity, where that was declared.
@@ -34,7 +33,7 @@ impl Flight {
         let was_sent = !self.tries.borrow().is_empty();
         match took {
             Some(took) if seat.gauge().is_provisioned || !was_sent => {
-                capacity::give_back(moment.store, &seat, took, moment.now)
+                capacity::give_back(moment, &seat, took)
             }
             _ => Ok(()),
         }
@@ -49,17 +48,16 @@ impl Leg {
         headers: &Headers,
         moment: Moment<'_>,
     ) -> Result<(), StoreFault> {
-        let Moment { store, now } = moment;
         let Some(gauge) = self.target.gauge else { return Ok(()) };
         if status == 429 {
             return match self.flight.seat.take() {
-                Some(seat) => capacity::give_back(store, &seat, Usage::default(), now),
+                Some(seat) => capacity::give_back(moment, &seat, Usage::default()),
                 None => Ok(()),
             };
         }
         match route::room(|name| headers::text(headers, name)) {
-            Some(Room::Remaining(tokens)) => capacity::learn(store, gauge, Told::Remaining(tokens), now),
-            Some(Room::Utilization(share)) => capacity::learn(store, gauge, Told::Utilization(share), now),
+            Some(Room::Remaining(tokens)) => capacity::learn(moment, gauge, Told::Remaining(tokens)),
+            Some(Room::Utilization(share)) => capacity::learn(moment, gauge, Told::Utilization(share)),
             None => Ok(()),
         }
     }

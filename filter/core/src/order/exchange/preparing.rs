@@ -156,7 +156,7 @@ impl Draft {
         moment: Moment<'_>,
     ) -> Result<Choice, Denial> {
         let asker = Asker { watch, ..client.asker(lot) };
-        let choice = route::choose(targets, asker, moment.store, moment.now, &mut self.passed_over)?;
+        let choice = route::choose(targets, asker, moment, &mut self.passed_over)?;
         self.store_faults += choice.faults;
         Ok(choice)
     }

@@ -96,7 +96,7 @@ impl Admitting {
     ) -> Next {
         let Moment { store, now } = moment;
         if let Some(seat) = seat {
-            draft.store_faults += u64::from(give_back(store, &seat, Usage::default(), now).is_err());
+            draft.store_faults += u64::from(give_back(moment, &seat, Usage::default()).is_err());
         }
         let choice = &mut self.choice;
         let preferred = choice.preferred.clone();

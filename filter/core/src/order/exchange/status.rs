@@ -61,7 +61,7 @@ impl Draft {
         moment: Moment<'_>,
     ) -> Next {
         let Moment { store, now } = moment;
-        let (cooldowns, failures) = (Cooldowns::load(store), Failures::load(store, now));
+        let (cooldowns, failures) = (Cooldowns::load(store), Failures::load(moment));
         self.store_faults += u64::from(cooldowns.is_err()) + u64::from(failures.is_err());
         // Without the store, nothing speaks against any.
         let (cooldowns, failures) = (cooldowns.unwrap_or_default(), failures.unwrap_or_default());

@@ -434,10 +434,10 @@ fn a_pausing_backend_is_left_out_and_when_all_pause_nothing_stays_reserved() {
     let forward = run.send(PROMPT);
     let targets = forward.flight.candidates().to_vec();
     let pause = Cooldown { wait: Duration::from_secs(5), is_told: true };
-    Cooldowns::note(&run.store, &targets[0], pause, NOW).unwrap();
+    Cooldowns::note(Moment::new(&run.store, NOW), &targets[0], pause).unwrap();
     run.exchange = Exchange::new(gateway(|_| {}));
     assert_eq!(run.send(PROMPT).flight.candidates(), &targets[1..]);
-    Cooldowns::note(&run.store, &targets[1], pause, NOW).unwrap();
+    Cooldowns::note(Moment::new(&run.store, NOW), &targets[1], pause).unwrap();
     let before = run.left();
     run.exchange = Exchange::new(gateway(|_| {}));
     let _ = run.head(&CHAT);
@@ -651,7 +651,7 @@ fn who_is_throttled_everywhere_is_told_the_shortest_wait() {
         if let Some(ms) = paused {
             let target = gateway(|_| {}).models[0].targets[0].clone();
             let pause = Cooldown { wait: Duration::from_millis(ms), is_told: true };
-            Cooldowns::note(&run.store, &target, pause, NOW).unwrap();
+            Cooldowns::note(Moment::new(&run.store, NOW), &target, pause).unwrap();
         }
         let flight = run.send(PROMPT).flight;
         let mut last = "";

@@ -2,7 +2,7 @@ use super::*;
 use crate::denial::Denial;
 use crate::endpoint::Style;
 use crate::route::{Asker, Backend, Cooldown, Cooldowns, Counts, choose, lot};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store};
 use proptest::prelude::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -45,12 +45,12 @@ impl Pool {
 
     fn saw(&self, at: usize, ms: u64, now: Duration) {
         let sights = [(self.targets[at].number(), Sight::FirstToken(Duration::from_millis(ms)))];
-        watch(0).note(&self.store, &sights, now).unwrap();
+        watch(0).note(Moment::new(&self.store, now), &sights).unwrap();
     }
 
     fn order(&self, watch: &Watch, lot: u64, now: Duration) -> String {
         let asker = Asker { lot, watch: Some(watch), ..Asker::default() };
-        let choice = choose(&self.targets, asker, &self.store, now, &mut Vec::new()).unwrap();
+        let choice = choose(&self.targets, asker, Moment::new(&self.store, now), &mut Vec::new()).unwrap();
         choice.targets.iter().map(|target| target.backend.name.to_string()).collect()
     }
 
@@ -140,13 +140,13 @@ fn who_fails_is_not_asked_by_every_fourth_stream_and_not_taken_for_slow() {
         (pool.targets[1].number(), Sight::Failed),
         (pool.targets[0].number(), Sight::FirstToken(Duration::from_millis(100))),
     ];
-    watch(0).note(&pool.store, &failed, NOW).unwrap();
+    watch(0).note(Moment::new(&pool.store, NOW), &failed).unwrap();
     assert_eq!(pool.firsts(500, NOW), [("a".to_owned(), 500)]);
     // It serves again: that is all that is known of it.
     pool.saw(1, 50, NOW);
     assert_eq!(pool.known_us(1), 50_000);
     assert_eq!(pool.firsts(500, NOW), [("b".to_owned(), 500)]);
-    watch(0).note(&pool.store, &failed[..1], NOW).unwrap();
+    watch(0).note(Moment::new(&pool.store, NOW), &failed[..1]).unwrap();
     assert_eq!(pool.known_us(1), 50_000);
 }
 
@@ -167,7 +167,7 @@ fn without_the_store_they_stay_as_they_stand() {
     pool.saw(1, 100, NOW);
     pool.store.break_with(Some(StoreFault::Unavailable));
     let asker = Asker { watch: Some(&watch(0)), ..Asker::default() };
-    let choice = choose(&pool.targets, asker, &pool.store, NOW, &mut Vec::new()).unwrap();
+    let choice = choose(&pool.targets, asker, Moment::new(&pool.store, NOW), &mut Vec::new()).unwrap();
     assert_eq!((choice.targets, choice.faults), (pool.targets, 2));
 }
 
@@ -193,16 +193,16 @@ proptest! {
         for (at, ms, ago_ms) in seen {
             let Some(target) = targets.get(at) else { continue };
             let sights = [(target.number(), Sight::FirstToken(Duration::from_millis(ms)))];
-            watch.note(&store, &sights, NOW - Duration::from_millis(ago_ms)).unwrap();
+            watch.note(Moment::new(&store, NOW - Duration::from_millis(ago_ms)), &sights).unwrap();
         }
         if let Some(garbage) = garbage {
             store.put(&watch.key, &garbage).unwrap();
         }
         for (target, _) in targets.iter().zip(pausing).filter(|(_, pausing)| *pausing) {
-            Cooldowns::note(&store, target, Cooldown { wait: Duration::from_secs(9), is_told: true }, NOW).unwrap();
+            Cooldowns::note(Moment::new(&store, NOW), target, Cooldown { wait: Duration::from_secs(9), is_told: true }).unwrap();
         }
-        let plain = choose(&targets, Asker { lot, ..Asker::default() }, &store, NOW, &mut Vec::new());
-        let near = choose(&targets, Asker { lot, watch: Some(&watch), ..Asker::default() }, &store, NOW, &mut Vec::new());
+        let plain = choose(&targets, Asker { lot, ..Asker::default() }, Moment::new(&store, NOW), &mut Vec::new());
+        let near = choose(&targets, Asker { lot, watch: Some(&watch), ..Asker::default() }, Moment::new(&store, NOW), &mut Vec::new());
         match (plain, near) {
             (Ok(plain), Ok(near)) => {
                 let of = |found: &[Rc<Target>]| found.iter().map(|target| target.priority).collect::<Vec<_>>();
@@ -233,7 +233,7 @@ proptest! {
         for (target, us, later_ms) in seen {
             now += Duration::from_millis(later_ms);
             let sights = [(target, Sight::FirstToken(Duration::from_micros(us)))];
-            watch(0).note(&store, &sights, now).unwrap();
+            watch(0).note(Moment::new(&store, now), &sights).unwrap();
             let (least, most) = bounds.entry(target).or_insert((us, us));
             (*least, *most) = ((*least).min(us), (*most).max(us));
             let record = store.load(&key("m")).unwrap().value;

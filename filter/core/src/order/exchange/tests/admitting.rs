@@ -44,7 +44,7 @@ impl Worker {
         while let Step::Admit(ask) = step {
             let cooldowns = Cooldowns::load(&self.store).unwrap();
             let pause = |target| cooldowns.remaining(target, NOW);
-            let turn = self.queue.enter(id, ask, &pause, &self.store, NOW);
+            let turn = self.queue.enter(id, ask, &pause, Moment::new(&self.store, NOW));
             step = exchange.admitted(turn, &self.store, NOW);
         }
         (exchange, step)
@@ -62,7 +62,9 @@ impl Worker {
         let gauge = self.gateway.models[0].targets[backend].gauge.unwrap();
         (0..=1000)
             .rev()
-            .find(|tokens| capacity::wait(&self.store, gauge, *tokens, 0, NOW).unwrap().is_zero())
+            .find(|tokens| {
+                capacity::wait(Moment::new(&self.store, NOW), gauge, *tokens, 0).unwrap().is_zero()
+            })
             .unwrap()
     }
 
@@ -178,7 +180,7 @@ fn without_room_a_request_waits_goes_when_it_is_called_and_is_written_down_so() 
     assert!(!second.has_decided());
     worker.end(first);
     let later = NOW + Duration::from_millis(250);
-    let mut turns = worker.queue.round(&|_| Duration::ZERO, &worker.store, later);
+    let mut turns = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, later));
     let (id, turn) = turns.pop().unwrap();
     assert_eq!(id, 2);
     let Step::Forward(forward) = second.admitted(Ok(turn), &worker.store, later) else { panic!() };
@@ -259,7 +261,7 @@ fn without_the_store_there_is_room() {
     let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), &worker.store, NOW) else { panic!() };
     let Step::Admit(ask) = exchange.reserved(limits::reserve(&worker.store, claim, NOW)) else { panic!() };
     worker.store.break_with(Some(StoreFault::Unavailable));
-    let turn = worker.queue.enter(1, ask, &|_| Duration::ZERO, &worker.store, NOW);
+    let turn = worker.queue.enter(1, ask, &|_| Duration::ZERO, Moment::new(&worker.store, NOW));
     assert!(matches!(exchange.admitted(turn, &worker.store, NOW), Step::Forward(_)));
     assert_eq!(exchange.faults(), Some((Series::StoreFaults, 1)));
 }

@@ -151,7 +151,7 @@ fn what_the_headers_took_comes_back_once_however_it_ends() {
             |run| {
                 let pause = Cooldown { wait: Duration::from_secs(5), is_told: true };
                 for target in &run.exchange.draft.gateway.models[0].targets {
-                    Cooldowns::note(&run.store, target, pause, NOW).unwrap();
+                    Cooldowns::note(Moment::new(&run.store, NOW), target, pause).unwrap();
                 }
                 let step = run.body(PROMPT);
                 assert!(matches!(step, Step::Answer(_)), "{step:?}");

@@ -198,7 +198,7 @@ fn a_pinned_request_waits_for_its_backend_and_stays_in_its_region() {
     let mut pausing = run();
     let target = pausing.exchange.draft.gateway.models[0].targets[0].clone();
     let wait = Cooldown { wait: Duration::from_millis(1500), is_told: true };
-    Cooldowns::note(&pausing.store, &target, wait, NOW).unwrap();
+    Cooldowns::note(Moment::new(&pausing.store, NOW), &target, wait).unwrap();
     let Step::Answer(answer) = asked.step(&mut pausing) else { panic!() };
     assert_eq!(answer.status, 429);
     assert!(answer.headers.contains(&("retry-after-ms", "1500".to_owned())));

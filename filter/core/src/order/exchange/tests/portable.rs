@@ -36,7 +36,7 @@ fn a_pool_stands_for_its_members_and_a_pause_leaves_the_cluster_alone() {
     let pause = Cooldown { wait: Duration::from_secs(9), is_told: true };
     let member = forward.flight.candidates()[1].clone();
     let mut run = Run::with(pooled("each_attempt"));
-    Cooldowns::note(&run.store, &member, pause, NOW).unwrap();
+    Cooldowns::note(Moment::new(&run.store, NOW), &member, pause).unwrap();
     let forward = run.send(BODY);
     assert_eq!((forward.flight.cluster(), names(&forward)), (Some("ca"), vec!["a"]));
     assert!(!forward.flight.is_pooled());

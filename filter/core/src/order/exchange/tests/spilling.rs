@@ -161,7 +161,7 @@ fn the_sooner_of_the_next_period_and_a_pause_is_told() {
         });
         let wait = Duration::from_secs(pause_s);
         let first = worker.gateway.models[0].targets[0].clone();
-        Cooldowns::note(&worker.store, &first, Cooldown { wait, is_told: true }, NOW).unwrap();
+        Cooldowns::note(Moment::new(&worker.store, NOW), &first, Cooldown { wait, is_told: true }).unwrap();
         let (_, step) = worker.ask(0);
         let Step::Answer(refusal) = step else { panic!("{step:?}") };
         let retry = refusal.headers.iter().find(|(name, _)| *name == "retry-after-ms").unwrap();
@@ -187,9 +187,9 @@ fn who_may_not_spill_waits_as_if_there_were_no_other_backend() {
     // Nobody is let in for what another has left of the bound: it waits for the first backend.
     worker.end(spilled);
     assert_eq!(used(&worker), 0);
-    assert!(worker.queue.round(&|_| Duration::ZERO, &worker.store, NOW).is_empty());
+    assert!(worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, NOW)).is_empty());
     worker.end(first);
-    let (id, turn) = worker.queue.round(&|_| Duration::ZERO, &worker.store, NOW).pop().unwrap();
+    let (id, turn) = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, NOW)).pop().unwrap();
     assert_eq!(id, 3);
     let Step::Forward(forward) = third.admitted(Ok(turn), &worker.store, NOW) else { panic!() };
     assert_eq!(names(&forward), ["a"]);
@@ -207,23 +207,31 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
     });
     let second = worker.gateway.models[0].targets[1].gauge.unwrap();
     let (_first, _) = worker.goes();
-    let seat = capacity::take(&worker.store, second, Usage { prompt: COST, ..Usage::default() }, 0, NOW)
-        .unwrap()
-        .unwrap();
+    let seat = capacity::take(
+        Moment::new(&worker.store, NOW),
+        second,
+        Usage { prompt: COST, ..Usage::default() },
+        0,
+    )
+    .unwrap()
+    .unwrap();
     let (mut exchange, step) = worker.ask(2);
     assert!(matches!(step, Step::Wait), "{step:?}");
     // After three seconds there is room at the second, but no more may go there.
     let later = NOW + Duration::from_secs(3);
-    capacity::give_back(&worker.store, &seat, Usage::default(), later).unwrap();
-    let (_, turn) = worker.queue.round(&|_| Duration::ZERO, &worker.store, later).pop().unwrap();
+    capacity::give_back(Moment::new(&worker.store, later), &seat, Usage::default()).unwrap();
+    let (_, turn) = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, later)).pop().unwrap();
     let Step::Admit(ask) = exchange.admitted(Ok(turn), &worker.store, later) else { panic!() };
     assert_eq!((ask.places.len(), ask.precedence.wait_max), (1, Duration::from_secs(2)));
     // Its room there is free again.
-    assert!(capacity::wait(&worker.store, second, COST, 0, later).unwrap().is_zero());
-    let turn = worker.queue.enter(2, ask, &|_| Duration::ZERO, &worker.store, later);
+    assert!(capacity::wait(Moment::new(&worker.store, later), second, COST, 0).unwrap().is_zero());
+    let turn = worker.queue.enter(2, ask, &|_| Duration::ZERO, Moment::new(&worker.store, later));
     assert!(matches!(exchange.admitted(turn, &worker.store, later), Step::Wait));
-    let (_, turn) =
-        worker.queue.round(&|_| Duration::ZERO, &worker.store, later + Duration::from_secs(2)).pop().unwrap();
+    let (_, turn) = worker
+        .queue
+        .round(&|_| Duration::ZERO, Moment::new(&worker.store, later + Duration::from_secs(2)))
+        .pop()
+        .unwrap();
     let step = exchange.admitted(Ok(turn), &worker.store, later + Duration::from_secs(2));
     assert_eq!(refused(step), "429 spill_limit_exceeded");
     let record = worker.end(exchange);

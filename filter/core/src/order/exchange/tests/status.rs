@@ -29,7 +29,7 @@ fn pause(run: &Run, target: usize, ms: u64) {
     let gateway = gateway(|_| {});
     let wait = Duration::from_millis(ms);
     let pause = Cooldown { wait, is_told: true };
-    Cooldowns::note(&run.store, &gateway.models[0].targets[target], pause, NOW).unwrap();
+    Cooldowns::note(Moment::new(&run.store, NOW), &gateway.models[0].targets[target], pause).unwrap();
 }
 
 /// The header of an answer of ours, or of a backend's.
@@ -244,7 +244,7 @@ fn an_attempt_without_an_answer_speaks_against_its_backend_once_envoy_goes_on() 
         let _ = served(&flight, "cb", &store);
         let _ = flight.begin(b"cb", &Outside::new(&store, &|| panic!("it was answered"))).unwrap();
     }
-    let failures = crate::route::Failures::load(&store, NOW).unwrap();
+    let failures = crate::route::Failures::load(Moment::new(&store, NOW)).unwrap();
     let down = |target: usize| failures.is_down(gateway.models[0].targets[target].number());
     assert_eq!([down(0), down(1)], [true, false]);
 }
