@@ -1,10 +1,11 @@
 //! What would Tollgate do, without an Envoy, a network or a secret?
 //!
 //! `tollgate check`, `prove`, `explain`, `replay`, `schema` and `hash-key`. All of them ask the core that serves; nothing is decided
-//! a second time here. Findings go to standard output with exit code 1, what is wrong with the call to standard error with exit code 2, as is a result that cannot
+//! a second time here. `tollgate budget` alone goes to a network: to the store of a fleet. Findings go to standard output with exit code 1, what is wrong with the call to standard error with exit code 2, as is a result that cannot
 //! be written.
 
 mod arguments;
+mod budget;
 mod check;
 mod explain;
 mod hash_key;
@@ -33,11 +34,17 @@ Commands:
                       Tell which requests of an access log would be refused or moved under the new
                       configuration, and what all would have cost
   schema [--markdown] Print the JSON Schema of a configuration, for editors; or the reference of its fields
+  budget show         Tell what a fleet has used and holds of a client's limits, a group's or what spills
+  budget give AMOUNT  Make so much less used of one limit
+  budget reset        Make nothing used, of one limit or of all
+                      with --store URL, one of --client NAME, --group NAME, --spill MODEL, and where needed
+                      --config FILE, --limit NAME, --prefix NAME, --password-env VARIABLE
   hash-key            Read an API key from standard input, and print the line for the configuration
 
 FILE is YAML or JSON: a gateway configuration alone, or whatever has one in it: a configuration of Envoy, an
 EnvoyFilter of Istio, a ConfigMap, a Compose file that has it inside or mounts it. - is standard input.
-No network is used, and no secret is needed: a variable of the environment that is not set is a warning.
+No network is used but by budget, and no secret is needed but there: a variable of the environment that is not
+set is a warning.
 
 Exit codes: 0 all is well, 1 something was found, 2 the call itself was wrong, or a file cannot be
 read or the result not be written.
@@ -82,6 +89,7 @@ fn asked() -> End {
         "explain" => run(arguments, &["client", "model", "endpoint", "body"], &[], explain::explain),
         "replay" => run(arguments, &["old", "new"], &[], replay::replay),
         "schema" => run(arguments, &[], &["markdown"], schema::schema),
+        "budget" => run(arguments, &budget::OPTIONS, &[], budget::budget),
         "hash-key" => run(arguments, &[], &[], hash_key::hash_key),
         "" => End::Misused("no command is given".to_owned()),
         other => End::Misused(format!("there is no command {other:?}")),

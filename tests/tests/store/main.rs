@@ -1,5 +1,6 @@
 //! The fleet's store: a script in Redis, and a model of it.
 
+mod budget;
 mod laws;
 mod script;
 mod trouble;

@@ -58,6 +58,11 @@ impl Account {
     pub fn of_spill(model: &str, allowances: Vec<Allowance>) -> Self {
         Self { key: format!("tollgate/limits/spill/{model}"), limits: Measured::all(allowances) }
     }
+
+    /// Its limits, each with the id that a store knows it by.
+    pub fn limits(&self) -> impl Iterator<Item = (u64, &Rc<Allowance>)> {
+        self.limits.iter().map(|limit| (limit.id(), &limit.allowance))
+    }
 }
 
 /// All limits that a client meets.

@@ -98,6 +98,18 @@ impl Unit {
             Self::Cost => "cost",
         }
     }
+
+    /// An amount as the configuration writes it: money with a point, and at least two places after it.
+    #[must_use]
+    pub fn text(self, amount: u64) -> String {
+        if self != Self::Cost {
+            return amount.to_string();
+        }
+        let (whole, micros) = (amount / 1_000_000, amount % 1_000_000);
+        let places = format!("{micros:06}");
+        let shown = places.trim_end_matches('0').len().max(2);
+        format!("{whole}.{}", places.get(..shown).unwrap_or_default())
+    }
 }
 
 /// How it is measured.

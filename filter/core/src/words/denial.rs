@@ -576,16 +576,16 @@ impl Denial {
                     Some(Unit::Requests) | None => String::new(),
                     Some(unit) => format!(
                         ": the request may cost {}, {} are left",
-                        amount(unit, *needed),
-                        amount(unit, *remaining)
+                        unit.text(*needed),
+                        unit.text(*remaining)
                     ),
                 };
                 format!("{} is reached{left}. Try again in {}.", capital(allowance), long(*wait))
             }
             Self::NeverFits { allowance, needed } => {
                 let (unit, cost) = match allowance.measure.unit() {
-                    Some(unit @ Unit::Cost) => ("", amount(unit, *needed)),
-                    Some(unit) => (counted(unit), amount(unit, *needed)),
+                    Some(unit @ Unit::Cost) => ("", unit.text(*needed)),
+                    Some(unit) => (counted(unit), unit.text(*needed)),
                     None => ("", needed.to_string()),
                 };
                 let limit = brief(allowance);
@@ -707,7 +707,7 @@ fn limit(allowance: &Allowance, unit: &str) -> String {
         Whose::Spill(model) => format!("the spill limit of model `{model}`"),
     };
     let size = match allowance.measure.unit() {
-        Some(unit) => amount(unit, allowance.amount.get()),
+        Some(unit) => unit.text(allowance.amount.get()),
         None => allowance.amount.to_string(),
     };
     let per = allowance.measure.per().map(|per| format!(" per {per}")).unwrap_or_default();
@@ -741,17 +741,6 @@ fn counted(unit: Unit) -> &'static str {
         Unit::Requests => " requests",
         Unit::Cost => " in money",
     }
-}
-
-/// An amount as the configuration writes it: money with a point, and at least two places after it.
-fn amount(unit: Unit, amount: u64) -> String {
-    if unit != Unit::Cost {
-        return amount.to_string();
-    }
-    let (whole, micros) = (amount / 1_000_000, amount % 1_000_000);
-    let places = format!("{micros:06}");
-    let shown = places.trim_end_matches('0').len().max(2);
-    format!("{whole}.{}", places.get(..shown).unwrap_or_default())
 }
 
 /// A wait, which may be one of days.

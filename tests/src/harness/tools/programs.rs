@@ -375,6 +375,24 @@ pub fn chromium() -> Result<PathBuf> {
     })
 }
 
+/// The tool, `tollgate`, as it is now.
+///
+/// # Errors
+/// It does not build.
+pub fn tool() -> Result<PathBuf> {
+    static TOOL: Once = Once::new();
+    TOOL.path(|| {
+        let target = target_dir();
+        let mut cargo = cargo();
+        cargo
+            .args(["build", "--quiet", "--locked", "--package", "tollgate-cli", "--target-dir"])
+            .arg(&target);
+        cargo.current_dir(workspace());
+        run(&mut cargo, "the tool does not build: what cargo says of it stands above")?;
+        Ok(target.join("debug/tollgate"))
+    })
+}
+
 /// Redis: the one on the PATH, or Debian's, unpacked.
 ///
 /// # Errors

@@ -1,0 +1,252 @@
+//! What of a fleet's budgets is used, and how does an operator change that?
+//!
+//! The store is asked itself, by its own address: no Envoy is needed. An Envoy notices a change with its next call.
+
+mod record;
+mod store;
+
+use crate::arguments::Arguments;
+use crate::paint::{Look, paint, print};
+use crate::{End, check, source};
+use record::{Kind, Limit, Record};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use store::{Seen, Store};
+use tollgate::allowance::{Allowance, Unit};
+use tollgate::calendar::rfc3339;
+use tollgate::gateway::Gateway;
+
+pub(crate) const OPTIONS: [&str; 8] =
+    ["store", "password-env", "prefix", "config", "client", "group", "spill", "limit"];
+
+/// Where keys begin if nothing is said.
+const PREFIX: &str = "tollgate";
+
+/// What is to be done.
+enum Act {
+    Show,
+    /// Makes less used: so much, in the words of whoever asks.
+    Give(String),
+    Reset,
+}
+
+/// Shows or changes what is used of an account.
+pub(crate) fn budget(arguments: &Arguments) -> Result<End, String> {
+    let act = act(&arguments.files)?;
+    let name = account(arguments)?;
+    let gateway = match arguments.option("config") {
+        None => None,
+        Some(file) => {
+            let mut found = source::find(file)?;
+            if found.len() > 1 {
+                return Err(format!("{file} has more than one gateway configuration"));
+            }
+            let found = found.remove(0);
+            match found.load().gateway {
+                Ok(gateway) => Some(gateway),
+                Err(errors) => return Ok(check::refused(&found.place, &errors)),
+            }
+        }
+    };
+    let rules = gateway.as_ref().map_or(Ok(Rules::default()), |gateway| Rules::of(gateway, &name))?;
+    let mut store = open(arguments, gateway.as_ref())?;
+    let seen = store.see(&name)?;
+    let Some(record) = &seen.record else {
+        let (shown, prefix) = (&store.shown, &store.prefix);
+        print(&format!("{name}: nothing stands in {shown} under {prefix}: no Envoy has asked for it yet\n"));
+        return Ok(End::Found);
+    };
+    let text = match act {
+        Act::Show => shown(&name, &store, record, &rules, seen.now_us),
+        Act::Give(amount) => {
+            let (id, limit) = one(record, &rules, arguments.option("limit"))?;
+            let amount = rules.amount(id, limit, &amount)?;
+            changed(&name, &mut store, &seen, &rules, vec![(id.clone(), Some(amount))])?
+        }
+        Act::Reset => {
+            let ids = match arguments.option("limit") {
+                Some(_) => vec![one(record, &rules, arguments.option("limit"))?.0.clone()],
+                None => counted(record).map(|(id, _)| id.clone()).collect(),
+            };
+            changed(&name, &mut store, &seen, &rules, ids.into_iter().map(|id| (id, None)).collect())?
+        }
+    };
+    print(&text);
+    Ok(End::Well)
+}
+
+fn act(words: &[String]) -> Result<Act, String> {
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["show"] => Ok(Act::Show),
+        ["give", amount] => Ok(Act::Give((*amount).to_owned())),
+        ["reset"] => Ok(Act::Reset),
+        ["give"] => Err("give needs an amount".to_owned()),
+        _ => Err("expected one of: budget show, budget give AMOUNT, budget reset".to_owned()),
+    }
+}
+
+/// `client/NAME`, `group/NAME` or `spill/MODEL`.
+fn account(arguments: &Arguments) -> Result<String, String> {
+    let said = ["client", "group", "spill"];
+    let mut said = said.into_iter().filter_map(|whose| Some((whose, arguments.option(whose)?)));
+    match (said.next(), said.next()) {
+        (Some((whose, name)), None) => Ok(format!("{whose}/{name}")),
+        _ => Err("expected one of --client NAME, --group NAME, --spill MODEL".to_owned()),
+    }
+}
+
+fn open(arguments: &Arguments, gateway: Option<&Gateway>) -> Result<Store, String> {
+    let url = arguments.option("store").ok_or("--store is needed")?;
+    let password = arguments.option("password-env").map(|name| {
+        std::env::var(name).map_err(|_| format!("--password-env: the environment variable {name} is not set"))
+    });
+    let configured = gateway.and_then(|gateway| gateway.store.as_ref()).map(|store| store.prefix.as_str());
+    let prefix = arguments.option("prefix").or(configured).unwrap_or(PREFIX);
+    Store::open(url, password.transpose()?, prefix.to_owned())
+}
+
+/// What a configuration knows of an account's limits, by their ids.
+#[derive(Default)]
+struct Rules(BTreeMap<String, Rc<Allowance>>);
+
+impl Rules {
+    fn of(gateway: &Gateway, name: &str) -> Result<Self, String> {
+        // By either of the two keys that an Envoy has for it.
+        let places = ["limits", "shared"];
+        let account = places.iter().find_map(|place| gateway.account(&format!("tollgate/{place}/{name}")));
+        let account = account.ok_or_else(|| format!("{name} has no limits in the configuration"))?;
+        let limits = account.limits().map(|(id, allowance)| (format!("{id:016x}"), Rc::clone(allowance)));
+        Ok(Self(limits.collect()))
+    }
+
+    /// What a limit is called.
+    fn word(&self, id: &str, limit: &Limit) -> String {
+        self.0.get(id).map_or_else(|| limit.word(), |allowance| allowance.word.to_string())
+    }
+
+    /// In what a limit is measured, where that is known.
+    fn unit(&self, id: &str) -> Option<Unit> {
+        self.0.get(id).and_then(|allowance| allowance.measure.unit())
+    }
+
+    fn text(&self, id: &str, amount: u64) -> String {
+        self.unit(id).map_or_else(|| amount.to_string(), |unit| unit.text(amount))
+    }
+
+    /// An amount as whoever asks has written it: money in the currency where the configuration says that it is money.
+    fn amount(&self, id: &str, limit: &Limit, text: &str) -> Result<u64, String> {
+        let most = limit.size.max(limit.used);
+        let expected = || format!("AMOUNT {text}: expected more than 0 and at most {}", self.text(id, most));
+        let amount = match self.unit(id) {
+            Some(Unit::Cost) => text.parse::<f64>().ok().map(|money| (money * 1e6).round()),
+            _ => text.parse::<u64>().ok().map(|amount| amount as f64),
+        };
+        let amount = amount.filter(|amount| *amount >= 1.0 && *amount <= most as f64).ok_or_else(expected)?;
+        Ok(amount as u64)
+    }
+
+    /// Where a limit holds, if not everywhere; and whether it only reports.
+    fn scope(&self, id: &str) -> String {
+        let Some(allowance) = self.0.get(id) else { return String::new() };
+        let models = allowance.scope.models.iter().map(|models| format!(", models {}", models.join(" ")));
+        let endpoints = allowance.scope.endpoints.iter().map(|endpoints| {
+            let words: Vec<_> = endpoints.iter().map(|endpoint| endpoint.word()).collect();
+            format!(", endpoints {}", words.join(" "))
+        });
+        let shadow = if allowance.shadow { ", shadow" } else { "" };
+        models.chain(endpoints).collect::<String>() + shadow
+    }
+}
+
+/// The limits of which something can be used: places are held and not used.
+fn counted(record: &Record) -> impl Iterator<Item = (&String, &Limit)> {
+    record.limits.iter().filter(|(_, limit)| limit.kind != Kind::Places)
+}
+
+/// The limit that is meant: by its id or its word; or the only one.
+fn one<'r>(record: &'r Record, rules: &Rules, said: Option<&str>) -> Result<(&'r String, &'r Limit), String> {
+    let is_meant =
+        |id: &str, limit: &Limit| said.is_none_or(|said| said == id || said == rules.word(id, limit));
+    let found: Vec<_> = counted(record).filter(|(id, limit)| is_meant(id, limit)).collect();
+    match found.as_slice() {
+        [one] => Ok(*one),
+        _ => {
+            let all: Vec<_> =
+                counted(record).map(|(id, limit)| format!("{} ({id})", rules.word(id, limit))).collect();
+            Err(format!("--limit: expected one of {}", all.join(", ")))
+        }
+    }
+}
+
+fn ago(then_us: u64, now_us: u64) -> String {
+    let millis = now_us.saturating_sub(then_us) / 1000;
+    format!("{}.{} s ago", millis / 1000, millis % 1000 / 100)
+}
+
+/// All that stands there.
+fn shown(name: &str, store: &Store, record: &Record, rules: &Rules, now_us: u64) -> String {
+    let mut text =
+        format!("account  {} in {} under {}\n", paint(Look::Title, name), store.shown, store.prefix);
+    for (id, limit) in &record.limits {
+        text +=
+            &format!("limit    {} ({id}{}): ", paint(Look::Title, &rules.word(id, limit)), rules.scope(id));
+        text += &state(id, limit, rules, now_us);
+    }
+    for holder in &record.holders {
+        let held = holder.held.iter().filter(|(_, held)| **held > 0).filter_map(|(id, held)| {
+            let limit = record.limits.get(id).filter(|limit| !limit.is_over(now_us))?;
+            Some(format!("{} of {}", rules.text(id, *held), rules.word(id, limit)))
+        });
+        let held: Vec<_> = held.collect();
+        let held = if held.is_empty() { "nothing".to_owned() } else { held.join(", ") };
+        text += &format!("holder   {}: called {}, holds {held}\n", holder.name, ago(holder.seen, now_us));
+    }
+    text
+}
+
+/// One line: how much is used, held and left.
+fn state(id: &str, limit: &Limit, rules: &Rules, now_us: u64) -> String {
+    let size = rules.text(id, limit.size);
+    if limit.is_over(now_us) {
+        let ended = limit.ends().map(rfc3339).unwrap_or_default();
+        return format!("nothing of {size} used: its last window ended {ended}\n");
+    }
+    let held = rules.text(id, limit.held);
+    let left = rules.text(id, limit.size.saturating_sub(limit.used).saturating_sub(limit.held));
+    let used = rules.text(id, limit.used);
+    match limit.kind {
+        Kind::Places => format!("{held} of {size} held, {left} left\n"),
+        Kind::Window(_) => {
+            let ends = limit.ends().map(rfc3339).unwrap_or_default();
+            format!("{used} of {size} used, {held} held, {left} left; ends {ends}\n")
+        }
+        Kind::Bucket(_) => {
+            format!("{used} of {size} used {}, {held} held, {left} left\n", ago(limit.at, now_us))
+        }
+    }
+}
+
+/// Changes it, and tells what came of it.
+fn changed(
+    name: &str,
+    store: &mut Store,
+    seen: &Seen,
+    rules: &Rules,
+    mut less: Vec<(String, Option<u64>)>,
+) -> Result<String, String> {
+    let record = seen.record.clone().unwrap_or_default();
+    let limit = |id: &String| record.limits.get(id).filter(|limit| !limit.is_over(seen.now_us));
+    less.retain(|(id, _)| limit(id).is_some());
+    let mut text = String::new();
+    for ((id, _), found) in less.iter().zip(store.change(name, &less)?) {
+        let (Some(limit), Some((before, now))) = (limit(id), found) else { continue };
+        let (before, now) = (rules.text(id, before), rules.text(id, now));
+        let word = paint(Look::Title, &rules.word(id, limit));
+        text += &format!("{name}: {word}: {now} used, and not {before}\n");
+    }
+    if text.is_empty() {
+        text = format!("{name}: nothing is used\n");
+    }
+    Ok(text)
+}
