@@ -5,6 +5,7 @@
 //! and does nothing. What cannot be read without doubt is refused in either mode. Not decided here: whether there is
 //! budget for it.
 
+mod drawing;
 mod fields;
 mod known;
 mod levels;
@@ -36,10 +37,6 @@ pub const COMPLETION_TOKENS_ASSUMED: u32 = 1024;
 /// The same for legacy completions, whose API has a default of its own.
 /// <https://platform.openai.com/docs/api-reference/completions/create#completions-create-max_tokens>
 pub const LEGACY_COMPLETION_TOKENS: u32 = 16;
-
-/// What an image is taken to produce: that of gpt-image-1 in high quality, square.
-/// <https://platform.openai.com/docs/guides/image-generation#cost-and-latency>
-pub const IMAGE_TOKENS: u32 = 4160;
 
 /// What is known of a request besides its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +76,9 @@ pub fn apply(policy: &Policy, asked: &Asked, request: &mut Request<'_>) -> Resul
     }
 }
 
-/// The ceiling of an operation that reads no cap.
+/// The ceiling of an operation that reads no cap. Images have their own.
 fn unread_ceiling(operation: Operation) -> Ceiling {
     let completion_tokens = match operation {
-        Operation::ImageGenerations | Operation::ImageEdits => IMAGE_TOKENS,
         Operation::Transcriptions | Operation::Translations | Operation::Compact => COMPLETION_TOKENS_ASSUMED,
         _ => 0,
     };
@@ -105,9 +101,10 @@ impl Hearing<'_, '_> {
         self.sampling()?;
         self.tools_and_format()?;
         self.service()?;
+        let drawn = self.images()?;
         self.fields()?;
         self.unknown_fields()?;
-        Ok(ceiling)
+        Ok(Ceiling { completion_tokens: drawn.unwrap_or(ceiling.completion_tokens), ..ceiling })
     }
 
     fn holds(&self, rule: Rule) -> bool {

@@ -41,7 +41,6 @@ impl Hearing<'_, '_> {
     pub(super) fn fields(&mut self) -> Result<(), Denial> {
         let policy = self.policy;
         self.verbosity()?;
-        self.images()?;
         if let Some(allowed) = policy.reasoning_mode.as_ref().filter(|_| self.holds(Rule::ReasoningMode))
             && let Some(mode) = self.request.inner(Inner::ReasoningMode)?
         {

@@ -3,10 +3,11 @@
 //! Words with an order, so that one that is too much has a nearest that is allowed. Chat and Responses say them in
 //! different places; a server might read either, so both are held at each.
 
-use super::{Hearing, Levels, Over, Rule, shown};
+use super::{Hearing, Levels, Over, Rule, drawing, shown};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::{Field, Inner, Tool};
+use std::borrow::Cow;
 
 /// The tool that draws.
 const DRAWS: &str = "image_generation";
@@ -58,30 +59,43 @@ impl Hearing<'_, '_> {
         self.levels(rule, verbosities, (Field::Verbosity, Inner::TextVerbosity), takes_default)
     }
 
-    /// How large images may be and how well drawn, by the endpoint or by a tool.
-    pub(super) fn images(&mut self) -> Result<(), Denial> {
+    /// How large images may be and how well drawn, by the endpoint or by a tool. Answers how many tokens each may have of
+    /// those that the endpoint draws.
+    pub(super) fn images(&mut self) -> Result<Option<u32>, Denial> {
         let policy = self.policy;
-        for (rule, levels, field) in
-            [(Rule::Size, &policy.size, Field::Size), (Rule::Quality, &policy.quality, Field::Quality)]
-        {
-            let Some(levels) = levels.as_ref().filter(|_| self.holds(rule)) else { continue };
-            if self.holds(Rule::Tools) {
+        let rules =
+            [(Rule::Size, &policy.size, Field::Size), (Rule::Quality, &policy.quality, Field::Quality)];
+        if matches!(self.asked.operation, Operation::ImageGenerations | Operation::ImageEdits) {
+            let [size, quality] = rules.map(|(rule, levels, field)| self.drawn(rule, levels.as_ref(), field));
+            return Ok(Some(drawing::tokens(size?.as_deref(), quality?.as_deref(), self.request.stream)));
+        }
+        for (rule, levels, field) in rules {
+            if let Some(levels) = levels.as_ref().filter(|_| self.holds(rule)) {
                 self.drawn_by_tools(rule, levels, field)?;
-                continue;
-            }
-            match (self.request.word(field)?, &levels.default) {
-                (Some(word), _) => {
-                    if let Some(to) = self.level_at(rule, levels, field.name(), &word)? {
-                        self.request.set(field, format!("\"{to}\""));
-                    }
-                }
-                (None, Some(default)) if self.defaults(rule) => {
-                    self.request.set(field, format!("\"{default}\""));
-                }
-                _ => {}
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The word that goes on to the endpoint, if there is one.
+    fn drawn(&mut self, rule: Rule, levels: Option<&Levels>, field: Field) -> Result<Option<String>, Denial> {
+        let word = self.request.word(field).map(|word| word.map(Cow::into_owned));
+        // Without a rule it is the backend's to refuse what is no word.
+        let Some(levels) = levels else { return Ok(word.unwrap_or_default()) };
+        match (word?, &levels.default) {
+            (Some(word), _) => {
+                let Some(to) = self.level_at(rule, levels, field.name(), &word)? else {
+                    return Ok(Some(word));
+                };
+                self.request.set(field, format!("\"{to}\""));
+                Ok(Some(to.to_owned()))
+            }
+            (None, Some(default)) if self.defaults(rule) => {
+                self.request.set(field, format!("\"{default}\""));
+                Ok(Some(default.clone()))
+            }
+            (None, _) => Ok(None),
+        }
     }
 
     /// The same of the tools that draw, told once however many there are.

@@ -130,7 +130,9 @@ fn an_absent_cap_gets_the_default_under_the_name_the_model_reads() {
     with(COMPLETIONS, "{}", r#"{"max_tokens":100}"#, 100, 1);
     with(RESPONSES, "{}", r#"{"max_output_tokens":100}"#, 100, 1);
     with(other(Embeddings), "{}", "{}", 0, 1);
-    with(other(ImageGenerations), r#"{"n":2}"#, r#"{"n":2}"#, IMAGE_TOKENS, 2);
+    with(other(ImageGenerations), r#"{"n":2}"#, r#"{"n":2}"#, 7024, 2);
+    with(other(ImageEdits), r#"{"quality":"low"}"#, r#"{"quality":"low"}"#, 408, 1);
+    with(other(ImageEdits), r#"{"size":7}"#, r#"{"size":7}"#, 7024, 1);
     with(other(Speech), "{}", "{}", 0, 1);
     with(CHAT, r#"{"max_tokens":null}"#, r#"{"max_tokens":100}"#, 100, 1);
 }

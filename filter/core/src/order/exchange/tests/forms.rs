@@ -1,5 +1,4 @@
 use super::*;
-use crate::policy::IMAGE_TOKENS;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -111,10 +110,22 @@ fn a_policy_rules_forms_as_it_does_json() {
 
 #[test]
 fn every_image_that_is_asked_for_is_reserved() {
-    let mut run = run(json!({}));
-    let Step::Forward(_) = ask(&mut run, EDITS, &form(&[("model", "gpt-4o"), ("n", "3")])) else { panic!() };
-    let reserved = run.finish().reserved;
-    assert!(reserved >= 3 * u64::from(IMAGE_TOKENS) && reserved < 4 * u64::from(IMAGE_TOKENS), "{reserved}");
+    let reserved = |fields: &[(&str, &str)]| {
+        let mut run = run(json!({ "size": { "allowed": ["1024x1024", "1536x1024"], "over": "clamp" } }));
+        let fields = [&[("model", "gpt-4o"), ("n", "3")], fields].concat();
+        let Step::Forward(_) = ask(&mut run, EDITS, &form(&fields)) else { panic!() };
+        run.finish().reserved
+    };
+    for (fields, each) in [
+        (&[][..], 7024),
+        (&[("size", "1536x1024"), ("quality", "high")], 6208),
+        (&[("size", "1024x1024"), ("quality", "low")], 272),
+        // As it goes on.
+        (&[("size", "1792x1024"), ("quality", "high")], 6208),
+    ] {
+        let reserved = reserved(fields);
+        assert!(reserved >= 3 * each && reserved < 3 * each + 20, "{fields:?}: {reserved}");
+    }
 }
 
 #[test]
