@@ -22,6 +22,7 @@ use crate::ids::{self, Kind, Mark, Scanner};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
+use memchr::memmem;
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -239,7 +240,20 @@ impl Pinning {
     /// Begins to read a client's request.
     #[must_use]
     pub fn reading<'p>(&'p self, client: &'p str) -> Reading<'p> {
-        Reading { pinning: self, client, place: None, is_foreign: false, spoken: Vec::new() }
+        Reading {
+            pinning: self,
+            client,
+            unsealed: self.unsealed,
+            place: None,
+            is_foreign: false,
+            spoken: Vec::new(),
+        }
+    }
+
+    /// Whether a text may have a sealed id.
+    #[must_use]
+    pub fn may_have_sealed(text: &str) -> bool {
+        memmem::find(text.as_bytes(), MARK.as_bytes()).is_some()
     }
 
     /// Whether an id has a seal, good or not: then it leads to a backend, or to a refusal.
@@ -275,6 +289,7 @@ fn under_seal(kind: Kind, text: &str) -> &[u8] {
 pub struct Reading<'p> {
     pinning: &'p Pinning,
     client: &'p str,
+    unsealed: Unsealed,
     place: Option<Rc<str>>,
     is_foreign: bool,
     spoken: Vec<Spoken>,
@@ -284,6 +299,12 @@ pub struct Reading<'p> {
 pub type Restored = (Range<usize>, String);
 
 impl Reading<'_> {
+    /// The same of a request for which no id needs a seal.
+    #[must_use]
+    pub fn of_sealed_only(self) -> Self {
+        Self { unsealed: Unsealed::Pass, ..self }
+    }
+
     /// The only backend that has what the request refers to; `None` if it refers to nothing.
     #[must_use]
     pub fn place(&self) -> Option<Rc<str>> {
@@ -324,7 +345,7 @@ impl Reading<'_> {
             Opened::Plain => {
                 let is_kept = kind == Kind::Sealed || KEPT.iter().any(|prefix| text.starts_with(prefix));
                 self.is_foreign |= is_kept;
-                match self.pinning.unsealed {
+                match self.unsealed {
                     Unsealed::Refuse if is_kept => Err(Denial::unknown_id(text)),
                     _ => Ok(None),
                 }
@@ -347,6 +368,25 @@ impl Reading<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Reads a field of a form as the member that it would be in JSON; answers its text for the backend, if that is another.
+    pub fn field(&mut self, name: &str, text: &str) -> Result<Option<String>, Denial> {
+        let Some(word) = ids::word_of_field(name) else { return Ok(None) };
+        let is_json = text.trim_ascii_start().starts_with(['{', '[']);
+        let value = if is_json { text.to_owned() } else { serde_json::Value::from(text).to_string() };
+        let head = format!("{{\"{word}\":");
+        let mut body = [&head, &value, "}"].concat();
+        let found = self.body(&body)?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        for (span, text) in found.into_iter().rev() {
+            body.replace_range(span, &text);
+        }
+        let value = body.get(head.len()..body.len().saturating_sub(1)).unwrap_or_default();
+        // A string that was one is one still.
+        Ok(if is_json { Some(value.to_owned()) } else { serde_json::from_str(value).ok() })
     }
 
     fn string(&mut self, kind: Kind, body: &str, span: Range<usize>) -> Result<Option<Restored>, Denial> {

@@ -13,6 +13,7 @@ pub use counts::Reported;
 
 use crate::endpoint::Operation;
 use crate::failure::{FAILURE_BYTES_MAX, Failure};
+use crate::prices::BATCH_TIER;
 use crate::sse::Output;
 use crate::tokens::Usage;
 use events::Events;
@@ -248,10 +249,14 @@ impl Reader {
         self.facts()?.model.as_deref()
     }
 
-    /// The tier that served it, by the backend's word: of a stream the last that was told.
+    /// The tier that served it, by the backend's word: of a stream the last that was told. A batch is one itself.
     #[must_use]
     pub fn service_tier(&self) -> Option<&str> {
-        self.facts()?.service_tier.as_deref()
+        let facts = self.facts()?;
+        match facts.object.as_deref() {
+            Some("batch") => Some(BATCH_TIER),
+            _ => facts.service_tier.as_deref(),
+        }
     }
 
     /// How far it is, by its own word: `queued`, `completed`. Of a stream, as it was last said.

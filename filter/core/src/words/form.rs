@@ -105,6 +105,18 @@ impl<'a> Form<'a> {
         Ok(models)
     }
 
+    /// Its fields that are no files: what each is called, as it is written, and its text.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.parts.iter().map(|part| (part.written, part.text))
+    }
+
+    /// Writes a text in place of that of the field at this place among [`Self::fields`].
+    pub fn write(&self, edits: &mut Edits, at: usize, text: &str) {
+        if let Some(part) = self.parts.get(at) {
+            edits.splice(part.span.clone(), &self.part(part.written, text));
+        }
+    }
+
     /// Whether these edits of its JSON leave nothing of it. A form without a part is none, to some readers.
     #[must_use]
     pub fn is_emptied_by(&self, of_json: Edits) -> bool {
@@ -121,7 +133,7 @@ impl<'a> Form<'a> {
         Some(edited)
     }
 
-    /// Makes of the form what these edits make of its JSON. A list can only get shorter.
+    /// Makes of the form what these edits make of its JSON. A list may have other elements, or fewer of its own.
     #[must_use]
     pub fn edits(&self, of_json: Edits) -> Edits {
         let Some(edited) = self.edited(of_json) else { return Edits::default() };
@@ -135,7 +147,14 @@ impl<'a> Form<'a> {
             let list = serde_json::from_str::<Vec<String>>(value).ok();
             let text = serde_json::from_str::<String>(value).unwrap_or_else(|_| value.to_owned());
             let mut is_new = value != "null" && list.is_none();
-            for part in self.parts.iter().filter(|part| part.name == name) {
+            let parts = || self.parts.iter().filter(|part| part.name == name);
+            if let Some(words) = list.as_ref().filter(|words| words.len() == parts().count()) {
+                for (part, word) in parts().zip(words).filter(|(part, word)| part.text != **word) {
+                    edits.splice(part.span.clone(), &self.part(part.written, word));
+                }
+                continue;
+            }
+            for part in parts() {
                 let stays = match &list {
                     Some(words) => words.iter().any(|word| word == part.text),
                     None => is_new,

@@ -29,6 +29,21 @@ enum Meaning {
     Plain,
 }
 
+/// What the name of a form's field says: the innermost word in its brackets that is no number. `None` if it is the user's
+/// own.
+#[must_use]
+pub fn word_of_field(name: &str) -> Option<&str> {
+    let is_index = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let mut innermost = "";
+    for word in name.split(['[', ']']).filter(|word| !is_index(word)) {
+        if meaning(word.as_bytes()) == Meaning::Foreign {
+            return None;
+        }
+        innermost = word;
+    }
+    Some(innermost)
+}
+
 /// The longest name that is compared, with escapes for all its letters.
 const WORD_BYTES_MAX: usize = 160;
 

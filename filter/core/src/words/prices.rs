@@ -67,6 +67,10 @@ pub struct Service<'a> {
 /// <https://platform.openai.com/docs/api-reference/chat/create#chat_create-service_tier>
 pub const DEFAULT_TIER: &str = "default";
 
+/// The tier that a batch is served in, though its object does not say so.
+/// <https://platform.openai.com/docs/guides/batch>
+pub const BATCH_TIER: &str = "batch";
+
 /// Tokens of a kind at its price.
 fn part(tokens: u64, price: u64) -> u128 {
     u128::from(tokens) * u128::from(price)

@@ -897,7 +897,7 @@ prices! {
         /// The prices of all tokens of a request whose prompt is long. Absent: the same.
         pub(super) above: Option<Above>,
         /// The prices in tiers of service other than the default one, by the word that the answer's `service_tier` has:
-        /// `flex`, `priority`. Absent: the same.
+        /// `flex`, `priority`; batches are `batch`. Absent: the same.
         #[serde(default)]
         pub(super) tiers: BTreeMap<String, TierPrices>,
     }

@@ -70,11 +70,15 @@ impl Draft {
         request: &mut Request<'_>,
     ) -> Result<Cow<'m, [Rc<Target>]>, Denial> {
         let gateway = self.gateway.clone();
-        let Some(pinned) = gateway.pinning.as_ref().filter(|_| operation.is_of_responses()) else {
+        // What other operations answer is not kept; what they refer to may be, and is if it has a seal.
+        let is_kept = operation.is_of_responses();
+        let reads = is_kept || Pinning::may_have_sealed(request.body());
+        let Some(pinned) = gateway.pinning.as_ref().filter(|_| reads) else {
             return Ok(Cow::Borrowed(&model.targets));
         };
-        self.seals = true;
-        let mut reading = pinned.pinning.reading(&client.name.text);
+        self.seals = is_kept;
+        let reading = pinned.pinning.reading(&client.name.text);
+        let mut reading = if is_kept { reading } else { reading.of_sealed_only() };
         let found = reading.body(request.body());
         for (span, text) in self.followed(&reading, found)? {
             request.splice(span, &text);
@@ -125,20 +129,21 @@ impl Draft {
     ) -> Result<Ready, Denial> {
         let gateway = self.gateway.clone();
         let (mut targets, mut patch) = (Cow::Borrowed(&*gateway.other), None);
-        let (mut path, mut query, mut changes) = (other.rest.clone(), other.query.clone(), Edits::default());
+        let (mut path, mut query) = (other.rest.clone(), other.query.clone());
+        let (mut changes, mut fields) = (Edits::default(), Vec::new());
         if let Some(pinned) = &gateway.pinning {
             self.seals = !other.is_content();
             let mut reading = pinned.pinning.reading(&client.name.text);
-            let found = restored(&mut reading, &other, body.as_ref().map(|body| body.json));
-            let (restored_path, restored_query, edits) = self.followed(&reading, found)?;
-            (path, query) = (restored_path, restored_query);
+            let found = Restored::read(&mut reading, &other, body.as_ref());
+            let restored = self.followed(&reading, found)?;
+            (path, query) = (restored.path, restored.query);
             let place = reading.place();
             self.spoken = reading.spoken();
             if let Some(place) = &place {
                 targets = Cow::Owned(pinned.targets.get(place).cloned().into_iter().collect());
                 self.leave_out(&gateway.other, &targets, Why::Pinned);
             }
-            changes = edits;
+            (changes, fields) = (restored.edits, restored.fields);
         }
         // As it is written here it goes on, so it must be what the backend calls the model.
         let in_path = endpoint::model_of_path(&other.rest).map(str::to_owned);
@@ -154,7 +159,15 @@ impl Draft {
             changes.splice(span, text);
         })?;
         if let Some((form, bytes)) = in_body {
-            patch = form.map_or(changes.clone(), |form| form.edits(changes)).patch(bytes);
+            let edits = match form {
+                None => changes,
+                Some(form) => {
+                    let mut edits = form.edits(changes);
+                    fields.iter().for_each(|(at, text)| form.write(&mut edits, *at, text));
+                    edits
+                }
+            };
+            patch = edits.patch(bytes);
         }
         Ok(Ready {
             choice: self.choose(&targets, &client, 0, None, moment),
@@ -196,17 +209,34 @@ impl Draft {
 }
 
 /// Path and query as the backend knows them, and what makes such a body of this one.
-fn restored(
-    reading: &mut Reading<'_>,
-    other: &Other,
-    body: Option<&str>,
-) -> Result<(String, String, Edits), Denial> {
-    let (path, query) = (reading.path(&other.rest)?, reading.query(&other.query)?);
-    let mut edits = Edits::default();
-    for (span, text) in body.map(|body| reading.body(body)).transpose()?.unwrap_or_default() {
-        edits.splice(span, &text);
+struct Restored {
+    path: String,
+    query: String,
+    /// Of JSON.
+    edits: Edits,
+    /// Of a form: the places of fields, and their texts.
+    fields: Vec<(usize, String)>,
+}
+
+impl Restored {
+    fn read(reading: &mut Reading<'_>, other: &Other, body: Option<&OtherBody<'_>>) -> Result<Self, Denial> {
+        let (path, query) = (reading.path(&other.rest)?, reading.query(&other.query)?);
+        let (mut edits, mut fields) = (Edits::default(), Vec::new());
+        match body {
+            Some(OtherBody { form: Some(form), .. }) => {
+                for (at, (name, text)) in form.fields().enumerate() {
+                    fields.extend(reading.field(name, text)?.map(|text| (at, text)));
+                }
+            }
+            Some(OtherBody { json, .. }) => {
+                for (span, text) in reading.body(json)? {
+                    edits.splice(span, &text);
+                }
+            }
+            None => {}
+        }
+        Ok(Self { path, query, edits, fields })
     }
-    Ok((path, query, edits))
 }
 
 /// A body's JSON, if it has any: ids and models may hide in what readers differ about.

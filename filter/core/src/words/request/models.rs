@@ -36,7 +36,7 @@ const ONE: usize = 2;
 static WITH_TYPE: Names<7> =
     Names::new(["model", "deployment_name", "models", "fallbacks", "fallback_models", "model_list", "type"]);
 
-/// Members at the top of a body that say to some server which model or which backend it is to use: OpenAI's older SDKs,
+/// Members at the top of a body, and parameters of a query, that say to some server which model or which backend it is to use: OpenAI's older SDKs,
 /// LiteLLM (<https://docs.litellm.ai/docs/proxy/clientside_auth>), OpenRouter
 /// (<https://openrouter.ai/docs/guides/features/presets>), Azure's agents
 /// (<https://learn.microsoft.com/azure/ai-foundry/agents/>).
@@ -112,8 +112,9 @@ impl<'a> Request<'a> {
 
 /// All models that a body names of which nothing else is read, its own first.
 pub fn models_of(body: &str) -> Result<Vec<Named<'_>>, Denial> {
+    let is_named = |word: &str| is_among(&NAMES, word) || is_among(&ELSEWHERE, word);
     let mut search = Search { body, found: Vec::new() };
-    if may_name(body) {
+    if may_have(body, is_named) {
         search.value(body.trim_ascii(), 0)?;
     }
     Ok(search.found)
@@ -138,8 +139,10 @@ pub fn models_of_field(name: &str, text: &str) -> Result<Vec<String>, Denial> {
     if !is_json {
         return Ok(Vec::new());
     }
-    let found = models_of(json)?;
-    Ok(found.into_iter().map(|named| named.name.into_owned()).collect())
+    // It is no body of its own, so it goes nowhere else.
+    let mut search = Search { body: json, found: Vec::new() };
+    search.value(json, 1)?;
+    Ok(search.found.into_iter().map(|named| named.name.into_owned()).collect())
 }
 
 /// The model that a query names: some servers read there what else stands in a body. It may name one once.
@@ -152,6 +155,7 @@ pub fn model_of_query<'q>(
         if FOREIGN.contains(&base) {
             continue;
         }
+        check_elsewhere(base)?;
         for word in name.split(['[', ']']) {
             match NAMES.find(word) {
                 Found::Nothing => {}
@@ -173,22 +177,36 @@ fn check_top(name: &str, value: &str) -> Result<(), Denial> {
     if value == "null" {
         return Ok(());
     }
-    match (NAMES.find(name), ELSEWHERE.find(name)) {
-        (Found::Plain(at) | Found::Disguised(at), _) => Err(Denial::Forbidden(NAMES.at(at))),
-        (_, Found::Plain(at) | Found::Disguised(at)) => Err(Denial::Forbidden(ELSEWHERE.at(at))),
-        (Found::Nothing, Found::Nothing) => Ok(()),
+    match NAMES.find(name) {
+        Found::Plain(at) | Found::Disguised(at) => Err(Denial::Forbidden(NAMES.at(at))),
+        Found::Nothing => check_elsewhere(name),
     }
+}
+
+fn check_elsewhere(name: &str) -> Result<(), Denial> {
+    match ELSEWHERE.find(name) {
+        Found::Plain(at) | Found::Disguised(at) => Err(Denial::Forbidden(ELSEWHERE.at(at))),
+        Found::Nothing => Ok(()),
+    }
+}
+
+fn is_among<const N: usize>(names: &Names<N>, word: &str) -> bool {
+    !matches!(names.find(word), Found::Nothing)
 }
 
 /// Whether a text of JSON may have a name that we look for, in whatever letters: from quote to quote, which is what most
 /// requests cost.
 fn may_name(json: &str) -> bool {
+    may_have(json, |word| is_among(&NAMES, word))
+}
+
+fn may_have(json: &str, is_named: impl Fn(&str) -> bool) -> bool {
     let mut from = 0;
     memchr_iter(b'"', json.as_bytes()).any(|at| {
         let word = json.get(from..at).unwrap_or_default();
         from = at + 1;
         let is_escaped = || word.len() <= WRITTEN_BYTES_MAX && memchr(b'\\', word.as_bytes()).is_some();
-        !matches!(NAMES.find(word), Found::Nothing) || is_escaped() && word.contains("\\u")
+        is_named(word) || is_escaped() && word.contains("\\u")
     })
 }
 
@@ -223,8 +241,12 @@ impl<'a> Search<'a> {
         let (object, others) = json::find_all(self.body, object, &WITH_TYPE).map_err(denial)?;
         let [.., kind] = &object.members;
         let kind = kind.as_ref().and_then(|kind| serde_json::from_str::<Cow<'_, str>>(kind.value).ok());
-        if kind.is_some_and(|kind| OWN_TOOLS.contains(&&*kind)) {
+        let is_body = depth == 0;
+        if !is_body && kind.is_some_and(|kind| OWN_TOOLS.contains(&&*kind)) {
             return Ok(());
+        }
+        if is_body {
+            others.iter().try_for_each(|other| check_top(&other.name, other.value))?;
         }
         let [model, deployment, lists @ .., _] = object.members;
         for (at, member) in lists.iter().enumerate() {
@@ -235,7 +257,7 @@ impl<'a> Search<'a> {
         for (at, member) in [model, deployment].into_iter().enumerate() {
             if let Some(member) = there(&member) {
                 let name = string(member.value, NAMES.at(at))?;
-                self.found.push(Named { member: member.clone(), name, is_own: depth == 0 && at == 0 });
+                self.found.push(Named { member: member.clone(), name, is_own: is_body && at == 0 });
             }
         }
         for other in others.iter().filter(|other| !FOREIGN.contains(&&*other.name)) {

@@ -175,6 +175,43 @@ fn a_request_does_not_name_several_models_or_another_backend() {
 }
 
 #[test]
+fn a_body_or_query_of_other_goes_nowhere_else() {
+    for field in [
+        r#""engine":"secret""#,
+        r#""deployment_id":"secret""#,
+        r#""api_base":"https://example.com""#,
+        r#""base_url":"https://example.com""#,
+        r#""preset":"secret""#,
+        r#""agent":{"name":"secret"}"#,
+        r#""agent_reference":{"name":"secret"}"#,
+        r#""user_config":{}"#,
+        r#""context_window_fallbacks":[]"#,
+        r#""content_policy_fallbacks":[]"#,
+        r#""Engine":"secret""#,
+        r#""\u0065ngine":"secret""#,
+        r#""type":"function","engine":"secret""#,
+    ] {
+        for path in ["/v1/moderations", "/v1/threads/runs", "/v1/videos", "/v1/rerank"] {
+            check_refused(path, &format!("{{{field}}}"), NO_FIELD);
+        }
+        let (name, _) = field.split_once(":").unwrap();
+        check_free("/v1/moderations", &format!("{{{name}:null}}"));
+        // What is below the top is of something else.
+        check_free("/v1/moderations", &format!(r#"{{"x":{{{field}}}}}"#));
+    }
+    // No type makes a body the client's own.
+    check_held("/v1/moderations", r#"{"type":"function","model":"NAME"}"#);
+    for name in ["engine", "api_base", "engine[x]", "Engine", "preset[]"] {
+        let video = form(&[("prompt", "x"), (name, "secret")]);
+        assert_eq!(asked(NOBODY, "/v1/videos", FORM, &video).unwrap_err(), NO_FIELD, "{name}");
+        let found = bare("GET", &format!("/v1/batches?limit=2&{name}=secret"));
+        assert_eq!(found, Err(NO_FIELD.to_owned()), "{name}");
+    }
+    let free = form(&[("prompt", "x"), ("x", r#"{"engine":"e"}"#), ("x[engine]", "e")]);
+    assert_eq!(asked(NOBODY, "/v1/videos", FORM, &free).map(|(_, sent)| sent), Ok(free));
+}
+
+#[test]
 fn what_is_the_users_own_names_no_model() {
     for more in [
         r#""messages":[{"role":"user","content":"{\"model\":\"secret\"}"},{"model":"secret"}]"#,

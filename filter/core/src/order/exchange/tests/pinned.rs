@@ -191,6 +191,104 @@ fn bodies_of_endpoints_without_a_name_are_restored_and_uploads_are_not_read() {
 }
 
 #[test]
+fn ids_in_a_form_of_other_are_restored_as_in_json() {
+    let field = |name: &str, text: &str| {
+        format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+    };
+    let form = |fields: &[(&str, &str)]| {
+        fields.iter().map(|(name, text)| field(name, text)).collect::<String>() + "--x--\r\n"
+    };
+    let asked = |body: &str, then: &dyn Fn(Asked<'_>)| {
+        let form = "multipart/form-data; boundary=x";
+        then(Asked {
+            content_type: form,
+            body: Some(body),
+            tried: &["ca"],
+            ..Asked::new("POST /v1/videos/edits")
+        });
+    };
+    let (video, file) = (made_by("ca", "video_1"), made_by("ca", "file-1"));
+    let json = |id: &str| format!(r#"{{"id":"{id}"}}"#);
+    let list = |id: &str| format!(r#"["{id}"]"#);
+    for (name, sealed, plain) in [
+        ("video[id]", video.clone(), "video_1".to_owned()),
+        ("video", json(&video), json("video_1")),
+        ("video_id", video.clone(), "video_1".to_owned()),
+        ("file_ids[]", file.clone(), "file-1".to_owned()),
+        ("file_ids[0]", file.clone(), "file-1".to_owned()),
+        ("file_ids", list(&file), list("file-1")),
+        ("characters[0][id]", video.clone(), "video_1".to_owned()),
+        ("input_reference[file_id]", file.clone(), "file-1".to_owned()),
+    ] {
+        // Also where there are several of the name, and beside a text that looks like one.
+        let other = ("prompt", &*video);
+        let body = form(&[other, (name, &sealed), (name, &sealed)]);
+        asked(&body, &|asked| {
+            let told = asked.told(&mut run());
+            assert_eq!(told.candidates, ["a"], "{name}");
+            assert_eq!(told.body, form(&[other, (name, &plain), (name, &plain)]), "{name}");
+        });
+        let broken = sealed.replace(&*video, &format!("{video}x")).replace(&*file, &format!("{file}x"));
+        asked(&form(&[(name, &broken)]), &|asked| {
+            assert_eq!(refused(asked.step(&mut run())), "404 id_not_found", "{name}");
+        });
+    }
+    // Of two backends: nobody has both.
+    let elsewhere = made_by("cb", "file-2");
+    asked(&form(&[("video[id]", &video), ("file_ids[]", &elsewhere)]), &|asked| {
+        assert_eq!(refused(asked.step(&mut run())), "400 ids_of_different_backends");
+    });
+    // What is the user's own is not looked into.
+    let own = form(&[("parameters[id]", &video), ("metadata", &json(&video)), ("prompt", "id")]);
+    asked(&own, &|asked| assert_eq!(Asked { tried: &["cb"], ..asked }.told(&mut run()).body, own));
+}
+
+#[test]
+fn a_sealed_id_is_opened_whatever_is_asked_for() {
+    let file = made_by("cb", "file-1");
+    let with = |id: &str| {
+        [
+            (
+                "POST /v1/images/edits",
+                format!(r#"{{"model":"gpt-4o","prompt":"x","images":[{{"file_id":"{id}"}}]}}"#),
+            ),
+            (
+                "POST /v1/chat/completions",
+                format!(
+                    r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":[{{"type":"file","file":{{"file_id":"{id}"}}}}]}}]}}"#
+                ),
+            ),
+        ]
+    };
+    for ((line, body), (_, plain)) in with(&file).into_iter().zip(with("file-1")) {
+        let told = Asked { body: Some(&body), ..Asked::new(line) }.told(&mut run());
+        assert_eq!(told.candidates, ["b"], "{line}");
+        let (sent, plain): (Value, Value) =
+            (serde_json::from_str(&told.body).unwrap(), serde_json::from_str(&plain).unwrap());
+        for part in ["images", "messages"] {
+            assert_eq!(sent[part], plain[part], "{line}");
+        }
+    }
+    for (line, body) in with(&format!("{file}x")) {
+        let asked = Asked { body: Some(&body), ..Asked::new(line) };
+        assert_eq!(refused(asked.step(&mut run())), "404 id_not_found", "{line}");
+    }
+    // Ids that nobody sealed are no matter of these.
+    let strict = || {
+        Run::with(gateway(|config| {
+            pinning(config);
+            config["pinning"]["unsealed_ids"] = json!("refuse");
+        }))
+    };
+    for (line, body) in with("file-tg_1").into_iter().chain(with("file-1")) {
+        let body = body.replace(r#""model""#, r#""x":"tg_","model""#);
+        let asked = Asked { body: Some(&body), ..Asked::new(line) };
+        let is_passed = !body.contains("file-tg_");
+        assert_eq!(matches!(asked.step(&mut strict()), Step::Forward(_)), is_passed, "{line}");
+    }
+}
+
+#[test]
 fn a_pinned_request_waits_for_its_backend_and_stays_in_its_region() {
     let id = made_by("ca", "resp_1");
     let follow_up = follow_up(&id);

@@ -310,6 +310,31 @@ fn what_nobody_reads_stays_charged_by_its_reservation() {
 }
 
 #[test]
+fn a_batch_has_the_price_of_its_tier() {
+    let priced = |tiers: Value| {
+        let gateway = gateway(|config| {
+            two_clients(config);
+            config["models"][0]["prices"]["tiers"] = tiers;
+        });
+        let shop = Shop { gateway, store: MemoryStore::default() };
+        let object = |status: &str, more: &str| {
+            format!(r#"{{"id":"batch_1","object":"batch","model":"gpt-4o","status":"{status}"{more}}}"#)
+        };
+        let _ = shop.ask("key", "POST /v1/batches", &object("validating", ""), true);
+        let used = r#","usage":{"input_tokens":5,"output_tokens":40}"#;
+        let record = shop.ask("key", "GET /v1/batches/batch_1", &object("completed", used), true);
+        assert_eq!((tokens(&record), shop.used(0)[2]), (45, record.price_micros.unwrap()));
+        (record.price_micros, record.service_tier)
+    };
+    let batch = Some("batch".to_owned());
+    assert_eq!(
+        priced(json!({ "batch": { "prompt": 500, "completion": 250 } })),
+        (Some(12_500), batch.clone())
+    );
+    assert_eq!(priced(json!({ "flex": { "prompt": 500 } })), (Some(45_000), batch));
+}
+
+#[test]
 fn what_cannot_be_noted_is_charged_by_its_reservation() {
     let shop = Shop::new();
     let _ = shop.ask("key", MAKE, QUEUED, true);
