@@ -20,7 +20,7 @@ pub fn socket(path: &str) -> String {
 }
 
 /// A request to go on with another protocol.
-fn upgrade(path: &str, protocol: &str, host: &str, key: &str) -> String {
+pub fn upgrade(path: &str, protocol: &str, host: &str, key: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\nconnection: Upgrade, close\r\n\
          upgrade: {protocol}\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -75,10 +75,11 @@ pub async fn check_sockets(gateway: &Gateway, host: &str, key: &str) {
     // Envoy takes this one off, for it has been given up (RFC 9113, section 3.1): what stays is a plain GET.
     let answer = raw(gateway, &upgrade("/v1/models", "h2c", host, key)).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    // The listener allows one protocol, and compares the whole header with it: lists and others are Envoy's to refuse.
+    // The listener allows one protocol, and compares the whole header with it: lists and others Envoy refuses itself.
     for protocol in ["websocket, h2c", "h2c, websocket", "TLS/1.0", "websocket\r\nupgrade: h2c"] {
         let answer = raw(gateway, &upgrade("/v1/responses", protocol, host, key)).await;
-        assert!(answer.starts_with("HTTP/1.1 403"), "{protocol}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 426"), "{protocol}: {answer}");
+        assert!(answer.contains("upgrade_not_supported"), "{protocol}: {answer}");
     }
 
     let stream = TcpStream::connect(gateway.url().trim_start_matches("http://")).await.unwrap();

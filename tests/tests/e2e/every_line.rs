@@ -64,6 +64,7 @@ fn missed() -> Vec<(String, &'static str)> {
             ("local_reply_config/mappers/0", FULL),
             ("local_reply_config/mappers/1", RESTARTING),
             ("local_reply_config/mappers/2", "without_its_mapper_envoy_answers_in_text"),
+            ("local_reply_config/mappers/3", "an_upgrade_without_its_mapper_gets_403_with_nothing"),
             (&format!("{ATTEMPT}/root_id"), ATTEMPTS),
             (&format!("{ATTEMPT}/allow_on_headers_stop_iteration"), MISSING),
             (&format!("{ATTEMPT}/failure_policy"), TRAP),

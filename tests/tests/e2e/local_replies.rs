@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tollgate_tests::harness::{Gateway, Setup};
 
+use crate::doors::upgrade;
 use crate::envoy_lines::{MANAGER, raw, shortened, take_out};
 use crate::requests::{CHAT, WEB_SHOP, nobody_is_limited};
 
@@ -63,6 +64,47 @@ async fn what_envoy_answers_by_itself_has_openais_shape() {
         let error = error_in(&answer).unwrap_or_else(|| panic!("{name}: {answer}"));
         let kind = json!("invalid_request_error");
         assert_eq!((&error["type"], &error["code"]), (&kind, &json!("proxy_error")), "{name}");
+    }
+}
+
+/// Protocols that Envoy refuses before a filter, where the listener takes WebSockets and where it takes none.
+async fn refused_upgrades(change: impl Fn(&mut Value) + Send + Clone + 'static) -> Vec<String> {
+    let mut answers = Vec::new();
+    for (takes_websockets, protocols) in
+        [(true, &["websocket, h2c", "TLS/1.0"][..]), (false, &["websocket", "websocket, h2c", "TLS/1.0"])]
+    {
+        let change = change.clone();
+        let gateway = gateway(move |envoy| {
+            change(envoy);
+            if !takes_websockets {
+                take_out(envoy, &format!("{MANAGER}/upgrade_configs"));
+            }
+        });
+        let gateway = gateway.await;
+        for protocol in protocols {
+            answers.push(raw(&gateway, &upgrade("/v1/responses", protocol, "x", WEB_SHOP)).await);
+        }
+    }
+    answers
+}
+
+#[tokio::test]
+async fn an_upgrade_that_envoy_refuses_gets_426() {
+    for answer in refused_upgrades(|_| ()).await {
+        assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+        for header in ["\r\nupgrade: HTTP/1.1\r\n", "\r\nconnection: upgrade\r\n"] {
+            assert!(answer.contains(header), "{answer}");
+        }
+        let error = error_in(&answer).unwrap_or_else(|| panic!("{answer}"));
+        assert_eq!(error["code"], "upgrade_not_supported");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_without_its_mapper_gets_403_with_nothing() {
+    let mapper = || format!("{MANAGER}/local_reply_config/mappers/3");
+    for answer in refused_upgrades(move |envoy| take_out(envoy, &mapper())).await {
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("\r\n\r\n"), "{answer}");
     }
 }
 
