@@ -81,7 +81,7 @@ pub fn from_value(
 ) -> Result<Gateway, Vec<ConfigError>> {
     let sha256 = fingerprint::of(&value);
     let wire: wire::Gateway = serde_path_to_error::deserialize(value).map_err(|error| vec![shape(&error)])?;
-    let mut build = Build { env, errors: Vec::new() };
+    let mut build = Build { env, errors: Vec::new(), has_store: wire.store.is_some() };
     let gateway = build.gateway(wire);
     match gateway {
         Some(gateway) if build.errors.is_empty() => Ok(Gateway { sha256, ..gateway }),
@@ -122,6 +122,8 @@ struct Range {
 struct Build<'e> {
     env: &'e dyn Fn(&str) -> Option<String>,
     errors: Vec<ConfigError>,
+    /// Whether budgets are those of a fleet.
+    has_store: bool,
 }
 
 impl Build<'_> {
@@ -202,7 +204,7 @@ impl Build<'_> {
         let pass_answer_headers =
             self.passing("pass_answer_headers", &wire.pass_answer_headers, Way::ToClients, &[]);
         let store = wire.store.as_ref().map(|store| self.store(store));
-        let on_store_failure = self.on_store_failure(wire.on_store_failure, store.is_some());
+        let on_store_failure = self.on_store_failure(wire.on_store_failure);
         let precedences = self.precedences(&wire.priorities);
         let waiting_max = self.waiting_max(&wire.priorities);
         let gateway = Gateway {

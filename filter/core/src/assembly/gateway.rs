@@ -24,7 +24,7 @@ mod bodies;
 mod fleet;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
-pub use fleet::{FleetStore, Secret};
+pub use fleet::{FleetStore, SCRIPT_SHA1, Secret, StoreTrouble};
 
 /// A caller.
 #[derive(Debug, PartialEq, Eq)]
@@ -232,6 +232,15 @@ impl Stored for Service {
 }
 
 impl Gateway {
+    /// The accounts that a fleet shares, by their keys.
+    #[must_use]
+    pub fn shared_accounts(&self) -> HashMap<String, Rc<Account>> {
+        let spills = self.models.iter().filter_map(|model| model.spill.budget.as_ref());
+        let budgets = self.roster.iter().map(|client| &client.budget).chain(spills);
+        let accounts = budgets.flat_map(|budget| budget.shared());
+        accounts.map(|account| (account.key().to_owned(), account.clone())).collect()
+    }
+
     /// The models that a client may use; all of them for whoever has shown nothing, who is told no names.
     pub fn models_for(&self, client: Option<&Client>) -> impl Iterator<Item = &Rc<Model>> {
         self.models.iter().filter(move |model| client.is_none_or(|client| client.may_use(model)))

@@ -490,6 +490,18 @@ pub enum Series {
     },
     /// Times that the shared store did not answer.
     StoreFaults,
+    /// Calls to the fleet's store.
+    StoreCalls {
+        /// What came of it.
+        outcome: &'static str,
+    },
+    /// Milliseconds until such a call was answered.
+    StoreTime,
+    /// Requests that were decided while the fleet's store did not answer, and their leases did not cover them.
+    StoreUncovered {
+        /// How.
+        outcome: &'static str,
+    },
     /// Values that a policy changed to what it allows.
     PolicyClamps {
         /// Whose.
@@ -560,7 +572,8 @@ impl Series {
             | Self::TimeToFirstToken { .. }
             | Self::TimePerOutputToken { .. }
             | Self::Duration { .. }
-            | Self::QueueTime { .. } => Kind::Histogram,
+            | Self::QueueTime { .. }
+            | Self::StoreTime => Kind::Histogram,
             Self::ClientInfo { .. } | Self::LimitSize { .. } | Self::LimitUsed { .. } => Kind::Gauge,
             _ => Kind::Counter,
         }
@@ -625,6 +638,11 @@ impl Series {
                 format!("tollgate_jwks_fetches;issuer={issuer};outcome={outcome}")
             }
             Self::StoreFaults => "tollgate_store_faults".to_owned(),
+            Self::StoreCalls { outcome } => format!("tollgate_store_calls;outcome={outcome}"),
+            Self::StoreTime => "tollgate_store_ms".to_owned(),
+            Self::StoreUncovered { outcome } => {
+                format!("tollgate_store_uncovered_requests;outcome={outcome}")
+            }
             Self::PolicyClamps { client, rule } => {
                 format!("tollgate_policy_clamps;client={client};rule={rule}")
             }

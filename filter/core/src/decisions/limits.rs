@@ -18,11 +18,13 @@ use std::time::Duration;
 
 mod bucket;
 mod kept;
+pub mod leases;
 mod measured;
 mod part;
 mod record;
 mod standing;
 
+use leases::Uncovered;
 use measured::{Measured, Room};
 use record::Record;
 
@@ -33,30 +35,76 @@ pub use standing::{Inquiry, Level, Report, Standing, State, look};
 /// How often what was taken is given back where the store is contended: it must not stay taken.
 const GIVE_BACK_TRIES: u32 = 16;
 
+/// Where the records of accounts stand that a fleet shares.
+const SHARED: &str = "tollgate/shared/";
+
 /// What a client may spend by its own limits, or a group by its: one record of the store.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Account {
     key: String,
     limits: Vec<Measured>,
+    /// Whether a fleet shares it.
+    is_shared: bool,
 }
 
 impl Account {
     /// The account of a client.
     #[must_use]
     pub fn of_client(name: &str, allowances: Vec<Allowance>) -> Self {
-        Self { key: format!("tollgate/limits/client/{name}"), limits: Measured::all(allowances) }
+        Self {
+            key: format!("tollgate/limits/client/{name}"),
+            limits: Measured::all(allowances),
+            is_shared: false,
+        }
     }
 
     /// The account that the clients of a group share.
     #[must_use]
     pub fn of_group(name: &str, allowances: Vec<Allowance>) -> Self {
-        Self { key: format!("tollgate/limits/group/{name}"), limits: Measured::all(allowances) }
+        Self {
+            key: format!("tollgate/limits/group/{name}"),
+            limits: Measured::all(allowances),
+            is_shared: false,
+        }
     }
 
     /// The account of what a model's requests may take at backends of a lower priority.
     #[must_use]
     pub fn of_spill(model: &str, allowances: Vec<Allowance>) -> Self {
-        Self { key: format!("tollgate/limits/spill/{model}"), limits: Measured::all(allowances) }
+        Self {
+            key: format!("tollgate/limits/spill/{model}"),
+            limits: Measured::all(allowances),
+            is_shared: false,
+        }
+    }
+
+    /// The same account, shared by a fleet.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        // What a process has counted alone is not what a fleet has.
+        let key = self.key.replacen("tollgate/limits/", SHARED, 1);
+        Self { key, is_shared: true, ..self }
+    }
+
+    /// What it is called in the fleet's store.
+    #[must_use]
+    pub fn shared_name(&self) -> Option<&str> {
+        self.key.strip_prefix(SHARED).filter(|_| self.is_shared)
+    }
+
+    /// The key of its record in the store of this process.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn read(&self, stored: &[u8]) -> Record {
+        let mut record = Record::read(stored);
+        if self.is_shared {
+            let leased = record.unshare();
+            record.share(leased);
+        }
+        record
     }
 
     /// Its limits, each with the id that a store knows it by.
@@ -77,6 +125,11 @@ impl Budget {
     #[must_use]
     pub fn new(accounts: impl IntoIterator<Item = Rc<Account>>) -> Self {
         Self { accounts: accounts.into_iter().filter(|account| !account.limits.is_empty()).collect() }
+    }
+
+    /// Those of its accounts that a fleet shares.
+    pub fn shared(&self) -> impl Iterator<Item = &Rc<Account>> {
+        self.accounts.iter().filter(|account| account.is_shared)
     }
 
     /// Whether there is no limit at all.
@@ -126,6 +179,10 @@ impl Spent {
 }
 
 impl Claim {
+    fn meets(&self, limit: &Measured) -> bool {
+        self.part.has(&limit.allowance) && limit.allowance.scope.has(self.model.as_deref(), self.operation)
+    }
+
     fn of(&self, measure: Measure) -> u64 {
         match measure.unit() {
             Some(Unit::Tokens(weights)) => weights.tokens_max(self.usage),
@@ -255,10 +312,17 @@ impl Refusal {
 }
 
 /// What one account says to a claim.
+#[derive(Default)]
 struct Verdict {
     refusal: Option<Refusal>,
     standing: Standing,
     shadow_refusals: Vec<Rc<str>>,
+    /// Whether the leases of this process do not cover it.
+    lacks: bool,
+    /// Whether the record is to be written, though it refuses.
+    writes: bool,
+    /// Whether nobody has called for this account yet.
+    enlists: bool,
 }
 
 /// Asks every limit of an account that has the request in its scope. `record` is left with what is taken, whatever the
@@ -270,11 +334,9 @@ fn ask(
     taken: &mut Vec<Taken>,
     now: u64,
 ) -> Verdict {
-    let mut verdict = Verdict { refusal: None, standing: Standing::default(), shadow_refusals: Vec::new() };
+    let mut verdict = Verdict::default();
     for (place, limit) in account.limits.iter().enumerate() {
-        if !claim.part.has(&limit.allowance)
-            || !limit.allowance.scope.has(claim.model.as_deref(), claim.operation)
-        {
+        if !claim.meets(limit) {
             continue;
         }
         let amount = claim.of(limit.allowance.measure);
@@ -300,8 +362,31 @@ fn ask(
     verdict
 }
 
-/// Takes what a claim asks from all limits of its budget that have it in their scope, or from none.
+/// What came of a claim.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is decided.
+    Decided(Grant),
+    /// The fleet's store has to be asked first: then the claim is made again.
+    Uncovered(Claim),
+}
+
+/// Takes what a claim asks from all limits of its budget that have it in their scope, or from none. What the leases of
+/// this process do not cover is refused.
 pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, StoreFault> {
+    match reserve_or(store, claim, now, Uncovered::IsRefused)? {
+        Outcome::Decided(grant) => Ok(grant),
+        Outcome::Uncovered(_) => Err(StoreFault::Unavailable),
+    }
+}
+
+/// The same; `uncovered` says what becomes of what leases do not cover.
+pub fn reserve_or(
+    store: &dyn Store,
+    claim: Claim,
+    now: Duration,
+    uncovered: Uncovered,
+) -> Result<Outcome, StoreFault> {
     let time = nanos(now);
     let limits = claim.budget.accounts.iter().map(|account| account.limits.len()).sum();
     let mut taken = Vec::with_capacity(limits);
@@ -313,30 +398,53 @@ pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, 
         let before = taken.len();
         let outcome = store::update(store, &account.key, |stored| {
             taken.truncate(before);
-            let mut record = Record::read(stored);
-            let verdict = ask((at, account), &mut record, &claim, &mut taken, time);
+            let mut record = account.read(stored);
+            let verdict = if account.is_shared {
+                leases::ask((at, account), &mut record, &claim, &mut taken, time, uncovered)
+            } else {
+                ask((at, account), &mut record, &claim, &mut taken, time)
+            };
             let none = verdict.shadow_refusals.is_empty() && taken.len() == before;
-            if verdict.refusal.is_some() || none {
+            if !verdict.writes && (verdict.refusal.is_some() || none) {
                 return (None, verdict);
             }
-            tidy(&mut record, &account.limits, time);
+            let clock = record.clock(time);
+            tidy(&mut record, &account.limits, clock);
             (Some(record.into_bytes()), verdict)
         });
-        let refusal = match outcome {
-            Ok(Verdict { refusal: None, standing: found, shadow_refusals: found_shadows }) => {
+        let enlisted = match &outcome {
+            Ok(Verdict { enlists: true, .. }) => leases::enlist(store, &account.key),
+            _ => Ok(()),
+        };
+        let refusal = match enlisted.and(outcome) {
+            Ok(Verdict {
+                refusal: None,
+                lacks: false,
+                standing: found,
+                shadow_refusals: found_shadows,
+                ..
+            }) => {
                 standing.join(&found);
                 shadow_refusals.extend(found_shadows);
                 continue;
             }
-            Ok(Verdict { refusal: Some(refusal), .. }) => Ok(refusal),
+            Ok(Verdict { refusal: None, .. }) => Ok(None),
+            Ok(Verdict { refusal: Some(refusal), .. }) => Ok(Some(refusal)),
             Err(fault) => Err(fault),
         };
         taken.truncate(before);
         give_back(store, &claim, taken, time)?;
-        return Ok(refuse(store, &claim, refusal?, at, now));
+        let Some(refusal) = refusal? else {
+            let others = claim.budget.accounts.iter().enumerate().skip(at + 1);
+            for (at, other) in others.filter(|(_, other)| other.is_shared) {
+                leases::note(store, (at, other), &claim, time)?;
+            }
+            return Ok(Outcome::Uncovered(claim));
+        };
+        return Ok(Outcome::Decided(refuse(store, &claim, refusal, at, now)));
     }
     let reservation = Reservation { budget: claim.budget, tokens: claim.usage.total(), taken };
-    Ok(Grant::Granted(Granted { reservation, standing, shadow_refusals }))
+    Ok(Outcome::Decided(Grant::Granted(Granted { reservation, standing, shadow_refusals })))
 }
 
 /// Drops from an account's record what other configurations left behind and nobody needs any more.
@@ -362,8 +470,13 @@ fn refuse(store: &dyn Store, claim: &Claim, refusal: Refusal, at: usize, now: Du
     for (at, account) in claim.budget.accounts.iter().enumerate().skip(at + 1) {
         // An account that cannot be read now has nothing to add: it is a refusal already.
         let Ok(loaded) = store.load(&account.key) else { continue };
-        let mut record = Record::read(&loaded.value);
-        let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), nanos(now));
+        let mut record = account.read(&loaded.value);
+        let verdict = if account.is_shared {
+            let uncovered = Uncovered::Waits;
+            leases::ask((at, account), &mut record, claim, &mut Vec::new(), nanos(now), uncovered)
+        } else {
+            ask((at, account), &mut record, claim, &mut Vec::new(), nanos(now))
+        };
         worst = match verdict.refusal {
             Some(other) => worst.or_longer(other),
             None => worst,
@@ -400,23 +513,34 @@ fn settle_account(store: &dyn Store, settlement: &Settlement, at: usize, now: u6
     if !settlement.taken.iter().any(|taken| due(&taken).is_some()) {
         return Ok(());
     }
-    again_while_contended(|| {
+    let enlists = again_while_contended(|| {
         store::update(store, &account.key, |stored| {
-            let mut record = Record::read(stored);
+            let mut record = account.read(stored);
+            let clock = record.clock(now);
+            let mut leased = account.is_shared.then(|| record.unshare());
             for taken in &settlement.taken {
                 let Some((limit, back)) = due(&taken) else { continue };
                 let entry = match record.find(limit.id(), taken.limit) {
-                    // What nothing was taken from may not have been touched yet.
-                    found if taken.amount == 0 => limit.now(found, now),
+                    // What nothing was taken from may not have been touched yet, nor what another process took from.
+                    found if taken.amount == 0 || account.is_shared => limit.now(found, clock),
                     Some(entry) => entry,
                     // It has been dropped with all that was in it.
                     None => continue,
                 };
-                record.set(limit.give(entry, back, taken.window, now), taken.limit);
+                if let Some(leased) = &mut leased {
+                    leased.give(limit, &entry, back, taken.window);
+                }
+                record.set(limit.give(entry, back, taken.window, clock), taken.limit);
             }
-            (Some(record.into_bytes()), ())
+            let enlists = leased.is_some_and(|mut leased| {
+                let enlists = leases::touch(&mut leased.head, now);
+                record.share(leased);
+                enlists
+            });
+            (Some(record.into_bytes()), enlists)
         })
-    })
+    })?;
+    if enlists { leases::enlist(store, &account.key) } else { Ok(()) }
 }
 
 /// Returns the slots of a reservation whose VM died, from what [`Reservation::slots`] said of it.
@@ -432,6 +556,7 @@ pub fn return_slots(store: &dyn Store, slots: &str) -> Result<(), StoreFault> {
                 let mut record = Record::read(stored);
                 let Some(entry) = record.find(id, 0) else { return (None, ()) };
                 record.set(measured::return_slot(entry), 0);
+                record.return_place(id);
                 (Some(record.into_bytes()), ())
             })
         }));
@@ -440,11 +565,11 @@ pub fn return_slots(store: &dyn Store, slots: &str) -> Result<(), StoreFault> {
 }
 
 /// What is owed must arrive, however many others write at the same time.
-fn again_while_contended(mut write: impl FnMut() -> Result<(), StoreFault>) -> Result<(), StoreFault> {
+fn again_while_contended<T>(mut write: impl FnMut() -> Result<T, StoreFault>) -> Result<T, StoreFault> {
     let mut outcome = Err(StoreFault::Contended);
     for _ in 0..GIVE_BACK_TRIES {
         outcome = write();
-        if outcome != Err(StoreFault::Contended) {
+        if !matches!(outcome, Err(StoreFault::Contended)) {
             break;
         }
     }

@@ -78,6 +78,11 @@ impl<'b> Reader<'b> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A number of eight bytes, with a sign.
+    pub fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
+    }
+
     /// A number of sixteen bytes, with a sign.
     pub fn i128(&mut self) -> Option<i128> {
         self.array().map(i128::from_le_bytes)
@@ -130,6 +135,11 @@ impl Writer {
 
     /// A number of eight bytes.
     pub fn u64(&mut self, number: u64) {
+        self.array(number.to_le_bytes());
+    }
+
+    /// A number of eight bytes, with a sign.
+    pub fn i64(&mut self, number: i64) {
         self.array(number.to_le_bytes());
     }
 

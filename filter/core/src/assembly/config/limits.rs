@@ -49,7 +49,7 @@ impl Build<'_> {
             let name = self.name(format!("{path}.name"), &group.name);
             let (allowances, money) =
                 self.allowances(&format!("{path}.limits"), &group.limits, &Whose::Group(name), by_name);
-            let account = Rc::new(Account::of_group(&group.name, allowances));
+            let account = Rc::new(self.shared(Account::of_group(&group.name, allowances)));
             let built = Group { account, money, seen: HashSet::new() };
             if groups.insert(group.name.clone(), built).is_some() {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", group.name));
@@ -70,7 +70,7 @@ impl Build<'_> {
         for model in met(permitted, by_name) {
             self.has_prices(&money, &model);
         }
-        Rc::new(Account::of_client(&client.name, allowances))
+        Rc::new(self.shared(Account::of_client(&client.name, allowances)))
     }
 
     /// The account of what a model's requests may take at backends of a lower priority.
@@ -79,7 +79,7 @@ impl Build<'_> {
         let (allowances, money) =
             self.allowances(path, wire, &Whose::Spill(name.clone()), &ModelsByName::new());
         self.has_prices(&money, model);
-        Account::of_spill(&name, allowances)
+        self.shared(Account::of_spill(&name, allowances))
     }
 
     /// The account that a client shares with its group.

@@ -2,6 +2,7 @@
 
 use super::{Build, Range, wire};
 use crate::gateway::{FleetStore, OnStoreFailure, Secret};
+use crate::limits::Account;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ impl Build<'_> {
         Rc::new(FleetStore { cluster, path, timeout, prefix, database, user, password })
     }
 
+    /// An account, which a fleet shares if there is a store.
+    pub(super) fn shared(&self, account: Account) -> Account {
+        if self.has_store { account.shared() } else { account }
+    }
+
     fn secret_of(&mut self, path: &str, env: Option<&str>) -> Option<Secret> {
         self.secret(path, env?).map(Secret)
     }
@@ -55,17 +61,13 @@ impl Build<'_> {
         prefix.to_owned()
     }
 
-    pub(super) fn on_store_failure(
-        &mut self,
-        wire: Option<wire::OnStoreFailure>,
-        has_store: bool,
-    ) -> OnStoreFailure {
+    pub(super) fn on_store_failure(&mut self, wire: Option<wire::OnStoreFailure>) -> OnStoreFailure {
         match wire {
-            None if has_store => OnStoreFailure::Share,
+            None if self.has_store => OnStoreFailure::Share,
             None | Some(wire::OnStoreFailure::Allow) => OnStoreFailure::Allow,
             Some(wire::OnStoreFailure::Deny) => OnStoreFailure::Deny,
             Some(wire::OnStoreFailure::Share) => {
-                if !has_store {
+                if !self.has_store {
                     let problem =
                         "\"share\" needs a store, and there is none: expected \"allow\" or \"deny\"";
                     self.fault("on_store_failure".to_owned(), problem);

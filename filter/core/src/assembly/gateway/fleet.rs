@@ -1,7 +1,13 @@
 //! Where do the budgets of a fleet of Envoys stand, and how is that place asked?
 
+use crate::limits::Account;
+use crate::limits::leases::{Call, SCRIPT};
+use crate::resp::{self, Commands, Reply};
 use std::fmt;
 use std::time::Duration;
+
+/// The SHA-1 of the script, by which the store knows it.
+pub const SCRIPT_SHA1: &str = "499c21316dcc1d922f15535c13d7f55d3bfe49c8";
 
 /// A Redis that many Envoys share.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,5 +35,128 @@ pub struct Secret(pub String);
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+/// Why the fleet's store cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// It did not answer, or not in time.
+    Unreached,
+    /// What answered does not speak its protocol, or the answer was cut off.
+    Garbled,
+    /// It does not take the user and the password.
+    Credentials,
+    /// It has no memory left.
+    Full,
+    /// It takes no writes: a replica, or one that cannot save.
+    ReadOnly,
+    /// It reads its data from the disk.
+    Loading,
+    /// The records in it are of another version of Tollgate.
+    Version,
+    /// It does not have the script.
+    NoScript,
+    /// It refuses for another reason.
+    Refused,
+}
+
+impl StoreTrouble {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unreached => "unreached",
+            Self::Garbled => "garbled",
+            Self::Credentials => "credentials",
+            Self::Full => "full",
+            Self::ReadOnly => "read_only",
+            Self::Loading => "loading",
+            Self::Version => "version",
+            Self::NoScript => "no_script",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// Where an operator looks first.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Unreached => "check store.redis.cluster, the listener before Redis, and Redis' address",
+            Self::Garbled => {
+                "check that the cluster of the listener before it leads to Redis, and whether it wants TLS"
+            }
+            Self::Credentials => "check store.redis.user_env and password_env, and what the user may do",
+            Self::Full => "give Redis more memory; its policy must be noeviction",
+            Self::ReadOnly => "check that the address is the primary's, and that it can save",
+            Self::Loading => "it is starting",
+            Self::Version => "use another store.redis.prefix, or the other version of Tollgate",
+            Self::NoScript => "check that the user may run SCRIPT LOAD",
+            Self::Refused => {
+                "check what the user may do: EVALSHA and SCRIPT LOAD, on keys with store.redis.prefix"
+            }
+        }
+    }
+
+    /// By the code of a refusal. <https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>
+    fn of(code: &str) -> Self {
+        match code {
+            "NOAUTH" | "WRONGPASS" => Self::Credentials,
+            "OOM" => Self::Full,
+            "READONLY" | "MISCONF" | "NOREPLICAS" => Self::ReadOnly,
+            "LOADING" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => Self::Loading,
+            "VERSION" => Self::Version,
+            "NOSCRIPT" => Self::NoScript,
+            _ => Self::Refused,
+        }
+    }
+}
+
+impl FleetStore {
+    /// What is sent for these calls; `loads` says whether the script comes along.
+    pub fn request<'c>(&self, calls: impl Iterator<Item = (&'c Account, &'c Call)>, loads: bool) -> Vec<u8> {
+        let mut commands = self.opening(loads);
+        for (account, call) in calls {
+            let key = format!("{}:{{{}}}", self.prefix, account.shared_name().unwrap_or_default());
+            let holders = format!("{key}:holders");
+            let words = ["EVALSHA", SCRIPT_SHA1, "2", &key, &holders];
+            let words: Vec<_> = words.into_iter().chain(call.arguments.split(' ')).collect();
+            commands.push(&words);
+        }
+        // What answers this has answered everything.
+        commands.push(&["QUIT"]);
+        commands.bytes().to_vec()
+    }
+
+    fn opening(&self, loads: bool) -> Commands {
+        let mut commands = Commands::new();
+        match (&self.user, &self.password) {
+            (Some(user), Some(password)) => commands.push(&["AUTH", &user.0, &password.0]),
+            (None, Some(password)) => commands.push(&["AUTH", &password.0]),
+            (_, None) => {}
+        }
+        if self.database > 0 {
+            commands.push(&["SELECT", &self.database.to_string()]);
+        }
+        if loads {
+            commands.push(&["SCRIPT", "LOAD", SCRIPT]);
+        }
+        commands
+    }
+
+    /// What was answered to so many calls: the numbers of each.
+    pub fn replies(&self, body: &[u8], calls: usize, loads: bool) -> Result<Vec<Vec<i64>>, StoreTrouble> {
+        let replies = resp::replies(body).ok_or(StoreTrouble::Garbled)?;
+        if let Some(code) = replies.iter().find_map(Reply::error_code) {
+            return Err(StoreTrouble::of(code));
+        }
+        let opening = self.opening(loads).count();
+        let is_whole =
+            replies.len() == opening + calls + 1 && replies.last() == Some(&Reply::Simple("OK".into()));
+        if !is_whole {
+            return Err(StoreTrouble::Garbled);
+        }
+        let numbers = replies.iter().skip(opening).take(calls).map(Reply::integers);
+        numbers.collect::<Option<_>>().ok_or(StoreTrouble::Garbled)
     }
 }

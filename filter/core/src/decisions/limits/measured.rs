@@ -83,7 +83,7 @@ impl Measured {
         self.id
     }
 
-    fn amount(&self) -> u64 {
+    pub(super) fn amount(&self) -> u64 {
         self.allowance.amount.get()
     }
 
@@ -122,7 +122,7 @@ impl Measured {
         match self.allowance.measure {
             Measure::Concurrent if entry.level < i128::from(self.amount()) => Room::Now,
             Measure::Concurrent => Room::WhenOneEnds,
-            _ if amount > self.amount() => Room::Never,
+            _ if self.never_has(amount) => Room::Never,
             Measure::Rate(_, per) => {
                 match (Bucket { credit: entry.level, at: entry.at }).wait(self.size(per), amount, now) {
                     Duration::ZERO => Room::Now,
@@ -137,6 +137,29 @@ impl Measured {
                 }
             }
         }
+    }
+
+    /// Whether it never has so much.
+    pub(super) fn never_has(&self, amount: u64) -> bool {
+        self.allowance.measure != Measure::Concurrent && amount > self.amount()
+    }
+
+    /// What a limit says that has no room for so long, by who knows it.
+    pub(super) fn room_after(&self, wait: Duration) -> Room {
+        if self.allowance.measure == Measure::Concurrent { Room::WhenOneEnds } else { Room::After(wait) }
+    }
+
+    /// The state of a fleet's limit, as its store tells it: what is used and what all hold, of which `idle` is not used here.
+    pub(super) fn told(&self, used: i64, held: i64, idle: i64, (window, now): (u64, u64)) -> Entry {
+        let (level, at) = match self.allowance.measure {
+            Measure::Concurrent => (i128::from(held) - i128::from(idle), now),
+            Measure::Quota(..) => (used.into(), window),
+            Measure::Rate(_, per) => {
+                let empty = Bucket { credit: 0, at: now };
+                (empty.take(self.size(per), i128::from(used) - i128::from(self.amount())).credit, now)
+            }
+        };
+        Entry { id: self.id, level, at }
     }
 
     /// The state with `amount` taken from it.

@@ -3,6 +3,7 @@
 //! An entry is found by what its limit counts, not by its place. Entries of limits that this configuration does not have
 //! stay for a while: during an update requests of the old and of the new one write the same record by turns.
 
+use super::leases::{Head, Lease};
 use crate::codec::{self, Reader, Stored, Writer};
 
 /// The state of one limit.
@@ -36,39 +37,100 @@ impl Stored for Entry {
     }
 }
 
-/// The entries of an account.
-pub(super) struct Record(Vec<Entry>);
+/// The entries of an account, and of one that a fleet shares what this process holds of it.
+#[derive(Default)]
+pub(super) struct Record {
+    entries: Vec<Entry>,
+    leased: Option<Leased>,
+}
+
+/// What this process holds of an account that a fleet shares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Leased {
+    pub(super) head: Head,
+    pub(super) leases: Vec<Lease>,
+}
+
+/// The record of an account that a fleet shares.
+#[derive(Debug, PartialEq, Eq)]
+struct Shared {
+    entries: Vec<Entry>,
+    leased: Leased,
+}
+
+impl Stored for Shared {
+    const VERSION: u8 = 2;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let entries = from.values()?;
+        let leased = Leased { head: Head::read(from)?, leases: from.values()? };
+        Some(Self { entries, leased })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.values(&self.entries);
+        self.leased.head.write(to);
+        to.values(&self.leased.leases);
+    }
+}
 
 impl Record {
     /// Reads what the store has.
     pub(super) fn read(stored: &[u8]) -> Self {
-        Self(codec::decode_all(stored))
+        match codec::decode(stored) {
+            Some(Shared { entries, leased }) => Self { entries, leased: Some(leased) },
+            None => Self { entries: codec::decode_all(stored), leased: None },
+        }
+    }
+
+    /// The moment by the clock that counts for this account: the fleet's, where one shares it.
+    pub(super) fn clock(&self, now: u64) -> u64 {
+        self.leased.as_ref().map_or(now, |leased| leased.head.clock(now))
+    }
+
+    /// What this process holds of it, until it is [shared](Self::share) again.
+    pub(super) fn unshare(&mut self) -> Leased {
+        self.leased.take().unwrap_or_default()
+    }
+
+    pub(super) fn share(&mut self, leased: Leased) {
+        self.leased = Some(leased);
+    }
+
+    /// Gives back one place of a limit on requests under way.
+    pub(super) fn return_place(&mut self, id: u64) {
+        if let Some(leased) = &mut self.leased {
+            leased.return_place(id);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        codec::encode_all(&self.0)
+        match self.leased {
+            Some(leased) => codec::encode(&Shared { entries: self.entries, leased }),
+            None => codec::encode_all(&self.entries),
+        }
     }
 
     /// The entry of a limit, which most likely stands at `place`.
     pub(super) fn find(&self, id: u64, place: usize) -> Option<Entry> {
-        let likely = self.0.get(place).filter(|entry| entry.id == id);
-        likely.or_else(|| self.0.iter().find(|entry| entry.id == id)).copied()
+        let likely = self.entries.get(place).filter(|entry| entry.id == id);
+        likely.or_else(|| self.entries.iter().find(|entry| entry.id == id)).copied()
     }
 
     /// Writes an entry where it stands, or behind all others.
     pub(super) fn set(&mut self, entry: Entry, place: usize) {
         let stands = |other: &Entry| other.id == entry.id;
-        let place = match self.0.get(place) {
+        let place = match self.entries.get(place) {
             Some(likely) if stands(likely) => Some(place),
-            _ => self.0.iter().position(stands),
+            _ => self.entries.iter().position(stands),
         };
-        match place.and_then(|place| self.0.get_mut(place)) {
+        match place.and_then(|place| self.entries.get_mut(place)) {
             Some(found) => *found = entry,
-            None => self.0.push(entry),
+            None => self.entries.push(entry),
         }
     }
 
@@ -81,7 +143,7 @@ impl Record {
         now: u64,
     ) {
         let mut strangers = 0;
-        self.0.retain(|entry| {
+        self.entries.retain(|entry| {
             if own(entry) {
                 return true;
             }
@@ -101,6 +163,10 @@ mod tests {
     #[test]
     fn the_law_of_stored_values_holds() {
         let entry = |id, level, at| Entry { id, level, at };
+        let leased = Leased { head: Head::default(), leases: vec![Lease::default()] };
+        let shared = Shared { entries: vec![entry(7, 8, 9)], leased };
+        let empty = Shared { entries: Vec::new(), leased: Leased::default() };
+        codec::law::holds("shared_limits", &[shared, empty]);
         codec::law::holds("limit", &[entry(u64::MAX, -3, 1_795_000_000_000_000_000), entry(1, i128::MAX, 0)]);
     }
 }

@@ -145,6 +145,7 @@ pub fn look(store: &dyn Store, inquiry: &Inquiry, now: Duration) -> Result<Repor
     let mut report = Report::default();
     for account in &inquiry.budget.accounts {
         let record = Record::read(&store.load(&account.key)?.value);
+        let time = record.clock(time);
         for (place, limit) in account.limits.iter().enumerate() {
             let entry = limit.now(record.find(limit.id(), place), time);
             if limit.allowance.scope.has(inquiry.model.as_deref(), inquiry.operation) {

@@ -1,0 +1,359 @@
+//! What is a call to the fleet's store about one account, and what does its reply change here?
+
+use super::{Head, LEASE, Lease, MARGIN, TICK, signed, unsigned};
+use crate::allowance::{Flow, Measure};
+use crate::codec::{self, Reader, Stored, Writer};
+use crate::limits::Account;
+use crate::limits::measured::Measured;
+use crate::limits::record::Leased;
+use crate::store::{self, Store, StoreFault};
+use crate::time::nanos;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// What the store runs for each account.
+pub const SCRIPT: &str = include_str!("account.lua");
+
+/// What nobody has used for so long is given back.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A lease that has less than so many times what is spent between two calls is filled up ahead of need.
+const LOW: u64 = 2;
+
+/// To so many times.
+const AHEAD: u64 = 4;
+
+/// The numbers of a reply before those of its limits, and of each limit.
+const HEAD_NUMBERS: usize = 3;
+const LIMIT_NUMBERS: usize = 8;
+
+/// The keys of the accounts that the tick calls for.
+const ACTIVE: &str = "tollgate/leases/active";
+
+/// Why a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Requests wait for it.
+    ForRequests,
+    /// It is time to.
+    ByTick,
+}
+
+/// A call about one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its number.
+    pub number: u64,
+    /// What the script is told, with a space between two arguments.
+    pub arguments: String,
+}
+
+/// An account for which the tick calls.
+#[derive(Debug, PartialEq, Eq)]
+struct Active(String);
+
+impl Stored for Active {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self(from.text()?.to_owned()))
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.text(&self.0);
+    }
+}
+
+/// The keys of the accounts that the tick calls for.
+pub fn active(store: &dyn Store) -> Result<Vec<String>, StoreFault> {
+    let loaded = store.load(ACTIVE)?;
+    Ok(codec::decode_all::<Active>(&loaded.value).into_iter().map(|active| active.0).collect())
+}
+
+/// Adds an account to those that the tick calls for.
+pub(in super::super) fn enlist(store: &dyn Store, key: &str) -> Result<(), StoreFault> {
+    store::update(store, ACTIVE, |stored| {
+        let mut active = codec::decode_all::<Active>(stored);
+        if active.iter().any(|active| active.0 == key) {
+            return (None, ());
+        }
+        active.push(Active(key.to_owned()));
+        (Some(codec::encode_all(&active)), ())
+    })
+}
+
+/// Takes an account that holds nothing out of those that the tick calls for. First out of the list: whoever takes from it
+/// meanwhile finds it active, and that is seen here.
+pub fn retire(store: &dyn Store, key: &str, now: Duration) -> Result<(), StoreFault> {
+    let now = nanos(now);
+    store::update(store, ACTIVE, |stored| {
+        let mut active = codec::decode_all::<Active>(stored);
+        active.retain(|active| active.0 != key);
+        (Some(codec::encode_all(&active)), ())
+    })?;
+    let is_needed = store::update(store, key, |stored| {
+        let mut record = crate::limits::record::Record::read(stored);
+        let mut leased = record.unshare();
+        if !leased.is_done(now) {
+            return (None, true);
+        }
+        leased.head.is_active = false;
+        record.share(leased);
+        (Some(record.into_bytes()), false)
+    })?;
+    if is_needed { enlist(store, key) } else { Ok(()) }
+}
+
+/// Begins a call, if there is something to say and none is under way. `holder` is the name of this process; a call that
+/// was sent longer than `timeout` ago has failed.
+pub fn call(
+    store: &dyn Store,
+    account: &Account,
+    (holder, due): (&str, Due),
+    now: Duration,
+    timeout: Duration,
+) -> Result<Option<Call>, StoreFault> {
+    let (now, timeout) = (nanos(now), nanos(timeout));
+    store::update(store, &account.key, |stored| {
+        let mut record = account.read(stored);
+        let time = record.clock(now);
+        let mut leased = record.unshare();
+        let head = &leased.head;
+        if head.called > 0 && now.abs_diff(head.called) < timeout {
+            return (None, None);
+        }
+        if head.said.is_empty() {
+            let lacks = leased.leases.iter().any(|lease| lease.lacking > 0);
+            let is_due = match due {
+                Due::ForRequests => lacks && now >= head.patient_until,
+                Due::ByTick => lacks || !leased.is_done(now),
+            };
+            if !is_due {
+                return (None, None);
+            }
+            let number = head.number + 1;
+            let mut said = format!("{holder} {number} {} {}", LEASE.as_millis(), head.revision);
+            let (is_live, is_idle) = (head.is_live(now), is_idle(head, now));
+            for (place, limit) in account.limits.iter().enumerate() {
+                let entry = limit.now(record.find(limit.id(), place), time);
+                let mut lease = leased.find(limit, &entry);
+                lease.say(limit, (is_live, is_idle), &mut said);
+                leased.set(lease);
+            }
+            leased.head.number = number;
+            leased.head.said = said.into_bytes();
+        }
+        leased.head.called = now;
+        let (number, arguments) =
+            (leased.head.number, String::from_utf8_lossy(&leased.head.said).into_owned());
+        record.share(leased);
+        (Some(record.into_bytes()), Some(Call { number, arguments }))
+    })
+}
+
+fn is_idle(head: &Head, now: u64) -> bool {
+    now.abs_diff(head.touched) > nanos(IDLE)
+}
+
+/// Says that a call has failed, or that nobody knows: it is said again.
+pub fn failed(store: &dyn Store, account: &Account, number: u64) -> Result<(), StoreFault> {
+    store::update(store, &account.key, |stored| {
+        let mut record = account.read(stored);
+        let mut leased = record.unshare();
+        if leased.head.number != number || leased.head.called == 0 {
+            return (None, ());
+        }
+        leased.head.called = 0;
+        record.share(leased);
+        (Some(record.into_bytes()), ())
+    })
+}
+
+/// Takes the reply to a call that was sent at `sent`. False if it is no reply to what was said, and changes nothing.
+pub fn answered(
+    store: &dyn Store,
+    account: &Account,
+    number: u64,
+    reply: &[i64],
+    (sent, now): (Duration, Duration),
+) -> Result<bool, StoreFault> {
+    let (sent, now) = (nanos(sent), nanos(now));
+    let Some((head_numbers, limits)) = reply.split_at_checked(HEAD_NUMBERS) else { return Ok(false) };
+    let &[revision, store_us, holders] = head_numbers else { return Ok(false) };
+    if limits.len() != account.limits.len() * LIMIT_NUMBERS {
+        return Ok(false);
+    }
+    let enlists = store::update(store, &account.key, |stored| {
+        let mut record = account.read(stored);
+        let mut leased = record.unshare();
+        if leased.head.number != number || leased.head.said.is_empty() {
+            // Another worker has it already.
+            return (None, false);
+        }
+        let store_time = unsigned(store_us).saturating_mul(1000);
+        let head = &mut leased.head;
+        (head.called, head.said) = (0, Vec::new());
+        (head.revision, head.holders) = (unsigned(revision), unsigned(holders));
+        (head.since, head.until) = (sent, sent.saturating_add(nanos(LEASE - MARGIN)));
+        head.ahead = signed(store_time).saturating_sub(signed(now));
+        for ((place, limit), numbers) in account.limits.iter().enumerate().zip(limits.chunks(LIMIT_NUMBERS)) {
+            let Some(told) = Told::of(numbers) else { continue };
+            let mut entry = limit.now(record.find(limit.id(), place), store_time);
+            if let Measure::Quota(..) = limit.allowance.measure {
+                entry.at = told.window;
+            }
+            let mut lease = leased.find(limit, &entry);
+            lease.hear(limit, &told, now);
+            if told.is_recalled && lease.asked_in_vain(&told) {
+                leased.head.patient_until = now.saturating_add(nanos(TICK));
+            }
+            let since = lease.sent_since(&told);
+            let used = told.used.saturating_add(since);
+            record.set(limit.told(used, told.held, lease.left, (told.window, store_time)), place);
+            lease.end();
+            leased.set(lease);
+        }
+        // It was called for, so it is active, unless a reply came after it was retired.
+        let enlists = !leased.is_done(now) && !leased.head.is_active;
+        leased.head.is_active |= enlists;
+        record.share(leased);
+        (Some(record.into_bytes()), enlists)
+    })?;
+    if enlists {
+        enlist(store, &account.key)?;
+    }
+    Ok(true)
+}
+
+/// What a reply tells of one limit.
+struct Told {
+    granted: i64,
+    kept: i64,
+    used: i64,
+    held: i64,
+    wait: u64,
+    /// In nanoseconds.
+    window: u64,
+    is_recalled: bool,
+}
+
+impl Told {
+    fn of(numbers: &[i64]) -> Option<Self> {
+        let &[granted, kept, used, held, wait_us, window_s, _, recall] = numbers else { return None };
+        Some(Self {
+            granted,
+            kept,
+            used,
+            held,
+            wait: unsigned(wait_us).saturating_mul(1000),
+            window: unsigned(window_s).saturating_mul(1_000_000_000),
+            is_recalled: recall != 0,
+        })
+    }
+}
+
+impl Leased {
+    /// Whether this process holds nothing, owes nothing and wants nothing. For a while it still listens to how the others
+    /// stand, for when the store does not answer.
+    fn is_done(&self, now: u64) -> bool {
+        let is_done = |lease: &Lease| lease.left == 0 && lease.held == 0 && lease.lacking == 0;
+        is_idle(&self.head, now) && self.head.said.is_empty() && self.leases.iter().all(is_done)
+    }
+}
+
+impl Lease {
+    /// Says how it stands and what is wanted, and keeps what was said until the reply.
+    fn say(&mut self, limit: &Measured, (is_live, is_idle): (bool, bool), said: &mut String) {
+        self.pace = self.spent.max(self.pace / 2);
+        // Who lacks something too returns all of it, and asks for the whole: of two that keep a part none would ever have enough.
+        let kept = if is_idle || !is_live || self.is_recalled && self.lacking > 0 {
+            0
+        } else if self.is_recalled {
+            self.pace
+        } else {
+            u64::MAX
+        };
+        self.giving = self.left.saturating_sub(signed(kept)).max(0);
+        self.left -= self.giving;
+        self.sent = self.left;
+        let need = match self.lacking {
+            0 => 0,
+            lacking => unsigned(signed(lacking).saturating_sub(self.left)),
+        };
+        let ahead = self.pace.saturating_mul(AHEAD);
+        let want = if need > 0 {
+            self.wanted.saturating_sub(need).saturating_add(ahead)
+        } else if is_live && !is_idle && self.left < signed(self.pace.saturating_mul(LOW)) {
+            ahead
+        } else {
+            0
+        };
+        self.asking = if need > 0 { self.lacking } else { 0 };
+        (self.lacking, self.wanted, self.spent) = (0, 0, 0);
+        let (kind, span) = match limit.allowance.measure {
+            Measure::Concurrent => ('s', "0"),
+            Measure::Rate(_, Flow::Second) => ('b', "1000000"),
+            Measure::Rate(_, Flow::Minute) => ('b', "60000000"),
+            Measure::Quota(_, span) => ('w', span.word()),
+        };
+        let (size, window) = (limit.amount(), self.window / 1_000_000_000);
+        let (id, shadow) = (limit.id(), u8::from(limit.allowance.shadow));
+        // More than all of it is not to be had.
+        let want = want.min(size);
+        let Self { held, left, giving, told_used, .. } = self;
+        // Into a string nothing fails.
+        let _ = write!(
+            said,
+            " {id:016x} {kind} {size} {span} {window} {held} {left} {giving} {need} {want} {shadow} {told_used}"
+        );
+    }
+
+    /// Takes what the reply grants. What was taken and given back since the call is kept.
+    fn hear(&mut self, limit: &Measured, told: &Told, now: u64) {
+        let in_use = match limit.allowance.measure {
+            Measure::Concurrent => self.held.saturating_sub(self.sent).saturating_sub(self.giving).max(0),
+            Measure::Rate(..) | Measure::Quota(..) => 0,
+        };
+        let new = told.kept.saturating_add(told.granted);
+        self.left = new.saturating_add(self.left.saturating_sub(self.sent));
+        self.held = in_use.saturating_add(new);
+        (self.told_used, self.told_held) = (unsigned(told.used), unsigned(told.held));
+        self.is_recalled = told.is_recalled;
+        self.flowed_at = 0;
+        if self.asking > 0 && told.granted == 0 && told.wait > 0 {
+            self.refused = self.asking;
+            self.wait_until = now.saturating_add(told.wait);
+            self.refused_until = now.saturating_add(told.wait.min(nanos(TICK)));
+        } else if told.granted > 0 {
+            self.refused = 0;
+        }
+    }
+
+    /// Whether others are asked to return what they hold, for a request that waits here.
+    fn asked_in_vain(&self, told: &Told) -> bool {
+        self.asking > 0 && told.granted == 0 && told.wait == 0
+    }
+
+    /// What was spent since the call, once its reply has been taken.
+    fn sent_since(&self, told: &Told) -> i64 {
+        told.kept.saturating_add(told.granted).saturating_sub(self.left)
+    }
+
+    fn end(&mut self) {
+        (self.giving, self.sent, self.asking) = (0, 0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::law;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        let active = |key: &str| Active(key.to_owned());
+        law::holds("lease_active", &[active("tollgate/shared/client/web"), active("")]);
+    }
+}

@@ -1,0 +1,118 @@
+//! Does the fleet's store answer, and which VM of the process calls for all its accounts?
+
+use super::TICK;
+use crate::codec::{self, Reader, Stored, Writer};
+use crate::store::{self, Store, StoreFault};
+use crate::time::nanos;
+use std::time::Duration;
+
+const HEALTH: &str = "tollgate/leases/store";
+
+const HOLDER: &str = "tollgate/leases/holder";
+
+const LEADER: &str = "tollgate/leases/leader";
+
+/// A VM that has not called for so many ticks does not any more.
+const TICKS_MISSED: u64 = 4;
+
+/// Whether the store answered the last call of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It did, or was not called yet.
+    Answers,
+    /// It did not. The tick goes on calling.
+    Fails,
+}
+
+/// When the last call failed; 0 if it did not.
+#[derive(Debug, PartialEq, Eq)]
+struct FailedAt(u64);
+
+impl Stored for FailedAt {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.u64().map(Self)
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.0);
+    }
+}
+
+impl Health {
+    /// As it stands. A failure that is older than the tick would leave it is none: somebody has to try.
+    pub fn load(store: &dyn Store, now: Duration) -> Result<Self, StoreFault> {
+        let failed = codec::decode::<FailedAt>(&store.load(HEALTH)?.value);
+        let fails = failed.is_some_and(|failed| nanos(now).abs_diff(failed.0) < nanos(TICK) * TICKS_MISSED);
+        Ok(if fails { Self::Fails } else { Self::Answers })
+    }
+
+    /// Notes it. True if that is news.
+    pub fn note(self, store: &dyn Store, now: Duration) -> Result<bool, StoreFault> {
+        store::update(store, HEALTH, |stored| {
+            let before = codec::decode::<FailedAt>(stored).is_some_and(|failed| failed.0 > 0);
+            match self {
+                Self::Answers if !before => (None, false),
+                Self::Answers => (Some(codec::encode(&FailedAt(0))), true),
+                Self::Fails => (Some(codec::encode(&FailedAt(nanos(now)))), !before),
+            }
+        })
+    }
+}
+
+/// The name of this process in the fleet's store: `new`, which no other has, if it has none yet.
+pub fn holder(store: &dyn Store, new: &str) -> Result<String, StoreFault> {
+    store::update(store, HOLDER, |stored| match std::str::from_utf8(stored) {
+        Ok(name) if !name.is_empty() => (None, name.to_owned()),
+        _ => (Some(new.as_bytes().to_vec()), new.to_owned()),
+    })
+}
+
+/// The VM that calls for all accounts of this process, and when it did last.
+#[derive(Debug, PartialEq, Eq)]
+struct Leader {
+    vm: u64,
+    at: u64,
+}
+
+impl Stored for Leader {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { vm: from.u64()?, at: from.u64()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.vm);
+        to.u64(self.at);
+    }
+}
+
+/// Whether this VM is the one that calls: the one that did last, while it does.
+pub fn is_leader(store: &dyn Store, vm: u64, now: Duration) -> Result<bool, StoreFault> {
+    let now = nanos(now);
+    store::update(store, LEADER, |stored| {
+        // A time from the future is a clock that was put back.
+        let leads =
+            |leader: &Leader| now.checked_sub(leader.at).is_some_and(|age| age < nanos(TICK) * TICKS_MISSED);
+        if codec::decode::<Leader>(stored).is_some_and(|leader| leader.vm != vm && leads(&leader)) {
+            return (None, false);
+        }
+        (Some(codec::encode(&Leader { vm, at: now })), true)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::law;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        law::holds("lease_leader", &[Leader { vm: u64::MAX, at: 1 }, Leader { vm: 0, at: 0 }]);
+        law::holds("store_failed_at", &[FailedAt(u64::MAX), FailedAt(0)]);
+    }
+}

@@ -1,0 +1,293 @@
+use super::*;
+use crate::allowance::{Allowance, Scope, Unit, Weights, Whose};
+use crate::calendar::Span;
+use crate::codec::law;
+use crate::denial::Denial;
+use crate::endpoint::Operation;
+use crate::limits::{Budget, Grant, Outcome, Part, Reservation, Spent, reserve_or, settle};
+use crate::store::MemoryStore;
+use crate::tokens::Usage;
+use std::num::NonZeroU64;
+use std::rc::Rc;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const NOW: Duration = Duration::from_secs(1_795_490_661);
+const TOKENS: Unit = Unit::Tokens(Weights::PLAIN);
+const DAY: Measure = Measure::Quota(TOKENS, Span::Day);
+
+fn account(limits: &[(Measure, u64)]) -> Rc<Account> {
+    let allow = |(measure, amount): &(Measure, u64)| {
+        Allowance::new(Whose::Client, *measure, NonZeroU64::new(*amount).unwrap(), Scope::default(), false)
+    };
+    Rc::new(Account::of_client("c", limits.iter().map(allow).collect()).shared())
+}
+
+fn claim(account: &Rc<Account>, tokens: u64) -> Claim {
+    Claim {
+        budget: Rc::new(Budget::new([account.clone()])),
+        part: Part::All,
+        model: None,
+        operation: Operation::ChatCompletions,
+        usage: Usage { prompt: tokens, ..Usage::default() },
+        cost: 0,
+    }
+}
+
+const CALLED: Duration = Duration::from_millis(100);
+
+/// Takes so much, or answers what becomes of it.
+fn take(
+    store: &MemoryStore,
+    account: &Rc<Account>,
+    tokens: u64,
+    now: Duration,
+) -> Result<Reservation, Box<Outcome>> {
+    match reserve_or(store, claim(account, tokens), now, Uncovered::Waits).unwrap() {
+        Outcome::Decided(Grant::Granted(granted)) => Ok(granted.reservation),
+        outcome => Err(Box::new(outcome)),
+    }
+}
+
+/// What a call says, without who calls.
+fn said(store: &MemoryStore, account: &Account, due: Due, now: Duration) -> Option<(u64, String)> {
+    let call = call(store, account, ("me", due), now, CALLED).unwrap()?;
+    let (head, limits) = call.arguments.split_once(" 3000 ").unwrap();
+    assert_eq!(head, format!("me {}", call.number));
+    Some((call.number, limits.to_owned()))
+}
+
+/// The window that `NOW` lies in, in seconds.
+const TODAY: i64 = 1_795_478_400;
+
+/// A reply about one quota of a day.
+fn told(granted: i64, kept: i64, used: i64, held: i64, wait_us: i64, recall: i64) -> Vec<i64> {
+    let now_us = i64::try_from(NOW.as_micros()).unwrap();
+    vec![7, now_us, 2, granted, kept, used, held, wait_us, TODAY, 9_000_000, recall]
+}
+
+fn hear(store: &MemoryStore, account: &Account, number: u64, reply: &[i64], now: Duration) {
+    assert_eq!(answered(store, account, number, reply, (now, now)), Ok(true));
+}
+
+/// The line of a day's limit of 100, as a call says it after its id.
+fn line(window: i64, ack: i64, left: i64, give: i64, need: u64, want: u64, used: i64) -> String {
+    format!("w 100 day {window} {ack} {left} {give} {need} {want} 0 {used}")
+}
+
+#[track_caller]
+fn says(found: Option<(u64, String)>, number: u64, revision: u64, line: &str) {
+    let (found_number, text) = found.unwrap();
+    let mut words = text.splitn(3, ' ');
+    assert_eq!((found_number, words.next()), (number, Some(revision.to_string().as_str())));
+    let _id = words.next();
+    assert_eq!(words.next(), Some(line));
+}
+
+#[test]
+fn what_a_lease_covers_asks_nobody() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    assert_eq!(take(&store, &account, 30, NOW), Err(Box::new(Outcome::Uncovered(claim(&account, 30)))));
+    says(said(&store, &account, Due::ForRequests, NOW), 1, 0, &line(TODAY, 0, 0, 0, 30, 0, 0));
+    // While it is under way nobody else calls.
+    assert_eq!(said(&store, &account, Due::ForRequests, NOW), None);
+    hear(&store, &account, 1, &told(40, 0, 0, 40, 0, 0), NOW);
+    let first = take(&store, &account, 30, NOW).unwrap();
+    let _second = take(&store, &account, 10, NOW).unwrap();
+    assert!(take(&store, &account, 1, NOW).is_err());
+    // What comes back is there for the next; and the tick reports what is gone.
+    settle(
+        &store,
+        &first.settle(Spent { usage: Usage { prompt: 25, ..Usage::default() }, ..Spent::default() }),
+        NOW,
+    )
+    .unwrap();
+    assert!(take(&store, &account, 5, NOW).is_ok());
+    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 40, 0, 0, 1, 100, 0));
+}
+
+#[test]
+fn a_call_without_a_reply_is_said_again_word_for_word() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let first = said(&store, &account, Due::ForRequests, NOW);
+    // More is lacking by now.
+    let _ = take(&store, &account, 60, NOW);
+    failed(&store, &account, 1).unwrap();
+    assert_eq!(said(&store, &account, Due::ForRequests, NOW), first);
+    // Nobody said that it failed, but it has taken too long.
+    assert_eq!(said(&store, &account, Due::ByTick, NOW + CALLED * 2), first);
+    hear(&store, &account, 1, &told(30, 0, 0, 30, 0, 0), NOW);
+    says(said(&store, &account, Due::ForRequests, NOW), 2, 7, &line(TODAY, 30, 30, 0, 30, 30, 0));
+}
+
+#[test]
+fn a_reply_that_comes_twice_or_late_changes_nothing() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    for _ in 0..2 {
+        hear(&store, &account, 1, &told(30, 0, 0, 30, 0, 0), NOW);
+    }
+    assert!(take(&store, &account, 30, NOW).is_ok());
+    assert!(take(&store, &account, 1, NOW).is_err());
+    // What does not fit to the account is no reply.
+    for cut in 0..11 {
+        let reply = &told(30, 0, 0, 30, 0, 0)[..cut];
+        assert_eq!(answered(&store, &account, 1, reply, (NOW, NOW)), Ok(false));
+    }
+}
+
+#[test]
+fn a_lease_that_is_over_is_not_spent() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &told(50, 0, 0, 50, 0, 0), NOW);
+    let last = LEASE - MARGIN - Duration::from_nanos(1);
+    let one = take(&store, &account, 30, NOW + last).unwrap();
+    assert!(take(&store, &account, 1, NOW + LEASE - MARGIN).is_err());
+    // Nor if the clock was set back.
+    assert!(take(&store, &account, 1, NOW - Duration::from_secs(1)).is_err());
+    // All of it goes back with the next call, and what was spent is reported.
+    says(said(&store, &account, Due::ForRequests, NOW + LEASE), 2, 7, &line(TODAY, 50, 0, 20, 1, 100, 0));
+    drop(one);
+}
+
+#[test]
+fn a_refusal_is_remembered_until_the_next_tick() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &told(0, 0, 80, 80, 9_000_000, 1), NOW);
+    let refused = |tokens, now| match take(&store, &account, tokens, now) {
+        Err(outcome) => match *outcome {
+            Outcome::Decided(Grant::Refused(denial, _)) => Some(denial),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(Denial::QuotaExhausted { wait, .. }) = refused(30, NOW) else { panic!() };
+    assert_eq!(wait, Duration::from_secs(9));
+    // A smaller one may fit.
+    assert_eq!(refused(29, NOW), None);
+    assert!(refused(31, NOW + TICK - Duration::from_nanos(1)).is_some());
+    assert_eq!(refused(30, NOW + TICK), None);
+}
+
+#[test]
+fn what_others_lack_is_given_back_and_what_is_idle() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 10, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &told(60, 0, 0, 60, 0, 1), NOW);
+    let _one = take(&store, &account, 10, NOW).unwrap();
+    // It keeps as much as it spent between two calls.
+    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 60, 10, 40, 0, 40, 0));
+    hear(&store, &account, 2, &told(0, 10, 10, 10, 0, 0), NOW);
+    let later = NOW + Duration::from_secs(11);
+    says(said(&store, &account, Due::ByTick, later), 3, 7, &line(TODAY, 10, 0, 10, 0, 0, 10));
+    hear(&store, &account, 3, &told(0, 0, 10, 0, 0, 0), later);
+    // It holds nothing any more, so nobody calls for it.
+    assert_eq!(active(&store), Ok(vec![account.key().to_owned()]));
+    assert_eq!(said(&store, &account, Due::ByTick, later), None);
+    retire(&store, account.key(), later).unwrap();
+    assert_eq!(active(&store), Ok(Vec::new()));
+    let _ = take(&store, &account, 10, later);
+    assert_eq!(active(&store), Ok(vec![account.key().to_owned()]));
+    retire(&store, account.key(), later).unwrap();
+    assert_eq!(active(&store), Ok(vec![account.key().to_owned()]), "it wants something");
+}
+
+#[test]
+fn of_two_that_lack_something_none_keeps_a_part() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 10, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &told(10, 0, 80, 20, 0, 1), NOW);
+    assert!(take(&store, &account, 20, NOW).is_err());
+    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 10, 0, 10, 20, 0, 80));
+}
+
+#[test]
+fn what_belongs_to_a_window_that_is_over_changes_nothing() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &told(50, 0, 0, 50, 0, 0), NOW);
+    let yesterdays = take(&store, &account, 30, NOW).unwrap();
+    let tomorrow = NOW + Duration::from_secs(86_400);
+    settle(&store, &yesterdays.settle(Spent::default()), tomorrow).unwrap();
+    assert!(take(&store, &account, 1, tomorrow).is_err());
+    says(said(&store, &account, Due::ForRequests, tomorrow), 2, 7, &line(TODAY + 86_400, 0, 0, 0, 1, 100, 0));
+}
+
+#[test]
+fn while_the_store_fails_each_spends_its_part_and_owes_it() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 10, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    // 20 are used, and all hold 30: of the other 50 it has half.
+    hear(&store, &account, 1, &told(10, 0, 20, 30, 0, 0), NOW);
+    let take = |tokens, uncovered| {
+        let outcome = reserve_or(&store, claim(&account, tokens), NOW, uncovered).unwrap();
+        matches!(outcome, Outcome::Decided(Grant::Granted(_)))
+    };
+    assert!(take(10, Uncovered::Shares));
+    assert!(take(25, Uncovered::Shares));
+    assert!(!take(1, Uncovered::Shares));
+    assert!(take(60, Uncovered::IsServed));
+    // All of it is owed when the store is back.
+    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 10, -85, 0, 0, 100, 20));
+}
+
+#[test]
+fn one_vm_of_a_process_calls_for_all() {
+    let store = MemoryStore::default();
+    assert_eq!(is_leader(&store, 1, NOW), Ok(true));
+    assert_eq!(is_leader(&store, 2, NOW + TICK), Ok(false));
+    assert_eq!(is_leader(&store, 1, NOW + TICK), Ok(true));
+    assert_eq!(is_leader(&store, 2, NOW + TICK * 5), Ok(true));
+    assert_eq!(holder(&store, "a"), Ok("a".to_owned()));
+    assert_eq!(holder(&store, "b"), Ok("a".to_owned()));
+}
+
+#[test]
+fn a_failure_is_known_to_all_until_nobody_tries_any_more() {
+    let store = MemoryStore::default();
+    assert_eq!(Health::load(&store, NOW), Ok(Health::Answers));
+    assert_eq!(Health::Answers.note(&store, NOW), Ok(false));
+    assert_eq!(Health::Fails.note(&store, NOW), Ok(true));
+    assert_eq!(Health::Fails.note(&store, NOW), Ok(false));
+    assert_eq!(Health::load(&store, NOW + TICK), Ok(Health::Fails));
+    assert_eq!(Health::load(&store, NOW + TICK * 4), Ok(Health::Answers));
+    assert_eq!(Health::Answers.note(&store, NOW), Ok(true));
+    assert_eq!(Health::load(&store, NOW), Ok(Health::Answers));
+}
+
+#[test]
+fn the_law_of_stored_values_holds() {
+    let head = Head {
+        number: 1,
+        called: 2,
+        said: b"a b".to_vec(),
+        since: 3,
+        until: 4,
+        ahead: -5,
+        revision: 6,
+        holders: 7,
+        touched: 8,
+        patient_until: 9,
+        is_active: true,
+    };
+    law::holds("lease_head", &[head, Head::default()]);
+    let lease = Lease {
+        id: u64::MAX,
+        left: -3,
+        held: i64::MAX,
+        is_recalled: true,
+        wait_until: 9,
+        ..Lease::default()
+    };
+    law::holds("lease", &[lease, Lease::default()]);
+}
