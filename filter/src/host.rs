@@ -220,6 +220,45 @@ pub(crate) fn fetch(cluster: &str, host: &str, path: &str, timeout: Duration) ->
     }
 }
 
+/// Sends a body to a cluster; the answer comes to the root context, under this number.
+pub(crate) fn post(cluster: &str, path: &str, body: &[u8], timeout: Duration) -> Option<u32> {
+    let headers = vec![(":method", "POST"), (":scheme", "http"), (":authority", cluster), (":path", path)];
+    match hostcalls::dispatch_http_call(cluster, headers, Some(body), Vec::new(), timeout) {
+        Ok(call) => Some(call),
+        Err(status) => {
+            log::error!("cluster {cluster} cannot be asked for {path}: {status:?}");
+            None
+        }
+    }
+}
+
+/// A queue of this name, whose messages bring the root context.
+pub(crate) fn queue(name: &str) -> Option<u32> {
+    match hostcalls::register_shared_queue(name) {
+        Ok(queue) => Some(queue),
+        Err(status) => {
+            log::error!("the queue {name} cannot be had: {status:?}");
+            None
+        }
+    }
+}
+
+/// Sends a message that says nothing. False if it cannot be sent.
+pub(crate) fn enqueue(queue: u32) -> bool {
+    match hostcalls::enqueue_shared_queue(queue, Some(b"!")) {
+        Ok(()) => true,
+        Err(status) => {
+            log::error!("a queue takes nothing: {status:?}");
+            false
+        }
+    }
+}
+
+/// Takes all messages out.
+pub(crate) fn empty_queue(queue: u32) {
+    while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
+}
+
 /// The status of the answer to a fetch.
 pub(crate) fn fetched_status() -> Option<u16> {
     let status = header(MapType::HttpCallResponseHeaders, ":status")?;

@@ -1,8 +1,9 @@
 //! The listener's side: Envoy's callbacks become calls of the [`Exchange`], and its steps become host calls.
 
+use crate::fleet::Reserved;
 use crate::holding::Holding;
 use crate::waiting::Waiter;
-use crate::{attempt, candidates, flights, host, journal, record, waiting};
+use crate::{attempt, candidates, fleet, flights, host, journal, record, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
@@ -16,7 +17,7 @@ use tollgate::failure::FAILURE_BYTES_MAX;
 use tollgate::gateway::Gateway;
 use tollgate::headers;
 use tollgate::journal::Slot;
-use tollgate::limits;
+use tollgate::limits::{self, Claim};
 use tollgate::sse::Output;
 
 /// How often Envoy may go on to the next candidate. The router reads this, and takes it out.
@@ -48,11 +49,13 @@ pub(crate) struct Downstream(Rc<RefCell<Stream>>);
 
 impl Downstream {
     pub(crate) fn new(id: u32, gateway: Rc<Gateway>, holding: Rc<Holding>) -> Self {
-        let exchange = Exchange::new(gateway);
+        let exchange = Exchange::new(gateway.clone());
         let (body, slot, unseen, reply) = (Body::default(), None, None, Reply::Plain);
         Self(Rc::new(RefCell::new(Stream {
             id,
+            gateway,
             exchange,
+            asking: None,
             body,
             slot,
             holding,
@@ -79,7 +82,10 @@ impl Downstream {
 /// One stream of a client.
 struct Stream {
     id: u32,
+    gateway: Rc<Gateway>,
     exchange: Exchange,
+    /// What it asks of the fleet's store, and since when.
+    asking: Option<(Claim, Duration)>,
     body: Body,
     /// Its note in the journal, while something is reserved for it.
     slot: Option<Slot>,
@@ -140,7 +146,15 @@ impl Stream {
                 }
                 Step::Wait => return Action::Pause,
                 Step::Reserve(claim) => {
-                    let next = self.exchange.reserved(limits::reserve(&host::SharedData, claim, now));
+                    let since = self.asking.take().map(|(_, since)| since);
+                    let grant = match fleet::reserve(&self.gateway, claim, since, now) {
+                        Reserved::Now(grant) => grant,
+                        Reserved::Later(claim) => {
+                            self.asking = Some((claim, since.unwrap_or(now)));
+                            return Action::Pause;
+                        }
+                    };
+                    let next = self.exchange.reserved(grant);
                     match (self.exchange.note(), &self.slot) {
                         (Some(note), Some(slot)) => journal::renew(slot, &note),
                         (Some(note), None) => self.slot = journal::enter(&note, now),
@@ -380,6 +394,12 @@ impl Stream {
         }
     }
 
+    /// Makes a claim again that waits for the fleet's store.
+    fn ask_again(&mut self, claim: Claim, since: Duration) {
+        self.asking = Some((claim.clone(), since));
+        self.go_on(Step::Reserve(claim), host::now());
+    }
+
     fn go_on(&mut self, step: Step, now: Duration) {
         if self.perform(step, now) == Action::Continue {
             host::resume_request();
@@ -389,10 +409,13 @@ impl Stream {
 
 impl Waiter for Stream {
     fn is_waiting(&self) -> bool {
-        self.exchange.is_waiting() || self.unshown.is_some()
+        self.exchange.is_waiting() || self.unshown.is_some() || self.asking.is_some()
     }
 
     fn wake(&mut self) {
+        if let Some((claim, since)) = self.asking.take() {
+            return self.ask_again(claim, since);
+        }
         let now = host::now();
         if self.unshown.is_some_and(|before| self.holding.disproves(before)) {
             self.unshown = None;

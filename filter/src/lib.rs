@@ -16,6 +16,7 @@
 mod attempt;
 mod candidates;
 mod configuration;
+mod fleet;
 mod flights;
 mod holding;
 mod host;

@@ -1,7 +1,7 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
 use crate::holding::Holding;
-use crate::{attempt, configuration, host, http, journal, jwks, standings, waiting, witness};
+use crate::{attempt, configuration, fleet, host, http, journal, jwks, standings, waiting, witness};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
@@ -37,6 +37,7 @@ impl Root {
                     log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");
                 }
                 let gateway = Rc::new(gateway);
+                fleet::configured(&gateway);
                 standings::configured(gateway.clone());
                 Ok(Self::Gateway(gateway, Rc::default()))
             }
@@ -51,7 +52,9 @@ impl Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _: usize) {
-        jwks::answered(call, headers, body_bytes);
+        if !fleet::answered(call, headers, body_bytes) {
+            jwks::answered(call, headers, body_bytes);
+        }
     }
 }
 
@@ -71,12 +74,17 @@ impl RootContext for Root {
         }
     }
 
+    fn on_queue_ready(&mut self, _: u32) {
+        fleet::call();
+    }
+
     fn on_tick(&mut self) {
         journal::tick();
         standings::tick();
         // Before streams are looked at, in whose names nothing can be fetched.
         if let Self::Gateway(gateway, _) = self {
             jwks::tick(gateway);
+            fleet::tick(gateway);
         }
         waiting::tick();
     }

@@ -36,12 +36,20 @@ thread_local! {
     /// Whether the tick comes often.
     static IS_FAST: Cell<bool> = const { Cell::new(false) };
     static IS_TICKING: Cell<bool> = const { Cell::new(false) };
+    /// How often it comes else.
+    static TICK: Cell<Duration> = const { Cell::new(BEAT_EVERY) };
 }
 
 /// Begins the tick of a configuration, which is its own: another one's, that comes often, may end with its streams.
 pub(crate) fn begin() {
-    host::tick_every(BEAT_EVERY);
+    host::tick_every(TICK.get());
     IS_FAST.set(false);
+}
+
+/// How often the tick comes while nobody waits.
+pub(crate) fn set_tick(period: Duration) {
+    TICK.set(period);
+    begin();
 }
 
 /// How many may wait for room at a backend.
@@ -94,6 +102,11 @@ fn look() {
             go_on(id, |stream| stream.take_turn(turn));
         }
     }
+    wake();
+}
+
+/// Goes on with those for whom something has come, in the order in which they came.
+pub(crate) fn wake() {
     let ids: Vec<_> = WAITING.with_borrow(|waiting| waiting.keys().copied().collect());
     for id in ids {
         go_on(id, |stream| stream.wake());

@@ -1,0 +1,261 @@
+//! Calls the fleet's store, through Envoy's clusters, and lets those go on who waited for it.
+//!
+//! A request that its leases do not cover waits for one call, with all others of this worker that lack the same. The tick
+//! makes one VM of the process call for all accounts that hold something.
+//!
+//! All calls are made in the name of the root context. A call of a stream would end with that stream, and its reply would
+//! come while the SDK holds all streams of this VM, so that nothing could be done for another one: `send_http_response` calls
+//! back at once. A message to a queue of this VM's own brings the root context, as soon as the stream's callback is over.
+
+use crate::host::{self, SharedData};
+use crate::{journal, waiting};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
+use std::time::Duration;
+use tollgate::gateway::{FleetStore, Gateway, OnStoreFailure, StoreTrouble};
+use tollgate::ledger::Series;
+use tollgate::limits::leases::{self, Call, Due, Health, TICK, Uncovered};
+use tollgate::limits::{self, Account, Claim, Grant, Outcome};
+use tollgate::store::StoreFault;
+
+/// What the log says where the memory of this process does not answer.
+const UNKEPT: &str = "the leases of the fleet's budgets could not be kept";
+
+/// How much longer than one call a request waits, for others to return what they hold.
+const RECALL: Duration = Duration::from_millis(2 * TICK.as_millis() as u64);
+
+thread_local! {
+    static UNDER_WAY: RefCell<HashMap<u32, Batch>> = RefCell::default();
+    static ACCOUNTS: RefCell<HashMap<String, Rc<Account>>> = RefCell::default();
+    /// The accounts that requests lack something of, until the root context comes.
+    static WANTED: RefCell<Vec<(Rc<Gateway>, Rc<Account>)>> = RefCell::default();
+    /// This VM's queue.
+    static QUEUE: Cell<Option<u32>> = const { Cell::new(None) };
+    static LAST_TICK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// A call, about several accounts.
+struct Batch {
+    gateway: Rc<Gateway>,
+    calls: Vec<(Rc<Account>, Call)>,
+    sent: Duration,
+    /// Whether it brings the script along.
+    loads: bool,
+}
+
+/// What became of a claim.
+pub(crate) enum Reserved {
+    /// It is decided.
+    Now(Result<Grant, StoreFault>),
+    /// The store has to answer first.
+    Later(Claim),
+}
+
+/// Begins with a configuration.
+pub(crate) fn configured(gateway: &Gateway) {
+    if gateway.store.is_some() {
+        ACCOUNTS.set(gateway.shared_accounts());
+        QUEUE.set(host::queue(&format!("tollgate/fleet/{:x}", journal::vm())));
+        waiting::set_tick(TICK);
+    }
+}
+
+/// Makes a claim. `since` is when the request began to wait for the store, if it does.
+pub(crate) fn reserve(
+    gateway: &Rc<Gateway>,
+    claim: Claim,
+    since: Option<Duration>,
+    now: Duration,
+) -> Reserved {
+    let Some(store) = &gateway.store else { return Reserved::Now(limits::reserve(&SharedData, claim, now)) };
+    let is_patient = since.is_none_or(|since| now.saturating_sub(since) < store.timeout + RECALL);
+    let uncovered = match since {
+        None => Uncovered::Waits,
+        Some(_) if is_patient => Uncovered::WaitsOn,
+        Some(_) => Uncovered::IsRefused,
+    };
+    match limits::reserve_or(&SharedData, claim, now, uncovered) {
+        Ok(Outcome::Decided(grant)) => Reserved::Now(Ok(grant)),
+        Ok(Outcome::Uncovered(claim)) => {
+            let budget = claim.budget.clone();
+            if !fails(now) && ask(gateway, budget.shared()) {
+                return Reserved::Later(claim);
+            }
+            without_the_store(gateway, claim, now)
+        }
+        Err(fault) => Reserved::Now(Err(fault)),
+    }
+}
+
+/// Decides on a claim while the store does not answer.
+fn without_the_store(gateway: &Gateway, claim: Claim, now: Duration) -> Reserved {
+    let (uncovered, outcome) = match gateway.on_store_failure {
+        OnStoreFailure::Share => (Uncovered::Shares, "shared"),
+        OnStoreFailure::Allow => (Uncovered::IsServed, "allowed"),
+        OnStoreFailure::Deny => {
+            host::count(Series::StoreUncovered { outcome: "denied" }, 1);
+            return Reserved::Now(Err(StoreFault::Unavailable));
+        }
+    };
+    host::count(Series::StoreUncovered { outcome }, 1);
+    Reserved::Now(match limits::reserve_or(&SharedData, claim, now, uncovered) {
+        Ok(Outcome::Decided(grant)) => Ok(grant),
+        Ok(Outcome::Uncovered(_)) => Err(StoreFault::Unavailable),
+        Err(fault) => Err(fault),
+    })
+}
+
+fn fails(now: Duration) -> bool {
+    host::answered(Health::load(&SharedData, now), UNKEPT) == Some(Health::Fails)
+}
+
+/// Asks for what these accounts lack, as soon as the root context comes. False if that cannot be.
+fn ask<'a>(gateway: &Rc<Gateway>, accounts: impl Iterator<Item = &'a Rc<Account>>) -> bool {
+    let Some(queue) = QUEUE.get() else { return false };
+    let is_called = WANTED.with_borrow_mut(|wanted| {
+        let is_called = !wanted.is_empty();
+        for account in accounts {
+            if wanted.iter().all(|(_, other)| !Rc::ptr_eq(other, account)) {
+                wanted.push((gateway.clone(), account.clone()));
+            }
+        }
+        is_called
+    });
+    is_called || host::enqueue(queue)
+}
+
+/// Asks for what requests lack. The root context has come.
+pub(crate) fn call() {
+    if let Some(queue) = QUEUE.get() {
+        host::empty_queue(queue);
+    }
+    let mut wanted = WANTED.take();
+    let now = host::now();
+    let mut all_sent = true;
+    while let Some((gateway, _)) = wanted.first().cloned() {
+        let (same, others): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(other, _)| Rc::ptr_eq(other, &gateway));
+        wanted = others;
+        let Some(store) = &gateway.store else { continue };
+        let calls = begun(same.into_iter().map(|(_, account)| account), Due::ForRequests, store, now);
+        // Nothing to say is a call that is under way.
+        all_sent &= calls.is_empty() || send(&gateway, store, calls, false, now);
+    }
+    if !all_sent {
+        waiting::wake();
+    }
+}
+
+fn begun(
+    accounts: impl Iterator<Item = Rc<Account>>,
+    due: Due,
+    store: &FleetStore,
+    now: Duration,
+) -> Vec<(Rc<Account>, Call)> {
+    let Some(holder) = holder() else { return Vec::new() };
+    let begin = |account: Rc<Account>| {
+        let call = leases::call(&SharedData, &account, (&holder, due), now, store.timeout * 2);
+        host::answered(call, UNKEPT).flatten().map(|call| (account, call))
+    };
+    accounts.filter_map(begin).collect()
+}
+
+fn send(
+    gateway: &Rc<Gateway>,
+    store: &FleetStore,
+    calls: Vec<(Rc<Account>, Call)>,
+    loads: bool,
+    now: Duration,
+) -> bool {
+    let body = store.request(calls.iter().map(|(account, call)| (&**account, call)), loads);
+    let batch = Batch { gateway: gateway.clone(), calls, sent: now, loads };
+    match host::post(&store.cluster, &store.path, &body, store.timeout) {
+        Some(call) => {
+            UNDER_WAY.with_borrow_mut(|batches| batches.insert(call, batch));
+            true
+        }
+        None => {
+            fail(batch, StoreTrouble::Unreached, now);
+            false
+        }
+    }
+}
+
+/// The name of this process among the others of the fleet.
+fn holder() -> Option<String> {
+    let new = format!("{:016x}", RandomState::new().build_hasher().finish());
+    host::answered(leases::holder(&SharedData, &new), UNKEPT)
+}
+
+/// Takes what a call has brought. False if it was none of ours.
+pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
+    let Some(batch) = UNDER_WAY.with_borrow_mut(|batches| batches.remove(&call)) else { return false };
+    let gateway = batch.gateway.clone();
+    let Some(store) = &gateway.store else { return true };
+    let now = host::now();
+    // The SDK's getters do not bear an answer without headers, which is a call that was reset.
+    let status = if headers == 0 { None } else { host::fetched_status() };
+    let replies = match status {
+        Some(200) => store.replies(&host::fetched_body(body_bytes), batch.calls.len(), batch.loads),
+        _ => Err(StoreTrouble::Unreached),
+    };
+    match replies {
+        Ok(replies) => {
+            host::count(Series::StoreCalls { outcome: "ok" }, 1);
+            let ms = u64::try_from(now.saturating_sub(batch.sent).as_millis()).unwrap_or(u64::MAX);
+            host::count(Series::StoreTime, ms);
+            for ((account, call), reply) in batch.calls.iter().zip(&replies) {
+                let times = (batch.sent, now);
+                let taken = leases::answered(&SharedData, account, call.number, reply, times);
+                if host::answered(taken, UNKEPT) == Some(false) {
+                    log::error!("the fleet's store answers what was not asked, about {}", account.key());
+                }
+            }
+            if host::answered(Health::Answers.note(&SharedData, now), UNKEPT) == Some(true) {
+                log::info!("the fleet's store answers again");
+            }
+        }
+        Err(StoreTrouble::NoScript) if !batch.loads => {
+            send(&gateway, store, batch.calls, true, batch.sent);
+        }
+        Err(trouble) => fail(batch, trouble, now),
+    }
+    waiting::wake();
+    true
+}
+
+fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
+    host::count(Series::StoreCalls { outcome: trouble.word() }, 1);
+    for (account, call) in &batch.calls {
+        host::answered(leases::failed(&SharedData, account, call.number), UNKEPT);
+    }
+    if host::answered(Health::Fails.note(&SharedData, now), UNKEPT) == Some(true) {
+        log::error!("the fleet's store cannot be used ({}): {}", trouble.word(), trouble.advice());
+    }
+}
+
+/// Calls for all accounts, if it is time to and no other VM does.
+pub(crate) fn tick(gateway: &Rc<Gateway>) {
+    let Some(store) = &gateway.store else { return };
+    let now = host::now();
+    // A tick that is a little early is due all the same.
+    if now.abs_diff(LAST_TICK.get()) < TICK * 3 / 4 {
+        return;
+    }
+    LAST_TICK.set(now);
+    if host::answered(leases::is_leader(&SharedData, journal::vm(), now), UNKEPT) != Some(true) {
+        return;
+    }
+    let Some(keys) = host::answered(leases::active(&SharedData), UNKEPT) else { return };
+    let accounts: Vec<_> =
+        ACCOUNTS.with_borrow(|accounts| keys.iter().filter_map(|key| accounts.get(key)).cloned().collect());
+    let calls = begun(accounts.into_iter(), Due::ByTick, store, now);
+    for key in keys.iter().filter(|key| calls.iter().all(|(account, _)| account.key() != *key)) {
+        host::answered(leases::retire(&SharedData, key, now), UNKEPT);
+    }
+    if !calls.is_empty() {
+        send(gateway, store, calls, false, now);
+    }
+}
