@@ -23,6 +23,7 @@ mod explain;
 mod failover;
 mod faults;
 mod fitting;
+mod fleet;
 mod held;
 mod identity;
 mod issuer;
