@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,20 @@ use tollgate_tests::harness::engine::{Engine, StandIn};
 use tollgate_tests::harness::metrics::{Sample, parse};
 use tollgate_tests::harness::tools::{self, workspace};
 
+const PROFILES: [&str; 4] = ["--profile", "dashboards", "--profile", "fleet"];
+
+/// The port before the fleet.
+const FRONT: &str = "http://localhost:10010/v1/chat/completions";
+
 const NETWORK: &str = "tollgate_default";
 
 const CHATS: &str = "http://localhost:10000/v1/chat/completions";
 const CHAT: &str =
     r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}"#;
+
+/// As much as its policy lets `batch` ask for, but for little.
+const BATCH: &str =
+    r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100}"#;
 
 /// More than anything takes here: whoever waits longer waits for what does not come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,6 +72,7 @@ fn a_network_that_is_cut_and_a_backend_that_is_stopped_are_passed_over() {
         found.iter().any(|series| series["metric"]["client"] == "web-shop")
     });
     stack.grafana_has_its_files();
+    stack.two_envoys_have_one_budget();
     assert_eq!(stack.down(), Vec::<String>::new(), "is left on this machine");
 }
 
@@ -95,8 +106,8 @@ impl Drop for Driver {
 
 impl Stack {
     fn up(engine: Engine) -> Self {
-        let configuration =
-            engine.compose(&["--profile", "dashboards", "config", "--format", "json"]).unwrap();
+        let configuration = [&PROFILES[..], &["config", "--format", "json"]].concat();
+        let configuration = engine.compose(&configuration).unwrap();
         let configuration: Value = serde_json::from_str(&configuration).unwrap();
         for image in stand_ins(&configuration) {
             engine.import(&image).unwrap();
@@ -104,9 +115,9 @@ impl Stack {
         // They start while the containers do.
         let drivers = (0..4).map(|_| Driver::start(&engine)).collect();
         let stack = Self { engine, drivers };
-        let up = ["--profile", "dashboards", "up", "--detach", "--wait", "--pull", "never", "--no-build"];
-        if let Err(error) = stack.engine.compose(&up) {
-            let logs = stack.engine.compose(&["--profile", "dashboards", "logs", "--tail", "20"]);
+        let up = ["up", "--detach", "--wait", "--pull", "never", "--no-build"];
+        if let Err(error) = stack.engine.compose(&[&PROFILES[..], &up].concat()) {
+            let logs = stack.engine.compose(&[&PROFILES[..], &["logs", "--tail", "20"]].concat());
             panic!("{error:#}\n{}", logs.unwrap_or_default());
         }
         stack
@@ -223,6 +234,62 @@ impl Stack {
         assert!(ran > 0, "the README shows no request");
     }
 
+    /// The statuses of so many requests of `batch`, sent to the fleet at the same time.
+    fn asks_the_fleet(&self, requests: usize) -> Vec<String> {
+        let mut curl = self.engine.command("curl");
+        curl.args(["--silent", "--parallel", "--parallel-immediate", "--write-out", "%{http_code}\n"]);
+        curl.args(["--max-time", "20", "--header", "api-key: demo-batch", "--json", BATCH]);
+        for _ in 0..requests {
+            curl.args(["--output", "/dev/null", FRONT]);
+        }
+        let output = curl.output().unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// What each of the fleet's Envoys has served to a client: requests, and their tokens.
+    fn served_by_each(&self, client: &str) -> [(usize, u64); 2] {
+        ["tollgate-fleet-1", "tollgate-fleet-2"].map(|envoy| {
+            let log = self.engine.docker(&["logs", envoy]).unwrap();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let served: Vec<_> =
+                lines.filter(|line| line["client"] == client && line["status"] == 200).collect();
+            let tokens = |line: &Value| -> u64 {
+                let text = |field: &str| line[field].as_str().unwrap().parse::<u64>().unwrap();
+                text("prompt_tokens") + text("completion_tokens")
+            };
+            (served.len(), served.iter().map(tokens).sum())
+        })
+    }
+
+    /// Of the 1000 tokens a minute that `batch` has, no more are spent through two Envoys than through one; and they serve on
+    /// when the store is gone, and when one of them is.
+    fn two_envoys_have_one_budget(&self) {
+        let started = Instant::now();
+        let statuses = self.asks_the_fleet(100);
+        let flowed_in = 1000 * started.elapsed().as_millis() / 60_000;
+        assert!(statuses.iter().all(|status| status == "200" || status == "429"), "{statuses:?}");
+        let served = statuses.iter().filter(|status| *status == "200").count();
+        let mut each = [(0, 0); 2];
+        eventually("every request has its line", || {
+            each = self.served_by_each("batch");
+            each.iter().map(|(requests, _)| requests).sum::<usize>() == served
+        });
+        let spent = u128::from(each.iter().map(|(_, tokens)| tokens).sum::<u64>());
+        assert!((700..=1000 + flowed_in).contains(&spent), "{spent} with {flowed_in} flowed in: {each:?}");
+
+        let ask = || self.curl(&["--header", "api-key: demo-web-shop", "--json", CHAT, FRONT]);
+        eventually("both serve", || {
+            ask().is_ok() && self.served_by_each("web-shop").iter().all(|(requests, _)| *requests > 0)
+        });
+        self.engine.compose(&["stop", "--timeout", "1", "redis"]).unwrap();
+        for _ in 0..6 {
+            ask().expect("they serve without the store");
+        }
+        self.engine.compose(&["start", "redis"]).unwrap();
+        self.engine.docker(&["stop", "--time", "1", "tollgate-fleet-1"]).unwrap();
+        eventually("the other one serves", || (0..6).all(|_| ask().is_ok()));
+    }
+
     fn ask_prometheus(&self, query: &str) -> Vec<Value> {
         let query = format!("query={query}");
         let url = "http://localhost:9090/api/v1/query";
@@ -255,7 +322,7 @@ impl Stack {
 
     /// Takes all down; what is left of it.
     fn down(self) -> Vec<String> {
-        self.engine.compose(&["--profile", "dashboards", "down", "--timeout", "5"]).unwrap();
+        self.engine.compose(&[&PROFILES[..], &["down", "--timeout", "5"]].concat()).unwrap();
         let containers = self.engine.docker(&["ps", "--all", "--quiet"]).unwrap();
         let networks = self.engine.docker(&["network", "ls", "--quiet", "--filter", "type=custom"]).unwrap();
         let left = [containers, networks].concat();
@@ -274,9 +341,31 @@ fn call(sdk: &str) -> String {
     format!("{call}\n")
 }
 
+/// This machine's Redis, or the one that the harness has unpacked.
+struct RedisParts {
+    programs: Vec<(PathBuf, &'static str)>,
+    libraries: Vec<(PathBuf, &'static str)>,
+}
+
+impl RedisParts {
+    fn find() -> Self {
+        let server = tools::redis().unwrap();
+        let tree = server.with_file_name("tree/usr");
+        let programs = if tree.is_dir() { tree.join("bin") } else { server.parent().unwrap().to_owned() };
+        let kinds = fs::read_dir(tree.join("lib")).into_iter().flatten().map(|kind| kind.unwrap().path());
+        let kinds = kinds.filter(|kind| kind.to_str().unwrap().ends_with("-linux-gnu"));
+        Self {
+            programs: [("redis-server", "/bin/redis-server"), ("redis-cli", "/bin/redis-cli")]
+                .map(|(name, place)| (programs.join(name), place))
+                .into(),
+            libraries: kinds.map(|kind| (kind, "/redis")).collect(),
+        }
+    }
+}
+
 /// Each image that the compose file names, with what it relies on in the real one: who it runs as, what it starts, what its
 /// health is asked with.
-fn stand_ins(configuration: &Value) -> [StandIn; 4] {
+fn stand_ins(configuration: &Value) -> [StandIn; 5] {
     let name = |service: &str| configuration["services"][service]["image"].as_str().unwrap().to_owned();
     let tree = tools::container_packages().unwrap();
     let busybox = ["bin/busybox", "usr/bin/busybox"].map(|path| tree.join(path));
@@ -286,6 +375,7 @@ fn stand_ins(configuration: &Value) -> [StandIn; 4] {
         .find(|path| path.is_file())
         .expect("bash");
     let envoy = tools::envoy().unwrap();
+    let redis = RedisParts::find();
     let dockerfile = fs::read_to_string(workspace().join("tests/Dockerfile")).unwrap();
     let last_stage = dockerfile.rsplit("\nFROM ").next().unwrap();
     assert!(last_stage.contains(":nonroot\n"), "{last_stage}");
@@ -303,6 +393,14 @@ fn stand_ins(configuration: &Value) -> [StandIn; 4] {
             name: name("ptu"),
             programs: vec![(env!("CARGO_BIN_EXE_mock").into(), "/mock")],
             dockerfile: told.map(str::to_owned).chain(["USER 65532".to_owned()]).collect(),
+            ..StandIn::default()
+        },
+        StandIn {
+            name: name("redis"),
+            programs: redis.programs,
+            directories: redis.libraries,
+            shared: vec!["/data"],
+            dockerfile: lines(&["ENV LD_LIBRARY_PATH=/redis", "USER 999", "WORKDIR /data"]),
             ..StandIn::default()
         },
         StandIn {

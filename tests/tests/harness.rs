@@ -318,6 +318,36 @@ fn the_demo_leaves_nothing_behind_however_it_ends() {
 }
 
 #[test]
+fn the_demo_of_a_fleet_names_its_parts_and_revives_redis() {
+    let mut demo = Demo::start(&["--fleet", "3"]);
+    let list = |field: &Value| field.as_array().unwrap().clone();
+    let of = |url: &Value| url.as_str().unwrap().to_owned();
+    let urls: Vec<_> = ["proxies", "admins"]
+        .iter()
+        .flat_map(|field| list(&demo.ready[*field]))
+        .map(|url| of(&url))
+        .collect();
+    assert_eq!((urls.len(), list(&demo.ready["pids"]["envoys"]).len()), (6, 3));
+    assert!(urls.iter().all(|url| answers(url)), "{:?}", demo.ready);
+    assert_eq!(demo.ready["backends"].as_object().unwrap().len(), 3);
+
+    let store = of(&demo.ready["store"]);
+    let address = store.strip_prefix("redis://:demo-redis@").unwrap();
+    assert!(answers(address), "{store}");
+    let redis = demo.ready["pids"]["redis"].to_string();
+    assert!(Command::new("kill").args(["-9", &redis]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // It has another process id then, so the one that answers is a new one.
+    while std::path::Path::new("/proc").join(&redis).exists() || !answers(address) {
+        assert!(Instant::now() < deadline, "Redis is not started again");
+        std::thread::yield_now();
+    }
+    drop(demo.process.stdin.take());
+    demo.process.wait().unwrap();
+    assert!(!answers(address) && !urls.iter().any(|url| answers(url)), "{:?}", demo.ready);
+}
+
+#[test]
 fn the_demo_says_in_one_sentence_what_it_cannot_do() {
     #[track_caller]
     fn check(arguments: &[&str], expected: &str) {

@@ -192,6 +192,8 @@ pub struct StandIn {
     pub name: String,
     /// Where each is here, and where it is in the image. Libraries that they need are added.
     pub programs: Vec<(PathBuf, &'static str)>,
+    /// Directories with all that is in them.
+    pub directories: Vec<(PathBuf, &'static str)>,
     /// Links to `/bin/busybox`.
     pub applets: Vec<&'static str>,
     /// Files with what is in them.
@@ -216,6 +218,10 @@ impl StandIn {
             for library in libraries_of(program)? {
                 fs::copy(&library, place(&library)?).with_context(|| format!("no {library}"))?;
             }
+        }
+        for (directory, path) in &self.directories {
+            let copied = Command::new("cp").arg("-RL").arg(directory).arg(place(path)?).status()?;
+            ensure!(copied.success(), "no {}", directory.display());
         }
         for applet in &self.applets {
             symlink("/bin/busybox", place(applet)?)?;

@@ -98,6 +98,18 @@ impl Redis {
         }
     }
 
+    /// Starts it again if it has died.
+    ///
+    /// # Errors
+    /// It does not start: its log's end is in the error.
+    pub fn revive(&mut self) -> Result<()> {
+        let has_died = match &mut self.process {
+            Some(process) => process.ended()?.is_some(),
+            None => false,
+        };
+        if has_died { self.restart() } else { Ok(()) }
+    }
+
     /// Not while it reads what it had written down.
     fn is_ready(&self) -> bool {
         let answer = self.connect().and_then(|mut connection| connection.ask(&["PING"]));

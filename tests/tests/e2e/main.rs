@@ -59,6 +59,7 @@ mod semantic_kernel;
 mod soak;
 mod spilling;
 mod steering;
+mod store_tls;
 mod streams;
 mod terminator;
 mod throttling;

@@ -1,6 +1,7 @@
 //! `cargo demo`: Tollgate at work on this machine. Mock backends, a real Envoy with the filter, a few requests shown as
 //! they happen, then curl lines to go on with.
 
+mod fleet;
 mod page;
 mod show;
 mod spending;
@@ -35,6 +36,9 @@ struct Options {
     /// Another gateway configuration, YAML or JSON, with a mock behind each of its backends.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// So many Envoys that share their budgets through a Redis; 2 if it is not said.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u8).range(2..=16))]
+    fleet: Option<u8>,
     /// A real server for a backend instead of a mock, http or https; its key comes from the environment.
     #[arg(long = "backend", value_name = "NAME=URL", value_parser = named_url)]
     backends: Vec<(String, String)>,
@@ -81,6 +85,9 @@ async fn until_told_to_stop(options: Options) -> Result<()> {
 }
 
 async fn demo(options: Options) -> Result<()> {
+    if let Some(envoys) = options.fleet {
+        return fleet::demo(&options, envoys).await;
+    }
     let config = match &options.config {
         Some(file) => gateway_from(file)?,
         None => Bootstrap::load()?.gateway_mut()?.clone(),

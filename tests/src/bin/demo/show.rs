@@ -35,9 +35,9 @@ pub async fn run(gateway: &Gateway, page: &mut Page) -> Result<()> {
 }
 
 /// What came back, and what Envoy's access log says of it.
-struct Outcome {
-    answer: Answer,
-    log: Value,
+pub struct Outcome {
+    pub answer: Answer,
+    pub log: Value,
 }
 
 impl Outcome {
@@ -45,13 +45,13 @@ impl Outcome {
         self.log["backend"].as_str().unwrap_or("no backend")
     }
 
-    fn tokens(&self) -> String {
+    pub fn tokens(&self) -> String {
         let (prompt, completion) = (&self.log["prompt_tokens"], &self.log["completion_tokens"]);
         format!("{} prompt + {} completion tokens", number(prompt), number(completion))
     }
 
     /// A refusal as it reads: `code: message`.
-    fn refusal(&self) -> String {
+    pub fn refusal(&self) -> String {
         let body = self.answer.json();
         let text = |field: &str| body["error"][field].as_str().unwrap_or("?").to_owned();
         format!("{}: {}", text("code"), text("message"))
@@ -83,7 +83,7 @@ impl Outcome {
     }
 }
 
-async fn ask(gateway: &Gateway, key: &str, body: &Value) -> Result<Outcome> {
+pub async fn ask(gateway: &Gateway, key: &str, body: &Value) -> Result<Outcome> {
     let answer = gateway.post(CHAT, key, body).await?;
     let log = logged(gateway, &answer).await?;
     Ok(Outcome { answer, log })
@@ -96,7 +96,7 @@ async fn logged(gateway: &Gateway, answer: &Answer) -> Result<Value> {
     log.into_iter().find(|line| line["request_id"] == id).context("a line of the access log is gone")
 }
 
-fn chat(text: &str, more: Value) -> Value {
+pub fn chat(text: &str, more: Value) -> Value {
     let mut body = json!({ "model": "gpt-4o", "messages": [ { "role": "user", "content": text } ] });
     if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
         body.extend(more);
