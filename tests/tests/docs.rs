@@ -170,6 +170,13 @@ fn the_configuration_of_the_portable_document_loads_and_its_fault_reads_as_shown
     assert_eq!(format!("tollgate: configuration: {}", errors[0]), blocks(&document, "text")[0]);
 }
 
+#[test]
+fn the_configuration_of_the_fleet_document_loads() {
+    let config = serde_yaml_ng::from_str(&blocks(&read("docs/fleet.md"), "yaml")[0]).unwrap();
+    let gateway = tollgate::config::from_value(config, &|_| Some("a password".to_owned())).unwrap();
+    assert_eq!(gateway.store.unwrap().cluster, "tollgate-store");
+}
+
 /// It shows only what is about capacity; the rest of a configuration is added.
 #[test]
 fn the_configuration_of_the_priority_document_loads() {
@@ -308,6 +315,7 @@ fn every_link_and_every_named_test_is_there() {
         "docs/dashboards.md",
         "docs/estimates.md",
         "docs/explain.md",
+        "docs/fleet.md",
         "docs/limits.md",
         "docs/identity.md",
         "docs/operations.md",
