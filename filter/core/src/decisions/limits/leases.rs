@@ -70,6 +70,10 @@ pub(super) struct Head {
     touched: u64,
     /// Before then what is lacking is not asked for out of turn: the others have been asked to return what they hold.
     patient_until: u64,
+    /// Whether the call under way has failed before.
+    has_failed: bool,
+    /// Before then nothing is asked for: the store has just come back, and the others have not said yet what they owe.
+    quiet_until: u64,
     /// Whether the tick calls for it.
     is_active: bool,
 }
@@ -124,6 +128,8 @@ impl Stored for Head {
             holders: from.u64()?,
             touched: from.u64()?,
             patient_until: from.u64()?,
+            has_failed: from.u8()? != 0,
+            quiet_until: from.u64()?,
             is_active: from.u8()? != 0,
         })
     }
@@ -139,6 +145,8 @@ impl Stored for Head {
         to.u64(self.holders);
         to.u64(self.touched);
         to.u64(self.patient_until);
+        to.u8(u8::from(self.has_failed));
+        to.u64(self.quiet_until);
         to.u8(u8::from(self.is_active));
     }
 }

@@ -20,6 +20,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// A lease that has less than so many times what is spent between two calls is filled up ahead of need.
 const LOW: u64 = 2;
 
+/// So long nothing is asked of a store that has just come back.
+const QUIET: Duration = Duration::from_millis(2 * TICK.as_millis() as u64);
+
 /// To so many times.
 const AHEAD: u64 = 4;
 
@@ -125,7 +128,7 @@ pub fn call(
         if head.said.is_empty() {
             let lacks = leased.leases.iter().any(|lease| lease.lacking > 0);
             let is_due = match due {
-                Due::ForRequests => lacks && now >= head.patient_until,
+                Due::ForRequests => lacks && now >= head.patient_until.max(head.quiet_until),
                 Due::ByTick => lacks || !leased.is_done(now),
             };
             if !is_due {
@@ -133,15 +136,17 @@ pub fn call(
             }
             let number = head.number + 1;
             let mut said = format!("{holder} {number} {} {}", LEASE.as_millis(), head.revision);
-            let (is_live, is_idle) = (head.is_live(now), is_idle(head, now));
+            let (is_live, is_idle, asks) = (head.is_live(now), is_idle(head, now), now >= head.quiet_until);
             for (place, limit) in account.limits.iter().enumerate() {
                 let entry = limit.now(record.find(limit.id(), place), time);
                 let mut lease = leased.find(limit, &entry);
-                lease.say(limit, (is_live, is_idle), &mut said);
+                lease.say(limit, (is_live, is_idle, asks), &mut said);
                 leased.set(lease);
             }
             leased.head.number = number;
             leased.head.said = said.into_bytes();
+        } else {
+            leased.head.has_failed = true;
         }
         leased.head.called = now;
         let (number, arguments) =
@@ -164,6 +169,7 @@ pub fn failed(store: &dyn Store, account: &Account, number: u64) -> Result<(), S
             return (None, ());
         }
         leased.head.called = 0;
+        leased.head.has_failed = true;
         record.share(leased);
         (Some(record.into_bytes()), ())
     })
@@ -195,6 +201,11 @@ pub fn answered(
         (head.called, head.said) = (0, Vec::new());
         (head.revision, head.holders) = (unsigned(revision), unsigned(holders));
         (head.since, head.until) = (sent, sent.saturating_add(nanos(LEASE - MARGIN)));
+        if std::mem::take(&mut head.has_failed) {
+            // What it brings goes back: it was asked for before anybody said what was spent meanwhile.
+            head.until = sent;
+            head.quiet_until = now.saturating_add(nanos(QUIET));
+        }
         head.ahead = signed(store_time).saturating_sub(signed(now));
         for ((place, limit), numbers) in account.limits.iter().enumerate().zip(limits.chunks(LIMIT_NUMBERS)) {
             let Some(told) = Told::of(numbers) else { continue };
@@ -263,7 +274,7 @@ impl Leased {
 
 impl Lease {
     /// Says how it stands and what is wanted, and keeps what was said until the reply.
-    fn say(&mut self, limit: &Measured, (is_live, is_idle): (bool, bool), said: &mut String) {
+    fn say(&mut self, limit: &Measured, (is_live, is_idle, asks): (bool, bool, bool), said: &mut String) {
         self.pace = self.spent.max(self.pace / 2);
         // Who lacks something too returns all of it, and asks for the whole: of two that keep a part none would ever have enough.
         let kept = if is_idle || !is_live || self.is_recalled && self.lacking > 0 {
@@ -277,19 +288,22 @@ impl Lease {
         self.left -= self.giving;
         self.sent = self.left;
         let need = match self.lacking {
-            0 => 0,
+            lacking if lacking == 0 || !asks => 0,
             lacking => unsigned(signed(lacking).saturating_sub(self.left)),
         };
         let ahead = self.pace.saturating_mul(AHEAD);
         let want = if need > 0 {
             self.wanted.saturating_sub(need).saturating_add(ahead)
-        } else if is_live && !is_idle && self.left < signed(self.pace.saturating_mul(LOW)) {
+        } else if asks && is_live && !is_idle && self.left < signed(self.pace.saturating_mul(LOW)) {
             ahead
         } else {
             0
         };
         self.asking = if need > 0 { self.lacking } else { 0 };
-        (self.lacking, self.wanted, self.spent) = (0, 0, 0);
+        self.spent = 0;
+        if asks {
+            (self.lacking, self.wanted) = (0, 0);
+        }
         let (kind, span) = match limit.allowance.measure {
             Measure::Concurrent => ('s', "0"),
             Measure::Rate(_, Flow::Second) => ('b', "1000000"),

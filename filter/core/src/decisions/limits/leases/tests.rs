@@ -117,8 +117,14 @@ fn a_call_without_a_reply_is_said_again_word_for_word() {
     assert_eq!(said(&store, &account, Due::ForRequests, NOW), first);
     // Nobody said that it failed, but it has taken too long.
     assert_eq!(said(&store, &account, Due::ByTick, NOW + CALLED * 2), first);
+    // What it brings goes back, and nothing is asked for until the others have said what they owe.
     hear(&store, &account, 1, &told(30, 0, 0, 30, 0, 0), NOW);
-    says(said(&store, &account, Due::ForRequests, NOW), 2, 7, &line(TODAY, 30, 30, 0, 30, 30, 0));
+    assert!(take(&store, &account, 1, NOW).is_err());
+    assert_eq!(said(&store, &account, Due::ForRequests, NOW), None);
+    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 30, 0, 30, 0, 0, 0));
+    hear(&store, &account, 2, &told(0, 0, 0, 0, 0, 0), NOW);
+    let later = NOW + TICK * 2;
+    says(said(&store, &account, Due::ForRequests, later), 3, 7, &line(TODAY, 0, 0, 0, 60, 1, 0));
 }
 
 #[test]
@@ -278,6 +284,8 @@ fn the_law_of_stored_values_holds() {
         holders: 7,
         touched: 8,
         patient_until: 9,
+        has_failed: true,
+        quiet_until: 10,
         is_active: true,
     };
     law::holds("lease_head", &[head, Head::default()]);
