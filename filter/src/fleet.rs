@@ -28,12 +28,10 @@ const RECALL: Duration = Duration::from_millis(2 * TICK.as_millis() as u64);
 
 thread_local! {
     static UNDER_WAY: RefCell<HashMap<u32, Batch>> = RefCell::default();
-    static ACCOUNTS: RefCell<HashMap<String, Rc<Account>>> = RefCell::default();
     /// The accounts that requests lack something of, until the root context comes.
     static WANTED: RefCell<Vec<(Rc<Gateway>, Rc<Account>)>> = RefCell::default();
     /// This VM's queue.
     static QUEUE: Cell<Option<u32>> = const { Cell::new(None) };
-    static LAST_TICK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// A call, about several accounts.
@@ -53,13 +51,20 @@ pub(crate) enum Reserved {
     Later(Claim),
 }
 
+/// What a configuration's tick calls for.
+#[derive(Default)]
+pub(crate) struct Accounts {
+    by_key: HashMap<String, Rc<Account>>,
+    last_tick: Cell<Duration>,
+}
+
 /// Begins with a configuration.
-pub(crate) fn configured(gateway: &Gateway) {
+pub(crate) fn configured(gateway: &Gateway) -> Accounts {
     if gateway.store.is_some() {
-        ACCOUNTS.set(gateway.shared_accounts());
         QUEUE.set(host::queue(&format!("tollgate/fleet/{:x}", journal::vm())));
         waiting::set_tick(TICK);
     }
+    Accounts { by_key: gateway.shared_accounts(), last_tick: Cell::default() }
 }
 
 /// Makes a claim. `since` is when the request began to wait for the store, if it does.
@@ -237,23 +242,24 @@ fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
 }
 
 /// Calls for all accounts, if it is time to and no other VM does.
-pub(crate) fn tick(gateway: &Rc<Gateway>) {
+pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
     let Some(store) = &gateway.store else { return };
     let now = host::now();
     // A tick that is a little early is due all the same.
-    if now.abs_diff(LAST_TICK.get()) < TICK * 3 / 4 {
+    if now.abs_diff(accounts.last_tick.get()) < TICK * 3 / 4 {
         return;
     }
-    LAST_TICK.set(now);
+    accounts.last_tick.set(now);
     if host::answered(leases::is_leader(&SharedData, journal::vm(), now), UNKEPT) != Some(true) {
         return;
     }
     let Some(keys) = host::answered(leases::active(&SharedData), UNKEPT) else { return };
-    let accounts: Vec<_> =
-        ACCOUNTS.with_borrow(|accounts| keys.iter().filter_map(|key| accounts.get(key)).cloned().collect());
-    let calls = begun(accounts.into_iter(), Due::ByTick, store, now);
-    for key in keys.iter().filter(|key| calls.iter().all(|(account, _)| account.key() != *key)) {
-        host::answered(leases::retire(&SharedData, key, now), UNKEPT);
+    // Those of another configuration are called for by its own tick.
+    let active: Vec<_> = keys.iter().filter_map(|key| accounts.by_key.get(key)).cloned().collect();
+    let calls = begun(active.iter().cloned(), Due::ByTick, store, now);
+    let is_called = |account: &Rc<Account>| calls.iter().any(|(other, _)| Rc::ptr_eq(other, account));
+    for account in active.iter().filter(|account| !is_called(account)) {
+        host::answered(leases::retire(&SharedData, account.key(), now), UNKEPT);
     }
     if !calls.is_empty() {
         send(gateway, store, calls, false, now);

@@ -14,7 +14,7 @@ pub(crate) enum Root {
     #[default]
     Idle,
     /// In the listener's chain.
-    Gateway(Rc<Gateway>, Rc<Holding>),
+    Gateway(Rc<Gateway>, Rc<Holding>, fleet::Accounts),
     /// Among the router's upstream filters.
     Attempt,
 }
@@ -37,9 +37,9 @@ impl Root {
                     log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");
                 }
                 let gateway = Rc::new(gateway);
-                fleet::configured(&gateway);
+                let accounts = fleet::configured(&gateway);
                 standings::configured(gateway.clone());
-                Ok(Self::Gateway(gateway, Rc::default()))
+                Ok(Self::Gateway(gateway, Rc::default(), accounts))
             }
             b"attempt" => Ok(Self::Attempt),
             other => Err(format!(
@@ -82,9 +82,9 @@ impl RootContext for Root {
         journal::tick();
         standings::tick();
         // Before streams are looked at, in whose names nothing can be fetched.
-        if let Self::Gateway(gateway, _) = self {
+        if let Self::Gateway(gateway, _, accounts) = self {
             jwks::tick(gateway);
-            fleet::tick(gateway);
+            fleet::tick(gateway, accounts);
         }
         waiting::tick();
     }
@@ -92,7 +92,7 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         match self {
             Self::Idle => None,
-            Self::Gateway(gateway, holding) => {
+            Self::Gateway(gateway, holding, _) => {
                 Some(Box::new(http::Downstream::new(id, gateway.clone(), holding.clone())))
             }
             Self::Attempt => Some(Box::new(attempt::Upstream::default())),

@@ -30,6 +30,10 @@ const AHEAD: u64 = 4;
 const HEAD_NUMBERS: usize = 3;
 const LIMIT_NUMBERS: usize = 8;
 
+/// The words of a call before those of its limits, and of each limit.
+const CALL_WORDS: usize = 4;
+const LIMIT_WORDS: usize = 12;
+
 /// The keys of the accounts that the tick calls for.
 const ACTIVE: &str = "tollgate/leases/active";
 
@@ -186,15 +190,16 @@ pub fn answered(
     let (sent, now) = (nanos(sent), nanos(now));
     let Some((head_numbers, limits)) = reply.split_at_checked(HEAD_NUMBERS) else { return Ok(false) };
     let &[revision, store_us, holders] = head_numbers else { return Ok(false) };
-    if limits.len() != account.limits.len() * LIMIT_NUMBERS {
-        return Ok(false);
-    }
     let enlists = store::update(store, &account.key, |stored| {
         let mut record = account.read(stored);
         let mut leased = record.unshare();
         if leased.head.number != number || leased.head.said.is_empty() {
             // Another worker has it already.
-            return (None, false);
+            return (None, Some(false));
+        }
+        let said = ids_of(&leased.head.said);
+        if limits.len() != said.len() * LIMIT_NUMBERS {
+            return (None, None);
         }
         let store_time = unsigned(store_us).saturating_mul(1000);
         let head = &mut leased.head;
@@ -207,8 +212,11 @@ pub fn answered(
             head.quiet_until = now.saturating_add(nanos(QUIET));
         }
         head.ahead = signed(store_time).saturating_sub(signed(now));
-        for ((place, limit), numbers) in account.limits.iter().enumerate().zip(limits.chunks(LIMIT_NUMBERS)) {
-            let Some(told) = Told::of(numbers) else { continue };
+        // Another configuration may have said it: what this one does not have ends with its lease.
+        for (id, numbers) in said.iter().zip(limits.chunks(LIMIT_NUMBERS)) {
+            let place = account.limits.iter().position(|limit| limit.id() == *id);
+            let found = place.and_then(|place| Some((place, account.limits.get(place)?)));
+            let (Some((place, limit)), Some(told)) = (found, Told::of(numbers)) else { continue };
             let mut entry = limit.now(record.find(limit.id(), place), store_time);
             if let Measure::Quota(..) = limit.allowance.measure {
                 entry.at = told.window;
@@ -228,12 +236,19 @@ pub fn answered(
         let enlists = !leased.is_done(now) && !leased.head.is_active;
         leased.head.is_active |= enlists;
         record.share(leased);
-        (Some(record.into_bytes()), enlists)
+        (Some(record.into_bytes()), Some(enlists))
     })?;
-    if enlists {
+    if enlists == Some(true) {
         enlist(store, &account.key)?;
     }
-    Ok(true)
+    Ok(enlists.is_some())
+}
+
+/// The limits that a call speaks of.
+fn ids_of(said: &[u8]) -> Vec<u64> {
+    let words = std::str::from_utf8(said).unwrap_or_default().split(' ');
+    let ids = words.skip(CALL_WORDS).step_by(LIMIT_WORDS);
+    ids.filter_map(|id| u64::from_str_radix(id, 16).ok()).collect()
 }
 
 /// What a reply tells of one limit.

@@ -137,11 +137,36 @@ fn a_reply_that_comes_twice_or_late_changes_nothing() {
     }
     assert!(take(&store, &account, 30, NOW).is_ok());
     assert!(take(&store, &account, 1, NOW).is_err());
-    // What does not fit to the account is no reply.
+    // What does not fit to what was said is no reply.
+    assert!(said(&store, &account, Due::ByTick, NOW).is_some());
     for cut in 0..11 {
         let reply = &told(30, 0, 0, 30, 0, 0)[..cut];
-        assert_eq!(answered(&store, &account, 1, reply, (NOW, NOW)), Ok(false));
+        assert_eq!(answered(&store, &account, 2, reply, (NOW, NOW)), Ok(false), "{cut}");
     }
+}
+
+#[test]
+fn a_reply_finds_its_limits_though_the_configuration_has_others() {
+    let (store, before) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &before, 30, NOW);
+    let _ = said(&store, &before, Due::ForRequests, NOW);
+    let after = account(&[(Measure::Concurrent, 5), (DAY, 100)]);
+    hear(&store, &after, 1, &told(40, 0, 0, 40, 0, 0), NOW);
+    says_of(said(&store, &after, Due::ByTick, NOW), 1, &line(TODAY, 40, 40, 0, 0, 0, 0));
+    // And where it has none of them, the next call goes its way.
+    let other = account(&[(Measure::Concurrent, 5)]);
+    let reply = [told(0, 0, 0, 0, 0, 0), told(0, 0, 0, 0, 0, 0)[3..].to_vec()].concat();
+    hear(&store, &other, 2, &reply, NOW);
+    let _ = take(&store, &other, 1, NOW);
+    assert!(said(&store, &other, Due::ForRequests, NOW).is_some());
+}
+
+/// The line of the limit at `place`.
+#[track_caller]
+fn says_of(found: Option<(u64, String)>, place: usize, line: &str) {
+    let (_, text) = found.unwrap();
+    let words: Vec<_> = text.split(' ').skip(1 + 12 * place + 1).take(11).collect();
+    assert_eq!(words.join(" "), line);
 }
 
 #[test]
