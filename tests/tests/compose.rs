@@ -275,7 +275,8 @@ impl Stack {
             each.iter().map(|(requests, _)| requests).sum::<usize>() == served
         });
         let spent = u128::from(each.iter().map(|(_, tokens)| tokens).sum::<u64>());
-        assert!((700..=1000 + flowed_in).contains(&spent), "{spent} with {flowed_in} flowed in: {each:?}");
+        // Each reserves more than it spends, so how many come after the first depends on how fast those end.
+        assert!((300..=1000 + flowed_in).contains(&spent), "{spent} with {flowed_in} flowed in: {each:?}");
 
         let ask = || self.curl(&["--header", "api-key: demo-web-shop", "--json", CHAT, FRONT]);
         eventually("both serve", || {
