@@ -63,6 +63,12 @@ impl Redis {
         }
     }
 
+    /// Starts one for a test, which is skipped where it cannot be had and may be skipped.
+    #[must_use]
+    pub fn or_skip(test: &str, password: Option<&str>, words: &[&str]) -> Option<Self> {
+        Self::start_with(password, words).map_err(|error| tools::skip(test, &error)).ok()
+    }
+
     /// Starts it again after [`Redis::kill`], on the same port and with what it has written down.
     ///
     /// # Errors

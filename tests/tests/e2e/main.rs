@@ -60,6 +60,7 @@ mod soak;
 mod spilling;
 mod steering;
 mod store_tls;
+mod store_troubles;
 mod streams;
 mod terminator;
 mod throttling;

@@ -252,10 +252,8 @@ fn what_an_operator_calls_wrongly_is_refused_with_a_word() {
 
 #[test]
 fn a_password_comes_from_the_environment_and_is_never_shown() {
-    let redis = match Redis::start_with(Some("pass"), &[]) {
-        Ok(redis) => redis,
-        Err(error) => return tools::skip("a_password_comes_from_the_environment_and_is_never_shown", &error),
-    };
+    let test = "a_password_comes_from_the_environment_and_is_never_shown";
+    let Some(redis) = Redis::or_skip(test, Some("pass"), &[]) else { return };
     let desk = Desk::new(redis);
     let bare = format!("show --store redis://{} --client web", desk.redis.address());
     let (code, _, complaint) = desk.run(&bare);

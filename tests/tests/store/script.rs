@@ -7,7 +7,6 @@ use tollgate::resp::{Commands, Reply};
 use tollgate_tests::fleet::call::{Answer, Call};
 use tollgate_tests::fleet::model::Account;
 use tollgate_tests::fleet::script;
-use tollgate_tests::harness::tools::skip;
 use tollgate_tests::harness::{Connection, Redis};
 
 pub const RECORD: &str = "tollgate:{client/a}";
@@ -18,13 +17,7 @@ pub type Change = (&'static str, &'static str);
 
 /// Redis for one test, or nothing where it cannot be had and the test may be skipped.
 pub fn redis(test: &str, words: &[&str]) -> Option<Redis> {
-    match Redis::start_with(None, words) {
-        Ok(redis) => Some(redis),
-        Err(error) => {
-            skip(test, &error);
-            None
-        }
-    }
+    Redis::or_skip(test, None, words)
 }
 
 /// A store whose time is told with each call.

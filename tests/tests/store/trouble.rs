@@ -148,12 +148,8 @@ fn what_was_answered_survives_a_kill() {
 
 #[test]
 fn a_store_with_a_password_asks_for_it() {
-    let redis = match tollgate_tests::harness::Redis::start_with(Some("pass"), &[]) {
-        Ok(redis) => redis,
-        Err(error) => {
-            return tollgate_tests::harness::tools::skip("a_store_with_a_password_asks_for_it", &error);
-        }
-    };
+    let test = "a_store_with_a_password_asks_for_it";
+    let Some(redis) = tollgate_tests::harness::Redis::or_skip(test, Some("pass"), &[]) else { return };
     assert_eq!(redis.ask(&["PING"]).unwrap(), Reply::Simple("PONG".to_owned()));
     assert_eq!(redis.url(), format!("redis://:pass@{}", redis.address()));
 }

@@ -1,0 +1,101 @@
+//! What does an Envoy do, and say, when its fleet's store cannot be used?
+
+use std::net::SocketAddr;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tollgate_tests::harness::{Gateway, Redis, Setup};
+use tollgate_tests::mock::{Mock, Settings};
+
+use crate::requests::{CHAT, WEB_SHOP, chat, refusal};
+
+const PASSWORD: &str = "a password";
+
+/// An Envoy that refuses what it cannot ask the store for, unless something else is said.
+fn setup(store: SocketAddr, password: &str, on_failure: &'static str) -> Setup {
+    Setup::new().redis(store, password).workers(1).edit(move |config| {
+        config["clients"][0]["limits"] = json!([ { "requests": 5, "per": "day" } ]);
+        config["on_store_failure"] = json!(on_failure);
+    })
+}
+
+async fn asked_in_vain(gateway: &Gateway) {
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap();
+    let message = "The gateway cannot check this client's budget right now.";
+    let expected = refusal(message, "server_error", None, "store_unavailable");
+    assert_eq!((answer.status, answer.json()), (503, expected));
+}
+
+#[tokio::test]
+async fn each_trouble_of_a_store_has_a_name() {
+    let of_kind =
+        |words: &[&str]| Redis::or_skip("each_trouble_of_a_store_has_a_name", Some(PASSWORD), words);
+    let (Some(mut gone), Some(plain), Some(full), Some(replica), Some(newer)) = (
+        of_kind(&[]),
+        of_kind(&[]),
+        of_kind(&["--maxmemory", "1"]),
+        of_kind(&["--replicaof", "127.0.0.1", "1"]),
+        of_kind(&[]),
+    ) else {
+        return;
+    };
+    gone.kill();
+    newer.ask(&["HSET", "tollgate:{client/web-shop}", "v", "9"]).unwrap();
+    let no_redis = Mock::start("no-redis", Settings::default()).await.unwrap();
+    let troubles = [
+        ("unreached", gone.address(), PASSWORD),
+        ("credentials", plain.address(), "another password"),
+        ("full", full.address(), PASSWORD),
+        ("read_only", replica.address(), PASSWORD),
+        ("version", newer.address(), PASSWORD),
+        ("garbled", no_redis.addr(), PASSWORD),
+    ];
+    join_all(troubles.map(async |(outcome, store, password)| {
+        let gateway = Gateway::start(setup(store, password, "deny")).await.unwrap();
+        asked_in_vain(&gateway).await;
+        let calls = gateway.metric("tollgate_store_calls", &[("outcome", outcome)]).await.unwrap();
+        assert!(calls > 0.0, "no call is {outcome}: {}", gateway.log_text().unwrap());
+        let denied = [("outcome", "denied")];
+        assert!(gateway.metric("tollgate_store_uncovered_requests", &denied).await.unwrap() > 0.0);
+        let said = format!("the fleet's store cannot be used ({outcome})");
+        assert!(gateway.log_text().unwrap().contains(&said), "{outcome}");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_at_the_start_is_done_without() {
+    let Some(mut redis) =
+        Redis::or_skip("what_is_not_there_at_the_start_is_done_without", Some(PASSWORD), &[])
+    else {
+        return;
+    };
+    redis.kill();
+    // Of five that a day has: all, for nobody else is known; or more, and all of them are owed.
+    for (on_failure, served, outcome) in [("share", 5, "shared"), ("allow", 8, "allowed")] {
+        let gateway = Gateway::start(setup(redis.address(), PASSWORD, on_failure)).await.unwrap();
+        for at in 0..8 {
+            let answer = gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap();
+            assert_eq!(answer.status, if at < served { 200 } else { 429 }, "{on_failure} {at}");
+        }
+        let labels = [("outcome", outcome)];
+        assert!(gateway.metric("tollgate_store_uncovered_requests", &labels).await.unwrap() > 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_used_again() {
+    let Some(redis) = Redis::or_skip("a_store_that_hangs_is_used_again", Some(PASSWORD), &[]) else { return };
+    let gateway = Gateway::start(setup(redis.address(), PASSWORD, "deny")).await.unwrap();
+    redis.signal("STOP").unwrap();
+    asked_in_vain(&gateway).await;
+    redis.signal("CONT").unwrap();
+    // Its requests that were refused meanwhile cost nothing, and five are there.
+    let mut served = 0;
+    while served < 5 {
+        let answer = gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap();
+        assert!([200, 503].contains(&answer.status), "{} {}", answer.status, answer.text());
+        served += usize::from(answer.status == 200);
+    }
+    assert_eq!(gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap().status, 429);
+}
