@@ -3,9 +3,8 @@
 //! A request that its leases do not cover waits for one call, with all others of this worker that lack the same. The tick
 //! makes one VM of the process call for all accounts that hold something.
 //!
-//! All calls are made in the name of the root context. A call of a stream would end with that stream, and its reply would
-//! come while the SDK holds all streams of this VM, so that nothing could be done for another one: `send_http_response` calls
-//! back at once. A message to a queue of this VM's own brings the root context, as soon as the stream's callback is over.
+//! All calls are made in the name of the root context. Envoy ends a call of a stream with that stream, and others wait for its
+//! reply. A message to a queue of this VM's own brings the root context, as soon as the stream's callback is over.
 
 use crate::host::{self, SharedData};
 use crate::{journal, waiting};
@@ -15,8 +14,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
 use tollgate::gateway::{FleetStore, Gateway, OnStoreFailure, StoreTrouble};
+use tollgate::leader::leads;
 use tollgate::ledger::Series;
-use tollgate::limits::leases::{self, Call, Due, Health, TICK, Uncovered};
+use tollgate::limits::leases::{self, Call, Due, Health, LEADER, TERM, TICK, Uncovered};
 use tollgate::limits::{self, Account, Claim, Grant, Outcome};
 use tollgate::store::StoreFault;
 
@@ -24,7 +24,7 @@ use tollgate::store::StoreFault;
 const UNKEPT: &str = "the leases of the fleet's budgets could not be kept";
 
 /// How much longer than one call a request waits, for others to return what they hold.
-const RECALL: Duration = Duration::from_millis(2 * TICK.as_millis() as u64);
+const RECALL: Duration = TICK.saturating_mul(2);
 
 thread_local! {
     static UNDER_WAY: RefCell<HashMap<u32, Batch>> = RefCell::default();
@@ -250,7 +250,7 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
         return;
     }
     accounts.last_tick.set(now);
-    if host::answered(leases::is_leader(&SharedData, journal::vm(), now), UNKEPT) != Some(true) {
+    if host::answered(leads(&SharedData, LEADER, journal::vm(), TERM, now), UNKEPT) != Some(true) {
         return;
     }
     let Some(keys) = host::answered(leases::active(&SharedData), UNKEPT) else { return };

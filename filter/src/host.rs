@@ -211,22 +211,25 @@ pub(crate) fn fetch(cluster: &str, host: &str, path: &str, timeout: Duration) ->
         (":path", path),
         ("accept", "application/json"),
     ];
-    match hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout) {
-        Ok(call) => Some(call),
-        Err(status) => {
-            log::error!("cluster {cluster} cannot be asked for {host}{path}: {status:?}");
-            None
-        }
-    }
+    dispatch(cluster, headers, None, timeout)
 }
 
 /// Sends a body to a cluster; the answer comes to the root context, under this number.
 pub(crate) fn post(cluster: &str, path: &str, body: &[u8], timeout: Duration) -> Option<u32> {
     let headers = vec![(":method", "POST"), (":scheme", "http"), (":authority", cluster), (":path", path)];
-    match hostcalls::dispatch_http_call(cluster, headers, Some(body), Vec::new(), timeout) {
+    dispatch(cluster, headers, Some(body), timeout)
+}
+
+fn dispatch(
+    cluster: &str,
+    headers: Vec<(&str, &str)>,
+    body: Option<&[u8]>,
+    timeout: Duration,
+) -> Option<u32> {
+    match hostcalls::dispatch_http_call(cluster, headers, body, Vec::new(), timeout) {
         Ok(call) => Some(call),
         Err(status) => {
-            log::error!("cluster {cluster} cannot be asked for {path}: {status:?}");
+            log::error!("cluster {cluster} cannot be asked: {status:?}");
             None
         }
     }

@@ -14,13 +14,10 @@ use std::rc::Rc;
 use store::{Seen, Store};
 use tollgate::allowance::{Allowance, Unit};
 use tollgate::calendar::rfc3339;
-use tollgate::gateway::Gateway;
+use tollgate::gateway::{Gateway, PREFIX};
 
 pub(crate) const OPTIONS: [&str; 8] =
     ["store", "password-env", "prefix", "config", "client", "group", "spill", "limit"];
-
-/// Where keys begin if nothing is said.
-const PREFIX: &str = "tollgate";
 
 /// What is to be done.
 enum Act {

@@ -17,6 +17,7 @@ pub mod headers;
 pub mod health;
 pub mod ids;
 pub mod json;
+pub mod leader;
 pub mod media;
 pub mod number;
 pub mod prices;

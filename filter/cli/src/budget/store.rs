@@ -6,6 +6,7 @@ use redis::{
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tollgate::gateway::keys_of;
 
 /// It answers in this time, or it is down.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -55,21 +56,17 @@ impl Store {
         Ok(Self { connection, shown, prefix })
     }
 
-    fn key(&self, account: &str) -> String {
-        format!("{}:{{{account}}}", self.prefix)
-    }
-
     fn ask<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, String> {
         command.query(&mut self.connection).map_err(|error| format!("{} refuses: {error}", self.shown))
     }
 
     /// What stands there.
     pub(super) fn see(&mut self, account: &str) -> Result<Seen, String> {
-        let key = self.key(account);
+        let [key, holders] = keys_of(&self.prefix, account);
         let (seconds, micros): (u64, u64) = self.ask(&redis::cmd("TIME"))?;
         let fields: BTreeMap<String, String> = self.ask(redis::cmd("HGETALL").arg(&key))?;
         let seen: Vec<(String, f64)> =
-            self.ask(redis::cmd("ZRANGE").arg(format!("{key}:holders")).arg(0).arg(-1).arg("WITHSCORES"))?;
+            self.ask(redis::cmd("ZRANGE").arg(&holders).arg(0).arg(-1).arg("WITHSCORES"))?;
         let record =
             Record::read(&fields, &seen).map_err(|problem| format!("{}: {key}: {problem}", self.shown))?;
         Ok(Seen { record, now_us: seconds * 1_000_000 + micros })
@@ -83,7 +80,8 @@ impl Store {
         less: &[(String, Option<u64>)],
     ) -> Result<Vec<Option<(u64, u64)>>, String> {
         let mut command = redis::cmd("EVAL");
-        command.arg(CHANGE).arg(1).arg(self.key(account));
+        let [key, _] = keys_of(&self.prefix, account);
+        command.arg(CHANGE).arg(1).arg(key);
         for (id, amount) in less {
             command.arg(id).arg(amount.map(|amount| amount.to_string()).unwrap_or_default());
         }

@@ -2,13 +2,12 @@
 //!
 //! Nothing here is asked while a request is served: one VM looks from time to time, and tells for all of them.
 
-use crate::codec::{self, Reader, Stored, Writer};
 use crate::endpoint::Operation;
 use crate::gateway::{Client, Gateway};
+use crate::leader;
 use crate::ledger::{NONE, Series};
 use crate::limits::{self, Inquiry, State};
-use crate::store::{self, Store, StoreFault};
-use crate::time::millis;
+use crate::store::{Store, StoreFault};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,37 +18,9 @@ pub const TELL_EVERY: Duration = Duration::from_secs(4);
 /// A VM that has not told for so long does not any more.
 const LEASE: Duration = Duration::from_secs(12);
 
-/// Which VM tells, and when it did last.
-#[derive(Debug, PartialEq, Eq)]
-struct Lease {
-    vm: u64,
-    told_ms: u64,
-}
-
-impl Stored for Lease {
-    const VERSION: u8 = 1;
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { vm: from.u64()?, told_ms: from.u64()? })
-    }
-
-    fn write(&self, to: &mut Writer) {
-        to.u64(self.vm);
-        to.u64(self.told_ms);
-    }
-}
-
-/// Whether this VM is the one that tells: the one that did last, while it does.
+/// Whether this VM is the one that tells.
 pub fn is_ours(store: &dyn Store, vm: u64, now: Duration) -> Result<bool, StoreFault> {
-    let now = millis(now);
-    store::update(store, "tollgate/standings", |record| {
-        // A time from the future is a clock that was put back.
-        let is_held = |lease: &Lease| now.checked_sub(lease.told_ms).is_some_and(|age| age < millis(LEASE));
-        if codec::decode::<Lease>(record).is_some_and(|lease| lease.vm != vm && is_held(&lease)) {
-            return (None, false);
-        }
-        (Some(codec::encode(&Lease { vm, told_ms: now })), true)
-    })
+    leader::leads(store, "tollgate/standings", vm, LEASE, now)
 }
 
 /// Every gauge with its value. Which there are depends on the configuration alone. Clients that share a label have none:
@@ -183,10 +154,5 @@ mod tests {
         ] {
             assert_eq!(is_ours(&store, vm, now), Ok(expected), "{vm} at {now:?}");
         }
-    }
-
-    #[test]
-    fn the_law_of_stored_values_holds() {
-        codec::law::holds("standings_lease", &[Lease { vm: u64::MAX, told_ms: 1_795_000_000_000 }]);
     }
 }

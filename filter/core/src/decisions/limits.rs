@@ -35,6 +35,9 @@ pub use standing::{Inquiry, Level, Report, Standing, State, look};
 /// How often what was taken is given back where the store is contended: it must not stay taken.
 const GIVE_BACK_TRIES: u32 = 16;
 
+/// Where the records of accounts stand that this process has for itself.
+const OWN: &str = "tollgate/limits/";
+
 /// Where the records of accounts stand that a fleet shares.
 const SHARED: &str = "tollgate/shared/";
 
@@ -48,41 +51,34 @@ pub struct Account {
 }
 
 impl Account {
+    fn new(whose: &str, name: &str, allowances: Vec<Allowance>) -> Self {
+        let limits = Measured::all(allowances);
+        Self { key: format!("{OWN}{whose}/{name}"), limits, is_shared: false }
+    }
+
     /// The account of a client.
     #[must_use]
     pub fn of_client(name: &str, allowances: Vec<Allowance>) -> Self {
-        Self {
-            key: format!("tollgate/limits/client/{name}"),
-            limits: Measured::all(allowances),
-            is_shared: false,
-        }
+        Self::new("client", name, allowances)
     }
 
     /// The account that the clients of a group share.
     #[must_use]
     pub fn of_group(name: &str, allowances: Vec<Allowance>) -> Self {
-        Self {
-            key: format!("tollgate/limits/group/{name}"),
-            limits: Measured::all(allowances),
-            is_shared: false,
-        }
+        Self::new("group", name, allowances)
     }
 
     /// The account of what a model's requests may take at backends of a lower priority.
     #[must_use]
     pub fn of_spill(model: &str, allowances: Vec<Allowance>) -> Self {
-        Self {
-            key: format!("tollgate/limits/spill/{model}"),
-            limits: Measured::all(allowances),
-            is_shared: false,
-        }
+        Self::new("spill", model, allowances)
     }
 
     /// The same account, shared by a fleet.
     #[must_use]
     pub fn shared(self) -> Self {
         // What a process has counted alone is not what a fleet has.
-        let key = self.key.replacen("tollgate/limits/", SHARED, 1);
+        let key = self.key.replacen(OWN, SHARED, 1);
         Self { key, is_shared: true, ..self }
     }
 

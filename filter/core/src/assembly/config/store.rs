@@ -1,7 +1,7 @@
 //! Where the budgets of a fleet stand, and what happens while that place does not answer.
 
 use super::{Build, Range, wire};
-use crate::gateway::{FleetStore, OnStoreFailure, Secret};
+use crate::gateway::{FleetStore, OnStoreFailure, PREFIX, Secret};
 use crate::limits::Account;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Build<'_> {
                 "without password_env: expected both, or password_env alone",
             );
         }
-        let prefix = self.prefix(&format!("{at}.prefix"), redis.prefix.as_deref().unwrap_or("tollgate"));
+        let prefix = self.prefix(&format!("{at}.prefix"), redis.prefix.as_deref().unwrap_or(PREFIX));
         let user = self.secret_of(&format!("{at}.user_env"), redis.user_env.as_deref());
         let password = self.secret_of(&format!("{at}.password_env"), redis.password_env.as_deref());
         let timeout = Duration::from_millis(timeout_ms);

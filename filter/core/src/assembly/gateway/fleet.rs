@@ -9,6 +9,16 @@ use std::time::Duration;
 /// The SHA-1 of the script, by which the store knows it.
 pub const SCRIPT_SHA1: &str = "499c21316dcc1d922f15535c13d7f55d3bfe49c8";
 
+/// What the names of keys begin with, if nothing else is said.
+pub const PREFIX: &str = "tollgate";
+
+/// The keys of an account: of its record, and of those who hold something of it. They share a slot of a cluster.
+#[must_use]
+pub fn keys_of(prefix: &str, account: &str) -> [String; 2] {
+    let record = format!("{prefix}:{{{account}}}");
+    [record.clone(), format!("{record}:holders")]
+}
+
 /// A Redis that many Envoys share.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FleetStore {
@@ -117,9 +127,8 @@ impl FleetStore {
     pub fn request<'c>(&self, calls: impl Iterator<Item = (&'c Account, &'c Call)>, loads: bool) -> Vec<u8> {
         let mut commands = self.opening(loads);
         for (account, call) in calls {
-            let key = format!("{}:{{{}}}", self.prefix, account.shared_name().unwrap_or_default());
-            let holders = format!("{key}:holders");
-            let words = ["EVALSHA", SCRIPT_SHA1, "2", &key, &holders];
+            let [record, holders] = keys_of(&self.prefix, account.shared_name().unwrap_or_default());
+            let words = ["EVALSHA", SCRIPT_SHA1, "2", &record, &holders];
             let words: Vec<_> = words.into_iter().chain(call.arguments.split(' ')).collect();
             commands.push(&words);
         }

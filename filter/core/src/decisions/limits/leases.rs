@@ -19,7 +19,7 @@ mod call;
 mod health;
 
 pub use call::{Call, Due, SCRIPT, active, answered, call, failed, retire};
-pub use health::{Health, holder, is_leader};
+pub use health::{Health, LEADER, TERM, holder};
 
 /// How long the store keeps a lease for a process that does not call.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -276,6 +276,8 @@ impl Lease {
     fn give(&mut self, back: i128) {
         let back = i64::try_from(back).unwrap_or(if back < 0 { i64::MIN } else { i64::MAX });
         self.left = self.left.saturating_add(back);
+        // What is given back was not spent, or only seemed to be.
+        self.spent = self.spent.saturating_sub(unsigned(back));
     }
 
     /// Notes what a request lacks. What it has noted before may be asked for already.

@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const LOW: u64 = 2;
 
 /// So long nothing is asked of a store that has just come back.
-const QUIET: Duration = Duration::from_millis(2 * TICK.as_millis() as u64);
+const QUIET: Duration = TICK.saturating_mul(2);
 
 /// To so many times.
 const AHEAD: u64 = 4;

@@ -1,4 +1,4 @@
-//! Does the fleet's store answer, and which VM of the process calls for all its accounts?
+//! Does the fleet's store answer, and by which name does it know this process?
 
 use super::TICK;
 use crate::codec::{self, Reader, Stored, Writer};
@@ -10,10 +10,11 @@ const HEALTH: &str = "tollgate/leases/store";
 
 const HOLDER: &str = "tollgate/leases/holder";
 
-const LEADER: &str = "tollgate/leases/leader";
+/// The VM of the process that calls for all its accounts.
+pub const LEADER: &str = "tollgate/leases/leader";
 
-/// A VM that has not called for so many ticks does not any more.
-const TICKS_MISSED: u64 = 4;
+/// A VM that has not called for so long does not any more, and a failure that is so old is none.
+pub const TERM: Duration = TICK.saturating_mul(4);
 
 /// Whether the store answered the last call of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Health {
     /// As it stands. A failure that is older than the tick would leave it is none: somebody has to try.
     pub fn load(store: &dyn Store, now: Duration) -> Result<Self, StoreFault> {
         let failed = codec::decode::<FailedAt>(&store.load(HEALTH)?.value);
-        let fails = failed.is_some_and(|failed| nanos(now).abs_diff(failed.0) < nanos(TICK) * TICKS_MISSED);
+        let fails = failed.is_some_and(|failed| nanos(now).abs_diff(failed.0) < nanos(TERM));
         Ok(if fails { Self::Fails } else { Self::Answers })
     }
 
@@ -69,40 +70,6 @@ pub fn holder(store: &dyn Store, new: &str) -> Result<String, StoreFault> {
     })
 }
 
-/// The VM that calls for all accounts of this process, and when it did last.
-#[derive(Debug, PartialEq, Eq)]
-struct Leader {
-    vm: u64,
-    at: u64,
-}
-
-impl Stored for Leader {
-    const VERSION: u8 = 1;
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { vm: from.u64()?, at: from.u64()? })
-    }
-
-    fn write(&self, to: &mut Writer) {
-        to.u64(self.vm);
-        to.u64(self.at);
-    }
-}
-
-/// Whether this VM is the one that calls: the one that did last, while it does.
-pub fn is_leader(store: &dyn Store, vm: u64, now: Duration) -> Result<bool, StoreFault> {
-    let now = nanos(now);
-    store::update(store, LEADER, |stored| {
-        // A time from the future is a clock that was put back.
-        let leads =
-            |leader: &Leader| now.checked_sub(leader.at).is_some_and(|age| age < nanos(TICK) * TICKS_MISSED);
-        if codec::decode::<Leader>(stored).is_some_and(|leader| leader.vm != vm && leads(&leader)) {
-            return (None, false);
-        }
-        (Some(codec::encode(&Leader { vm, at: now })), true)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +79,6 @@ mod tests {
 
     #[test]
     fn the_law_of_stored_values_holds() {
-        law::holds("lease_leader", &[Leader { vm: u64::MAX, at: 1 }, Leader { vm: 0, at: 0 }]);
         law::holds("store_failed_at", &[FailedAt(u64::MAX), FailedAt(0)]);
     }
 }

@@ -273,14 +273,24 @@ fn while_the_store_fails_each_spends_its_part_and_owes_it() {
 }
 
 #[test]
-fn one_vm_of_a_process_calls_for_all() {
+fn a_process_has_one_name_for_all_its_vms() {
     let store = MemoryStore::default();
-    assert_eq!(is_leader(&store, 1, NOW), Ok(true));
-    assert_eq!(is_leader(&store, 2, NOW + TICK), Ok(false));
-    assert_eq!(is_leader(&store, 1, NOW + TICK), Ok(true));
-    assert_eq!(is_leader(&store, 2, NOW + TICK * 5), Ok(true));
     assert_eq!(holder(&store, "a"), Ok("a".to_owned()));
     assert_eq!(holder(&store, "b"), Ok("a".to_owned()));
+}
+
+/// What is taken and given back, because another account refuses or lacks it, is no sign that more will be spent.
+#[test]
+fn what_is_given_back_is_not_asked_for_ahead() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &told(30, 0, 0, 30, 0, 0), NOW);
+    for _ in 0..10 {
+        let reservation = take(&store, &account, 30, NOW).unwrap();
+        settle(&store, &reservation.settle(Spent::default()), NOW).unwrap();
+    }
+    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 30, 30, 0, 0, 0, 0));
 }
 
 #[test]
