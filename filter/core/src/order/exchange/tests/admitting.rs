@@ -271,3 +271,21 @@ fn a_turn_that_nobody_waits_for_is_a_fault_of_ours() {
     let mut run = Run::new();
     assert_eq!(refused(run.exchange.admitted(Ok(Turn::Waits), &run.store, NOW)), "500 internal_error");
 }
+
+#[test]
+fn what_is_granted_out_of_turn_is_given_back() {
+    let mut run = Run::new();
+    let reserve = |run: &mut Run| {
+        let grant = limits::reserve(&run.store, claim_of(&gateway(|_| {}), 500), NOW);
+        assert_eq!(refused(run.exchange.reserved(grant)), "500 internal_error");
+    };
+    reserve(&mut run);
+    let _ = run.send(PROMPT);
+    reserve(&mut run);
+    let _ = run.finish();
+    // The client has left before the store answered.
+    reserve(&mut run);
+    let _ = run.finish();
+    // The one that was sent was never tried, and costs nothing either.
+    assert_eq!(run.left(), BUDGET);
+}

@@ -190,3 +190,122 @@ fn an_attempt_asks_the_time_only_where_it_matters() {
     let never = || panic!("the clock costs a call");
     assert!(flight.begin(b"ca", &Outside::new(&run.store, &never)).is_ok());
 }
+
+#[test]
+fn each_attempt_has_its_own_path_and_credential() {
+    let forward = Run::new().send(PROMPT);
+    let departure = begin(&forward.flight, b"ca").unwrap().departure;
+    assert_eq!(departure.path, "/openai/deployments/d/chat/completions?api-version=2024-10-21");
+    assert_eq!(departure.set, Some(("api-key", "secret-A")));
+    let departure = begin(&forward.flight, b"cb").unwrap().departure;
+    assert_eq!((departure.path.as_str(), departure.set), ("/v1/chat/completions", None));
+    assert_eq!(departure.remove, ["api-key"]);
+    assert_eq!(&*forward.flight.last_tried().unwrap().backend.name, "b");
+    assert_eq!(begin(&forward.flight, b"cc").unwrap_err().denial, Denial::Unplanned);
+}
+
+#[test]
+fn a_pausing_backend_is_left_out_and_when_all_pause_nothing_stays_reserved() {
+    let mut run = Run::new();
+    let forward = run.send(PROMPT);
+    let targets = forward.flight.candidates().to_vec();
+    let pause = Cooldown { wait: Duration::from_secs(5), is_told: true };
+    Cooldowns::note(Moment::new(&run.store, NOW), &targets[0], pause).unwrap();
+    run.exchange = Exchange::new(gateway(|_| {}));
+    assert_eq!(run.send(PROMPT).flight.candidates(), &targets[1..]);
+    Cooldowns::note(Moment::new(&run.store, NOW), &targets[1], pause).unwrap();
+    let before = run.left();
+    run.exchange = Exchange::new(gateway(|_| {}));
+    let _ = run.head(&CHAT);
+    assert_eq!(refused(run.body(PROMPT)), "429 backends_throttled");
+    assert!(run.left() < before);
+    assert_eq!(run.finish().outcome, Outcome::Denied("backends_throttled"));
+    assert_eq!(run.left(), before);
+}
+
+#[test]
+fn what_an_attempt_refuses_is_told_as_it_is() {
+    let mut run = Run::new();
+    let _ = run.send(PROMPT);
+    let pairs = [(":status", "503"), ("content-type", "application/json"), ("content-length", "2")];
+    let _ = run.exchange.response_head(&headers(&pairs), false, || Origin::Attempt);
+    assert!(matches!(run.exchange.response_chunk(b"{}", true, || NOW), Output::Same));
+}
+
+#[test]
+fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
+    for end in [true, false] {
+        let mut run = Run::new();
+        let flight = run.send(PROMPT).flight;
+        let outside = Outside::new(&run.store, &|| NOW);
+        let missing = r#"{"error":{"code":"DeploymentNotFound"}}"#;
+        let _ = attempt(&flight, "cb", &[(":status", "404")], missing, &outside).unwrap();
+        let pairs = [(":status", "404"), ("content-type", "application/json")];
+        let edits = run.exchange.response_head(&headers(&pairs), end, || Origin::Backend);
+        let statuses: Vec<_> = edits.set.iter().filter(|(name, _)| *name == ":status").collect();
+        match edits.instead {
+            Some(answer) => {
+                // The status is the answer's own, and its head must not say it a second time.
+                assert_eq!((answer.status, statuses.len()), (503, 0));
+                assert!(answer.headers.iter().all(|(name, _)| !name.starts_with(':')), "{answer:?}");
+                assert!(answer.headers.iter().any(|(name, _)| *name == "x-ratelimit-remaining-tokens"));
+            }
+            None => assert_eq!((end, statuses), (false, vec![&(":status", "503".to_owned())])),
+        }
+        assert_eq!(run.finish().outcome, Outcome::Denied("deployment_not_found"));
+        assert_eq!(run.left(), BUDGET);
+    }
+}
+
+#[test]
+fn only_a_credential_surely_refused_makes_a_pause() {
+    for (status, body, pauses) in [
+        (401, "", true),
+        (403, r#"{"error":{"code":"AuthenticationTypeDisabled","message":"no"}}"#, true),
+        (403, "<html>blocked</html>", false),
+    ] {
+        let mut run = Run::new();
+        let flight = run.send(PROMPT).flight;
+        let first = flight.candidates()[0].clone();
+        assert!(flight.candidates().len() > 1);
+        let outside = Outside::new(&run.store, &|| NOW);
+        let head = [(":status", &*status.to_string())];
+        let heard = attempt(&flight, &first.backend.cluster, &head, body, &outside).unwrap();
+        assert!(heard.misconfigured.is_some(), "{status} {body}");
+        let pause = Cooldowns::load(&run.store).unwrap().remaining(first.number(), NOW);
+        assert_eq!(!pause.is_zero(), pauses, "{status} {body}");
+    }
+}
+
+#[test]
+fn a_refused_credential_is_no_fault_of_the_clients() {
+    for (status, body, refused) in [
+        (401, "", true),
+        (401, r#"{"error":{"code":"401","message":"Access denied due to invalid subscription key."}}"#, true),
+        (
+            403,
+            r#"{"error":{"code":"403","message":"Access denied due to Virtual Network/Firewall rules."}}"#,
+            true,
+        ),
+        (403, r#"{"error":{"code":403,"message":"Your input was flagged"}}"#, false),
+        (403, "", true),
+        (403, "<html>blocked</html>", true),
+        (403, r#"{"error":{"code":403,"message":"no","metadata":{"reasons":["violence"]}}}"#, false),
+        (403, r#"{"error":{"code":"content_filter","message":"no"}}"#, false),
+    ] {
+        let mut run = Run::new();
+        let flight = run.send(PROMPT).flight;
+        let outside = Outside::new(&run.store, &|| NOW);
+        let heard = attempt(&flight, "cb", &[(":status", &status.to_string())], body, &outside).unwrap();
+        let counted = heard.counts.contains(&Series::RefusedCredentials { backend: "b".into() });
+        let goes_on = heard.set.contains(&("x-tollgate-elsewhere", "1".to_owned()));
+        assert_eq!((counted, goes_on), (refused, refused), "{status} {body}");
+        let edits = run.answer(&status.to_string(), "application/json");
+        let told = edits.set.iter().any(|(name, value)| *name == ":status" && value == "503");
+        assert_eq!(told, refused, "{status} {body}");
+        let outcome =
+            if refused { Outcome::Denied("backend_credential_refused") } else { Outcome::BackendError };
+        assert_eq!(run.finish().outcome, outcome);
+        assert_eq!(run.left(), BUDGET);
+    }
+}

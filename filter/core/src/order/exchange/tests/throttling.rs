@@ -209,3 +209,51 @@ proptest! {
         prop_assert_eq!(pool.refused, 0);
     }
 }
+
+#[test]
+fn who_is_throttled_everywhere_is_told_the_shortest_wait() {
+    let throttled = |paused: Option<u64>, tried: &[(&str, &str)]| {
+        let mut run = Run::new();
+        if let Some(ms) = paused {
+            let target = gateway(|_| {}).models[0].targets[0].clone();
+            let pause = Cooldown { wait: Duration::from_millis(ms), is_told: true };
+            Cooldowns::note(Moment::new(&run.store, NOW), &target, pause).unwrap();
+        }
+        let flight = run.send(PROMPT).flight;
+        let mut last = "";
+        for (cluster, wait) in tried {
+            let head = [(":status", if *wait == "500" { "500" } else { "429" }), ("retry-after", *wait)];
+            let _ = attempt(&flight, cluster, &head, "", &Outside::new(&run.store, &|| NOW)).unwrap();
+            last = wait;
+        }
+        let status = if last == "500" { "500" } else { "429" };
+        let pairs = [(":status", status), ("content-type", "application/json"), ("retry-after", last)];
+        let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Backend);
+        let told = |name: &str| {
+            let found = edits.set.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| value.clone())
+        };
+        (told("retry-after"), told("retry-after-ms"))
+    };
+    let told = |seconds: &str, ms: &str| (Some(seconds.to_owned()), Some(ms.to_owned()));
+    assert_eq!(throttled(None, &[("ca", "5"), ("cb", "40")]), told("5", "5000"));
+    assert_eq!(throttled(None, &[("ca", "40"), ("cb", "5")]), told("5", "5000"));
+    assert_eq!(throttled(Some(2500), &[("cb", "40")]), told("3", "2500"));
+    assert_eq!(throttled(Some(50_000), &[("cb", "40")]), told("40", "40000"));
+    // One that failed may be asked again at any time.
+    assert_eq!(throttled(None, &[("ca", "40"), ("cb", "500")]), (None, None));
+}
+
+#[test]
+fn what_a_backend_said_before_it_was_tried_after_all_does_not_count() {
+    let mut run = Run::new();
+    let flight = run.send(PROMPT).flight;
+    // As where its capacity was declared: it stays at the end of the order.
+    let passed_over = flight.candidates()[0].passed_over(Why::Pausing(Duration::from_secs(1)));
+    run.exchange.draft.passed_over.push(passed_over);
+    let head = [(":status", "429"), ("retry-after", "40")];
+    let _ = attempt(&flight, "ca", &head, "", &Outside::new(&run.store, &|| NOW)).unwrap();
+    let pairs = [(":status", "429"), ("content-type", "application/json")];
+    let edits = run.exchange.response_head(&headers(&pairs), false, || Origin::Backend);
+    assert!(edits.set.contains(&("retry-after", "40".to_owned())), "{edits:?}");
+}
