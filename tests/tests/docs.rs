@@ -121,9 +121,9 @@ fn the_configuration_of_the_policy_document_loads_and_its_tables_are_whole() {
     let config: Value = serde_yaml_ng::from_str(&blocks(&document, "yaml")[0]).unwrap();
     let every_rule = config["policies"][0].as_object().unwrap();
     tollgate::config::from_value(config.clone(), &|_| None).unwrap();
-    let source = read("filter/core/src/assembly/config/wire.rs");
+    let source = read("filter/core/src/assembly/config/policies/wire.rs");
     let rules = source.split("struct Policy {").nth(1).unwrap().split("\n}\n").next().unwrap();
-    let rules = rules.split("pub(super) ").skip(1).map(|rest| rest.split(':').next().unwrap());
+    let rules = rules.split("pub(in crate::config) ").skip(1).map(|rest| rest.split(':').next().unwrap());
     for rule in rules {
         assert!(every_rule.contains_key(rule), "{rule} is not in the example");
         assert!(rule == "name" || document.contains(&format!("`{rule}")), "{rule} is not explained");

@@ -1,7 +1,8 @@
 //! What does the operator's configuration mean?
 //!
-//! Reads what was written (`wire`), checks it, and builds what runs ([`Gateway`]). A configuration loads whole or is
-//! refused whole; every fault names its path and what was expected.
+//! Reads what was written (`wire`), checks it, and builds what runs ([`Gateway`]). Each topic has a file that
+//! builds, and its part of what is written in a folder beside it. A configuration loads whole or is refused whole; every
+//! fault names its path and what was expected.
 
 mod backends;
 mod clients;
@@ -10,6 +11,7 @@ mod fingerprint;
 mod fractions;
 mod issuers;
 mod limits;
+mod metrics;
 mod models;
 mod passing;
 mod pinning;
@@ -21,14 +23,12 @@ mod routing;
 mod schema;
 mod spill;
 mod store;
-mod tools;
 mod ways_in;
 mod wire;
 
 use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model};
 use crate::headers::Way;
 use crate::identity::Directory;
-use crate::ledger::Name;
 use crate::policy::Policy;
 use crate::route::{Backend, Failing};
 use clients::Known;
@@ -231,15 +231,6 @@ impl Build<'_> {
         };
         self.errors.is_empty().then_some(gateway)
     }
-}
-
-/// The label value that all names share for which there is no room.
-const OTHER: &str = "other";
-
-/// A name with its label: its own for the first `labels_max` of a list.
-fn labelled(text: Rc<str>, at: usize, labels_max: usize) -> Name {
-    let label = if at < labels_max { text.clone() } else { OTHER.into() };
-    Name { text, label }
 }
 
 /// Names for a sentence, sorted.

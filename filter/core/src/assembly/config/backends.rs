@@ -1,6 +1,8 @@
 //! The Envoy clusters, and what they speak.
 
-use super::{Backends, Build, wire};
+pub(super) mod wire;
+
+use super::{Backends, Build};
 use crate::allowance::Weights;
 use crate::endpoint::{ApiVersion, Style};
 use crate::gauge::Gauge;

@@ -1,7 +1,11 @@
 //! Who may call, and what is theirs.
 
+pub(super) mod wire;
+
 use super::limits::Groups;
-use super::{Build, ModelsByName, Policies, labelled, one_of, wire};
+use super::metrics::labelled;
+use super::priorities;
+use super::{Build, ModelsByName, Policies, one_of};
 use crate::capacity::Priority;
 use crate::endpoint::Operation;
 use crate::gateway::{Client, HELD_BYTES_MAX, HeldBytes, Permitted};
@@ -64,9 +68,9 @@ impl Build<'_> {
             .as_ref()
             .and_then(|group| self.join(format!("{path}.group"), group, groups, &models, by_name));
         let priority = match wire.priority {
-            wire::Priority::High => Priority::High,
-            wire::Priority::Normal => Priority::Normal,
-            wire::Priority::Low => Priority::Low,
+            priorities::wire::Priority::High => Priority::High,
+            priorities::wire::Priority::Normal => Priority::Normal,
+            priorities::wire::Priority::Low => Priority::Low,
         };
         let home = wire.regions.as_ref();
         let held_bytes_max = wire.held_bytes_max;

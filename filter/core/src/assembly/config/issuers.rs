@@ -1,6 +1,8 @@
 //! Whose tokens are trusted, and how they are verified.
 
-use super::{Build, Range, wire};
+pub(super) mod wire;
+
+use super::{Build, Range};
 use crate::identity::claims::{Json, Path};
 use crate::identity::issuer::{Issuer, Proof};
 use crate::identity::jwks::{Fetched, Origin};

@@ -1,6 +1,9 @@
 //! What a client may spend, and what a group of them.
 
-use super::{Build, ModelsByName, one_of, wire};
+pub(super) mod wire;
+
+use super::clients;
+use super::{Build, ModelsByName, one_of};
 use crate::allowance::{Allowance, Flow, Measure, Scope, Unit, Weights, Whose};
 use crate::calendar::Span;
 use crate::endpoint::Operation;
@@ -62,7 +65,7 @@ impl Build<'_> {
     pub(super) fn account(
         &mut self,
         path: &str,
-        client: &wire::Client,
+        client: &clients::wire::Client,
         permitted: &Permitted,
         by_name: &ModelsByName,
     ) -> Rc<Account> {

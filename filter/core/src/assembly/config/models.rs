@@ -1,11 +1,14 @@
 //! What clients call, and where it is served.
 
-use super::{Backends, Build, ModelsByName, labelled, one_of, wire};
+pub(super) mod wire;
+
+use super::metrics::labelled;
+use super::{Backends, Build, ModelsByName, one_of};
 use crate::endpoint::{Style, is_path_segment, may_be_added};
 use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
 use crate::request::Family;
-use crate::route::{Backend, Target};
+use crate::route::{Backend, Target, nearness};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -62,6 +65,20 @@ impl Build<'_> {
             models.push(built);
         }
         (models, by_name)
+    }
+
+    /// Where it is kept how near the model's backends are, if they are ordered by that.
+    fn nearness(&mut self, path: &str, model: &wire::Model) -> Option<Rc<str>> {
+        let wire::OrderBy::TimeToFirstToken = model.order_by?;
+        if let Some(at) = model.backends.iter().position(|place| place.weight.is_some()) {
+            let problem = "order_by decides which backend is first: expected one of order_by and weights";
+            self.fault(format!("{path}.backends[{at}].weight"), problem);
+        }
+        if model.sticky_by.is_some() {
+            let problem = "order_by decides which backend is first: expected one of order_by and sticky_by";
+            self.fault(format!("{path}.sticky_by"), problem);
+        }
+        Some(nearness::key(&model.name))
     }
 
     /// One name stands for one version, or a client's answers would change with the load.

@@ -1,6 +1,8 @@
 //! How ids lead back to their backends.
 
-use super::{Backends, Build, wire};
+pub(super) mod wire;
+
+use super::{Backends, Build};
 use crate::gateway::Pinned;
 use crate::pinning::{BoundTo, Key, Pinning, Unsealed};
 use crate::route::{Target, number_of};

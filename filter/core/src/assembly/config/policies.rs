@@ -1,6 +1,9 @@
 //! What clients may ask for.
 
-use super::{Build, Policies, REQUEST_BYTES_CEILING, wire};
+mod tools;
+pub(super) mod wire;
+
+use super::{Build, Policies, REQUEST_BYTES_CEILING};
 use crate::number::Decimal;
 use crate::policy::{
     Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, QUALITIES, Quota,
@@ -184,12 +187,12 @@ impl Build<'_> {
     }
 
     /// How many tools there may be, and what else is said of them, checked.
-    fn tools(&mut self, path: &str, wire: wire::Tools) -> (Quota, wire::ToolRules) {
-        let none = wire::ToolRules { max: None, types: None, mcp_hosts: None, mcp_connectors: None };
+    fn tools(&mut self, path: &str, wire: tools::Tools) -> (Quota, tools::Rules) {
+        let none = tools::Rules { max: None, types: None, mcp_hosts: None, mcp_connectors: None };
         let rules = match wire {
-            wire::Tools::Allow => return (Quota::Allow, none),
-            wire::Tools::Forbid => return (Quota::Forbid, none),
-            wire::Tools::Rules(rules) => rules,
+            tools::Tools::Allow => return (Quota::Allow, none),
+            tools::Tools::Forbid => return (Quota::Forbid, none),
+            tools::Tools::Rules(rules) => rules,
         };
         let lists = [
             ("types", &rules.types),

@@ -1,6 +1,8 @@
 //! What tokens cost.
 
-use super::{Build, wire};
+pub(super) mod wire;
+
+use super::Build;
 use crate::prices::{Above, DEFAULT_TIER, Prices, Rates, Schedule};
 
 /// Above this a price would be a slip of the pen.

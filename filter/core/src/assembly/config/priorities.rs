@@ -1,6 +1,8 @@
 //! What it means to be important.
 
-use super::{Build, wire};
+pub(super) mod wire;
+
+use super::Build;
 use crate::capacity::{Precedence, Queue, WHOLE};
 use crate::gateway::Precedences;
 use std::time::Duration;

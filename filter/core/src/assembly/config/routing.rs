@@ -1,6 +1,8 @@
 //! Can an Envoy that lacks a part be told where requests go?
 
-use super::{Backends, Build, one_of, wire};
+pub(super) mod wire;
+
+use super::{Backends, Build, one_of};
 use crate::endpoint::Style;
 use crate::gateway::Model;
 use crate::route::{Backend, Fitted, Pool, Routing, Target};

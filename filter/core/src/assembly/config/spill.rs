@@ -1,27 +1,14 @@
-//! In which order are equals asked, and what goes to backends of a lower priority?
+//! What goes to backends of a lower priority?
 
-use super::{Build, wire};
+pub(super) mod wire;
+
+use super::Build;
 use crate::capacity::WHOLE;
 use crate::gateway::{Model, Spill};
 use crate::limits::Budget;
-use crate::route::nearness;
 use std::rc::Rc;
 
 impl Build<'_> {
-    /// Where it is kept how near the model's backends are, if they are ordered by that.
-    pub(super) fn nearness(&mut self, path: &str, model: &wire::Model) -> Option<Rc<str>> {
-        let wire::OrderBy::TimeToFirstToken = model.order_by?;
-        if let Some(at) = model.backends.iter().position(|place| place.weight.is_some()) {
-            let problem = "order_by decides which backend is first: expected one of order_by and weights";
-            self.fault(format!("{path}.backends[{at}].weight"), problem);
-        }
-        if model.sticky_by.is_some() {
-            let problem = "order_by decides which backend is first: expected one of order_by and sticky_by";
-            self.fault(format!("{path}.sticky_by"), problem);
-        }
-        Some(nearness::key(&model.name))
-    }
-
     pub(super) fn spill(&mut self, path: &str, wire: &wire::Spill, model: &Model) -> Spill {
         let first = model.targets.iter().map(|target| target.priority).min();
         if model.targets.iter().all(|target| Some(target.priority) == first) {

@@ -1,6 +1,8 @@
 //! Where the budgets of a fleet stand, and what happens while that place does not answer.
 
-use super::{Build, Range, wire};
+pub(super) mod wire;
+
+use super::{Build, Range};
 use crate::gateway::{FleetStore, OnStoreFailure, PREFIX, Secret};
 use crate::limits::Account;
 use std::rc::Rc;

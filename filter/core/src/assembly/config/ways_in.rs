@@ -1,8 +1,11 @@
 //! By what a client is known.
 
+pub(super) mod wire;
+
+use super::clients;
 use super::dates::instant;
 use super::issuers::no_path;
-use super::{Build, one_of, wire};
+use super::{Build, one_of};
 use crate::gateway::Client;
 use crate::identity::claims::{Matcher, Path};
 use crate::identity::{Directory, KeyHash, KeySource, SanKind, Validity};
@@ -33,7 +36,7 @@ impl Build<'_> {
         &mut self,
         clients: &mut Clients,
         path: &str,
-        wire: &wire::Client,
+        wire: &clients::wire::Client,
         client: &Rc<Client>,
     ) {
         let has_none = wire.api_keys.is_empty()

@@ -1,0 +1,58 @@
+//! A backend, as the operator writes it.
+
+use serde::Deserialize;
+
+/// A cluster of Envoy, and what it speaks.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Backend {
+    /// Its word in metrics, logs and the rest of the configuration.
+    pub(in crate::config) name: String,
+    /// Envoy's name for it: no two have the same.
+    pub(in crate::config) cluster: String,
+    /// Which API it speaks.
+    pub(in crate::config) style: Style,
+    /// The version of the API, with style `azure` only, and always there: `YYYY-MM-DD` or `YYYY-MM-DD-preview`.
+    pub(in crate::config) api_version: Option<String>,
+    /// Where it is, any word: for logs, and for clients with `regions`.
+    pub(in crate::config) region: Option<String>,
+    /// What it is shown. Absent: that is left to Envoy.
+    pub(in crate::config) credential: Option<Credential>,
+    /// How much it takes, all its deployments together, in tokens a minute. Absent: nobody is held back.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub(in crate::config) tokens_per_minute: Option<u32>,
+    /// Over so many seconds it counts that.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 60)))]
+    pub(in crate::config) window_s: Option<u32>,
+    /// Whether what was asked for and not used is given back, as with provisioned throughput.
+    #[serde(default)]
+    pub(in crate::config) provisioned: bool,
+}
+
+/// Which API a backend speaks.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Deserialize)]
+pub(in crate::config) enum Style {
+    /// Azure OpenAI, with a dated version in each URL.
+    #[serde(rename = "azure")]
+    Azure,
+    /// Azure OpenAI at `/openai/v1/`.
+    #[serde(rename = "azure-v1")]
+    AzureV1,
+    /// OpenAI, and whatever speaks like it.
+    #[serde(rename = "openai")]
+    OpenAi,
+}
+
+/// What a backend is shown.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Credential {
+    /// `api-key`, or `authorization`, which is sent as `Bearer`.
+    pub(in crate::config) header: String,
+    /// The environment variable with the secret: Envoy's, named in `host_env_keys` of both filters.
+    pub(in crate::config) env: String,
+}

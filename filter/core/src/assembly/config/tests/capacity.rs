@@ -1,0 +1,100 @@
+use super::*;
+use crate::allowance::Weights;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+#[test]
+fn capacity_is_a_backends_or_one_deployments_own() {
+    let mut config = whole();
+    config["backends"][0]["tokens_per_minute"] = json!(6000);
+    config["backends"][0]["window_s"] = json!(10);
+    config["backends"][0]["provisioned"] = json!(true);
+    config["models"][0]["backends"][0]["tokens_per_minute"] = json!(500);
+    config["clients"][0]["priority"] = json!("low");
+    config["priorities"] = json!({ "low": { "headroom_min": 0.25, "wait_ms": 1500 }, "waiting_max": 7 });
+    let gateway = load(config).unwrap();
+    let gauges: Vec<_> = gateway.models[0]
+        .targets
+        .iter()
+        .map(|target| {
+            target.gauge.map(|gauge| (gauge.tokens.get(), gauge.window.as_secs(), gauge.is_provisioned))
+        })
+        .collect();
+    assert_eq!(gauges, [Some((1000, 10, true)), Some((500, 60, false))]);
+    let client = known(&gateway);
+    let precedence = gateway.precedences.of(client.priority);
+    assert_eq!((precedence.headroom_min, precedence.wait_max.as_millis()), (250_000, 1500));
+    assert_eq!((gateway.precedences.high.headroom_min, gateway.waiting_max), (0, 7));
+}
+
+#[test]
+fn a_capacity_has_weights_where_a_model_is_served() {
+    let mut config = whole();
+    config["backends"][0]["tokens_per_minute"] = json!(6000);
+    config["models"][0]["backends"][0]["tokens_per_minute"] = json!(500);
+    config["models"][0]["backends"][0]["weights"] = json!({ "completion": 8 });
+    let weights = |config: Value| -> Vec<_> {
+        let gateway = load(config).unwrap();
+        let gauges = gateway.models[0].targets.iter().filter_map(|target| target.gauge);
+        gauges.map(|gauge| gauge.weights).collect()
+    };
+    let eight = Weights { prompt: 1_000_000, cached: 0, completion: 8_000_000 };
+    let found = weights(config.clone());
+    assert!(found.contains(&eight) && found.contains(&Weights::UNCACHED), "{found:?}");
+    config["models"][0]["backends"][1]["weights"] = json!({ "prompt": 2, "cached": 0.5 });
+    let half = Weights { prompt: 2_000_000, cached: 500_000, completion: 1_000_000 };
+    assert!(weights(config).contains(&half));
+    check(
+        "/models/0/backends/0/weights",
+        json!({}),
+        &[
+            "models[0].backends[0].weights: there is no capacity: expected tokens_per_minute here or at the backend",
+        ],
+    );
+    let mut config = whole();
+    config["models"][0]["backends"][0]["tokens_per_minute"] = json!(0);
+    config["models"][0]["backends"][0]["weights"] = json!({ "completion": 1001 });
+    let errors: Vec<_> = load(config).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "models[0].backends[0].tokens_per_minute: 0: expected at least one token in 60 s",
+            "models[0].backends[0].weights.completion: 1001: expected 0 to 1000",
+        ]
+    );
+}
+
+#[test]
+fn capacity_and_priority_have_bounds() {
+    check(
+        "/backends/0/tokens_per_minute",
+        json!(0),
+        &["backends[0].tokens_per_minute: 0: expected at least one token in 60 s"],
+    );
+    check("/backends/0/window_s", json!(61), &["backends[0].window_s: 61: expected 1 to 60"]);
+    check(
+        "/models/0/backends/0/tokens_per_minute",
+        json!(0),
+        &["models[0].backends[0].tokens_per_minute: 0: expected at least one token in 60 s"],
+    );
+    check(
+        "/priorities",
+        json!({ "high": { "headroom_min": 1.0 } }),
+        &["priorities.high.headroom_min: 1: expected a share from 0 to less than 1"],
+    );
+    check(
+        "/priorities",
+        json!({ "low": { "wait_ms": 60_001 } }),
+        &["priorities.low.wait_ms: 60001: expected at most 60000"],
+    );
+    check(
+        "/priorities",
+        json!({ "waiting_max": 100_001 }),
+        &["priorities.waiting_max: 100001: expected at most 100000"],
+    );
+    check(
+        "/clients/0/priority",
+        json!("urgent"),
+        &["clients[0].priority: unknown variant \"urgent\", expected one of \"high\", \"normal\", \"low\""],
+    );
+}

@@ -1,0 +1,186 @@
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A limit of the client, and one of its group.
+fn limited(own: Value, shared: Value) -> Value {
+    let mut config = whole();
+    config["clients"][0]["limits"] = json!([own]);
+    config["clients"][0]["group"] = json!("sales");
+    config["groups"] = json!([{ "name": "sales", "limits": [shared] }]);
+    config["models"][0]["prices"] = json!({ "prompt": 1 });
+    config
+}
+
+/// What each limit of the client is, in the words of the list that it may ask for.
+fn limits_of(config: Value) -> Vec<Value> {
+    let gateway = load(config).unwrap();
+    let client = known(&gateway);
+    let inquiry = crate::limits::Inquiry {
+        budget: client.budget.clone(),
+        model: None,
+        operation: crate::endpoint::Operation::Other,
+    };
+    let now = std::time::Duration::from_secs(1_795_490_661);
+    let report = crate::limits::look(&crate::store::MemoryStore::default(), &inquiry, now).unwrap();
+    let states = report.states.iter().map(|state| crate::answer::Standing {
+        allowance: &state.allowance,
+        used: state.used,
+        remaining: state.remaining,
+        reset: state.reset,
+    });
+    let answer = crate::answer::limits(&client.name.text, states, now);
+    let list: Value = serde_json::from_slice(&answer.body).unwrap();
+    list["limits"].as_array().unwrap().clone()
+}
+
+#[test]
+fn limits_are_what_is_written() {
+    let day = "2026-11-25T00:00:00Z";
+    let own = json!({
+        "tokens": 5000, "per": "day", "shadow": true, "models": ["gpt-4o-2024-08-06"],
+        "endpoints": ["responses", "chat/completions", "responses"], "weights": { "completion": 2.5 },
+    });
+    let found = limits_of(limited(own, json!({ "cost": 0.5, "per": "day" })));
+    assert_eq!(
+        found[0],
+        json!({
+            "unit": "tokens", "per": "day", "limit": 5000, "used": 0, "remaining": 5000, "resets_at": day,
+            "resets_in_s": 74_139, "models": ["gpt-4o"], "endpoints": ["chat/completions", "responses"],
+            "weights": { "prompt": 1.0, "cached": 1.0, "completion": 2.5 }, "group": null, "shared": false,
+            "shadow": true,
+        })
+    );
+    assert_eq!((&found[1]["limit"], &found[1]["group"]), (&json!(0.5), &json!("sales")));
+    for (limit, unit, per) in [
+        (json!({ "tokens": 1, "per": "second" }), "tokens", json!("second")),
+        (json!({ "requests": 1, "per": "week" }), "requests", json!("week")),
+        (json!({ "concurrent": 1 }), "concurrent", Value::Null),
+        (json!({ "tokens": 1, "per": "month", "models": ["*"] }), "tokens", json!("month")),
+    ] {
+        let found = limits_of(limited(limit, json!({ "requests": 1, "per": "hour" })));
+        assert_eq!(
+            (&found[0]["unit"], &found[0]["per"], &found[0]["models"]),
+            (&json!(unit), &per, &Value::Null)
+        );
+    }
+}
+
+#[test]
+fn a_limit_that_cannot_be_meant_is_refused() {
+    let check = |limit: Value, expected: &[&str]| {
+        assert_eq!(
+            load(limited(limit.clone(), json!({ "concurrent": 1 }))).unwrap_err(),
+            expected,
+            "{limit}"
+        );
+    };
+    let one = "clients[0].limits[0]: expected exactly one of tokens, requests, cost, concurrent";
+    check(json!({ "per": "day" }), &[one]);
+    check(json!({ "tokens": 1, "requests": 1, "per": "day" }), &[one]);
+    check(
+        json!({ "tokens": 1 }),
+        &["clients[0].limits[0].per: missing: expected second, minute, hour, day, week or month"],
+    );
+    check(
+        json!({ "concurrent": 1, "per": "day" }),
+        &["clients[0].limits[0].per: a limit on concurrent requests has none"],
+    );
+    check(json!({ "concurrent": 0 }), &["clients[0].limits[0].concurrent: 0: expected at least 1"]);
+    check(
+        json!({ "requests": 1_000_000_000_000_001u64, "per": "day" }),
+        &["clients[0].limits[0].requests: 1000000000000001: expected at most 1000000000000000"],
+    );
+    check(
+        json!({ "cost": -1, "per": "day" }),
+        &["clients[0].limits[0].cost: -1: expected 0.000001 to 1000000000"],
+    );
+    check(
+        json!({ "requests": 1, "per": "day", "weights": {} }),
+        &["clients[0].limits[0].weights: only a limit on tokens has weights"],
+    );
+    check(
+        json!({ "tokens": 1, "per": "day", "weights": { "cached": -0.5 } }),
+        &["clients[0].limits[0].weights.cached: -0.5: expected 0 to 1000"],
+    );
+    check(
+        json!({ "tokens": 1, "per": "day", "models": ["x"] }),
+        &[
+            "clients[0].limits[0].models[0]: no model is named \"x\": expected one of \"*\", \"gpt-4o\", \"gpt-4o-2024-08-06\"",
+        ],
+    );
+    let endpoints = "expected one of \"audio/speech\", \"audio/transcriptions\", \"audio/translations\", \
+                     \"chat/completions\", \"completions\", \"embeddings\", \"images/edits\", \
+                     \"images/generations\", \"other\", \"responses\", \
+                     \"responses/compact\", \"responses/input_tokens\"";
+    check(
+        json!({ "tokens": 1, "per": "day", "endpoints": ["models"] }),
+        &[&format!("clients[0].limits[0].endpoints[0]: no endpoint is named \"models\": {endpoints}")],
+    );
+    check(
+        json!({ "tokens": 1, "per": "day", "endpoints": [] }),
+        &["clients[0].limits[0].endpoints: empty: expected at least one endpoint, or no such field"],
+    );
+    check(
+        json!({ "tokens": 1, "per": "day", "model": "gpt-4o" }),
+        &[
+            "clients[0].limits[0].model: unknown field, expected one of tokens, requests, cost, concurrent, per, models, \
+           endpoints, weights, shadow",
+        ],
+    );
+}
+
+#[test]
+fn two_limits_of_one_kind_are_a_slip_unless_one_only_reports() {
+    let twice = |second: Value| {
+        let mut config = whole();
+        config["clients"][0]["limits"].as_array_mut().unwrap().push(second);
+        load(config).map(|_| ())
+    };
+    let problem = "clients[0].limits[1]: an earlier limit counts the same: expected one of them";
+    assert_eq!(twice(json!({ "tokens": 50, "per": "minute" })), Err(vec![problem.to_owned()]));
+    assert_eq!(twice(json!({ "tokens": 50, "per": "minute", "shadow": true })), Ok(()));
+    assert_eq!(twice(json!({ "tokens": 50, "per": "minute", "models": ["gpt-4o"] })), Ok(()));
+    assert_eq!(twice(json!({ "tokens": 50, "per": "second" })), Ok(()));
+    let mut config = whole();
+    config["clients"][0]["limits"] = json!(vec![json!({ "concurrent": 1 }); 33]);
+    assert_eq!(load(config).unwrap_err()[0], "clients[0].limits: 33 limits, at most 32 are possible");
+}
+
+#[test]
+fn a_limit_on_money_needs_prices_wherever_it_may_hold() {
+    let mut config = limited(json!({ "cost": 1, "per": "day" }), json!({ "cost": 1, "per": "month" }));
+    config["models"][0].as_object_mut().unwrap().remove("prices");
+    config["models"][0]["backends"][0]["prices"] = json!({ "prompt": 1 });
+    let problem = "model \"gpt-4o\" has no prices at backend \"a\": expected prices, or a limit with models that all \
+                   have them";
+    let expected =
+        ["clients[0].limits[0].cost", "groups[0].limits[0].cost"].map(|path| format!("{path}: {problem}"));
+    assert_eq!(load(config.clone()).unwrap_err(), expected);
+    // A model that nobody it holds for may use, or that is not in its scope, needs none.
+    let free = json!({ "name": "free", "backends": [{ "backend": "b" }] });
+    config["models"].as_array_mut().unwrap().push(free);
+    config["models"][0]["prices"] = json!({ "prompt": 1 });
+    assert!(load(config.clone()).is_ok());
+    config["clients"][0]["models"] = json!(["*"]);
+    assert_eq!(load(config.clone()).unwrap_err().len(), 2);
+    for limit in ["/clients/0/limits/0", "/groups/0/limits/0"] {
+        config.pointer_mut(limit).unwrap()["models"] = json!(["gpt-4o"]);
+    }
+    assert!(load(config).is_ok());
+}
+
+#[test]
+fn a_group_that_is_not_there_says_which_there_are() {
+    let mut config = limited(json!({ "concurrent": 1 }), json!({ "concurrent": 1 }));
+    let group = config["groups"][0].clone();
+    config["groups"].as_array_mut().unwrap().push(group);
+    config["clients"][0]["group"] = json!("marketing");
+    assert_eq!(
+        load(config).unwrap_err(),
+        [
+            "groups[1].name: \"sales\" stands more than once",
+            "clients[0].group: no group is named \"marketing\": expected \"sales\"",
+        ]
+    );
+}

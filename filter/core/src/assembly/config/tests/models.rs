@@ -1,0 +1,123 @@
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+#[test]
+fn other_endpoints_go_to_named_backends() {
+    let mut config = whole();
+    config["other_endpoints"] = json!(["b"]);
+    assert_eq!(&*load(config).unwrap().other[0].backend.name, "b");
+    check(
+        "/other_endpoints",
+        json!(["x"]),
+        &["other_endpoints[0]: no backend is named \"x\": expected one of \"a\", \"b\""],
+    );
+    check("/other_endpoints", json!(["a", "a"]), &["other_endpoints[1]: \"a\" stands more than once"]);
+    check(
+        "/other_paths",
+        json!(["rerank", "Deployments"]),
+        &[
+            "other_paths[1]: \"Deployments\" cannot be added: expected the first segment of a path, and none below which \
+           deployments or operations under policy are",
+        ],
+    );
+    check("/other_paths", json!(vec!["x"; 33]), &["other_paths: 33 entries: expected at most 32"]);
+}
+
+#[test]
+fn regions_are_those_of_backends() {
+    let mut config = whole();
+    config["backends"][0]["region"] = json!("eu");
+    config["clients"][0]["regions"] = json!(["eu"]);
+    let gateway = load(config.clone()).unwrap();
+    let client = known(&gateway);
+    let home: Vec<_> =
+        gateway.models[0].targets.iter().map(|target| target.is_in(client.regions.as_deref())).collect();
+    // One that names no region is in none.
+    assert_eq!(home, [true, false]);
+    let faults = |regions: Value| {
+        config["clients"][0]["regions"] = regions;
+        load(config.clone()).unwrap_err()
+    };
+    let mut faults = faults;
+    assert_eq!(
+        faults(json!(["eu", "EU"])),
+        ["clients[0].regions[1]: no backend is in region \"EU\": expected \"eu\""]
+    );
+    assert_eq!(
+        faults(json!([])),
+        ["clients[0].regions: empty: expected at least one region, or no such field for anywhere"]
+    );
+}
+
+#[test]
+fn a_stream_may_have_a_time_to_begin_in() {
+    let mut config = whole();
+    assert_eq!(load(config.clone()).unwrap().models[0].stream_start_max, None);
+    config["models"][0]["stream_start_ms_max"] = json!(1500);
+    let model = load(config).unwrap().models[0].clone();
+    assert_eq!(model.stream_start_max, Some(std::time::Duration::from_millis(1500)));
+    let problem = "models[0].stream_start_ms_max: 0: expected at least 1";
+    check("/models/0/stream_start_ms_max", json!(0), &[problem]);
+}
+
+#[test]
+fn backends_may_name_the_model_each_in_its_own_way() {
+    let mut config = whole();
+    config["backends"][0] = json!({ "name": "a", "cluster": "ca", "style": "azure-v1" });
+    let gateway = load(config).unwrap();
+    let names: Vec<_> = gateway.models[0].targets.iter().map(|target| &*target.deployment).collect();
+    assert_ne!(names[0], names[1]);
+}
+
+#[test]
+fn a_pool_has_one_version_unless_it_is_a_rollout() {
+    let mut config = whole();
+    config["models"][0]["backends"][0]["version"] = json!("2024-08-06");
+    config["models"][0]["backends"][0]["weight"] = json!(10);
+    assert!(load(config.clone()).is_ok());
+    config["models"][0]["backends"][1]["version"] = json!("2024-11-20");
+    assert_eq!(
+        load(config.clone()).unwrap_err(),
+        [
+            "models[0].backends[1].version: \"2024-11-20\" differs from \"2024-08-06\": expected one version, or rollout: \
+             true at the model"
+        ]
+    );
+    config["models"][0]["rollout"] = json!(true);
+    config["models"][0]["sticky_by"] = json!("client");
+    let gateway = load(config).unwrap();
+    let model = &gateway.models[0];
+    let weights: Vec<_> = model.targets.iter().map(|target| (target.priority, target.weight)).collect();
+    assert_eq!(weights, [(0, None), (1, Some(10))]);
+    let client = known(&gateway);
+    let lot = |ns| model.lot(&client, std::time::Duration::from_nanos(ns));
+    assert_eq!(lot(1), lot(2));
+}
+
+#[test]
+fn of_one_priority_all_have_weights_or_none_has() {
+    let mut config = whole();
+    let backends = &mut config["models"][0]["backends"];
+    backends[0]["priority"] = json!(1);
+    backends[0]["weight"] = json!(10);
+    backends[1]["priority"] = json!(1);
+    assert_eq!(
+        load(config.clone()).unwrap_err(),
+        [
+            "models[0].backends[1].weight: missing: another backend of priority 1 has one, expected at all of a priority \
+             or at none"
+        ]
+    );
+    config["models"][0]["backends"][1]["priority"] = json!(0);
+    assert!(load(config.clone()).is_ok());
+    config["models"][0]["backends"][1] = with_weight(&config["models"][0]["backends"][1], 0);
+    config["models"][0]["backends"][1]["priority"] = json!(1);
+    assert!(load(config).is_ok());
+}
+
+fn with_weight(backend: &Value, weight: u32) -> Value {
+    let mut backend = backend.clone();
+    backend["weight"] = json!(weight);
+    backend
+}
