@@ -35,7 +35,7 @@ const BATCH: &str =
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
-fn a_network_that_is_cut_and_a_backend_that_is_stopped_are_passed_over() {
+fn a_cut_network_and_a_stopped_backend_are_passed_over() {
     let engine = match Engine::start() {
         Ok(engine) => engine,
         Err(why) => return tools::skip("docker-compose.yml", &why),

@@ -116,7 +116,7 @@ fn the_readmes_configuration_loads_and_its_faults_read_as_shown() {
 }
 
 #[test]
-fn the_configuration_of_the_policy_document_loads_and_its_tables_are_whole() {
+fn the_policy_document_loads_and_its_tables_are_whole() {
     let document = read("docs/policy.md");
     let config: Value = serde_yaml_ng::from_str(&blocks(&document, "yaml")[0]).unwrap();
     let every_rule = config["policies"][0].as_object().unwrap();
@@ -161,7 +161,7 @@ fn the_configurations_of_nearness_and_of_spilling_load() {
 }
 
 #[test]
-fn the_configuration_of_the_portable_document_loads_and_its_fault_reads_as_shown() {
+fn the_portable_document_loads_and_its_fault_reads_as_shown() {
     let document = read("docs/portable.md");
     let mut config: Value = serde_yaml_ng::from_str(&blocks(&document, "yaml")[0]).unwrap();
     assert_eq!(tollgate::config::from_value(config.clone(), &|_| None).map(|_| ()), Ok(()));

@@ -257,7 +257,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 #[test]
-fn a_prompt_is_estimated_within_a_third_and_once_learnt_within_a_tenth() {
+fn an_estimate_is_within_a_third_and_once_learnt_a_tenth() {
     for (kind, row) in KINDS.iter().zip(rows()) {
         let name = kind.name;
         if kind.image == Image::None {

@@ -46,7 +46,7 @@ fn the_backends_of_envoy_yaml_are_read_with_their_keys() {
 }
 
 #[test]
-fn clusters_and_priority_groups_are_those_the_configuration_names_in_its_order() {
+fn clusters_and_priority_groups_are_those_of_the_configuration() {
     let mut bootstrap = Bootstrap::load().unwrap();
     let named = [backend("z", "zone-z"), backend("b", "bee"), backend("b-again", "bee")];
     let upstreams = BTreeMap::from([("z".to_owned(), upstream(4711))]);
@@ -72,7 +72,7 @@ fn clusters_and_priority_groups_are_those_the_configuration_names_in_its_order()
 }
 
 #[test]
-fn without_a_backend_the_clusters_of_envoy_yaml_stay_but_lead_nowhere() {
+fn clusters_without_a_backend_stay_but_lead_nowhere() {
     let mut bootstrap = Bootstrap::load().unwrap();
     bootstrap.connect(&[], &BTreeMap::new()).unwrap();
     assert_eq!(cluster_names(&bootstrap), ["ptu", "payg-a", "payg-b"]);
@@ -223,7 +223,7 @@ async fn what_envoy_says_when_it_refuses_to_start_is_given_back() {
 }
 
 #[tokio::test]
-async fn a_backend_that_the_configuration_lacks_is_an_error_that_names_those_it_has() {
+async fn an_unknown_backend_is_an_error_that_names_those_there_are() {
     let error = Gateway::start(Setup::new().backend("azure", "http://127.0.0.1:9")).await.err().unwrap();
     assert_eq!(error.to_string(), r#"the configuration has no backend "azure": it has ptu, payg-a, payg-b"#);
 }

@@ -78,7 +78,7 @@ fn the_same_configuration_changes_nothing() {
 }
 
 #[test]
-fn a_file_that_is_no_such_log_is_told_and_an_empty_one_changes_nothing() {
+fn a_file_that_is_no_log_is_refused_and_an_empty_one_is_not() {
     let other = "GET /v1/models 200\n{\"status\":200}\n";
     let problem = "error: - has no record of a request of a client: expected the JSON lines of envoy.yaml's access log; `tollgate \
                    help` tells how it is used\n";

@@ -57,7 +57,7 @@ fn in_filter(keys: &str, attempt: &str) -> String {
 const SHA256: &str = "44456ffbdb5bb5b1a75ed5a7254d404f0bcfe4d04f3d976654d55d73d088f465";
 
 #[test]
-fn a_configuration_that_loads_is_well_and_what_is_not_set_is_a_warning() {
+fn a_configuration_that_loads_is_well_an_unset_secret_a_warning() {
     let expected = format!(
         "examples/ptu-first/gateway.yaml: ok: 1 client, 1 model, sha256 {SHA256}\n  warning: the environment variable \
          PTU_KEY is not set here\n"
@@ -123,7 +123,7 @@ fn every_fault_is_told_with_its_path() {
 }
 
 #[test]
-fn a_configuration_is_found_inside_of_other_files_and_what_is_around_it_is_checked() {
+fn a_configuration_inside_of_another_file_is_found_and_checked() {
     let place = "- at filters[0].config.configuration";
     let warning = "  warning: the environment variable PTU_KEY is not set here\n";
     let vm = "{ vm_id: t, environment_variables: { host_env_keys: [ PTU_KEY, PAYG_KEY ] } }";
@@ -144,7 +144,7 @@ fn a_configuration_is_found_inside_of_other_files_and_what_is_around_it_is_check
 }
 
 #[test]
-fn a_configuration_is_found_in_the_resources_of_istio_and_envoy_gateway_and_in_the_content_of_compose() {
+fn a_configuration_is_found_in_resources_and_in_compose_files() {
     let warnings = "  warning: the environment variable PTU_KEY is not set here\n";
     for (file, place) in [
         (
@@ -226,7 +226,7 @@ fn the_proof_lists_who_may_reach_what() {
 }
 
 #[test]
-fn what_becomes_of_a_request_is_told_by_the_exchange_that_serves() {
+fn explain_asks_the_exchange_that_serves() {
     let body = tempfile::NamedTempFile::new().unwrap();
     fs::write(body.path(), r#"{"model":"gpt-4o","max_tokens":4096,"stream":true,"messages":[]}"#).unwrap();
     let file = body.path().to_str().unwrap();

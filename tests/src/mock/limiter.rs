@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_admitted_to_another_window_is_not_corrected_in_this_one() {
+    fn a_correction_stays_in_the_window_that_it_was_admitted_to() {
         let limits = Limits { tokens: Some(1000), provisioned: true, ..NO_LIMITS };
         let (start, mut limiter) = (Instant::now(), Limiter::default());
         let old = limiter.admit(limits, 100, start).expect("room");

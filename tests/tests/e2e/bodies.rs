@@ -134,7 +134,7 @@ async fn a_body_over_envoys_own_bound_is_refused_in_openais_shape() {
 }
 
 #[tokio::test]
-async fn http_1_and_2_with_and_without_length_and_trailers_are_all_the_same() {
+async fn bodies_are_the_same_over_http_1_and_2_and_with_trailers() {
     let setup = Setup::new().workers(1).edit(nobody_is_limited);
     let gateway = Gateway::start(setup).await.unwrap();
     let http_2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();

@@ -30,7 +30,7 @@ async fn an_unknown_field_stops_envoys_start() {
 }
 
 #[tokio::test]
-async fn a_missing_key_and_an_unknown_backend_stop_envoys_start_with_a_sentence_each() {
+async fn a_missing_key_and_an_unknown_backend_stop_envoys_start() {
     let unknown = |config: &mut Value| config["models"][1]["backends"][0]["backend"] = json!("azure");
     let sentences = [
         "configuration: backends[1].credential.env: environment variable \"PAYG_A_KEY\" is not set: expected it in \

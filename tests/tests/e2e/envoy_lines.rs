@@ -345,7 +345,7 @@ async fn a_request_that_comes_too_slowly_is_ended() {
 }
 
 #[tokio::test]
-async fn a_backend_that_never_answers_is_ended_by_the_idle_timeout_and_costs_nothing() {
+async fn a_backend_that_never_answers_is_ended_and_costs_nothing() {
     let setup = Setup::new()
         .workers(1)
         .patch(|envoy| shortened(envoy, &format!("{ROUTE}/route/idle_timeout"), "0.5s"))
@@ -358,7 +358,7 @@ async fn a_backend_that_never_answers_is_ended_by_the_idle_timeout_and_costs_not
 }
 
 #[tokio::test]
-async fn an_answer_that_drips_for_ever_is_ended_and_charged_for_what_came() {
+async fn an_answer_that_drips_for_ever_is_ended_and_charged() {
     let drips = Settings { chunk_delay_ms: 20, completion_tokens: 500, ..Settings::default() };
     let longest = format!("{MANAGER}/common_http_protocol_options/max_stream_duration");
     let setup = Setup::new()
@@ -478,7 +478,7 @@ async fn an_address_that_fails_is_ejected_and_one_that_is_busy_is_not() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_ejected_is_asked_all_the_same_where_it_is_the_only_one() {
+async fn an_ejected_backend_is_asked_where_it_is_the_only_one() {
     let only = |config: &mut Value| {
         config["models"][0]["backends"] = json!([{ "backend": "ptu", "deployment": "gpt-4o-ptu" }]);
     };

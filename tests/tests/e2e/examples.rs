@@ -70,7 +70,7 @@ fn every_example_has_a_test_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn provisioned_capacity_is_used_first_and_again_when_its_pause_is_over() {
+async fn provisioned_capacity_comes_first_and_again_after_its_pause() {
     let gateway = start("ptu-first").await;
     run_readme("ptu-first", &gateway, &[]).await;
     // It pauses: it is not asked.
@@ -81,7 +81,7 @@ async fn provisioned_capacity_is_used_first_and_again_when_its_pause_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_team_is_held_to_its_budget_and_all_of_them_to_the_departments() {
+async fn teams_are_held_to_their_budgets_and_the_departments() {
     let gateway = start("teams-and-budgets").await;
     run_readme("teams-and-budgets", &gateway, &[]).await;
     for (key, team) in [("demo-search", "search"), ("demo-support", "support")] {
@@ -107,7 +107,7 @@ async fn a_team_is_held_to_its_budget_and_all_of_them_to_the_departments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_one_region_is_refused_rather_than_served_in_another() {
+async fn a_client_of_one_region_is_never_served_in_another() {
     let gateway = start("sovereign-regions").await;
     for (failure, status) in [(Fault::answer(500), 500), (Fault::close(), 503)] {
         for backend in ["sweden", "france"] {
@@ -297,7 +297,7 @@ async fn until(gateway: &Gateway, next: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_grows_by_the_clients_that_are_added_and_keeps_those_it_has() {
+async fn a_canary_grows_by_clients_and_keeps_those_it_has() {
     let options = ["--drain-time-s", "60", "--drain-strategy", "immediate"];
     let gateway = Gateway::start(setup("canary").edit(many_clients).from_files().options(options));
     let gateway = gateway.await.unwrap();

@@ -97,7 +97,7 @@ async fn an_operator_is_told_the_decision_and_nobody_else_is() {
 }
 
 #[tokio::test]
-async fn a_load_balancer_is_told_whether_there_is_a_backend_for_a_model() {
+async fn health_tells_a_load_balancer_whether_a_model_is_served() {
     let setup = Setup::new()
         .workers(2)
         .edit(operators)

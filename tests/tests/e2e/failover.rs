@@ -89,7 +89,7 @@ async fn a_throttled_backend_is_left_alone_as_long_as_it_said() {
 }
 
 #[tokio::test]
-async fn a_throttled_backend_is_first_again_when_its_time_is_over_and_not_before() {
+async fn a_throttled_backend_is_first_again_once_its_time_is_over() {
     let pause = Duration::from_millis(400);
     let busy = Fault::answer(429).header("retry-after-ms", "400").header("retry-after", "1");
     let gateway = Gateway::start(Setup::new().mock("ptu", fails_with(busy))).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_throttled_backend_is_first_again_when_its_time_is_over_and_not_before
 }
 
 #[tokio::test]
-async fn when_all_are_throttled_the_client_is_told_to_wait_and_nobody_is_asked() {
+async fn a_client_of_throttled_backends_waits_and_nobody_is_asked() {
     let busy = |seconds: &str| fails_with(Fault::answer(429).header("retry-after", seconds));
     let setup = Setup::new()
         .workers(1)
@@ -228,7 +228,7 @@ async fn a_backend_that_cannot_be_reached_is_passed_over() {
 }
 
 #[tokio::test]
-async fn when_no_backend_can_be_reached_the_client_is_told_in_openais_shape() {
+async fn unreachable_backends_are_reported_in_openais_shape() {
     let nowhere = closed_port().await;
     let mut setup = Setup::new().workers(1).edit(web_shop_has(600));
     for (backend, env) in [("ptu", "PTU_KEY"), ("payg-a", "PAYG_A_KEY"), ("payg-b", "PAYG_B_KEY")] {

@@ -31,7 +31,7 @@ async fn a_backend_whose_name_does_not_resolve_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_without_a_first_byte_notices_that_a_backend_is_killed_and_it_is_used_again_when_it_is_back() {
+async fn a_killed_backend_goes_unnoticed_and_is_used_again() {
     const AT_ONCE: usize = 16;
     let slow = || Settings { latency_ms: 5, chunk_delay_ms: 1, ..Settings::default() };
     let first = Mock::start("first", slow()).await.unwrap();

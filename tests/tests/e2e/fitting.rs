@@ -155,7 +155,7 @@ fn has_models(gateway: &Gateway, backend: &str, models: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_deployment_that_is_not_there_is_told_and_the_next_backend_asked() {
+async fn a_missing_deployment_is_reported_and_the_next_backend_asked() {
     let gateway = start().await;
     has_models(&gateway, "ptu", &["another"]);
     let sentence =
@@ -288,7 +288,7 @@ fn soon(config: &mut Value) {
 }
 
 #[tokio::test]
-async fn a_silent_backend_is_left_for_the_next_one_when_a_stream_is_asked_for() {
+async fn a_stream_leaves_a_silent_backend_for_the_next_one() {
     let setup = Setup::new().workers(1).edit(mixed).edit(soon).patch(nobody_is_ejected);
     let gateway = Gateway::start(setup).await.unwrap();
     fails_once(&gateway, "ptu", Fault::hang());

@@ -37,7 +37,7 @@ fn check_unasked(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn a_caller_without_a_key_of_ours_is_refused_and_no_backend_hears_of_it() {
+async fn a_caller_without_a_key_is_refused_and_no_backend_is_asked() {
     let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
     let missing = (
         "missing_api_key",
@@ -89,7 +89,7 @@ async fn a_key_is_taken_from_either_header_and_both_url_styles() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_not_the_clients_and_one_that_does_not_exist_look_alike() {
+async fn a_model_of_others_looks_like_one_that_does_not_exist() {
     let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
     for model in [INSTRUCT, "gpt-5", "GPT-4o", ""] {
         let body = with(chat("hello"), json!({ "model": model }));
@@ -105,7 +105,7 @@ async fn a_model_that_is_not_the_clients_and_one_that_does_not_exist_look_alike(
 }
 
 #[tokio::test]
-async fn a_model_goes_by_its_aliases_and_the_paths_name_counts_before_the_bodys() {
+async fn a_model_has_aliases_and_the_path_counts_before_the_body() {
     let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
     let alias = with(chat("hello"), json!({ "model": "gpt-4o-2024-08-06" }));
     let deployment = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
@@ -122,7 +122,7 @@ async fn a_model_goes_by_its_aliases_and_the_paths_name_counts_before_the_bodys(
 }
 
 #[tokio::test]
-async fn a_client_is_told_of_its_own_models_without_a_backend_being_asked() {
+async fn a_client_is_told_of_its_models_and_no_backend_is_asked() {
     let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
     let all = [GPT_4O, INSTRUCT, EMBEDDING];
     for (key, names) in [(WEB_SHOP, &[GPT_4O, EMBEDDING][..]), (BATCH, &all)] {

@@ -169,7 +169,7 @@ async fn hidden_reasoning_goes_back_to_who_can_read_it() {
 }
 
 #[tokio::test]
-async fn files_stores_assistants_threads_and_batches_are_found_again_from_any_envoy() {
+async fn what_is_kept_at_a_backend_is_found_again_from_any_envoy() {
     let mocks = mocks().await;
     let mut fleet = Fleet { envoys: [envoy(&mocks).await, envoy(&mocks).await], asked: 0, sdk: PYTHON };
     for sdk in [PYTHON, AZURE] {

@@ -48,7 +48,7 @@ pub fn wants_the_temperature() -> Fault {
 }
 
 #[tokio::test]
-async fn its_users_get_answers_streams_tools_embeddings_and_refusals_and_their_tokens_are_recorded() {
+async fn langchain_gets_answers_streams_tools_and_refusals_on_record() {
     let long = Settings { completion_tokens: 500, ..Settings::default() };
     let setup = Setup::new().workers(1).edit(a_small_limit_for_each).mock("ptu", long);
     let gateway = Gateway::start(setup).await.unwrap();

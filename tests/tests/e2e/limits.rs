@@ -54,7 +54,7 @@ fn varied(at: u64) -> (Value, u64) {
 }
 
 #[tokio::test]
-async fn two_workers_never_admit_more_than_the_budget_and_leave_nothing_that_would_fit() {
+async fn two_workers_admit_exactly_what_fits_in_the_budget() {
     const REQUESTS: u64 = 200;
     let hold = Settings { hold: true, ..Settings::default() };
     // Without this the kernel deals connections out as it likes, perhaps all to one worker.
@@ -138,7 +138,7 @@ async fn what_was_reserved_and_not_used_is_put_back() {
 }
 
 #[tokio::test]
-async fn a_spent_budget_is_refused_with_the_wait_and_nobody_else_pays_for_it() {
+async fn a_spent_budget_is_refused_with_the_wait_for_its_client_only() {
     // What is missing takes forty seconds to come back: whoever is slow here still finds it missing.
     let spender = Settings { completion_tokens: 500, ..Settings::default() };
     let setup = Setup::new().workers(1).edit(web_shop_has(600)).mock("ptu", spender);
@@ -185,7 +185,7 @@ async fn a_request_beyond_the_whole_budget_is_not_told_to_wait() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_in_mid_stream_pays_for_what_came_until_then() {
+async fn a_client_that_hangs_up_in_mid_stream_pays_for_what_came() {
     const EVENTS: usize = 9;
     let settings = Settings { hold_after_events: Some(EVENTS), ..Settings::default() };
     let setup = Setup::new().workers(1).edit(web_shop_has(600)).mock("ptu", settings.clone());
@@ -231,7 +231,7 @@ fn delta(event: &[u8]) -> u64 {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_before_the_answer_pays_for_all_it_had_reserved() {
+async fn a_client_that_hangs_up_before_the_answer_pays_as_reserved() {
     let hold = Settings { hold: true, ..Settings::default() };
     let setup = Setup::new().workers(1).edit(web_shop_has(600)).mock("ptu", hold);
     let gateway = Gateway::start(setup).await.unwrap();

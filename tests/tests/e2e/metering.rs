@@ -65,7 +65,7 @@ async fn a_stream_that_falls_silent_is_charged_for_what_came() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_is_charged_within_a_tenth_of_what_was_produced() {
+async fn a_hung_up_stream_is_charged_within_a_tenth_of_its_tokens() {
     let long = Settings { completion_tokens: 200, ..Settings::default() };
     let gateway =
         Gateway::start(Setup::new().workers(1).edit(nobody_is_limited).mock("ptu", long)).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_client_that_hangs_up_is_charged_within_a_tenth_of_what_was_produced()
 }
 
 #[tokio::test]
-async fn a_stream_that_cannot_be_asked_is_charged_by_what_other_answers_taught() {
+async fn a_stream_without_usage_is_charged_by_what_was_learnt() {
     let long = Settings { completion_tokens: 200, ..Settings::default() };
     // This version refuses `stream_options`.
     let old = |config: &mut Value| config["backends"][0]["api_version"] = json!("2024-06-01");

@@ -49,7 +49,7 @@ async fn all_go_to(gateway: &Gateway, backend: &str) {
 }
 
 #[tokio::test]
-async fn the_backend_that_speaks_first_is_asked_first_until_it_is_slower() {
+async fn the_nearest_backend_is_asked_first_until_it_is_slower() {
     let slow = Settings { latency_ms: 300, ..Settings::default() };
     let setup = Setup::new().edit(nobody_is_limited).edit(by_nearness).mock("payg-a", slow);
     let gateway = Gateway::start(setup).await.unwrap();

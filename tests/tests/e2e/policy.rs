@@ -16,7 +16,7 @@ async fn post_bytes(gateway: &Gateway, path: &str, key: &str, body: &str) -> Ans
 }
 
 #[tokio::test]
-async fn what_is_over_the_bound_is_lowered_and_what_is_absent_gets_the_default() {
+async fn a_value_over_the_bound_is_lowered_and_a_default_filled_in() {
     let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
     let cases = [
         // What web-shop asks beside the message, and what the backend gets.
@@ -137,7 +137,7 @@ async fn a_cap_goes_upstream_under_the_name_that_the_model_takes() {
 }
 
 #[tokio::test]
-async fn a_rule_reaches_into_an_object_and_a_models_policy_takes_the_clients_place() {
+async fn a_rule_reaches_into_objects_and_a_models_policy_wins() {
     let thrifty = |config: &mut Value| {
         let thrifty = json!({
             "name": "thrifty",
@@ -209,7 +209,7 @@ async fn a_body_that_two_readers_may_read_differently_is_refused() {
 }
 
 #[tokio::test]
-async fn a_request_names_only_models_of_its_client_wherever_it_names_them() {
+async fn a_model_must_be_the_clients_wherever_a_request_names_it() {
     let two = |config: &mut Value| {
         config["clients"][1]["models"] = json!([GPT_4O]);
         let secret =

@@ -113,7 +113,7 @@ async fn in_a_pool_each_attempt_has_its_own_path_host_and_credential() {
 }
 
 #[tokio::test]
-async fn in_a_pool_of_the_oldest_envoys_each_attempt_has_its_own_path_host_and_credential() {
+async fn in_the_oldest_envoys_pool_each_attempt_has_its_own_path() {
     each_attempt_is_its_backends_own(setup(POOLS).envoy(OLDEST)).await;
     each_attempt_is_its_backends_own(setup(POOLS).envoy(FIRST_WITH_COMPOSITE).patch(composite)).await;
 }
@@ -185,7 +185,7 @@ fn refusals() -> [Fault; 2] {
 
 /// The oldest Envoy dies of an answer that was held when it goes to the next member.
 #[tokio::test]
-async fn in_a_pool_a_401_goes_to_the_next_member_and_no_answer_is_held() {
+async fn a_401_in_a_pool_goes_to_the_next_and_no_answer_is_held() {
     let under_200 = || Fault::answer(200).body(json!({ "error": { "message": "x", "code": 429 } }));
     let missing = json!({ "error": { "code": "DeploymentNotFound", "message": "It does not exist." } });
     for make in [|| setup(POOLS), || setup(POOLS).envoy(OLDEST)] {
@@ -236,7 +236,7 @@ async fn a_credential_refused_where_no_attempt_is_seen_is_told_as_503() {
 }
 
 #[tokio::test]
-async fn where_no_attempt_is_seen_a_missing_deployment_is_told_and_other_refusals_pass() {
+async fn without_attempts_a_missing_deployment_is_still_answered() {
     let gateway = Gateway::start(setup(ONCE)).await.unwrap();
     let missing = json!({ "error": { "code": "DeploymentNotFound", "message": "It does not exist." } });
     gateway.mock("ptu").update(|settings| settings.faults = [Fault::answer(404).body(missing)].into());
@@ -348,7 +348,7 @@ async fn a_pool_that_leaves_the_clients_regions_is_never_used() {
 }
 
 #[tokio::test]
-async fn an_endpoint_in_a_pool_that_does_not_tell_its_cluster_gets_nothing() {
+async fn a_pools_endpoint_without_a_cluster_name_gets_nothing() {
     let untold = |envoy: &mut Value| {
         for cluster in clusters(envoy).iter_mut().filter(|cluster| cluster.get("load_assignment").is_some()) {
             let endpoint = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0];
@@ -428,7 +428,7 @@ fn portable_value(file: &str) -> Value {
 }
 
 #[tokio::test]
-async fn where_no_attempt_is_seen_and_nobody_answered_nobody_is_put_down() {
+async fn without_attempts_an_unanswered_request_puts_nobody_down() {
     let closed = |envoy: &mut Value| {
         for cluster in clusters(envoy).iter_mut().filter(|cluster| cluster.get("load_assignment").is_some()) {
             let endpoint = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
@@ -476,7 +476,7 @@ async fn nothing_is_served(setup: Setup) {
 }
 
 #[tokio::test]
-async fn where_headers_are_not_held_nothing_is_served_and_the_log_says_why() {
+async fn an_envoy_that_does_not_hold_headers_serves_nothing() {
     nothing_is_served(setup("envoy/envoy.yaml")).await;
     nothing_is_served(setup(POOLS).envoy(OLDEST)).await;
 }

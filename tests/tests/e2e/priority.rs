@@ -169,7 +169,7 @@ async fn make(
 
 /// The backend's capacity is declared, and one client goes before the other.
 #[tokio::test(flavor = "multi_thread")]
-async fn at_twice_the_capacity_the_important_are_all_served_and_the_others_get_the_rest() {
+async fn at_twice_the_capacity_all_important_requests_are_served() {
     let mut config = config();
     config["clients"][0]["priority"] = json!("high");
     config["clients"][1]["priority"] = json!("low");
@@ -200,7 +200,7 @@ async fn at_twice_the_capacity_the_important_are_all_served_and_the_others_get_t
 
 /// Where nobody has a priority: what the same offers come to with one is to be seen beside this.
 #[tokio::test(flavor = "multi_thread")]
-async fn at_twice_the_capacity_all_of_it_is_used_and_everybody_is_refused_alike() {
+async fn at_twice_the_capacity_equals_are_refused_alike() {
     let setup = Setup::new().config(config()).mock("ptu", backend());
     let gateway = Gateway::start(setup).await.unwrap();
     let found = overload(&gateway, &[HIGH, LOW]).await;

@@ -93,7 +93,7 @@ async fn a_token_that_envoy_has_verified_needs_no_keys_here() {
 }
 
 #[tokio::test]
-async fn a_header_counts_if_an_earlier_filter_sets_it_and_not_if_a_client_does() {
+async fn a_trusted_header_counts_only_if_an_earlier_filter_sets_it() {
     const HEADER: &str = "x-authenticated-client";
     let legacy = |config: &mut Value| {
         config["clients"].as_array_mut().unwrap().push(json!({

@@ -107,7 +107,7 @@ async fn the_more_important_goes_first_though_it_came_last() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_the_queue_costs_nothing_and_lets_the_next_one_go() {
+async fn a_client_that_leaves_the_queue_lets_the_next_one_go() {
     let setup = setup()
         .edit(|config| config["clients"][0]["limits"] = json!([{ "tokens": 100_000, "per": "minute" }]));
     let gateway = Gateway::start(setup).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_client_that_leaves_the_queue_costs_nothing_and_lets_the_next_one_go()
 }
 
 #[tokio::test]
-async fn whoever_has_waited_long_enough_is_refused_and_told_when_there_will_be_room() {
+async fn a_request_that_waited_too_long_is_told_when_there_is_room() {
     let setup = setup().edit(|config| {
         config["priorities"]["low"]["wait_ms"] = json!(50);
         config["priorities"]["waiting_max"] = json!(1);
@@ -186,7 +186,7 @@ async fn a_request_goes_where_there_is_room_rather_than_wait() {
 }
 
 #[tokio::test]
-async fn those_who_wait_go_on_in_their_order_though_a_configuration_is_pushed() {
+async fn requests_that_wait_keep_their_order_when_a_push_comes() {
     let gateway = Gateway::start(setup().from_files()).await.unwrap();
     let mock = gateway.mock("ptu");
     let full = write(&gateway, WEB_SHOP, &big()).await;

@@ -78,7 +78,7 @@ fn send_at_once(
 }
 
 #[tokio::test]
-async fn two_workers_never_have_more_under_way_than_there_are_places_and_every_place_comes_back() {
+async fn two_workers_never_exceed_the_places_and_each_comes_back() {
     const REQUESTS: usize = 200;
     const PLACES: usize = 7;
     let limits = web_shop_has(json!([ { "concurrent": PLACES } ]));
@@ -127,7 +127,7 @@ fn of_chats(log: &[Value]) -> usize {
 }
 
 #[tokio::test]
-async fn of_many_requests_at_once_exactly_as_many_are_served_as_a_group_has() {
+async fn a_group_serves_exactly_its_quota_of_many_at_once() {
     const REQUESTS: usize = 200;
     const QUOTA: usize = 30;
     let own = |config: &mut Value| {
@@ -285,7 +285,7 @@ async fn the_place_of_a_request_whose_vm_traps_is_returned_by_another() {
 }
 
 #[tokio::test]
-async fn a_configuration_update_keeps_what_is_spent_and_who_is_under_way() {
+async fn a_push_keeps_what_is_spent_and_what_is_under_way() {
     let dir = tempfile::tempdir_in(tools::target_dir()).unwrap();
     let file = dir.path().join("listeners.json");
     let before = json!([ { "concurrent": 2 }, { "tokens": 100_000, "per": "month" } ]);

@@ -113,7 +113,7 @@ fn a_client_for_each(config: &mut Value) {
 }
 
 #[tokio::test]
-async fn what_may_be_tried_again_is_tried_once_more_and_nothing_else_is() {
+async fn a_failure_that_may_be_retried_is_retried_once() {
     let long = Settings { completion_tokens: 500, ..Settings::default() };
     let setup = Setup::new().workers(1).edit(a_client_for_each).mock("ptu", long);
     let gateway = Arc::new(Gateway::start(setup).await.unwrap());
@@ -179,7 +179,7 @@ async fn check_cases(gateway: &Gateway, sdk: Sdk) -> usize {
 }
 
 #[tokio::test]
-async fn while_no_backend_takes_more_the_sdk_waits_as_long_as_the_backends_say() {
+async fn an_sdk_waits_as_long_as_throttled_backends_say() {
     let gateway = Gateway::start(Setup::new().workers(1).edit(nobody_is_limited)).await.unwrap();
     for (at, sdk) in SDKS.into_iter().enumerate() {
         for backend in gateway.backends().keys() {

@@ -53,7 +53,7 @@ async fn a_client_never_leaves_its_regions_whatever_is_down() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_in_no_region_of_the_client_is_refused_without_an_attempt() {
+async fn a_model_outside_of_the_clients_regions_is_refused_unasked() {
     let setup = Setup::new().workers(1).edit(europe).edit(|config| {
         config["models"][0]["backends"] = json!([{ "backend": "payg-b", "deployment": "gpt-4o" }]);
     });
@@ -72,7 +72,7 @@ async fn a_model_that_is_in_no_region_of_the_client_is_refused_without_an_attemp
 }
 
 #[tokio::test]
-async fn weights_share_the_requests_and_a_sticky_client_keeps_its_backend() {
+async fn weights_share_requests_and_a_sticky_client_stays() {
     const REQUESTS: usize = 200;
     let canary = |config: &mut Value| {
         config["models"][0]["backends"] = json!([

@@ -219,7 +219,7 @@ async fn a_refusal_is_the_exception_that_it_is_with_openai() {
 }
 
 #[tokio::test]
-async fn a_parameter_over_the_bound_is_lowered_without_the_user_noticing() {
+async fn a_parameter_over_the_bound_is_lowered_for_an_sdks_user() {
     let long = Settings { completion_tokens: 10_000, ..Settings::default() };
     let setup = Setup::new().workers(1).edit(nobody_is_limited).mock("ptu", long);
     let gateway = Gateway::start(setup).await.unwrap();

@@ -209,7 +209,7 @@ fn trust_everybody(envoy: &mut Value) {
 }
 
 #[tokio::test]
-async fn headers_that_only_we_may_set_change_nothing_when_a_client_sets_them() {
+async fn our_own_headers_change_nothing_when_a_client_sets_them() {
     check_internal_headers(Setup::new()).await;
 }
 

@@ -17,7 +17,7 @@ const SDK: Sdk = Sdk { language: Language::SemanticKernel, class: "AzureOpenAI" 
 const TEXT: &str = "tell me something";
 
 #[tokio::test]
-async fn its_users_get_answers_streams_functions_embeddings_and_refusals_over_tls() {
+async fn semantic_kernel_gets_answers_streams_functions_and_refusals() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let write = |name: &str, text: String| {

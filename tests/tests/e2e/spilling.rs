@@ -73,7 +73,7 @@ async fn what_spills_is_counted_and_no_more_of_it_than_its_limit() {
 }
 
 #[tokio::test]
-async fn fail_over_takes_from_the_limit_on_spilling_and_stops_where_it_is_used_up() {
+async fn fail_over_stops_where_the_limit_on_spilling_is_used_up() {
     let busy = throttled(Fault::answer(500).always());
     let limits = json!({ "limits": [{ "requests": 1, "per": "month" }] });
     let setup = Setup::new()
@@ -109,7 +109,7 @@ async fn fail_over_takes_from_the_limit_on_spilling_and_stops_where_it_is_used_u
 }
 
 #[tokio::test]
-async fn above_its_share_requests_go_elsewhere_before_anybody_is_throttled() {
+async fn requests_above_a_share_spill_before_anybody_is_throttled() {
     let cost = prompt_estimate(&body()) + MAX_TOKENS;
     let declared = move |config: &mut Value| config["backends"][0]["tokens_per_minute"] = json!(10 * cost);
     let setup = Setup::new().edit(nobody_is_limited).edit(spilling(json!({ "above": 0.5 }))).edit(declared);

@@ -46,7 +46,7 @@ fn has_usage(event: &Bytes) -> bool {
 }
 
 #[tokio::test]
-async fn a_stream_cut_anywhere_arrives_byte_for_byte_less_the_event_that_was_not_asked_for() {
+async fn a_stream_cut_anywhere_arrives_without_only_our_event() {
     let gateway = Gateway::start(Setup::new().workers(1).edit(nobody_is_limited)).await.unwrap();
     for (path, key, body, backend) in streams() {
         let mock = gateway.mock(backend);
@@ -96,7 +96,7 @@ async fn whoever_asks_for_the_usage_event_gets_every_byte() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_no_to_usage_gets_none_and_its_other_options_stay() {
+async fn a_client_that_says_no_to_usage_keeps_its_other_options() {
     let gateway = Gateway::start(Setup::new().workers(1)).await.unwrap();
     let options = [
         (json!(null), json!({ "include_usage": true })),
@@ -197,7 +197,7 @@ async fn a_stream_that_breaks_off_is_charged_for_what_came() {
 }
 
 #[tokio::test]
-async fn a_reset_after_the_first_byte_ends_the_stream_and_is_settled_once_and_nowhere_else() {
+async fn a_reset_after_the_first_byte_is_settled_exactly_once() {
     let a_day = |config: &mut Value| {
         config["clients"][0]["limits"] = json!([{ "tokens": 100_000, "per": "day" }]);
     };
@@ -229,7 +229,7 @@ async fn a_reset_after_the_first_byte_ends_the_stream_and_is_settled_once_and_no
 }
 
 #[tokio::test]
-async fn no_compressed_answer_is_asked_for_and_one_that_comes_is_passed_on_unread() {
+async fn a_compressed_answer_is_not_asked_for_and_passes_unread() {
     let setup = Setup::new().workers(1).mock("ptu", Settings { gzip: Gzip::Accepted, ..Settings::default() });
     let gateway = Gateway::start(setup).await.unwrap();
     let ask = async |body: &Value| {

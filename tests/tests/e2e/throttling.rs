@@ -59,7 +59,7 @@ async fn a_hundred_and_five_throttled_answers_refuse_no_client() {
 
 /// Each backend takes so much in a second; what is offered is one and a half of that, so half of the pool.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_that_is_half_used_refuses_nobody_though_its_backends_throttle() {
+async fn a_half_used_pool_refuses_nobody_though_backends_throttle() {
     const CAPACITY: u32 = 40;
     const OFFERED: u32 = 60;
     const SECONDS: u32 = 6;

@@ -125,7 +125,7 @@ fn hello(backend: &str, trusted: bool) -> Vec<Hello> {
 }
 
 #[tokio::test]
-async fn a_backend_that_cannot_prove_who_it_is_gets_nothing_and_the_next_one_answers() {
+async fn a_backend_without_proof_gets_nothing_and_the_next_answers() {
     let stage = Stage::new().await;
     let good = stage.authority.certificate(&host("ptu"));
     let gateway = stage.start(None).await;
@@ -163,7 +163,7 @@ async fn each_backend_is_asked_for_by_its_own_name() {
 }
 
 #[tokio::test]
-async fn when_no_backend_can_prove_who_it_is_the_client_is_told_in_openais_shape_at_no_cost() {
+async fn backends_without_proof_are_reported_at_no_cost() {
     let stage = Stage::new().await;
     for (backend, terminator) in BACKENDS.iter().zip(&stage.terminators) {
         terminator.show(stage.authority.expired(&host(backend)));

@@ -111,7 +111,7 @@ async fn a_refused_token_says_what_was_wrong_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_once_for_all_workers_and_requests_wait_for_them() {
+async fn keys_are_fetched_once_for_all_workers_while_requests_wait() {
     let idp = KeyServer::start(&public("")).await;
     idp.hold(true);
     let setup = idp.known_to(Setup::new().workers(4)).edit(research(fetched(json!({ "wait_ms": 20_000 }))));
@@ -155,7 +155,7 @@ async fn a_request_waits_for_keys_no_longer_than_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_keys_are_fetched_leaves_nothing_behind() {
+async fn a_client_that_leaves_during_a_fetch_leaves_nothing_behind() {
     let idp = KeyServer::start(&public("")).await;
     idp.hold(true);
     let setup = idp.known_to(Setup::new().workers(1)).edit(research(fetched(json!({ "wait_ms": 20_000 }))));
@@ -200,7 +200,7 @@ async fn a_new_key_is_fetched_once_however_many_tokens_name_one() {
 }
 
 #[tokio::test]
-async fn the_last_good_keys_hold_while_the_issuer_is_away_and_a_withdrawn_one_does_not() {
+async fn the_last_good_keys_hold_while_the_issuer_is_away() {
     let idp = KeyServer::start(&public("")).await;
     let setup = idp.known_to(Setup::new()).edit(research(fetched(json!({ "refresh_s": 1 }))));
     let gateway = Gateway::start(setup).await.unwrap();

@@ -29,7 +29,7 @@ async fn ask_anew(gateway: &Gateway, body: &Value) -> reqwest::Result<reqwest::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trap_on_one_worker_is_not_noticed_on_the_other_and_the_first_serves_again() {
+async fn a_trap_on_one_worker_does_not_reach_the_other() {
     let module = tokio::task::spawn_blocking(trapping_module).await.unwrap();
     let held = Settings { hold_after_events: Some(3), ..Settings::default() };
     let setup = Setup::new()
@@ -205,7 +205,7 @@ async fn both_filters_are_back_in_the_same_request() {
 
 /// Envoy answers in its place, with nothing but a head.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_let_through_while_the_attempts_filter_is_gone_is_told_so_whole() {
+async fn a_request_without_attempt_filter_gets_a_complete_503() {
     let module = tokio::task::spawn_blocking(trapping_module).await.unwrap();
     let setup = Setup::new().workers(1).edit(nobody_is_limited).patch(move |envoy| {
         load_module(envoy, &module);
@@ -232,7 +232,7 @@ async fn who_is_let_through_while_the_attempts_filter_is_gone_is_told_so_whole()
 
 /// Their answers can no longer be read, and Envoy gives its own in their place.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_backend_when_the_filter_traps_is_told_so_whole() {
+async fn a_request_that_waits_when_the_filter_traps_gets_a_whole_503() {
     let module = tokio::task::spawn_blocking(trapping_module).await.unwrap();
     let held = Settings { hold: true, ..Settings::default() };
     let setup = Setup::new()

@@ -91,7 +91,7 @@ async fn keeps_asking(gateway: &Gateway, at_least: usize, served: &AtomicUsize) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_pushed_under_load_breaks_nothing_and_forgets_nothing() {
+async fn a_push_under_load_breaks_nothing_and_forgets_nothing() {
     const STREAMS: usize = 8;
     let twice = |config: &mut Value| {
         config["clients"][0]["limits"] = json!([]);
@@ -150,7 +150,7 @@ async fn a_configuration_pushed_under_load_breaks_nothing_and_forgets_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_outlives_the_drain_time_is_broken_off_and_charged() {
+async fn a_stream_beyond_the_drain_time_is_broken_off_and_charged() {
     let held = Settings { hold_after_events: Some(6), ..Settings::default() };
     let setup =
         Setup::new().from_files().options(["--drain-time-s", "1"]).edit(nobody_is_limited).mock("ptu", held);
@@ -170,7 +170,7 @@ async fn a_stream_that_outlives_the_drain_time_is_broken_off_and_charged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_faulty_configuration_that_is_pushed_changes_nothing_and_the_log_says_where() {
+async fn a_faulty_push_changes_nothing_and_the_log_says_where() {
     let gateway = Gateway::start(Setup::new().from_files().edit(nobody_is_limited)).await.unwrap();
     let pushed = |whole: &mut Bootstrap| {
         another_policy(whole);
@@ -196,7 +196,7 @@ async fn a_faulty_configuration_that_is_pushed_changes_nothing_and_the_log_says_
 
 /// The key of a backend that comes later is passed to another VM, while the old one ends its requests.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_is_pushed_is_asked_and_no_request_fails_meanwhile() {
+async fn a_pushed_backend_is_asked_and_no_request_fails_meanwhile() {
     let spare =
         Mock::start("spare", Settings { require_key: Some("of-spare".to_owned()), ..Settings::default() });
     let spare = spare.await.unwrap();

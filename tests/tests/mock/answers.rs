@@ -52,7 +52,7 @@ async fn azure_says_what_its_content_filter_found() {
 }
 
 #[tokio::test]
-async fn the_path_names_the_model_where_it_names_a_deployment_and_the_body_elsewhere() {
+async fn the_model_stands_in_a_deployments_path_or_in_the_body() {
     let mock = start(Settings::default()).await;
     let dated = "?api-version=2025-04-01-preview";
     let table = [

@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_passed_over_is_told_with_the_reason_whatever_comes_of_it() {
+    fn a_backend_that_is_passed_over_is_recorded_with_the_reason() {
         let store = MemoryStore::default();
         let mut targets = targets(&["a", "b", "c", "abroad"]);
         for target in &mut targets[..3] {

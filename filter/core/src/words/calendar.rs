@@ -165,7 +165,7 @@ mod tests {
 
     /// The calendar as everybody knows it, a day at a time.
     #[test]
-    fn every_day_for_six_hundred_years_is_the_one_after_the_day_before() {
+    fn each_day_of_six_hundred_years_follows_the_one_before() {
         let mut date = Date { year: 1970, month: 1, day: 1 };
         let mut monday = None;
         for days in 0..220_000 {

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_asked_is_answered_with_200_and_what_cannot_with_503_and_the_wait() {
+    fn health_is_200_or_503_with_the_wait() {
         let whole = |state: Value| {
             let with = |more: Value| {
                 let mut object = state.clone();

@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_carries_what_the_client_said_and_what_was_written() {
+    fn an_edited_body_has_the_clients_words_and_the_edits() {
         let mut request = Request::read(br#"{"store":true,"metadata":null}"#).unwrap();
         request.set(Field::ReasoningEffort, "\"low\"".to_owned());
         let carried: Vec<_> = Field::ALL.iter().filter(|field| request.carries(**field)).collect();

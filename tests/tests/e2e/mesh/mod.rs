@@ -350,7 +350,7 @@ async fn istios_gateway_serves_by_the_examples_envoyfilter() {
 }
 
 #[tokio::test]
-async fn envoy_gateways_gateway_serves_by_the_examples_envoypatchpolicy() {
+async fn envoy_gateway_serves_by_the_examples_envoypatchpolicy() {
     let deployment = documents("examples/envoy-gateway/deployment.yaml");
     let proxy = &of_kind(&deployment, "EnvoyProxy", "tollgate")["spec"];
     assert_eq!(proxy["bootstrap"]["type"], "Merge");
@@ -520,7 +520,7 @@ fn the_lines_of_istios_example_are_those_of_portable_pools() {
 }
 
 #[test]
-fn the_lines_of_envoy_gateways_example_are_those_of_portable_pools() {
+fn envoy_gateways_example_has_the_lines_of_portable_pools() {
     let mut generated = Generated::load("tests/fixtures/mesh/envoy-gateway.yaml");
     json_patch::apply(&mut generated, &documents("examples/envoy-gateway/envoypatchpolicy.yaml")[0]);
     check_lines(&mut generated.whole(|_| ()), &[]);

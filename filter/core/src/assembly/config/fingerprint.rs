@@ -56,7 +56,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
-    fn what_means_the_same_has_the_same_fingerprint_and_nothing_else_has() {
+    fn only_equal_configurations_have_the_same_fingerprint() {
         let read = |text: &str| of(&serde_json::from_str(text).unwrap());
         let one = read(r#"{ "a": [10.0, "b"], "c": null }"#);
         assert_eq!(one, read(r#"{"c":null,"a":[10,"b"]}"#));

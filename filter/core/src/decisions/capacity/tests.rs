@@ -186,7 +186,7 @@ fn a_request_goes_to_the_first_place_with_room() {
 }
 
 #[test]
-fn the_more_important_go_first_and_among_equals_whoever_gives_up_soonest() {
+fn important_requests_go_first_then_those_that_give_up_soonest() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
     let full = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
     let mut enter = |id, priority, wait_s| {

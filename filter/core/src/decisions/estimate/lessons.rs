@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_answers_wait_for_each_other_and_the_worker_knows_them_already() {
+    fn a_few_lessons_are_written_together_and_known_at_once() {
         let store = MemoryStore::default();
         let lessons = settled(&store);
         let (before, mut own) = (stored(&store), stored(&store));

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_matches_as_a_string_as_a_member_of_a_list_and_in_depth() {
+    fn a_claim_matches_as_a_string_in_a_list_and_in_depth() {
         check("azp", "app", true);
         check("azp", "App", false);
         check("azp", "ap", false);

@@ -62,7 +62,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
-    fn a_number_has_no_more_bytes_than_it_needs_and_is_never_negative() {
+    fn a_der_number_is_minimal_and_never_negative() {
         for (bytes, expected) in [
             (&[0, 0, 1][..], &[2, 1, 1][..]),
             (&[0x7f], &[2, 1, 0x7f]),

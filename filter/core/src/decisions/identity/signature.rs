@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ecdsa_signature_is_two_numbers_of_the_curves_length_and_none_is_zero() {
+    fn an_ecdsa_signature_is_two_numbers_of_which_none_is_zero() {
         let number = |last: u8, bytes: usize| [vec![0; bytes - 1], vec![last]].concat();
         let both = |r: u8, s: u8, bytes: usize| [number(r, bytes), number(s, bytes)].concat();
         let der = &[0x30, 7, 2, 1, 1, 2, 2, 0, 0x80][..];

@@ -154,7 +154,7 @@ fn a_hash_is_64_hexadecimal_digits() {
 }
 
 #[test]
-fn a_key_is_good_from_its_first_instant_until_just_before_its_last() {
+fn a_key_is_good_from_its_first_instant_until_its_last() {
     let second = Duration::from_secs(1);
     let mut directory = Directory::default();
     let validity = Validity { from: NOW, until: NOW + second };
@@ -428,7 +428,7 @@ proptest! {
 }
 
 #[test]
-fn an_algorithm_that_the_issuer_does_not_use_is_refused_whatever_its_keys() {
+fn an_algorithm_must_be_among_those_of_the_issuer() {
     let only = vec![issuer(Proof::Keys(key_set(&public("rsa"))), &[Algorithm::Rs256])];
     let directory = directory(only, Proxy::default());
     assert_eq!(show(&directory, &token("rsa-1", &claims())), Ok("app"));
@@ -579,7 +579,7 @@ fn what_is_refused_is_not_remembered() {
 }
 
 #[test]
-fn a_certificate_a_header_and_what_envoy_verified_are_as_good_as_a_key() {
+fn certificates_headers_and_envoys_tokens_identify_as_keys_do() {
     let payload = ("payload".to_owned(), claims().to_string());
     let proxy = Proxy {
         certified: [(SanKind::Uri, "spiffe://corp/partner".to_owned())].into(),

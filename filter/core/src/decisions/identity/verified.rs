@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_holds_more_than_its_bound_and_keeps_what_is_asked_for() {
+    fn the_cache_stays_in_its_bound_and_keeps_what_is_asked_for() {
         let mut memory = Memory::new(10);
         memory.note(hash(0), verified(0));
         for number in 1..1000 {

@@ -119,7 +119,7 @@ fn a_bucket_is_emptied_and_flows_full() {
 }
 
 #[test]
-fn the_settlement_puts_back_what_was_not_used_and_takes_what_was_used_beyond() {
+fn settlement_returns_what_is_unused_and_takes_what_is_beyond() {
     let (store, budget) = (MemoryStore::default(), budget(&[(MINUTE, 100)]));
     let (reservation, _) = take(&store, &budget, 80, ms(0)).unwrap();
     settle(&store, &reservation.settle(spent(30)), ms(0)).unwrap();
@@ -189,7 +189,7 @@ fn of_several_that_refuse_the_one_that_holds_longest_is_named() {
 }
 
 #[test]
-fn a_window_is_empty_again_when_the_next_begins_and_gets_nothing_back_from_the_last() {
+fn a_new_window_is_empty_and_gets_nothing_from_the_last() {
     let (store, budget) = (MemoryStore::default(), budget(&[(DAY, 100)]));
     let (reservation, left) = take(&store, &budget, 100, START).unwrap();
     assert_eq!(left, 0);
@@ -205,7 +205,7 @@ fn a_window_is_empty_again_when_the_next_begins_and_gets_nothing_back_from_the_l
 }
 
 #[test]
-fn what_was_used_beyond_in_a_window_that_is_over_is_not_charged_to_the_next() {
+fn an_overrun_of_a_past_window_is_not_charged_to_the_next() {
     let (store, budget) = (MemoryStore::default(), budget(&[(DAY, 100)]));
     let (reservation, _) = take(&store, &budget, 10, START).unwrap();
     let tomorrow = START + Duration::from_secs(86_400);
@@ -357,7 +357,7 @@ fn a_clock_set_back_earns_nothing_and_opens_no_window_again() {
 }
 
 #[test]
-fn a_new_configuration_keeps_what_is_spent_wherever_a_limit_stands() {
+fn a_new_configuration_keeps_what_each_limit_has_spent() {
     let store = MemoryStore::default();
     let _ = ask_for(&store, &budget(&[(MINUTE, 100), (DAY, 1000), (Measure::Concurrent, 9)]), 90, START);
     // Smaller: what is there is cut to the new size. Another period: begins full.
@@ -495,7 +495,7 @@ fn who_is_overtaken_sees_what_was_taken() {
 }
 
 #[test]
-fn a_shadow_refusal_is_told_once_however_often_the_write_is_tried() {
+fn a_shadow_refusal_counts_once_however_often_a_write_fails() {
     let (store, budget) = (MemoryStore::default(), named("c", vec![shadow(DAY, 5), allow(MINUTE, 100)]));
     let raced = Raced::new(&store, OWN, takes(&budget, 60));
     let granted = ask_for(&raced, &budget, 10, START).unwrap();
@@ -505,7 +505,7 @@ fn a_shadow_refusal_is_told_once_however_often_the_write_is_tried() {
 }
 
 #[test]
-fn what_one_account_gave_it_gets_back_when_the_other_refuses_or_fails() {
+fn an_account_gets_back_what_it_gave_if_the_other_refuses() {
     let limits = [(Measure::Concurrent, 9), (DAY, 100), (REQUESTS, 9)];
     let (one, other) = (member("c", &limits, &[(DAY, 100)]), member("d", &[], &[(DAY, 100)]));
     let nothing = [0, 0, 0];

@@ -25,7 +25,7 @@ fn open(id: &str) -> Opened {
 }
 
 #[test]
-fn an_id_keeps_its_prefix_and_says_nothing_else_that_can_be_read() {
+fn a_sealed_id_shows_its_prefix_and_nothing_else() {
     for (id, prefix, rest) in [
         ("resp_68a1f", "resp_tg_", "68a1f"),
         ("file-abc", "file-tg_", "abc"),

@@ -117,7 +117,7 @@ fn every_name_of_the_cap_is_held_whatever_the_operation() {
 }
 
 #[test]
-fn an_absent_cap_gets_the_default_under_the_name_the_model_reads() {
+fn an_absent_cap_gets_the_default_in_the_field_of_the_model() {
     use Operation::*;
     let policy = bounded();
     let with = |asked: Asked, body: &str, after: &str, tokens: u32, candidates: u32| {
@@ -159,7 +159,7 @@ fn two_caps_for_one_model_are_refused() {
 }
 
 #[test]
-fn every_candidate_counts_and_there_are_never_fewer_than_choices() {
+fn each_candidate_counts_and_best_of_is_never_below_n() {
     let policy = Policy::default();
     check_ceiling(&policy, &COMPLETIONS, r#"{"max_tokens":5,"n":2,"best_of":3}"#, 5, 3);
     check_ceiling(&policy, &COMPLETIONS, r#"{"max_tokens":5,"n":3}"#, 5, 3);
@@ -217,7 +217,7 @@ fn a_decimal_is_held_between_its_bounds() {
 }
 
 #[test]
-fn what_is_forbidden_is_refused_whatever_it_says_and_dropped_if_that_is_the_rule() {
+fn a_forbidden_field_is_refused_or_dropped_whatever_it_says() {
     let forbid = Policy {
         echo: Permission::Forbid,
         seed: Permission::Forbid,
@@ -426,7 +426,7 @@ fn only_allowed_tiers_are_asked_for() {
 }
 
 #[test]
-fn an_effort_is_brought_to_the_nearest_that_is_allowed_and_not_more() {
+fn an_effort_is_lowered_to_the_nearest_that_is_allowed() {
     let clamps = Levels { default: Some("low".to_owned()), ..efforts(&["low", "medium"], Over::Clamp) };
     let clamping = Policy { reasoning_effort: Some(clamps.clone()), ..Policy::default() };
     let rejects = Levels { over: Over::Reject, default: None, ..clamps };

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_down_after_failures_in_a_row_until_it_answers_or_they_are_old() {
+    fn a_target_is_down_while_failures_in_a_row_are_fresh() {
         let (store, here, there) = (MemoryStore::default(), Failing::default(), Failing::default());
         let (one, other) = (target("one"), target("other"));
         let down = |after| {

@@ -463,7 +463,7 @@ fn usage_in_an_event_of_any_length_is_read_however_it_is_cut() {
 }
 
 #[test]
-fn a_keep_alive_passes_at_once_though_a_usage_event_is_looked_for() {
+fn a_keep_alive_passes_at_once_while_usage_is_looked_for() {
     let mut reader = Reader::new(Format::Events, Operation::ChatCompletions, UsageEvent::Hide);
     let mut push = |chunk: &str| match reader.push(chunk.as_bytes(), false) {
         Output::Same => chunk.to_owned(),

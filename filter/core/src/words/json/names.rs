@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_has_ascii_for_its_other_case_is_folded_into_that() {
+    fn a_letter_whose_other_case_is_ascii_is_folded_into_it() {
         for letter in '\u{80}'..=char::MAX {
             for other in [letter.to_lowercase().to_string(), letter.to_uppercase().to_string()] {
                 if other.is_ascii() {

@@ -4,7 +4,7 @@ use crate::prices::{Above, Prices, Rates};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
-fn prices_are_of_a_million_tokens_and_a_backend_may_have_its_own() {
+fn a_price_is_of_a_million_tokens_and_may_be_a_backends_own() {
     let mut config = whole();
     config["models"][0]["prices"] = json!({ "prompt": 2.5, "completion": 10 });
     config["models"][0]["backends"][1]["prices"] = json!({ "prompt": 0.075, "cached": 0, "completion": 0.3 });

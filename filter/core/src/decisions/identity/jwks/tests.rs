@@ -70,7 +70,7 @@ fn one_fetches_and_all_have_the_keys() {
 }
 
 #[test]
-fn keys_are_refreshed_in_their_turn_and_have_a_new_number_only_if_they_are_others() {
+fn refreshed_keys_have_a_new_number_only_if_they_differ() {
     let process = Process::new();
     let hour = 3600 * SECOND;
     assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
@@ -130,7 +130,7 @@ fn after_failures_the_pauses_double_up_to_a_minute() {
 }
 
 #[test]
-fn an_unknown_key_makes_for_one_fetch_a_minute_however_many_tokens_name_one() {
+fn unknown_keys_cause_at_most_one_fetch_a_minute() {
     let process = Process::new();
     assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
     let mut fetches = 0;
@@ -168,7 +168,7 @@ fn a_token_waits_for_an_unknown_key_only_while_it_may_come() {
 }
 
 #[test]
-fn a_clock_that_was_put_back_does_not_keep_keys_from_being_fetched() {
+fn keys_are_fetched_though_the_clock_was_set_back() {
     let process = Process::new();
     let year = 365 * 24 * 3600 * SECOND;
     assert_eq!(process.tick(year, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));

@@ -77,7 +77,7 @@ impl Pool {
 }
 
 #[test]
-fn the_nearest_comes_first_and_who_is_as_near_stays_where_it_stands() {
+fn the_nearest_comes_first_and_equals_keep_their_order() {
     let pool = Pool::new(&["a", "b", "c", "d"]);
     for (at, ms) in [(0, 300), (1, 105), (2, 100), (3, 120)] {
         pool.saw(at, ms, NOW);
@@ -133,7 +133,7 @@ fn who_was_slow_once_is_asked_again_and_judged_anew() {
 }
 
 #[test]
-fn who_fails_is_not_asked_by_every_fourth_stream_and_not_taken_for_slow() {
+fn a_failing_backend_is_not_probed_and_not_taken_for_slow() {
     let pool = Pool::new(&["a", "b"]);
     pool.saw(0, 100, NOW);
     let failed = [

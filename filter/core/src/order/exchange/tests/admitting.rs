@@ -95,7 +95,7 @@ fn a_request_goes_first_where_there_is_room() {
 }
 
 #[test]
-fn what_was_taken_and_not_used_is_given_back_where_the_backend_does() {
+fn unused_capacity_comes_back_where_the_backend_gives_it_back() {
     let mut worker = Worker::new(|_| {});
     let (mut exchange, forward) = worker.goes();
     let _ = begin(&forward.flight, b"ca").unwrap();
@@ -166,7 +166,7 @@ fn an_answer_tells_how_much_room_others_have_left() {
 }
 
 #[test]
-fn without_room_a_request_waits_goes_when_it_is_called_and_is_written_down_so() {
+fn a_request_without_room_waits_goes_and_is_recorded_as_queued() {
     let mut worker = Worker::new(|config| {
         config["models"][0]["backends"] = json!([{ "backend": "a", "deployment": "d" }]);
         config["priorities"] = json!({ "normal": { "headroom_min": 0, "wait_ms": 60_000 } });

@@ -205,7 +205,7 @@ fn each_attempt_has_its_own_path_and_credential() {
 }
 
 #[test]
-fn a_pausing_backend_is_left_out_and_when_all_pause_nothing_stays_reserved() {
+fn a_pausing_backend_is_left_out_and_nothing_stays_reserved() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
     let targets = forward.flight.candidates().to_vec();
@@ -233,7 +233,7 @@ fn what_an_attempt_refuses_is_told_as_it_is() {
 }
 
 #[test]
-fn a_missing_deployment_is_told_with_one_status_however_its_answer_ends() {
+fn a_missing_deployment_is_always_answered_with_one_status() {
     for end in [true, false] {
         let mut run = Run::new();
         let flight = run.send(PROMPT).flight;

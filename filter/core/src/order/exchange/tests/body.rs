@@ -57,7 +57,7 @@ fn a_client_is_told_what_its_policy_changed() {
 }
 
 #[test]
-fn a_refusal_is_the_rules_that_made_it_and_nothing_was_changed_then() {
+fn a_refused_request_names_its_rule_and_was_not_changed() {
     let forbids = |config: &mut Value| config["policies"][0]["seed"] = json!("forbid");
     for (body, code, by) in [
         // Its cap would have been lowered, had it gone.

@@ -39,7 +39,7 @@ fn the_record_says_how_it_went() {
 }
 
 #[test]
-fn a_request_whose_vm_died_is_written_down_with_all_that_was_reserved() {
+fn a_request_whose_vm_died_is_charged_all_that_it_reserved() {
     let mut run = Run::new();
     let _ = run.send(PROMPT);
     let record = Exchange::lost(&run.exchange.note().unwrap());

@@ -179,7 +179,7 @@ fn what_has_no_answer_costs_nothing() {
 }
 
 #[test]
-fn an_answer_is_charged_under_whatever_status_below_400_it_comes() {
+fn an_answer_of_any_status_below_400_is_charged() {
     let delta = std::str::from_utf8(DELTA).unwrap();
     let counted = std::str::from_utf8(COUNTED).unwrap();
     let message = r#"{"choices":[{"message":{"role":"assistant","content":"12345678"}}]"#;
@@ -224,7 +224,7 @@ fn who_thinks_unseen_is_charged_what_was_reserved() {
 }
 
 #[test]
-fn what_comes_in_one_piece_has_been_produced_whatever_the_client_took() {
+fn an_answer_in_one_piece_is_charged_though_the_client_left() {
     let head = r#"{"choices":[{"message":{"role":"assistant","content":"12345678"#;
     let whole = format!(r#"{head}"}}}}],"usage":{GOOD}}}"#);
     for (kind, answer, interruption, expected) in [

@@ -119,7 +119,7 @@ fn with_responses() -> Rc<Gateway> {
 }
 
 #[test]
-fn compaction_is_charged_by_its_usage_and_counting_costs_nothing() {
+fn compaction_is_charged_by_usage_and_counting_is_free() {
     let body = r#"{"model":"gpt-4o","input":"a long conversation"}"#;
     let usage = r#"{"id":"resp_1","object":"response.compaction","output":[],"usage":{"input_tokens":100,"output_tokens":50,"total_tokens":150}}"#;
     let count = r#"{"object":"response.input_tokens","input_tokens":11,"usage":{"input_tokens":11,"output_tokens":0,"total_tokens":11}}"#;
@@ -149,7 +149,7 @@ fn compaction_is_charged_by_its_usage_and_counting_costs_nothing() {
 }
 
 #[test]
-fn compaction_and_counting_are_held_to_models_endpoints_and_policy() {
+fn compaction_and_counting_obey_models_endpoints_and_policy() {
     for path in ["/v1/responses/compact", "/v1/responses/input_tokens"] {
         let asks = |edit: fn(&mut Value), body: &str| {
             let mut run = Run::with(gateway(|config| {

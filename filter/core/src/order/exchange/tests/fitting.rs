@@ -140,7 +140,7 @@ fn without_a_content_length_none_is_set() {
 }
 
 #[test]
-fn a_usage_event_is_hidden_only_if_the_attempt_that_answers_asked_for_it() {
+fn a_usage_event_is_hidden_only_if_the_last_attempt_asked() {
     let told = |clusters: &[&[u8]]| {
         let mut run = Run::with(gateway(mixed));
         let forward = run.send(STREAM);

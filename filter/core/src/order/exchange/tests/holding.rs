@@ -284,7 +284,7 @@ fn what_limits_would_refuse_is_reported_of_both_parts() {
 }
 
 #[test]
-fn without_the_store_the_headers_are_let_in_or_refused_as_configured() {
+fn without_a_store_headers_are_let_in_or_refused_as_configured() {
     for (word, goes_on) in [("allow", true), ("deny", false)] {
         let gateway = gateway(|config| {
             config["clients"][0]["limits"] = json!([{ "concurrent": 1 }, { "tokens": 500, "per": "day" }]);

@@ -132,7 +132,7 @@ fn a_token_of_a_new_key_waits_for_the_fetch_that_it_makes_for() {
 }
 
 #[test]
-fn a_key_that_was_withdrawn_is_not_honoured_for_a_token_that_is_remembered() {
+fn a_remembered_token_ends_with_the_key_that_signed_it() {
     let gateway = fetching();
     let keys = fetched(&gateway);
     let mut run = Run::with(gateway.clone());
@@ -153,7 +153,7 @@ fn a_key_that_was_withdrawn_is_not_honoured_for_a_token_that_is_remembered() {
 }
 
 #[test]
-fn a_refused_token_says_how_and_an_absent_one_that_one_is_wanted() {
+fn a_401_names_the_scheme_and_what_is_wrong_with_the_token() {
     let gateway = fetching();
     let challenge = |step: Step| {
         let Step::Answer(answer) = step else { panic!("{step:?}") };
@@ -175,7 +175,7 @@ fn limited_to(endpoints: Value) -> Rc<Gateway> {
 }
 
 #[test]
-fn an_endpoint_that_is_not_the_clients_is_refused_and_what_has_no_name_is_nobodys_by_default() {
+fn an_endpoint_must_be_the_clients_and_other_is_no_default() {
     let ask = |endpoints: Value, path: &str| match Run::with(limited_to(endpoints)).head(&[
         (":method", "POST"),
         (":path", path),

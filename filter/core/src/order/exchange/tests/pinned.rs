@@ -157,7 +157,7 @@ fn an_id_leads_back_to_whoever_answered_and_nowhere_else() {
 }
 
 #[test]
-fn bodies_of_endpoints_without_a_name_are_restored_and_uploads_are_not_read() {
+fn other_endpoints_have_ids_restored_and_uploads_pass_unread() {
     let file = made_by("ca", "file-1");
     let body = format!(r#"{{ "input_file_id" : "{file}", "endpoint":"/v1/responses" }}"#);
     let answer = r#"{"id":"batch_1","input_file_id":"file-1","metadata":{"id":"x"}}"#;
@@ -289,7 +289,7 @@ fn a_sealed_id_is_opened_whatever_is_asked_for() {
 }
 
 #[test]
-fn a_pinned_request_waits_for_its_backend_and_stays_in_its_region() {
+fn a_pinned_request_waits_for_its_backend_in_its_region() {
     let id = made_by("ca", "resp_1");
     let follow_up = follow_up(&id);
     let asked = Asked { body: Some(&follow_up), ..Asked::new(RESPONSES) };
@@ -458,7 +458,7 @@ fn who_may_make_responses_may_ask_for_them() {
 }
 
 #[test]
-fn the_model_of_a_body_without_a_policy_must_be_permitted_and_is_called_as_its_backend_does() {
+fn a_model_outside_of_policies_is_permitted_and_renamed_as_well() {
     let asked = |body: Value, edit: fn(&mut Value)| {
         let mut run = Run::with(gateway(|config| {
             pinning(config);

@@ -24,7 +24,7 @@ fn names(forward: &Forward) -> Vec<&str> {
 }
 
 #[test]
-fn a_pool_stands_for_its_members_and_a_pause_leaves_the_cluster_alone() {
+fn a_pool_stands_for_its_members_though_one_of_them_pauses() {
     let mut run = Run::with(pooled("each_attempt"));
     let forward = run.send(BODY);
     assert_eq!((forward.flight.cluster(), names(&forward)), (Some("pool"), vec!["a", "b"]));
@@ -43,7 +43,7 @@ fn a_pool_stands_for_its_members_and_a_pause_leaves_the_cluster_alone() {
 }
 
 #[test]
-fn a_pool_with_a_member_elsewhere_is_never_used_for_a_client_that_stays() {
+fn a_pool_that_leaves_the_clients_regions_is_not_a_candidate() {
     let stays = gateway(|config| {
         config["clients"][0]["regions"] = json!(["eu"]);
         config["backends"][0]["region"] = json!("eu");

@@ -122,7 +122,7 @@ fn an_answer_of_our_own_is_not_touched() {
 }
 
 #[test]
-fn a_stream_is_asked_for_its_usage_and_the_client_does_not_see_it() {
+fn a_stream_is_asked_for_usage_that_the_client_does_not_see() {
     let mut run = Run::new();
     let forward = run.send(STREAM);
     let patch = String::from_utf8(forward.patch.unwrap().bytes).unwrap();
@@ -155,7 +155,7 @@ fn a_client_that_hangs_up_pays_for_what_was_produced() {
 }
 
 #[test]
-fn a_client_that_leaves_before_the_answer_pays_if_a_backend_was_asked() {
+fn a_client_that_leaves_early_pays_if_a_backend_was_asked() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
     let _ = begin(&forward.flight, b"ca").unwrap();
@@ -182,7 +182,7 @@ fn a_compressed_answer_is_charged_in_full_by_estimate() {
 }
 
 #[test]
-fn a_prompt_that_the_content_filter_refused_is_charged_by_estimate() {
+fn a_prompt_refused_by_the_content_filter_is_charged() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
     let _ = begin(&forward.flight, b"ca").unwrap();
@@ -196,7 +196,7 @@ fn a_prompt_that_the_content_filter_refused_is_charged_by_estimate() {
 }
 
 #[test]
-fn an_image_whose_answer_says_nothing_of_tokens_is_charged_what_was_reserved() {
+fn an_image_without_reported_usage_is_charged_as_reserved() {
     let mut run = Run::new();
     let _ = run.head(&[CHAT[0], (":path", "/v1/images/generations"), CHAT[2]]);
     let Step::Forward(_) = run.body(r#"{"model":"gpt-4o","prompt":"a crab","n":2,"quality":"medium"}"#)

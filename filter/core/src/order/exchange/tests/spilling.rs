@@ -239,7 +239,7 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
 }
 
 #[test]
-fn fail_over_takes_from_the_bound_once_and_gives_back_what_was_not_spent() {
+fn fail_over_spills_once_and_gives_back_what_was_not_spent() {
     let third = |config: &mut Value| {
         undeclared(config);
         config["backends"]

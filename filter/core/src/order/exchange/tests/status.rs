@@ -39,7 +39,7 @@ fn told<'h>(headers: impl IntoIterator<Item = &'h (&'static str, String)>) -> Op
 }
 
 #[test]
-fn a_decision_is_told_to_an_operators_client_that_asks_and_to_nobody_else() {
+fn a_decision_is_told_only_to_an_operators_client_that_asks() {
     for (operator, asks, is_told) in [
         (true, Some("true"), true),
         (true, None, false),
@@ -165,7 +165,7 @@ fn health_is_told_by_what_the_caller_may_know() {
 }
 
 #[test]
-fn a_backend_that_fails_time_after_time_is_down_until_it_answers() {
+fn a_backend_that_fails_again_and_again_is_down_till_it_answers() {
     let gateway = operators(|_| {});
     let mut run = Run::with(gateway.clone());
     let state = |run: &mut Run| {
@@ -201,7 +201,7 @@ fn a_backend_that_fails_time_after_time_is_down_until_it_answers() {
 }
 
 #[test]
-fn a_backend_that_refuses_the_credential_is_down_until_it_answers() {
+fn a_backend_that_refuses_our_credential_is_down() {
     let gateway = operators(|_| {});
     let refused = r#"{"error":{"code":"AuthenticationTypeDisabled","message":"no"}}"#;
     for (status, body, is_down) in [
@@ -233,7 +233,7 @@ fn a_backend_that_refuses_the_credential_is_down_until_it_answers() {
 }
 
 #[test]
-fn an_attempt_without_an_answer_speaks_against_its_backend_once_envoy_goes_on() {
+fn an_unanswered_attempt_counts_against_its_backend() {
     let gateway = gateway(|_| {});
     let store = MemoryStore::default();
     for _ in 0..3 {

@@ -130,7 +130,7 @@ fn now_and_then(seconds: u64) -> Vec<Vec<Episode>> {
 }
 
 #[test]
-fn a_hundred_and_five_throttled_answers_refuse_nobody_whom_the_pool_can_serve() {
+fn throttled_answers_refuse_nobody_whom_the_pool_can_serve() {
     const THROTTLED: u64 = 105;
     let weighted = |_| json!({ "weight": 1 });
     for tells in [true, false] {
@@ -190,7 +190,7 @@ proptest! {
 
     /// Where they do not say, it is guessed; but one that is open is found at once.
     #[test]
-    fn nobody_is_refused_while_one_backend_is_open_that_was_never_throttled(
+    fn nobody_is_refused_while_one_backend_was_never_throttled(
         episodes in prop::collection::vec(prop::collection::vec((0..5000u64, 1..1500u64), 0..6), 1..BACKENDS),
         asks in prop::collection::vec((0..200u64, 1..4u64), 1..80),
         is_weighted in any::<bool>(),
@@ -245,7 +245,7 @@ fn who_is_throttled_everywhere_is_told_the_shortest_wait() {
 }
 
 #[test]
-fn what_a_backend_said_before_it_was_tried_after_all_does_not_count() {
+fn an_old_pause_does_not_count_once_its_backend_was_tried() {
     let mut run = Run::new();
     let flight = run.send(PROMPT).flight;
     // As where its capacity was declared: it stays at the end of the order.
