@@ -27,6 +27,8 @@ pub use decisions::*;
 pub use order::*;
 pub use words::*;
 
-// Reads the sources, which a test as wasm cannot.
+// They read the sources, which a test as wasm cannot.
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod habits;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod layers;

@@ -1,0 +1,44 @@
+//! The habits of the sources, which no compiler holds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The longest name of a test, in characters: it is a line in a report, and a sentence that is read once.
+const NAME_CHARS_MAX: usize = 60;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// All Rust sources at or below a path of the repository.
+fn sources(path: &Path) -> Vec<(PathBuf, String)> {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        return entries
+            .filter(|inner| !inner.ends_with("target"))
+            .flat_map(|inner| sources(&inner))
+            .collect();
+    }
+    let is_source = path.extension().is_some_and(|extension| extension == "rs");
+    if is_source { vec![(path.to_owned(), fs::read_to_string(path).unwrap())] } else { Vec::new() }
+}
+
+/// The names of the tests in a source: of each function below an attribute that makes it one.
+fn tests(source: &str) -> impl Iterator<Item = &str> {
+    let attributes = ["#[test]\n", "#[tokio::test"];
+    let below = attributes.into_iter().flat_map(|attribute| source.split(attribute).skip(1));
+    below.filter_map(|below| {
+        let name = below.split_once("fn ")?.1;
+        name.split_once(|c: char| !c.is_alphanumeric() && c != '_').map(|(name, _)| name)
+    })
+}
+
+#[test]
+fn a_test_has_a_name_of_at_most_60_characters() {
+    let sources: Vec<_> = ["filter", "tests"].iter().flat_map(|part| sources(&root().join(part))).collect();
+    let named: Vec<_> =
+        sources.iter().flat_map(|(path, source)| tests(source).map(move |name| (path, name))).collect();
+    assert!(named.len() > 1000, "only {} tests were found", named.len());
+    let long: Vec<_> = named.iter().filter(|(_, name)| name.len() > NAME_CHARS_MAX).collect();
+    assert!(long.is_empty(), "longer than {NAME_CHARS_MAX}: {long:#?}");
+}
