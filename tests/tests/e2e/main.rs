@@ -3,70 +3,89 @@
 //! Every test starts an Envoy and its backends of its own. What is expected is worked out from what was asked, by the
 //! mock's rules and by [`requests`], not read back from the gateway.
 
-mod accounting;
-mod agents;
-mod ai_sdk;
-mod background;
+// Used by several of them.
+mod drivers;
+mod issuer;
+mod provider;
+mod requests;
+mod terminator;
+
+// Who may call.
+mod identity;
+mod key_sources;
+mod proven;
+mod secrecy;
+mod tls_listener;
+mod tokens;
+
+// What may be asked, and what comes back.
 mod bodies;
 mod cases;
-mod configuration;
-mod connections;
 mod cors;
-mod dashboards;
 mod doors;
-mod drivers;
-mod envoy_lines;
-mod every_line;
-mod exact_cost;
-mod examples;
-mod explain;
+mod local_replies;
+mod openings;
+mod policy;
+
+// What may be spent, and what is charged.
+mod accounting;
+mod background;
+mod limits;
+mod metering;
+mod prices;
+mod quotas;
+mod soak;
+
+// Budgets of a fleet.
+mod fleet;
+mod store_tls;
+mod store_troubles;
+
+// Where a request goes.
 mod failover;
 mod faults;
 mod fitting;
-mod fleet;
 mod held;
-mod identity;
-mod issuer;
 mod kept;
-mod key_sources;
-mod langchain;
-mod limits;
-mod litellm;
-mod local_replies;
-mod mesh;
-mod metering;
 mod names;
 mod nearness;
-mod openings;
-mod overload;
 mod pinned;
-mod policy;
 mod portable;
-mod prices;
 mod priority;
-mod proven;
-mod provider;
 mod queue;
-mod quotas;
-mod replayed;
-mod requests;
 mod retries;
 mod routing;
-mod sdk;
-mod sdk_newer;
-mod secrecy;
-mod semantic_kernel;
-mod soak;
 mod spilling;
 mod steering;
-mod store_tls;
-mod store_troubles;
-mod streams;
-mod terminator;
 mod throttling;
 mod tls;
-mod tls_listener;
-mod tokens;
+
+// Streams and connections.
+mod connections;
+mod envoy_lines;
+mod overload;
+mod streams;
 mod trailers;
+
+// Changes and failures while it runs.
+mod configuration;
 mod traps;
 mod updates;
+
+// What operators see.
+mod dashboards;
+mod every_line;
+mod exact_cost;
+mod explain;
+mod replayed;
+
+// Those who use it, and the files that are shipped.
+mod agents;
+mod ai_sdk;
+mod examples;
+mod langchain;
+mod litellm;
+mod mesh;
+mod sdk;
+mod sdk_newer;
+mod semantic_kernel;
