@@ -18,10 +18,14 @@ use tollgate::leader::leads;
 use tollgate::ledger::Series;
 use tollgate::limits::leases::{self, Call, Due, Health, LEADER, TERM, TICK, Uncovered};
 use tollgate::limits::{self, Account, Claim, Grant, Outcome};
-use tollgate::store::StoreFault;
+use tollgate::route::SharedPauses;
+use tollgate::store::{Moment, StoreFault};
 
 /// What the log says where the memory of this process does not answer.
 const UNKEPT: &str = "the leases of the fleet's budgets could not be kept";
+
+/// The same of its pauses.
+const UNPAUSED: &str = "the pauses of backends could not be shared";
 
 /// How much longer than one call a request waits, for others to return what they hold.
 const RECALL: Duration = TICK.saturating_mul(2);
@@ -38,10 +42,15 @@ thread_local! {
 struct Batch {
     gateway: Rc<Gateway>,
     calls: Vec<(Rc<Account>, Call)>,
+    /// What it says of pauses, and who did.
+    pauses: Option<(String, Pauses)>,
     sent: Duration,
-    /// Whether it brings the script along.
+    /// Whether it brings the scripts along.
     loads: bool,
 }
+
+/// The pauses of backends that the others know of.
+type Pauses = Rc<RefCell<SharedPauses>>;
 
 /// What became of a claim.
 pub(crate) enum Reserved {
@@ -56,6 +65,7 @@ pub(crate) enum Reserved {
 pub(crate) struct Accounts {
     by_key: HashMap<String, Rc<Account>>,
     last_tick: Cell<Duration>,
+    pauses: Pauses,
 }
 
 /// Begins with a configuration.
@@ -64,7 +74,7 @@ pub(crate) fn configured(gateway: &Gateway) -> Accounts {
         QUEUE.set(host::queue(&format!("tollgate/fleet/{:x}", journal::vm())));
         waiting::set_tick(TICK);
     }
-    Accounts { by_key: gateway.shared_accounts(), last_tick: Cell::default() }
+    Accounts { by_key: gateway.shared_accounts(), ..Accounts::default() }
 }
 
 /// Makes a claim. `since` is when the request began to wait for the store, if it does.
@@ -146,7 +156,8 @@ pub(crate) fn call() {
         let Some(store) = &gateway.store else { continue };
         let calls = begun(same.into_iter().map(|(_, account)| account), Due::ForRequests, store, now);
         // Nothing to say is a call that is under way.
-        all_sent &= calls.is_empty() || send(&gateway, store, calls, false, now);
+        let batch = Batch { gateway: gateway.clone(), calls, pauses: None, sent: now, loads: false };
+        all_sent &= batch.calls.is_empty() || send(store, batch);
     }
     if !all_sent {
         waiting::wake();
@@ -167,21 +178,17 @@ fn begun(
     accounts.filter_map(begin).collect()
 }
 
-fn send(
-    gateway: &Rc<Gateway>,
-    store: &FleetStore,
-    calls: Vec<(Rc<Account>, Call)>,
-    loads: bool,
-    now: Duration,
-) -> bool {
-    let body = store.request(calls.iter().map(|(account, call)| (&**account, call)), loads);
-    let batch = Batch { gateway: gateway.clone(), calls, sent: now, loads };
+fn send(store: &FleetStore, batch: Batch) -> bool {
+    let calls = batch.calls.iter().map(|(account, call)| (&**account, call));
+    let pauses = batch.pauses.as_ref().map(|(said, _)| said.as_str());
+    let body = store.request(calls, pauses, batch.loads);
     match host::post(&store.cluster, &store.path, &body, store.timeout) {
         Some(call) => {
             UNDER_WAY.with_borrow_mut(|batches| batches.insert(call, batch));
             true
         }
         None => {
+            let now = batch.sent;
             fail(batch, StoreTrouble::Unreached, now);
             false
         }
@@ -203,7 +210,10 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
     // The SDK's getters do not bear an answer without headers, which is a call that was reset.
     let status = if headers == 0 { None } else { host::fetched_status() };
     let replies = match status {
-        Some(200) => store.replies(&host::fetched_body(body_bytes), batch.calls.len(), batch.loads),
+        Some(200) => {
+            let calls = batch.calls.len() + usize::from(batch.pauses.is_some());
+            store.replies(&host::fetched_body(body_bytes), calls, batch.loads)
+        }
         _ => Err(StoreTrouble::Unreached),
     };
     match replies {
@@ -218,12 +228,18 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
                     log::error!("the fleet's store answers what was not asked, about {}", account.key());
                 }
             }
+            if let (Some((_, pauses)), Some(reply)) = (&batch.pauses, replies.get(batch.calls.len())) {
+                let moment = Moment { store: &SharedData, now };
+                if host::answered(pauses.borrow_mut().hear(moment, reply), UNPAUSED) == Some(false) {
+                    log::error!("the fleet's store answers what was not asked, about pauses");
+                }
+            }
             if host::answered(Health::Answers.note(&SharedData, now), UNKEPT) == Some(true) {
                 log::info!("the fleet's store answers again");
             }
         }
         Err(StoreTrouble::NoScript) if !batch.loads => {
-            send(&gateway, store, batch.calls, true, batch.sent);
+            send(store, Batch { loads: true, ..batch });
         }
         Err(trouble) => fail(batch, trouble, now),
     }
@@ -235,6 +251,9 @@ fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
     host::count(Series::StoreCalls { outcome: trouble.word() }, 1);
     for (account, call) in &batch.calls {
         host::answered(leases::failed(&SharedData, account, call.number), UNKEPT);
+    }
+    if let Some((_, pauses)) = &batch.pauses {
+        pauses.borrow_mut().failed();
     }
     if host::answered(Health::Fails.note(&SharedData, now), UNKEPT) == Some(true) {
         log::error!("the fleet's store cannot be used ({}): {}", trouble.word(), trouble.advice());
@@ -261,7 +280,11 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
     for account in active.iter().filter(|account| !is_called(account)) {
         host::answered(leases::retire(&SharedData, account.key(), now), UNKEPT);
     }
-    if !calls.is_empty() {
-        send(gateway, store, calls, false, now);
+    let moment = Moment { store: &SharedData, now };
+    let said = host::answered(accounts.pauses.borrow_mut().say(moment), UNPAUSED).unwrap_or_default();
+    // Who serves nobody needs to hear of none.
+    if !calls.is_empty() || !said.is_empty() {
+        let pauses = Some((said, accounts.pauses.clone()));
+        send(store, Batch { gateway: gateway.clone(), calls, pauses, sent: now, loads: false });
     }
 }

@@ -7,11 +7,12 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
-use tollgate::gateway::SCRIPT_SHA1;
+use tollgate::gateway::{PAUSES_SHA1, SCRIPT_SHA1};
 use tollgate::limits::leases::SCRIPT;
 use tollgate::resp::Reply;
+use tollgate::route;
 use tollgate_tests::harness::{Answer, Gateway, Redis, Setup};
-use tollgate_tests::mock::Settings;
+use tollgate_tests::mock::{Fault, Settings};
 
 use crate::requests::{CHAT, chat, prompt_estimate, with};
 
@@ -238,14 +239,13 @@ async fn three_envoys_admit_what_one_budget_holds_of_each_kind() {
 }
 
 #[test]
-fn the_store_knows_the_script_by_the_name_that_it_is_called_by() {
-    let Some(redis) =
-        Redis::or_skip("the_store_knows_the_script_by_the_name_that_it_is_called_by", Some(PASSWORD), &[])
-    else {
+fn the_store_knows_each_script_by_its_name() {
+    let Some(redis) = Redis::or_skip("the_store_knows_each_script_by_its_name", Some(PASSWORD), &[]) else {
         return;
     };
-    let loaded = redis.ask(&["SCRIPT", "LOAD", SCRIPT]).unwrap();
-    assert_eq!(loaded, Reply::Bulk(SCRIPT_SHA1.into()));
+    for (script, name) in [(SCRIPT, SCRIPT_SHA1), (route::SCRIPT, PAUSES_SHA1)] {
+        assert_eq!(redis.ask(&["SCRIPT", "LOAD", script]).unwrap(), Reply::Bulk(name.into()));
+    }
 }
 
 #[tokio::test]
@@ -348,4 +348,32 @@ async fn the_places_of_an_envoy_that_is_killed_are_free_again() {
     for asked in kept {
         assert!(asked.join_all().await.iter().all(|answer| answer.status == 200));
     }
+}
+
+#[tokio::test]
+async fn a_pause_that_one_envoy_is_told_holds_for_all() {
+    let Some(redis) = Redis::or_skip("a_pause_that_one_envoy_is_told_holds_for_all", Some(PASSWORD), &[])
+    else {
+        return;
+    };
+    let config = |config: &mut Value| {
+        config["clients"] = json!([client("daily", json!([ { "requests": 100000, "per": "day" } ]))]);
+    };
+    let fleet = Fleet::start(&redis, 2, config, &Settings::default()).await;
+    let [told, hears] = &fleet.0[..] else { panic!("two") };
+    // Each has backends of its own, and that of the other is not busy: so it knows by the store alone.
+    let busy = Fault::answer(429).header("retry-after", "60").always();
+    told.mock("ptu").update(|settings| settings.faults = [busy].into());
+    let is_served_by_ptu = async |gateway: &Gateway| {
+        let before = gateway.mock("ptu").received().len();
+        assert_eq!(gateway.post(CHAT, "daily", &small_chat()).await.unwrap().status, 200);
+        gateway.mock("ptu").received().len() > before
+    };
+    assert!(is_served_by_ptu(hears).await);
+    assert!(is_served_by_ptu(told).await, "it is asked, and refuses");
+    let deadline = Instant::now() + RECLAIMED_WITHIN / 2;
+    while is_served_by_ptu(hears).await {
+        assert!(Instant::now() < deadline, "nobody has told it");
+    }
+    assert!(!is_served_by_ptu(hears).await);
 }

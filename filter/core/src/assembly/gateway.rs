@@ -24,7 +24,7 @@ mod bodies;
 mod fleet;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
-pub use fleet::{FleetStore, PREFIX, SCRIPT_SHA1, Secret, StoreTrouble, keys_of};
+pub use fleet::{FleetStore, PAUSES_SHA1, PREFIX, SCRIPT_SHA1, Secret, StoreTrouble, keys_of};
 
 /// A caller.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,7 +12,9 @@ mod order;
 mod pools;
 
 pub use answer::{Room, cooldown, room};
-pub use cooldown::{COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown, Cooldowns, State};
+pub use cooldown::{
+    COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown, Cooldowns, SCRIPT, Shared as SharedPauses, State,
+};
 pub use failing::{Failing, Failures};
 pub use nearness::{Sight, Watch};
 pub use pools::{Fitted, Pool, Routing};

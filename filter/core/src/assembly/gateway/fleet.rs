@@ -3,11 +3,15 @@
 use crate::limits::Account;
 use crate::limits::leases::{Call, SCRIPT};
 use crate::resp::{self, Commands, Reply};
+use crate::route;
 use std::fmt;
 use std::time::Duration;
 
 /// The SHA-1 of the script, by which the store knows it.
 pub const SCRIPT_SHA1: &str = "499c21316dcc1d922f15535c13d7f55d3bfe49c8";
+
+/// The same of the script for pauses.
+pub const PAUSES_SHA1: &str = "cca4da0f6e380c31a257f2be84829901883a3433";
 
 /// What the names of keys begin with, if nothing else is said.
 pub const PREFIX: &str = "tollgate";
@@ -123,13 +127,25 @@ impl StoreTrouble {
 }
 
 impl FleetStore {
-    /// What is sent for these calls; `loads` says whether the script comes along.
-    pub fn request<'c>(&self, calls: impl Iterator<Item = (&'c Account, &'c Call)>, loads: bool) -> Vec<u8> {
+    /// What is sent for these calls, and for the pauses that the others are told of if those are shared with it; `loads` says
+    /// whether the scripts come along.
+    pub fn request<'c>(
+        &self,
+        calls: impl Iterator<Item = (&'c Account, &'c Call)>,
+        pauses: Option<&str>,
+        loads: bool,
+    ) -> Vec<u8> {
         let mut commands = self.opening(loads);
         for (account, call) in calls {
             let [record, holders] = keys_of(&self.prefix, account.shared_name().unwrap_or_default());
             let words = ["EVALSHA", SCRIPT_SHA1, "2", &record, &holders];
             let words: Vec<_> = words.into_iter().chain(call.arguments.split(' ')).collect();
+            commands.push(&words);
+        }
+        if let Some(pauses) = pauses {
+            let key = format!("{}:pauses", self.prefix);
+            let words = ["EVALSHA", PAUSES_SHA1, "1", &key];
+            let words: Vec<_> = words.into_iter().chain(pauses.split_whitespace()).collect();
             commands.push(&words);
         }
         // What answers this has answered everything.
@@ -149,11 +165,12 @@ impl FleetStore {
         }
         if loads {
             commands.push(&["SCRIPT", "LOAD", SCRIPT]);
+            commands.push(&["SCRIPT", "LOAD", route::SCRIPT]);
         }
         commands
     }
 
-    /// What was answered to so many calls: the numbers of each.
+    /// What was answered to so many calls, that about pauses among them: the numbers of each.
     pub fn replies(&self, body: &[u8], calls: usize, loads: bool) -> Result<Vec<Vec<i64>>, StoreTrouble> {
         let replies = resp::replies(body).ok_or(StoreTrouble::Garbled)?;
         if let Some(code) = replies.iter().find_map(Reply::error_code) {

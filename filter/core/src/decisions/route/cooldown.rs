@@ -4,6 +4,10 @@
 //! has. A pause whose length the backend told ends when it ends. One whose length was guessed ends with a question: one
 //! request goes first, and the others follow when it was answered.
 
+mod shared;
+
+pub use shared::{SCRIPT, Shared};
+
 use super::Target;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Moment, Store, StoreFault};
@@ -109,18 +113,26 @@ impl Cooldowns {
 
     /// Writes that a target wants a pause. A longer one that is known already stands.
     pub fn note(moment: Moment<'_>, target: &Target, cooldown: Cooldown) -> Result<(), StoreFault> {
-        let now = nanos(moment.now);
-        let until = now.saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));
+        let until = nanos(moment.now).saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));
         let noted = Pause { target: target.id, until, asking_until: (!cooldown.is_told).then_some(0) };
+        Self::note_pause(moment, noted, 0).map(|_| ())
+    }
+
+    /// Writes a pause, unless one is known that ends later, or sooner by no more than `slack` nanoseconds. Answers with the end
+    /// that holds.
+    fn note_pause(moment: Moment<'_>, noted: Pause, slack: u64) -> Result<u64, StoreFault> {
+        let now = nanos(moment.now);
         store::update(moment.store, KEY, |record| {
             let mut pauses = Self::read(record).pauses;
             pauses.retain(|pause| !pause.is_over(now));
-            match pauses.iter_mut().find(|pause| pause.target == target.id) {
-                Some(pause) if pause.until >= until => return (None, ()),
+            match pauses.iter_mut().find(|pause| pause.target == noted.target) {
+                Some(pause) if pause.until.saturating_add(slack) >= noted.until => {
+                    return (None, pause.until);
+                }
                 Some(pause) => *pause = noted,
                 None => pauses.push(noted),
             }
-            (Some(Self { pauses }.write()), ())
+            (Some(Self { pauses }.write()), noted.until)
         })
     }
 
@@ -143,10 +155,14 @@ impl Cooldowns {
 
     /// Forgets the pause of a target that was asked and has answered well.
     pub fn end(store: &dyn Store, target: &Target) -> Result<(), StoreFault> {
+        Self::end_of(store, target.id)
+    }
+
+    fn end_of(store: &dyn Store, target: u64) -> Result<(), StoreFault> {
         store::update(store, KEY, |record| {
             let mut pauses = Self::read(record).pauses;
             let before = pauses.len();
-            pauses.retain(|pause| pause.target != target.id || pause.asking_until.is_none());
+            pauses.retain(|pause| pause.target != target || pause.asking_until.is_none());
             ((pauses.len() < before).then(|| Self { pauses }.write()), ())
         })
     }
