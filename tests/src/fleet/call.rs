@@ -63,7 +63,7 @@ pub struct Told {
     pub granted: i64,
     /// What of `left` is still held.
     pub kept: i64,
-    /// What is used, by all.
+    /// What is used, by all; of places, those that are in use.
     pub used: i64,
     /// What is held, by all.
     pub held: i64,
@@ -71,7 +71,7 @@ pub struct Told {
     pub wait_us: i64,
     /// The start of the present window, in seconds; else 0.
     pub window: i64,
-    /// How long until it ends, in microseconds; else 0.
+    /// How long until it ends, in microseconds; of a bucket, until one unit less is used; else 0.
     pub ends_us: i64,
     /// Whether holders shall return what they do not need.
     pub recall: bool,
@@ -108,7 +108,49 @@ impl Kind {
     }
 }
 
+impl Ask {
+    fn read(words: &[&str; 12]) -> Option<Self> {
+        let [id, kind, size, span, window, ack, left, give, need, want, shadow, used_seen] = *words;
+        let kind = match kind {
+            "b" => Kind::Bucket(span.parse().ok()?),
+            "w" => Kind::Window(
+                [Span::Hour, Span::Day, Span::Week, Span::Month]
+                    .into_iter()
+                    .find(|one| one.word() == span)?,
+            ),
+            "s" => Kind::Places,
+            _ => return None,
+        };
+        Some(Self {
+            id: u64::from_str_radix(id, 16).ok()?,
+            kind,
+            size: size.parse().ok()?,
+            window: window.parse().ok()?,
+            ack: ack.parse().ok()?,
+            left: left.parse().ok()?,
+            give: give.parse().ok()?,
+            need: need.parse().ok()?,
+            want: want.parse().ok()?,
+            shadow: shadow == "1",
+            used_seen: used_seen.parse().ok()?,
+        })
+    }
+}
+
 impl Call {
+    /// Reads the arguments of the script, with a space between two; `None` if they are none.
+    #[must_use]
+    pub fn read(arguments: &str) -> Option<Self> {
+        let mut words = arguments.split(' ');
+        let holder = words.next()?.to_owned();
+        let mut head = || words.next()?.parse::<u64>().ok();
+        let (seq, lease_ms, rev_seen) = (head()?, head()?, head()?.try_into().ok()?);
+        let rest: Vec<_> = words.collect();
+        let (limits, rest) = rest.as_chunks::<12>();
+        let asks = limits.iter().map(Ask::read).collect::<Option<_>>()?;
+        rest.is_empty().then_some(Self { holder, seq, lease_ms, rev_seen, asks })
+    }
+
     /// The arguments of the script.
     #[must_use]
     pub fn words(&self) -> Vec<String> {

@@ -94,6 +94,7 @@ impl Limit {
 struct Held {
     id: u64,
     amount: i128,
+    /// The window that it is of; of places, how many of them are idle.
     turn: i64,
 }
 
@@ -127,6 +128,8 @@ struct Work {
     kept: i128,
     in_use: i128,
     others: i128,
+    /// Of places.
+    idle_elsewhere: i64,
     rest: i128,
 }
 
@@ -168,8 +171,8 @@ impl Account {
         }
         revs.rev += 1;
         self.revs = Some(revs);
-        let own = self.holders.entry(call.holder.clone()).or_default();
-        own.held.clear();
+        let own = std::mem::take(&mut self.holders.entry(call.holder.clone()).or_default().held);
+        self.release(&own);
 
         let mut works = Vec::new();
         for ask in asks {
@@ -177,12 +180,16 @@ impl Account {
             works.push(self.charge(ask, Charging { is_alive, is_repeated, branch }, now));
         }
         let told = self.grant(&works, present, now);
-        let held = works.iter().zip(&told).map(|(work, told)| Held {
-            id: work.ask.id,
-            amount: work.in_use + work.kept + i128::from(told.granted),
-            turn: self.limits[&work.ask.id].turn,
-        });
-        let held = held.collect();
+        let mut held = Vec::new();
+        for (work, told) in works.iter().zip(&told) {
+            let limit = self.limits.get_mut(&work.ask.id).expect("it was asked for");
+            let idle = told.kept + told.granted;
+            if work.ask.kind == Kind::Places {
+                limit.turn = work.idle_elsewhere + idle;
+            }
+            let turn = if work.ask.kind == Kind::Places { idle } else { limit.turn };
+            held.push(Held { id: work.ask.id, amount: work.in_use + i128::from(idle), turn });
+        }
         let answer = Answer { rev: revs.rev, now_us: now, holders: present, limits: told };
         let holder = Holder { seq: call.seq.max(last), held, answer: Some(answer.clone()) };
         self.holders.insert(call.holder.clone(), holder);
@@ -192,11 +199,10 @@ impl Account {
 
     /// Holders that are gone give back; those that are long gone are forgotten.
     fn sweep(&mut self, caller: &str, lease: i64, now: i64) {
-        let mut by_time: Vec<_> = self.seen.iter().map(|(name, score)| (*score, name.clone())).collect();
-        by_time.sort();
         let among = |is: &dyn Fn(i64) -> bool| -> Vec<String> {
-            let found = by_time.iter().filter(|(score, _)| is(*score)).take(SWEEP_MAX);
-            found.map(|(_, name)| name.clone()).collect()
+            let mut found: Vec<_> = self.seen.iter().filter(|(_, score)| is(**score)).collect();
+            found.sort_by_key(|(name, score)| (**score, *name));
+            found.into_iter().take(SWEEP_MAX).map(|(name, _)| name.clone()).collect()
         };
         let gone = among(&|score| score >= 0 && score < now - lease);
         let forgotten = among(&|score| score < 0 && score > GONE - now);
@@ -204,7 +210,9 @@ impl Account {
         for name in gone.into_iter().filter(|name| name != caller) {
             self.seen.insert(name.clone(), -now);
             let holder = self.holders.entry(name).or_default();
-            (holder.held, holder.answer) = (Vec::new(), None);
+            holder.answer = None;
+            let held = std::mem::take(&mut holder.held);
+            self.release(&held);
         }
         for name in forgotten.into_iter().filter(|name| name != caller) {
             self.seen.remove(&name);
@@ -229,9 +237,21 @@ impl Account {
     }
 
     /// What all hold of a limit.
-    fn held(&self, id: u64, turn: i64) -> i128 {
+    fn held(&self, id: u64) -> i128 {
+        let limit = &self.limits[&id];
+        let counts = |held: &&Held| limit.kind == Kind::Places || held.turn == limit.turn;
         let all = self.holders.values().flat_map(|holder| &holder.held);
-        all.filter(|held| held.id == id && held.turn == turn).map(|held| held.amount).sum()
+        all.filter(|held| held.id == id).filter(counts).map(|held| held.amount).sum()
+    }
+
+    /// Places that were idle are not any more.
+    fn release(&mut self, gone: &[Held]) {
+        for held in gone {
+            match self.limits.get_mut(&held.id) {
+                Some(limit) if limit.kind == Kind::Places => limit.turn -= held.turn,
+                _ => {}
+            }
+        }
     }
 
     fn charge(&mut self, ask: Ask, how: Charging, now: i64) -> Work {
@@ -273,9 +293,11 @@ impl Account {
         if limit.short > now + SHORT {
             limit.short = 0;
         }
-        let (turn, size, used) = (limit.turn, limit.size, limit.used());
-        let others = self.held(ask.id, turn);
-        Work { ask, ends, kept, in_use, others, rest: size - used - others - in_use - kept }
+        let (size, used) = (limit.size, limit.used());
+        let idle_elsewhere = if ask.kind == Kind::Places { limit.turn } else { 0 };
+        let others = self.held(ask.id);
+        let rest = size - used - others - in_use - kept;
+        Work { ask, ends, kept, in_use, others, idle_elsewhere, rest }
     }
 
     /// All needs that count are met, or none is.
@@ -292,27 +314,35 @@ impl Account {
         let (limit, ask) = (&self.limits[&work.ask.id], &work.ask);
         let need = i128::from(ask.need);
         let (mut granted, mut wait_us) = (0, 0);
-        let ends_us = if work.ends == 0 { 0 } else { work.ends * SECOND - now };
+        let ends_us = match ask.kind {
+            Kind::Window(_) => work.ends * SECOND - now,
+            Kind::Bucket(_) if limit.used() > 0 => limit.falling(1, now),
+            Kind::Bucket(_) | Kind::Places => 0,
+        };
         if ask.need <= 0 || (work.fits() && (ask.shadow || all_fit)) {
             granted = need.max(0);
-            let rest = work.rest - granted;
-            if (ask.need > 0 || ask.want > 0) && limit.short <= now && rest > 0 {
-                granted += rest.min(i128::from(ask.want).max(rest / (4 * i128::from(present))));
+            let rest = (work.rest - granted).max(0);
+            let (want, ahead) = (i128::from(ask.want), rest / (4 * i128::from(present)));
+            if limit.short > now {
+                granted += if ask.need > 0 { rest.min(want.max(0)) } else { 0 };
+            } else if ask.need > 0 || ask.want > 0 {
+                granted += rest.min(want.max(ahead));
             }
         } else {
             let lacking = need - work.rest - work.others;
             wait_us = match ask.kind {
                 Kind::Bucket(_) => limit.falling(lacking, now),
                 Kind::Window(_) if lacking > 0 => ends_us,
-                Kind::Places if !work.fits() => SECOND,
+                Kind::Places if need > work.rest + i128::from(work.idle_elsewhere) => SECOND,
                 Kind::Window(_) | Kind::Places => 0,
             };
         }
         let whole = |amount: i128| i64::try_from(amount).expect("amounts are small");
+        let in_use = work.others - i128::from(work.idle_elsewhere) + work.in_use;
         Told {
             granted: whole(granted),
             kept: whole(work.kept),
-            used: whole(limit.used()),
+            used: whole(if ask.kind == Kind::Places { in_use } else { limit.used() }),
             held: whole(work.others + work.in_use + work.kept + granted),
             wait_us,
             window: if matches!(ask.kind, Kind::Window(_)) { limit.at } else { 0 },
@@ -333,14 +363,14 @@ impl Account {
     pub fn written(&self) -> (BTreeMap<String, String>, BTreeMap<String, i64>) {
         let mut fields = BTreeMap::new();
         let Some(revs) = self.revs else { return (fields, self.seen.clone()) };
-        fields.insert("v".to_owned(), "1".to_owned());
+        fields.insert("v".to_owned(), "2".to_owned());
         for (name, number) in [("rev", revs.rev), ("base", revs.base), ("high", revs.high)] {
             fields.insert(name.to_owned(), number.to_string());
         }
         for (limit_id, limit) in &self.limits {
             let (kind, span) = limit.kind.words();
             let (used, frac) = (limit.used(), limit.frac());
-            let held = self.held(*limit_id, limit.turn);
+            let held = self.held(*limit_id);
             let Limit { size, at, turn, short, branch, told, .. } = limit;
             let line =
                 format!("{kind} {span} {size} {used} {at} {frac} {held} {turn} {short} {branch} {told}");

@@ -239,9 +239,9 @@ fn what_an_operator_calls_wrongly_is_refused_with_a_word() {
     ] {
         desk.check(&words, 2, "", complaint);
     }
-    desk.redis.ask(&["HSET", "tollgate:{client/web}", "v", "2"]).unwrap();
+    desk.redis.ask(&["HSET", "tollgate:{client/web}", "v", "3"]).unwrap();
     let version =
-        "redis://ADDRESS: tollgate:{client/web}: the record is of version 2, and this tool knows version 1";
+        "redis://ADDRESS: tollgate:{client/web}: the record is of version 3, and this tool knows version 2";
     desk.check(&with("reset"), 2, "", version);
     desk.redis.kill();
     let (code, printed, complaint) = desk.run(&with("show"));

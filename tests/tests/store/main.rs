@@ -2,6 +2,7 @@
 
 mod budget;
 mod laws;
+mod places;
 mod script;
 mod trouble;
 mod wild;

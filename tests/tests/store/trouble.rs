@@ -117,7 +117,7 @@ fn a_store_that_refuses_to_write_has_changed_nothing() {
     for (words, undo, code) in [
         (vec!["CONFIG", "SET", "maxmemory", "1"], vec!["CONFIG", "SET", "maxmemory", "0"], "OOM"),
         (vec!["REPLICAOF", "127.0.0.1", &port], vec!["REPLICAOF", "NO", "ONE"], "READONLY"),
-        (vec!["HSET", RECORD, "v", "2"], vec!["HSET", RECORD, "v", "1"], "VERSION"),
+        (vec!["HSET", RECORD, "v", "3"], vec!["HSET", RECORD, "v", "2"], "VERSION"),
     ] {
         connection.ask(&words).unwrap();
         let reply = evaluate(&mut connection, &call("b", 1, 0, Ask { need: 400, ..month(1000) })).unwrap();

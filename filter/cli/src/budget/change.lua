@@ -2,8 +2,8 @@
 -- KEYS[1]: the record. ARGV: for each limit its id, and how much less is used; nothing for all of it.
 -- The answer: for each limit what was used before and is used now; an empty text where there is no such limit.
 local version = redis.call('HGET', KEYS[1], 'v')
-if version and version ~= '1' then
-  return redis.error_reply('VERSION ' .. KEYS[1] .. ' is of version ' .. version .. ', and not of 1')
+if version and version ~= '2' then
+  return redis.error_reply('VERSION ' .. KEYS[1] .. ' is of version ' .. version .. ', and not of 2')
 end
 local writes, reply = {}, {}
 for at = 1, #ARGV, 2 do

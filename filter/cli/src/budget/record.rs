@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use tollgate::calendar::Span;
 
 /// The version of records that this tool reads.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// How a limit is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

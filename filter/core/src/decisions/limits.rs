@@ -384,6 +384,9 @@ pub fn reserve_or(
     uncovered: Uncovered,
 ) -> Result<Outcome, StoreFault> {
     let time = nanos(now);
+    if uncovered == Uncovered::WaitsOn && lacks_still(store, &claim, time)? {
+        return Ok(Outcome::Uncovered(claim));
+    }
     let limits = claim.budget.accounts.iter().map(|account| account.limits.len()).sum();
     let mut taken = Vec::with_capacity(limits);
     let (mut standing, mut shadow_refusals) = (Standing::default(), Vec::new());
@@ -433,7 +436,7 @@ pub fn reserve_or(
         let Some(refusal) = refusal? else {
             let others = claim.budget.accounts.iter().enumerate().skip(at + 1);
             for (at, other) in others.filter(|(_, other)| other.is_shared) {
-                leases::note(store, (at, other), &claim, time)?;
+                leases::note(store, (at, other), &claim, time, uncovered)?;
             }
             return Ok(Outcome::Uncovered(claim));
         };
@@ -441,6 +444,21 @@ pub fn reserve_or(
     }
     let reservation = Reservation { budget: claim.budget, tokens: claim.usage.total(), taken };
     Ok(Outcome::Decided(Grant::Granted(Granted { reservation, standing, shadow_refusals })))
+}
+
+/// Whether a claim that waits for the fleet's store lacks something of any account. So nothing is taken of one account to be given
+/// back, each time that somebody looks.
+fn lacks_still(store: &dyn Store, claim: &Claim, now: u64) -> Result<bool, StoreFault> {
+    let shared = || claim.budget.accounts.iter().enumerate().filter(|(_, account)| account.is_shared);
+    // What one account lacks is seen when it is asked.
+    if shared().nth(1).is_none() {
+        return Ok(false);
+    }
+    let mut lacks = false;
+    for (at, account) in shared() {
+        lacks |= leases::note(store, (at, account), claim, now, Uncovered::WaitsOn)?;
+    }
+    Ok(lacks)
 }
 
 /// Drops from an account's record what other configurations left behind and nobody needs any more.

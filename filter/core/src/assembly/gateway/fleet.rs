@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The SHA-1 of the script, by which the store knows it.
-pub const SCRIPT_SHA1: &str = "499c21316dcc1d922f15535c13d7f55d3bfe49c8";
+pub const SCRIPT_SHA1: &str = "1407fcb35596bbf2f537e046e25418d67a528724";
 
 /// The same of the script for pauses.
 pub const PAUSES_SHA1: &str = "cca4da0f6e380c31a257f2be84829901883a3433";

@@ -25,6 +25,12 @@ impl Size {
         amount.saturating_mul(self.per.nanos().into())
     }
 
+    /// What of a unit has flowed in, where the rest of it takes `next` nanoseconds; 0 says that none flows in.
+    pub(super) fn flowed(self, next: u64) -> i128 {
+        let rest = i128::from(next).saturating_mul(self.amount.into());
+        if next == 0 { 0 } else { self.credit(1).saturating_sub(rest).max(0) }
+    }
+
     fn brim(self) -> i128 {
         self.credit(self.amount.into())
     }

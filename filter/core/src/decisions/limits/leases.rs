@@ -7,12 +7,13 @@
 //! until its reply is here. The records that this keeps are those of the process, for all its workers. Not decided here:
 //! what the store does (`leases/account.lua`), and how it is reached.
 
-use super::measured::Measured;
+use super::measured::{Measured, Room};
 use super::record::{Entry, Leased, Record};
 use super::{Account, Claim, Refusal, Taken, Verdict};
 use crate::allowance::{Flow, Measure};
 use crate::codec::{Reader, Stored, Writer};
 use crate::store::{self, Store, StoreFault};
+use crate::time::nanos;
 use std::time::Duration;
 
 mod call;
@@ -29,6 +30,9 @@ pub const TICK: Duration = Duration::from_millis(250);
 
 /// A process counts a lease as over so much sooner than the store does.
 const MARGIN: Duration = Duration::from_millis(250);
+
+/// What the store has told counts for so long, unless it tells anew.
+const FRESH: Duration = TICK.saturating_mul(2);
 
 /// What is said to whoever is refused because the store could not be asked.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -92,9 +96,10 @@ pub(super) struct Lease {
     /// What the call under way gives back, and what was left then.
     giving: i64,
     sent: i64,
-    /// The most that the call under way asks for a request that waits; 0 for none.
+    /// The most that the call under way asks for a request that waits, 0 for none; and what it asks for all those who wait.
     asking: u64,
-    /// Likewise of the next call, and what all those who wait lack together.
+    asking_all: u64,
+    /// Likewise of the next call, and what all those who wait ask for together.
     lacking: u64,
     wanted: u64,
     /// What was taken since the last call, and what usually is between two.
@@ -105,10 +110,6 @@ pub(super) struct Lease {
     told_held: u64,
     /// Whether others lack what is idle here.
     is_recalled: bool,
-    /// The least that was refused, until when that is remembered, and until when it holds.
-    refused: u64,
-    refused_until: u64,
-    wait_until: u64,
     /// Of what a bucket owes while the store does not answer: when it last flowed off.
     flowed_at: u64,
 }
@@ -152,7 +153,7 @@ impl Stored for Head {
 }
 
 impl Stored for Lease {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         Some(Self {
@@ -163,6 +164,7 @@ impl Stored for Lease {
             giving: from.i64()?,
             sent: from.i64()?,
             asking: from.u64()?,
+            asking_all: from.u64()?,
             lacking: from.u64()?,
             wanted: from.u64()?,
             spent: from.u64()?,
@@ -170,9 +172,6 @@ impl Stored for Lease {
             told_used: from.u64()?,
             told_held: from.u64()?,
             is_recalled: from.u8()? != 0,
-            refused: from.u64()?,
-            refused_until: from.u64()?,
-            wait_until: from.u64()?,
             flowed_at: from.u64()?,
         })
     }
@@ -183,15 +182,13 @@ impl Stored for Lease {
         for amount in [self.left, self.held, self.giving, self.sent] {
             to.i64(amount);
         }
-        for amount in [self.asking, self.lacking, self.wanted, self.spent, self.pace] {
+        for amount in [self.asking, self.asking_all, self.lacking, self.wanted, self.spent, self.pace] {
             to.u64(amount);
         }
         to.u64(self.told_used);
         to.u64(self.told_held);
         to.u8(u8::from(self.is_recalled));
-        for time in [self.refused, self.refused_until, self.wait_until, self.flowed_at] {
-            to.u64(time);
-        }
+        to.u64(self.flowed_at);
     }
 }
 
@@ -204,6 +201,11 @@ impl Head {
     /// Whether the leases can be spent. A clock that was set back ends them.
     fn is_live(&self, now: u64) -> bool {
         (self.since..self.until).contains(&now)
+    }
+
+    /// Whether what the store has told last can be relied on.
+    fn is_fresh(&self, now: u64) -> bool {
+        (self.since..self.since.saturating_add(nanos(FRESH))).contains(&now)
     }
 }
 
@@ -257,14 +259,9 @@ impl Leased {
 }
 
 impl Lease {
-    fn left(&self, head: &Head, now: u64) -> i64 {
-        if head.is_live(now) { self.left } else { self.left.min(0) }
-    }
-
-    /// How long a request for so much is refused still, if it is known that it would be.
-    fn refusal(&self, amount: u64, now: u64) -> Option<Duration> {
-        let is_known = self.refused > 0 && amount >= self.refused && now < self.refused_until;
-        is_known.then(|| Duration::from_nanos(self.wait_until.saturating_sub(now)))
+    /// Whether it has so much to spend. What costs nothing needs no lease.
+    fn covers(&self, amount: u64, head: &Head, now: u64) -> bool {
+        amount == 0 || head.is_live(now) && self.left >= signed(amount)
     }
 
     fn take(&mut self, amount: u64) {
@@ -281,12 +278,13 @@ impl Lease {
     }
 
     /// Notes what a request lacks. What it has noted before may be asked for already.
-    fn note(&mut self, amount: u64, left: i64, is_new: bool) {
+    fn note(&mut self, amount: u64, is_new: bool) {
         if !is_new && amount <= self.lacking.max(self.asking) {
             return;
         }
         self.lacking = self.lacking.max(amount);
-        self.wanted = self.wanted.saturating_add(unsigned(signed(amount).saturating_sub(left)));
+        // Who waits on is counted already.
+        self.wanted = if is_new { self.wanted.saturating_add(amount) } else { self.wanted.max(amount) };
     }
 
     /// Places in use, of a limit on requests under way.
@@ -344,6 +342,8 @@ enum Word {
     /// It would refuse, and only reports that.
     Reports,
     Refuses(Refusal),
+    /// It cannot wait: it is refused, or reported, and the next call asks for it.
+    Misses(Option<Refusal>),
     Lacks,
 }
 
@@ -365,38 +365,50 @@ pub(super) fn ask(
         let amount = claim.of(limit.allowance.measure);
         let entry = limit.now(record.find(limit.id(), place), time);
         let mut lease = leased.find(limit, &entry);
-        let word = answer(&mut lease, limit, &entry, amount, &leased.head, now, uncovered);
+        let known = leased.head.is_fresh(now).then(|| limit.room(&entry, amount, time));
+        let room = known.unwrap_or(Room::Now);
+        let word = answer(&mut lease, (limit, room), &entry, amount, &leased.head, (now, uncovered));
         words.push((place, limit, entry, lease, amount, word));
     }
     let lacks = words.iter().any(|(.., word)| matches!(word, Word::Lacks));
-    let refuses = words.iter().any(|(.., word)| matches!(word, Word::Refuses(_)));
+    let refuses = words.iter().any(|(.., word)| matches!(word, Word::Refuses(_) | Word::Misses(Some(_))));
     verdict.lacks = lacks && !refuses;
     let is_new = uncovered != Uncovered::WaitsOn;
     for (place, limit, entry, mut lease, amount, word) in words {
-        let left = lease.left(&leased.head, now);
-        match word {
+        let refusal = match word {
             Word::Takes if lacks || refuses => continue,
+            // Nobody waits for it.
+            Word::Lacks if refuses => continue,
             Word::Takes => {
                 lease.take(amount);
                 let entry = limit.take(entry, amount, time);
                 taken.push(Taken { account: at, limit: place, amount, window: entry.at });
                 record.set(entry, place);
                 verdict.standing.note(limit, &entry, time);
+                None
+            }
+            Word::Lacks => {
+                lease.note(amount, is_new);
+                None
             }
             Word::Reports => {
                 verdict.shadow_refusals.push(limit.allowance.word.clone());
-                continue;
+                None
             }
-            Word::Refuses(refusal) => {
-                if uncovered == Uncovered::IsRefused && lease.refusal(amount, now).is_none() {
-                    lease.note(amount, left, is_new);
+            Word::Refuses(refusal) => Some(refusal),
+            Word::Misses(refusal) => {
+                lease.note(amount, is_new);
+                if refusal.is_none() {
+                    verdict.shadow_refusals.push(limit.allowance.word.clone());
                 }
-                verdict.refusal = Some(match verdict.refusal.take() {
-                    Some(first) => Refusal::or_longer(first, refusal),
-                    None => refusal,
-                });
+                refusal
             }
-            Word::Lacks => lease.note(amount, left, is_new),
+        };
+        if let Some(refusal) = refusal {
+            verdict.refusal = Some(match verdict.refusal.take() {
+                Some(first) => first.or_longer(refusal),
+                None => refusal,
+            });
         }
         verdict.writes |= leased.find(limit, &entry) != lease;
         leased.set(lease);
@@ -408,35 +420,37 @@ pub(super) fn ask(
     verdict
 }
 
+/// What a limit says. `room` is what the fleet has, by what the store told last: what is not there though all others returned
+/// what they hold is refused without asking.
 fn answer(
     lease: &mut Lease,
-    limit: &Measured,
+    (limit, room): (&Measured, Room),
     entry: &Entry,
     amount: u64,
     head: &Head,
-    now: u64,
-    uncovered: Uncovered,
+    (now, uncovered): (u64, Uncovered),
 ) -> Word {
-    let refuses = |room| match Refusal::of(limit, entry, room, amount) {
+    let refusal = |room| Refusal::of(limit, entry, room, amount);
+    let refuses = |room| match refusal(room) {
         Some(_) if limit.allowance.shadow => Word::Reports,
         Some(refusal) => Word::Refuses(refusal),
         None => Word::Takes,
     };
     if limit.never_has(amount) {
-        return refuses(super::Room::Never);
+        return refuses(Room::Never);
     }
-    if lease.left(head, now) >= signed(amount) {
+    if lease.covers(amount, head, now) {
         return Word::Takes;
     }
-    if let Some(wait) = lease.refusal(amount, now) {
-        return refuses(limit.room_after(wait));
-    }
     match uncovered {
-        Uncovered::Waits | Uncovered::WaitsOn => Word::Lacks,
-        Uncovered::IsRefused => refuses(limit.room_after(TICK)),
         Uncovered::IsServed => {
             lease.flow(limit, 1, now);
             Word::Takes
+        }
+        _ if room != Room::Now => refuses(room),
+        Uncovered::Waits | Uncovered::WaitsOn => Word::Lacks,
+        Uncovered::IsRefused => {
+            Word::Misses(refusal(limit.room_after(TICK)).filter(|_| !limit.allowance.shadow))
         }
         Uncovered::Shares => {
             lease.flow(limit, head.holders, now);
@@ -455,23 +469,26 @@ pub(super) fn touch(head: &mut Head, now: u64) -> bool {
     !std::mem::replace(&mut head.is_active, true)
 }
 
-/// Notes what a request lacks of an account besides what it lacks of an earlier one, so that one call asks for both.
+/// Notes what a request lacks of an account besides what it lacks of an earlier one, so that one call asks for both. Nothing
+/// is taken. Answers whether it lacks something.
 pub(super) fn note(
     store: &dyn Store,
     (at, account): (usize, &Account),
     claim: &Claim,
     now: u64,
-) -> Result<(), StoreFault> {
-    let enlists = store::update(store, &account.key, |stored| {
+    uncovered: Uncovered,
+) -> Result<bool, StoreFault> {
+    let verdict = store::update(store, &account.key, |stored| {
         let mut record = account.read(stored);
-        let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), now, Uncovered::Waits);
+        let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), now, uncovered);
         // What it has is not taken yet.
-        if !verdict.lacks {
-            return (None, false);
-        }
-        (Some(record.into_bytes()), verdict.enlists)
+        let changed = (verdict.lacks && verdict.writes).then(|| record.into_bytes());
+        (changed, verdict)
     })?;
-    if enlists { call::enlist(store, &account.key) } else { Ok(()) }
+    if verdict.lacks && verdict.enlists {
+        call::enlist(store, &account.key)?;
+    }
+    Ok(verdict.lacks)
 }
 
 pub(super) use call::enlist;

@@ -149,14 +149,16 @@ impl Measured {
         if self.allowance.measure == Measure::Concurrent { Room::WhenOneEnds } else { Room::After(wait) }
     }
 
-    /// The state of a fleet's limit, as its store tells it: what is used and what all hold, of which `idle` is not used here.
-    pub(super) fn told(&self, used: i64, held: i64, idle: i64, (window, now): (u64, u64)) -> Entry {
+    /// The state of a fleet's limit, as its store tells it: what is used, and of a bucket how long until one unit less is.
+    pub(super) fn told(&self, used: i64, next: u64, (window, now): (u64, u64)) -> Entry {
         let (level, at) = match self.allowance.measure {
-            Measure::Concurrent => (i128::from(held) - i128::from(idle), now),
+            Measure::Concurrent => (used.into(), now),
             Measure::Quota(..) => (used.into(), window),
             Measure::Rate(_, per) => {
+                let size = self.size(per);
                 let empty = Bucket { credit: 0, at: now };
-                (empty.take(self.size(per), i128::from(used) - i128::from(self.amount())).credit, now)
+                let whole = empty.take(size, i128::from(used) - i128::from(self.amount()));
+                (whole.credit.saturating_add(size.flowed(next)), now)
             }
         };
         Entry { id: self.id, level, at }

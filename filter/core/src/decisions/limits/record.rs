@@ -59,7 +59,7 @@ struct Shared {
 }
 
 impl Stored for Shared {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let entries = from.values()?;

@@ -11,8 +11,10 @@
 --   l:LIMIT    kind span size used at frac held turn short branch told
 --              at: of a bucket when that was so, in us; of a window when it begins, in s. frac: what flowed off beyond whole
 --              units, in units of 1/span. held: by all holders. turn: counts the windows, for what was held in another one is
---              void. short: until when others shall give back what they do not need, in us. branch, told: see below.
---   h:HOLDER   seq, and for each limit: LIMIT held turn. A holder that is gone has its seq only.
+--              void; of places, how many of those that are held are idle. short: until when others shall give back what they
+--              do not need, in us. branch, told: see below.
+--   h:HOLDER   seq, and for each limit: LIMIT held turn; of places, in the place of turn how many of them are idle. A holder
+--              that is gone has its seq only.
 --   r:HOLDER   the last answer it got
 -- KEYS[2], a sorted set: when each holder was last seen, in us; of one that is gone, less than zero: when that was noticed.
 --
@@ -20,11 +22,12 @@
 --   id kind size span window ack left give need want shadow used_seen
 -- The answer: rev now holders, and for each limit
 --   granted kept used held wait window ends recall
+-- used: of places, those that are in use. ends: of a window, how long until it ends; of a bucket, until one unit less is used.
 --
 -- Numbers are doubles: whole below 2^53. Sizes are at most 1e15. All is read first and written at the end, by one HSET before
 -- anything else: a store that refuses to write (full, a replica) has changed nothing.
 
-local VERSION = '1'
+local VERSION = '2'
 local SECOND = 1000000
 -- The most that `used` can be, so that sums stay whole.
 local USED_MAX = 4000000000000000
@@ -210,7 +213,11 @@ local writes, removed, scores, forgotten = {}, {}, {}, {}
 local function release(entry)
   for at = 2, #entry, 3 do
     local l = limit(entry[at])
-    if l and l.turn == tonumber(entry[at + 2]) then l.held = l.held - entry[at + 1] end
+    if l and l.kind == 's' then
+      l.held, l.turn = l.held - entry[at + 1], l.turn - entry[at + 2]
+    elseif l and l.turn == tonumber(entry[at + 2]) then
+      l.held = l.held - entry[at + 1]
+    end
   end
 end
 
@@ -319,7 +326,10 @@ for _, ask in ipairs(asks) do
   if is_met then
     granted = max(ask.need, 0)
     local rest = ask.rest - granted
-    if (ask.need > 0 or ask.want > 0) and l.short <= now and rest > 0 then
+    if rest > 0 and l.short > now then
+      -- For those who wait as well, and nothing ahead.
+      if ask.need > 0 then granted = granted + min(rest, max(ask.want, 0)) end
+    elseif rest > 0 and (ask.need > 0 or ask.want > 0) then
       granted = granted + min(rest, max(ask.want, floor(rest / (4 * present))))
     end
   elseif ask.kind == 'b' then
@@ -327,14 +337,22 @@ for _, ask in ipairs(asks) do
   elseif ask.kind == 'w' then
     wait = ask.need > ask.rest + ask.others and ask.ends * SECOND - now or 0
   else
-    wait = ask.fits and 0 or SECOND
+    wait = ask.need <= ask.rest + l.turn and 0 or SECOND
   end
-  local holds = ask.in_use + ask.kept + granted
+  local idle = ask.kept + granted
+  local holds = ask.in_use + idle
   l.held = ask.others + holds
-  local window = ask.kind == 'w' and l.at or 0
-  for _, part in ipairs({ ask.id, text(holds), text(l.turn) }) do entry[#entry + 1] = part end
-  local told = { granted, ask.kept, l.used, l.held, wait, window, ask.ends * SECOND, l.short > now and 1 or 0 }
-  if ask.kind == 'w' then told[7] = told[7] - now end
+  local used, turned, window, ends = l.used, l.turn, 0, 0
+  if ask.kind == 's' then
+    l.turn = l.turn + idle
+    used, turned = l.held - l.turn, idle
+  elseif ask.kind == 'w' then
+    window, ends = l.at, ask.ends * SECOND - now
+  elseif used > 0 then
+    ends = falling(l, tonumber(ask.span), 1)
+  end
+  for _, part in ipairs({ ask.id, text(holds), text(turned) }) do entry[#entry + 1] = part end
+  local told = { granted, ask.kept, used, l.held, wait, window, ends, l.short > now and 1 or 0 }
   for _, number in ipairs(told) do reply[#reply + 1] = number end
 end
 

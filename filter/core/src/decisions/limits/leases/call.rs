@@ -222,13 +222,13 @@ pub fn answered(
                 entry.at = told.window;
             }
             let mut lease = leased.find(limit, &entry);
-            lease.hear(limit, &told, now);
+            lease.hear(limit, &told);
             if told.is_recalled && lease.asked_in_vain(&told) {
                 leased.head.patient_until = now.saturating_add(nanos(TICK));
             }
             let since = lease.sent_since(&told);
             let used = told.used.saturating_add(since);
-            record.set(limit.told(used, told.held, lease.left, (told.window, store_time)), place);
+            record.set(limit.told(used, told.next, (told.window, store_time)), place);
             lease.end();
             leased.set(lease);
         }
@@ -260,12 +260,14 @@ struct Told {
     wait: u64,
     /// In nanoseconds.
     window: u64,
+    /// Of a bucket: how long until one unit less is used, in nanoseconds.
+    next: u64,
     is_recalled: bool,
 }
 
 impl Told {
     fn of(numbers: &[i64]) -> Option<Self> {
-        let &[granted, kept, used, held, wait_us, window_s, _, recall] = numbers else { return None };
+        let &[granted, kept, used, held, wait_us, window_s, ends_us, recall] = numbers else { return None };
         Some(Self {
             granted,
             kept,
@@ -273,6 +275,7 @@ impl Told {
             held,
             wait: unsigned(wait_us).saturating_mul(1000),
             window: unsigned(window_s).saturating_mul(1_000_000_000),
+            next: unsigned(ends_us).saturating_mul(1000),
             is_recalled: recall != 0,
         })
     }
@@ -304,17 +307,19 @@ impl Lease {
         self.sent = self.left;
         let need = match self.lacking {
             lacking if lacking == 0 || !asks => 0,
-            lacking => unsigned(signed(lacking).saturating_sub(self.left)),
+            // What is owed is reported, and not needed again.
+            lacking => lacking.saturating_sub(unsigned(self.left)),
         };
-        let ahead = self.pace.saturating_mul(AHEAD);
+        // Nobody keeps anything ahead of need while others lack it.
+        let ahead = if self.is_recalled { 0 } else { self.pace.saturating_mul(AHEAD) };
         let want = if need > 0 {
-            self.wanted.saturating_sub(need).saturating_add(ahead)
+            self.wanted.saturating_sub(self.lacking).saturating_add(ahead)
         } else if asks && is_live && !is_idle && self.left < signed(self.pace.saturating_mul(LOW)) {
             ahead
         } else {
             0
         };
-        self.asking = if need > 0 { self.lacking } else { 0 };
+        (self.asking, self.asking_all) = if need > 0 { (self.lacking, self.wanted) } else { (0, 0) };
         self.spent = 0;
         if asks {
             (self.lacking, self.wanted) = (0, 0);
@@ -338,7 +343,7 @@ impl Lease {
     }
 
     /// Takes what the reply grants. What was taken and given back since the call is kept.
-    fn hear(&mut self, limit: &Measured, told: &Told, now: u64) {
+    fn hear(&mut self, limit: &Measured, told: &Told) {
         let in_use = match limit.allowance.measure {
             Measure::Concurrent => self.held.saturating_sub(self.sent).saturating_sub(self.giving).max(0),
             Measure::Rate(..) | Measure::Quota(..) => 0,
@@ -349,13 +354,9 @@ impl Lease {
         (self.told_used, self.told_held) = (unsigned(told.used), unsigned(told.held));
         self.is_recalled = told.is_recalled;
         self.flowed_at = 0;
-        if self.asking > 0 && told.granted == 0 && told.wait > 0 {
-            self.refused = self.asking;
-            self.wait_until = now.saturating_add(told.wait);
-            self.refused_until = now.saturating_add(told.wait.min(nanos(TICK)));
-        } else if told.granted > 0 {
-            self.refused = 0;
-        }
+        // The others who wait are still to be asked for, unless they are refused.
+        let still = if told.wait > 0 { 0 } else { self.asking_all.saturating_sub(unsigned(told.granted)) };
+        self.wanted = self.wanted.saturating_add(still);
     }
 
     /// Whether others are asked to return what they hold, for a request that waits here.
@@ -369,7 +370,8 @@ impl Lease {
     }
 
     fn end(&mut self) {
-        (self.giving, self.sent, self.asking) = (0, 0, 0);
+        (self.giving, self.sent) = (0, 0);
+        (self.asking, self.asking_all) = (0, 0);
     }
 }
 

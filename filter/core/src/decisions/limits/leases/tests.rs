@@ -185,25 +185,218 @@ fn a_lease_that_is_over_is_not_spent() {
     drop(one);
 }
 
+/// How long a request is told to wait that is refused without asking.
+fn refused(store: &MemoryStore, account: &Rc<Account>, tokens: u64, now: Duration) -> Option<Duration> {
+    match *take(store, account, tokens, now).err()? {
+        Outcome::Decided(Grant::Refused(
+            Denial::QuotaExhausted { wait, .. }
+            | Denial::RateExhausted { wait, .. }
+            | Denial::TooManyAtOnce { wait, .. },
+            _,
+        )) => Some(wait),
+        _ => None,
+    }
+}
+
 #[test]
-fn a_refusal_is_remembered_until_the_next_tick() {
+fn what_the_fleet_does_not_have_is_refused_without_asking() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 30, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
     hear(&store, &account, 1, &told(0, 0, 80, 80, 9_000_000, 1), NOW);
-    let refused = |tokens, now| match take(&store, &account, tokens, now) {
-        Err(outcome) => match *outcome {
-            Outcome::Decided(Grant::Refused(denial, _)) => Some(denial),
-            _ => None,
-        },
-        _ => None,
+    let until_the_end = Duration::from_secs(TODAY.unsigned_abs() + 86_400) - NOW;
+    assert_eq!(refused(&store, &account, 21, NOW), Some(until_the_end));
+    assert!(refused(&store, &account, 30, NOW + FRESH - Duration::from_nanos(1)).is_some());
+    // Nobody waits for it, so nothing is asked for.
+    assert_eq!(said(&store, &account, Due::ForRequests, NOW), None);
+    // A smaller one may fit, and what was told long ago may be otherwise.
+    assert_eq!(refused(&store, &account, 20, NOW), None);
+    assert_eq!(refused(&store, &account, 30, NOW + FRESH), None);
+}
+
+#[test]
+fn what_a_fleets_bucket_lacks_is_told_to_the_microsecond() {
+    const SECOND: Measure = Measure::Rate(TOKENS, crate::allowance::Flow::Minute);
+    let (store, account) = (MemoryStore::default(), account(&[(SECOND, 60)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    // One unit flows off in a second; of the next one a quarter is left.
+    let now_us = i64::try_from(NOW.as_micros()).unwrap();
+    hear(&store, &account, 1, &[7, now_us, 2, 0, 0, 60, 60, 29_250_000, 0, 250_000, 1], NOW);
+    assert_eq!(refused(&store, &account, 30, NOW), Some(Duration::from_millis(29_250)));
+    assert_eq!(refused(&store, &account, 1, NOW), Some(Duration::from_millis(250)));
+    // By then it may be had, and is asked for.
+    assert_eq!(refused(&store, &account, 1, NOW + Duration::from_millis(250)), None);
+    says_of(
+        said(&store, &account, Due::ForRequests, NOW + Duration::from_millis(250)),
+        0,
+        "b 60 60000000 0 0 0 0 1 0 0 60",
+    );
+}
+
+const PLACES: Measure = Measure::Concurrent;
+
+/// A reply about places, of which so many are in use by all.
+fn places(granted: i64, kept: i64, in_use: i64, held: i64, wait_us: i64) -> Vec<i64> {
+    let now_us = i64::try_from(NOW.as_micros()).unwrap();
+    vec![7, now_us, 2, granted, kept, in_use, held, wait_us, 0, 0, i64::from(granted == 0)]
+}
+
+#[test]
+fn a_place_that_is_idle_elsewhere_is_waited_for() {
+    let (store, account) = (MemoryStore::default(), account(&[(PLACES, 4)]));
+    let _ = take(&store, &account, 1, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    // Others hold all four, and use three.
+    hear(&store, &account, 1, &places(0, 0, 3, 4, 0), NOW);
+    assert_eq!(refused(&store, &account, 1, NOW), None);
+    assert_eq!(said(&store, &account, Due::ForRequests, NOW), None, "the others have until the next tick");
+    says_of(said(&store, &account, Due::ByTick, NOW), 0, "s 4 0 0 0 0 0 1 1 0 3");
+    hear(&store, &account, 2, &places(0, 0, 4, 4, 1_000_000), NOW);
+    assert!(refused(&store, &account, 1, NOW).is_some());
+}
+
+#[test]
+fn a_place_that_comes_back_is_there_for_the_next() {
+    let (store, account) = (MemoryStore::default(), account(&[(PLACES, 4)]));
+    let _ = take(&store, &account, 1, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &places(1, 0, 0, 1, 0), NOW);
+    let first = take(&store, &account, 1, NOW).unwrap();
+    settle(&store, &first.settle(Spent::default()), NOW).unwrap();
+    let second = take(&store, &account, 1, NOW).unwrap();
+    assert!(take(&store, &account, 1, NOW).is_err());
+    // So is that of a worker that died.
+    crate::limits::return_slots(&store, &second.slots()).unwrap();
+    assert!(take(&store, &account, 1, NOW).is_ok());
+}
+
+#[test]
+fn windows_are_those_of_the_stores_clock() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    // There it is a day later.
+    let mut reply = told(40, 0, 0, 40, 0, 0);
+    reply[1] += 86_400_000_000;
+    reply[8] += 86_400;
+    hear(&store, &account, 1, &reply, NOW);
+    assert!(take(&store, &account, 40, NOW).is_ok());
+}
+
+#[test]
+fn one_who_waits_on_asks_for_his_amount_once() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let mut uncovered = Uncovered::Waits;
+    for _ in 0..3 {
+        let outcome = reserve_or(&store, claim(&account, 30), NOW, uncovered).unwrap();
+        assert!(matches!(outcome, Outcome::Uncovered(_)));
+        uncovered = Uncovered::WaitsOn;
+    }
+    let _ = take(&store, &account, 20, NOW);
+    says(said(&store, &account, Due::ForRequests, NOW), 1, 0, &line(TODAY, 0, 0, 0, 30, 20, 0));
+}
+
+/// Two limits of one account, of which one has a lease of so much, and the other what `second` says.
+fn two(second: [i64; 8]) -> (MemoryStore, Rc<Account>) {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100), (PLACES, 4)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &[told(50, 0, 0, 50, 0, 0), second.to_vec()].concat(), NOW);
+    (store, account)
+}
+
+#[test]
+fn what_one_limit_lacks_or_refuses_is_taken_of_no_other() {
+    // All places are in use: it is refused. Or some may be had: it waits.
+    for second in [[0, 0, 4, 4, 1_000_000, 0, 0, 0], [0, 0, 3, 3, 0, 0, 0, 0]] {
+        let (store, account) = two(second);
+        assert!(take(&store, &account, 30, NOW).is_err());
+        says_of(said(&store, &account, Due::ByTick, NOW), 0, &line(TODAY, 50, 50, 0, 0, 0, 0));
+    }
+    // What is refused is not asked for either, of any limit.
+    let (store, account) = two([0, 0, 4, 4, 1_000_000, 0, 0, 0]);
+    assert!(take(&store, &account, 60, NOW).is_err());
+    assert_eq!(said(&store, &account, Due::ForRequests, NOW), None);
+}
+
+#[test]
+fn what_cannot_wait_is_asked_for_by_the_next_call() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let outcome = reserve_or(&store, claim(&account, 30), NOW, Uncovered::IsRefused).unwrap();
+    assert!(matches!(outcome, Outcome::Decided(Grant::Refused(..))));
+    says(said(&store, &account, Due::ByTick, NOW), 1, 0, &line(TODAY, 0, 0, 0, 30, 0, 0));
+    // Nor if it is known that it is not to be had.
+    hear(&store, &account, 1, &told(0, 0, 80, 80, 9_000_000, 1), NOW);
+    let _ = reserve_or(&store, claim(&account, 30), NOW, Uncovered::IsRefused).unwrap();
+    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 0, 0, 0, 0, 0, 80));
+}
+
+#[test]
+fn what_is_owed_is_not_needed_twice() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 10, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &told(10, 0, 0, 10, 0, 0), NOW);
+    let first = take(&store, &account, 10, NOW).unwrap();
+    let spent = Spent { usage: Usage { prompt: 30, ..Usage::default() }, ..Spent::default() };
+    settle(&store, &first.settle(spent), NOW).unwrap();
+    // What costs nothing needs no lease.
+    assert!(take(&store, &account, 0, NOW).is_ok());
+    assert!(take(&store, &account, 60, NOW).is_err());
+    says(said(&store, &account, Due::ForRequests, NOW), 2, 7, &line(TODAY, 10, -20, 0, 60, 40, 0));
+}
+
+fn shares(store: &MemoryStore, account: &Rc<Account>, tokens: u64, now: Duration) -> bool {
+    let outcome = reserve_or(store, claim(account, tokens), now, Uncovered::Shares).unwrap();
+    matches!(outcome, Outcome::Decided(Grant::Granted(_)))
+}
+
+#[test]
+fn while_the_store_fails_places_are_shared_by_the_living() {
+    let (store, account) = (MemoryStore::default(), account(&[(PLACES, 4)]));
+    let _ = take(&store, &account, 1, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &places(3, 0, 0, 3, 0), NOW);
+    let _one = take(&store, &account, 1, NOW).unwrap();
+    // A call is under way that gives back what is idle: it is not in use here.
+    let later = NOW + LEASE;
+    says_of(said(&store, &account, Due::ByTick, later), 0, "s 4 0 0 3 0 2 0 0 0 0");
+    assert!(shares(&store, &account, 1, later));
+    assert!(!shares(&store, &account, 1, later));
+}
+
+#[test]
+fn while_the_store_fails_a_part_of_a_bucket_flows_in() {
+    const MINUTE: Measure = Measure::Rate(TOKENS, crate::allowance::Flow::Minute);
+    let (store, account) = (MemoryStore::default(), account(&[(MINUTE, 120)]));
+    let _ = take(&store, &account, 1, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    let now_us = i64::try_from(NOW.as_micros()).unwrap();
+    hear(&store, &account, 1, &[7, now_us, 2, 0, 0, 0, 0, 0, 0, 0, 0], NOW);
+    let later = |seconds| NOW + Duration::from_secs(seconds);
+    assert!(shares(&store, &account, 60, later(1)));
+    assert!(!shares(&store, &account, 1, later(1)));
+    assert!(shares(&store, &account, 10, later(11)));
+    assert!(!shares(&store, &account, 1, later(11)));
+    // However long it takes, no more than its part.
+    assert!(shares(&store, &account, 60, later(1000)));
+    assert!(!shares(&store, &account, 1, later(1000)));
+}
+
+#[test]
+fn a_limit_that_only_reports_refuses_nobody() {
+    let limit = Allowance::new(Whose::Client, DAY, NonZeroU64::new(100).unwrap(), Scope::default(), true);
+    let account = Rc::new(Account::of_client("c", vec![limit]).shared());
+    let store = MemoryStore::default();
+    let reports = |uncovered| match reserve_or(&store, claim(&account, 30), NOW, uncovered).unwrap() {
+        Outcome::Decided(Grant::Granted(granted)) => granted.shadow_refusals.len(),
+        outcome => panic!("{outcome:?}"),
     };
-    let Some(Denial::QuotaExhausted { wait, .. }) = refused(30, NOW) else { panic!() };
-    assert_eq!(wait, Duration::from_secs(9));
-    // A smaller one may fit.
-    assert_eq!(refused(29, NOW), None);
-    assert!(refused(31, NOW + TICK - Duration::from_nanos(1)).is_some());
-    assert_eq!(refused(30, NOW + TICK), None);
+    assert_eq!(reports(Uncovered::IsRefused), 1);
+    let _ = said(&store, &account, Due::ByTick, NOW);
+    hear(&store, &account, 1, &told(0, 0, 80, 80, 9_000_000, 1), NOW);
+    assert_eq!(reports(Uncovered::Waits), 1);
 }
 
 #[test]
@@ -214,7 +407,7 @@ fn what_others_lack_is_given_back_and_what_is_idle() {
     hear(&store, &account, 1, &told(60, 0, 0, 60, 0, 1), NOW);
     let _one = take(&store, &account, 10, NOW).unwrap();
     // It keeps as much as it spent between two calls.
-    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 60, 10, 40, 0, 40, 0));
+    says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 60, 10, 40, 0, 0, 0));
     hear(&store, &account, 2, &told(0, 10, 10, 10, 0, 0), NOW);
     let later = NOW + Duration::from_secs(11);
     says(said(&store, &account, Due::ByTick, later), 3, 7, &line(TODAY, 10, 0, 10, 0, 0, 10));
@@ -324,13 +517,7 @@ fn the_law_of_stored_values_holds() {
         is_active: true,
     };
     law::holds("lease_head", &[head, Head::default()]);
-    let lease = Lease {
-        id: u64::MAX,
-        left: -3,
-        held: i64::MAX,
-        is_recalled: true,
-        wait_until: 9,
-        ..Lease::default()
-    };
+    let lease =
+        Lease { id: u64::MAX, left: -3, held: i64::MAX, is_recalled: true, flowed_at: 9, ..Lease::default() };
     law::holds("lease", &[lease, Lease::default()]);
 }
