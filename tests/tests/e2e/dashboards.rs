@@ -163,7 +163,7 @@ const LARGE: Size = Size { shop: 4500, support: 280, ptu: 16_000, payg_b: 48_000
 
 /// What the filter may count, by its source.
 fn known_metrics() -> String {
-    fs::read_to_string(workspace().join("filter/core/src/decisions/ledger.rs")).unwrap()
+    fs::read_to_string(workspace().join("filter/core/src/decisions/ledger/series.rs")).unwrap()
 }
 
 fn config(size: Size) -> Value {
