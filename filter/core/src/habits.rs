@@ -42,3 +42,27 @@ fn a_test_has_a_name_of_at_most_60_characters() {
     let long: Vec<_> = named.iter().filter(|(_, name)| name.len() > NAME_CHARS_MAX).collect();
     assert!(long.is_empty(), "longer than {NAME_CHARS_MAX}: {long:#?}");
 }
+
+/// The codes of the table of refusals.
+fn codes(table: &str) -> Vec<&str> {
+    let rows = table.split("fn row(&self)").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    rows.split("row(").skip(1).filter_map(|row| row.split('"').nth(1)).collect()
+}
+
+#[test]
+fn each_refusal_is_seen_by_a_test_of_an_exchange() {
+    let table = fs::read_to_string(root().join("filter/core/src/words/denial/row.rs")).unwrap();
+    let places = [
+        "filter/core/src/order/exchange/tests",
+        "filter/core/src/order/exchange/tests.rs",
+        "tests/tests/e2e",
+    ];
+    let tests: String =
+        places.iter().flat_map(|place| sources(&root().join(place))).map(|(_, source)| source).collect();
+    let words: Vec<_> = tests.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let codes = codes(&table);
+    assert!(codes.len() > 40, "only {} codes were found", codes.len());
+    for code in codes {
+        assert!(words.contains(&code), "no test of an exchange has seen {code}");
+    }
+}

@@ -14,6 +14,7 @@ mod naming;
 mod pinned;
 mod portable;
 mod prices;
+mod refusals;
 mod reserving;
 mod sent;
 mod spilling;

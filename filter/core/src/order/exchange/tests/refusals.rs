@@ -1,0 +1,32 @@
+//! Refusals whose codes no other test of an exchange names.
+
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+#[test]
+fn a_key_outside_of_its_time_says_which() {
+    let code = |times: Value| {
+        let mut run = Run::with(gateway(|config| {
+            let key = &mut config["clients"][0]["api_keys"][0];
+            *key = with(key.take(), times);
+        }));
+        refused(run.head(&CHAT))
+    };
+    assert_eq!(code(json!({ "not_after": "2020-01-01T00:00:00Z" })), "401 expired_api_key");
+    assert_eq!(code(json!({ "not_before": "2100-01-01T00:00:00Z" })), "401 api_key_not_yet_valid");
+}
+
+#[test]
+fn a_body_below_a_bound_or_with_two_caps_is_refused() {
+    let code = |members: &str| {
+        let mut run = Run::with(gateway(|config| {
+            config["policies"][0]["temperature"] = json!({ "min": 0.5, "over": "reject" });
+        }));
+        let _ = run.head(&CHAT);
+        refused(run.body(&format!(r#"{{"model":"gpt-4o","messages":[],{members}}}"#)))
+    };
+    assert_eq!(code(r#""temperature":0.25"#), "400 parameter_below_minimum");
+    assert_eq!(code(r#""n":3,"best_of":2"#), "400 parameter_below_minimum");
+    assert_eq!(code(r#""max_tokens":5,"max_completion_tokens":5"#), "400 mutually_exclusive_parameters");
+}
