@@ -7,10 +7,11 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType, Status};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tollgate::answer::Answer;
 use tollgate::ledger::{Kind, Series};
-use tollgate::store::{Loaded, Outside, Store, StoreFault, Swap, Version};
+use tollgate::store::{GLANCE_MAX, Loaded, Outside, Store, StoreFault, Swap, Version};
 
 /// The time, since the epoch.
 pub(crate) fn now() -> Duration {
@@ -28,6 +29,24 @@ pub(crate) const fn outside() -> Outside<'static> {
     Outside::new(&SharedData, &now)
 }
 
+/// What this worker has last seen of the key that it glances at: only one is.
+struct Glanced {
+    key: String,
+    value: Rc<[u8]>,
+    at: Duration,
+}
+
+thread_local! {
+    static GLANCED: RefCell<Option<Glanced>> = const { RefCell::new(None) };
+}
+
+/// What is about to be written is not what was seen.
+fn forget_glance(key: &str) {
+    GLANCED.with_borrow_mut(|glanced| {
+        glanced.take_if(|glanced| glanced.key == key);
+    });
+}
+
 /// A version that no key ever has: a write with it stands only where there is nothing yet.
 const NO_VERSION: u32 = u32::MAX;
 
@@ -37,7 +56,22 @@ impl Store for SharedData {
         Ok(Loaded { value: value.unwrap_or_default(), version: Version(version) })
     }
 
+    fn glance(&self, key: &str, now: Duration) -> Result<Rc<[u8]>, StoreFault> {
+        let seen = GLANCED.with_borrow(|glanced| {
+            let glanced = glanced.as_ref().filter(|glanced| glanced.key == key)?;
+            (now.abs_diff(glanced.at) < GLANCE_MAX).then(|| glanced.value.clone())
+        });
+        if let Some(value) = seen {
+            return Ok(value);
+        }
+        let value: Rc<[u8]> = self.load(key)?.value.into();
+        let glanced = Glanced { key: key.to_owned(), value: value.clone(), at: now };
+        GLANCED.set(Some(glanced));
+        Ok(value)
+    }
+
     fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault> {
+        forget_glance(key);
         match hostcalls::set_shared_data(key, Some(value), Some(version.0.unwrap_or(NO_VERSION))) {
             Ok(()) => Ok(Swap::Done),
             Err(Status::CasMismatch) => Ok(Swap::Stale),
@@ -46,6 +80,7 @@ impl Store for SharedData {
     }
 
     fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
+        forget_glance(key);
         hostcalls::set_shared_data(key, Some(value), None).map_err(|_| StoreFault::Unavailable)
     }
 }

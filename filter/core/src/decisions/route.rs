@@ -214,8 +214,8 @@ pub fn choose(
         return Err(Denial::NoRegion);
     }
     let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
-    let Moment { store, now } = moment;
-    let loaded = Cooldowns::load(store);
+    let now = moment.now;
+    let loaded = Cooldowns::glance(moment);
     let mut faults = u64::from(arranged.is_err()) + u64::from(loaded.is_err());
     let cooldowns = loaded.unwrap_or_default();
     let state = |target: &Rc<Target>| cooldowns.state(target.id, now);

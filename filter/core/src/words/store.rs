@@ -5,6 +5,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How often a compare-and-set is tried before the store counts as contended. Each try that fails means that another
@@ -43,10 +44,20 @@ pub enum StoreFault {
     Contended,
 }
 
+/// How old a value may be that was only [glanced](Store::glance) at.
+pub const GLANCE_MAX: Duration = Duration::from_millis(20);
+
 /// Memory shared by all workers.
 pub trait Store {
     /// Reads a key.
     fn load(&self, key: &str) -> Result<Loaded, StoreFault>;
+
+    /// The value of a key as this worker has last seen it: what it wrote itself is there, what others wrote may come
+    /// [`GLANCE_MAX`] later. For what is read by every request, seldom written, and never decided on alone.
+    fn glance(&self, key: &str, now: Duration) -> Result<Rc<[u8]>, StoreFault> {
+        let _ = now;
+        self.load(key).map(|loaded| loaded.value.into())
+    }
 
     /// Writes a key if nobody else did since `version` was read; with `Version(None)`, if it does not exist yet.
     fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault>;

@@ -111,6 +111,11 @@ impl Cooldowns {
         Ok(Self::read(&store.load(KEY)?.value))
     }
 
+    /// Reads them as this worker has last seen them: one that another worker has noted just now may be missing.
+    pub fn glance(moment: Moment<'_>) -> Result<Self, StoreFault> {
+        Ok(Self::read(&moment.store.glance(KEY, moment.now)?))
+    }
+
     /// Writes that a target wants a pause. A longer one that is known already stands.
     pub fn note(moment: Moment<'_>, target: &Target, cooldown: Cooldown) -> Result<(), StoreFault> {
         let until = nanos(moment.now).saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));

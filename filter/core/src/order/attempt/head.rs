@@ -36,7 +36,7 @@ impl Leg {
         if !goes_on && flight.may_open_with_error(status, format) {
             return Phase::Unproven(Box::new(Unproven { status, headers, is_json: format == Format::Json }));
         }
-        self.learn(status, &headers, outside.moment(), heard);
+        self.learn(status, &headers, outside, heard);
         // A 401 says it all, and so does an error without a body.
         if status == 401 || end {
             self.leave_misfit(status, &Failure::default(), outside, heard);

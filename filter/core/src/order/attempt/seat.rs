@@ -46,18 +46,22 @@ impl Leg {
         &self,
         status: u16,
         headers: &Headers,
-        moment: Moment<'_>,
+        outside: &Outside<'_>,
     ) -> Result<(), StoreFault> {
         let Some(gauge) = self.target.gauge else { return Ok(()) };
         if status == 429 {
             return match self.flight.seat.take() {
-                Some(seat) => capacity::give_back(moment, &seat, Usage::default()),
+                Some(seat) => capacity::give_back(outside.moment(), &seat, Usage::default()),
                 None => Ok(()),
             };
         }
         match route::room(|name| headers::text(headers, name)) {
-            Some(Room::Remaining(tokens)) => capacity::learn(moment, gauge, Told::Remaining(tokens)),
-            Some(Room::Utilization(share)) => capacity::learn(moment, gauge, Told::Utilization(share)),
+            Some(Room::Remaining(tokens)) => {
+                capacity::learn(outside.moment(), gauge, Told::Remaining(tokens))
+            }
+            Some(Room::Utilization(share)) => {
+                capacity::learn(outside.moment(), gauge, Told::Utilization(share))
+            }
             None => Ok(()),
         }
     }

@@ -29,7 +29,7 @@ impl Unproven {
         let (failure, next) = match Opening::of(&(body.read)(reach), body.end) {
             Opening::Unfinished => return Phase::Unproven(self),
             Opening::KeepAlive | Opening::Answer => {
-                leg.learn(self.status, &self.headers, outside.moment(), heard);
+                leg.learn(self.status, &self.headers, outside, heard);
                 return Phase::Passing;
             }
             Opening::Failure(failure) => (failure, Phase::Passing),
@@ -43,7 +43,7 @@ impl Unproven {
         };
         let status = failure.status();
         heard.set.push((":status", status.to_string()));
-        leg.learn(status, &self.headers, outside.moment(), heard);
+        leg.learn(status, &self.headers, outside, heard);
         leg.leave_misfit(status, &failure, outside, heard);
         next
     }
