@@ -57,6 +57,8 @@ impl Downstream {
             exchange,
             asking: None,
             body,
+            head: Vec::new(),
+            strip: Vec::new(),
             slot,
             holding,
             unshown: None,
@@ -87,6 +89,10 @@ struct Stream {
     /// What it asks of the fleet's store, and since when.
     asking: Option<(Claim, Duration)>,
     body: Body,
+    /// The head of the request while its body is awaited, and the headers of it that must go no further: all changes are made
+    /// at once, when it goes on.
+    head: Vec<(String, Vec<u8>)>,
+    strip: Vec<String>,
     /// Its note in the journal, while something is reserved for it.
     slot: Option<Slot>,
     holding: Rc<Holding>,
@@ -132,9 +138,7 @@ impl Stream {
         loop {
             step = match step {
                 Step::AwaitBody { strip } => {
-                    for name in strip {
-                        host::remove_header(MapType::HttpRequestHeaders, &name);
-                    }
+                    self.strip = strip;
                     // It may have come while the stream waited.
                     match self.read_body(|| now) {
                         Some(step) => step,
@@ -189,37 +193,29 @@ impl Stream {
 
     fn forward(&mut self, forward: Forward) {
         let Forward { strip, patch, content_length, content_type, start_max, flight } = forward;
-        for name in strip {
-            host::remove_header(MapType::HttpRequestHeaders, &name);
-        }
+        let mut remove = std::mem::take(&mut self.strip);
+        remove.extend(strip);
         if let Some(patch) = patch {
             host::set_body(BufferType::HttpRequestBody, patch.replaced, &patch.bytes);
         }
-        if let Some(length) = content_length {
-            host::set_header(MapType::HttpRequestHeaders, "content-length", &length.to_string());
-        }
-        if let Some(content_type) = content_type {
-            host::set_header(MapType::HttpRequestHeaders, "content-type", &content_type);
-        }
         let targets = flight.candidates();
-        match flight.cluster() {
-            Some(cluster) => host::set_header(MapType::HttpRequestHeaders, CLUSTER, cluster),
-            None => {
-                host::set_header(
-                    MapType::HttpRequestHeaders,
-                    candidates::HEADER,
-                    &candidates::encode(targets),
-                );
-            }
-        }
+        let retries = targets.len().saturating_sub(1);
+        let set = [
+            content_length.map(|length| ("content-length", length.to_string())),
+            content_type.map(|content_type| ("content-type", content_type)),
+            Some(match flight.cluster() {
+                Some(cluster) => (CLUSTER, cluster.to_owned()),
+                None => (candidates::HEADER, candidates::encode(targets)),
+            }),
+            Some((MAX_RETRIES, retries.to_string())),
+            start_max.map(|start_max| (TRY_TIMEOUT, start_max.as_millis().to_string())),
+        ];
+        let set: Vec<_> = set.into_iter().flatten().collect();
+        let head = std::mem::take(&mut self.head);
+        host::edit_headers(MapType::HttpRequestHeaders, &head, &remove, &set);
         if let Some(departure) = flight.begin_once() {
             attempt::fit(departure);
             self.unseen = Some(flight.clone());
-        }
-        let retries = targets.len().saturating_sub(1);
-        host::set_header(MapType::HttpRequestHeaders, MAX_RETRIES, &retries.to_string());
-        if let Some(start_max) = start_max {
-            host::set_header(MapType::HttpRequestHeaders, TRY_TIMEOUT, &start_max.as_millis().to_string());
         }
         flights::enter(self.id, flight);
     }
@@ -227,11 +223,13 @@ impl Stream {
     fn request_head(&mut self, end: bool) -> Action {
         let now = host::now();
         self.body.is_whole = end;
-        let headers = host::headers(MapType::HttpRequestHeaders);
+        let mut headers = host::headers(MapType::HttpRequestHeaders);
         // Before anything is decided: logs and traces have the path of what is refused too.
-        let path = headers::find(&headers, ":path");
-        if let Some(path) = path.and_then(endpoint::without_credentials) {
-            host::set_header(MapType::HttpRequestHeaders, ":path", &path);
+        for (_, path) in headers.iter_mut().filter(|(name, _)| name == ":path") {
+            if let Some(without) = endpoint::without_credentials(path) {
+                host::set_header(MapType::HttpRequestHeaders, ":path", &without);
+                *path = without.into_bytes();
+            }
         }
         if self.holding.is_missing() {
             let step = self.exchange.refuse_unheld(now);
@@ -248,6 +246,7 @@ impl Stream {
             self.reply = Reply::Grpc;
         }
         let step = self.exchange.request_head(&headers, end, &host::SharedData, now);
+        self.head = headers;
         self.perform(step, now)
     }
 
@@ -381,7 +380,11 @@ impl Stream {
             self.exchange.is_taken_over();
         }
         let finished = self.exchange.finish(&host::SharedData, now, interruption);
-        record::write_down(&finished.record);
+        if self.gateway.record_is_line {
+            record::leave_line(&finished.record);
+        } else {
+            record::leave_fields(&finished.record);
+        }
         if !is_ours {
             return;
         }

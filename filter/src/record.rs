@@ -1,35 +1,76 @@
-//! The record of an exchange, as properties that the access log and other filters read.
+//! The record of an exchange, for the access log and other filters.
 //!
-//! What most will want has a property of its own. The rest is one property, a JSON object as text: Envoy could write a
-//! protobuf `Struct` as an object, but takes some 60 µs for it (measured on 1.40), more than all else we do.
+//! As fields, what most will want has a property of its own. As a line, all is one property: what one more costs, to set
+//! and to read, is then spared. What only some want is a JSON object as text in both: Envoy could write a protobuf
+//! `Struct` as an object, but takes some 60 µs for it (measured on 1.40), more than all else we do.
 
 use crate::host;
 use serde::{Serialize, Serializer};
 use tollgate::decision::PassedOver;
 use tollgate::ledger::{Detail, Record, Source, Try};
 
-const DETAILS: &str = "tollgate.details";
-
-/// Leaves the record for the access log.
-pub(crate) fn write_down(record: &Record) {
-    let names = [
-        ("tollgate.client", record.payer().map(|name| &name.text)),
-        ("tollgate.model", record.paid_model().map(|name| &name.text)),
-        ("tollgate.backend", record.served.as_ref().map(|served| &served.backend)),
+/// Leaves the record as fields, each of which can be read alone.
+pub(crate) fn leave_fields(record: &Record) {
+    let fields = Fields::of(record);
+    let texts = [
+        ("tollgate.client", fields.client),
+        ("tollgate.model", fields.model),
+        ("tollgate.backend", fields.backend),
+        ("tollgate.outcome", Some(fields.outcome)),
+        ("tollgate.prompt_tokens", Some(&*fields.prompt_tokens)),
+        ("tollgate.completion_tokens", Some(&*fields.completion_tokens)),
+        ("tollgate.estimated", Some(fields.estimated)),
+        ("tollgate.details", Some(&*fields.details)),
     ];
-    for (property, name) in names {
-        if let Some(name) = name {
-            host::set_property(property, name.as_bytes());
+    for (property, text) in texts {
+        if let Some(text) = text {
+            host::set_property(property, text.as_bytes());
         }
     }
-    host::set_property("tollgate.outcome", record.outcome.word().as_bytes());
-    host::set_property("tollgate.prompt_tokens", record.usage.prompt.to_string().as_bytes());
-    host::set_property("tollgate.completion_tokens", record.usage.completion.to_string().as_bytes());
-    let estimated = if record.source == Source::Estimated { "true" } else { "false" };
-    host::set_property("tollgate.estimated", estimated.as_bytes());
-    // Writing names, numbers and words to memory cannot fail.
-    let details = serde_json::to_vec(&Details(&record.details())).unwrap_or_default();
-    host::set_property(DETAILS, &details);
+}
+
+/// Leaves the record as the end of a line: the members of a JSON object, with a comma before the first, and no brace. Where
+/// there is no record, a log that has it before its last brace is whole all the same.
+pub(crate) fn leave_line(record: &Record) {
+    let mut line = written(&Fields::of(record)).into_bytes();
+    if let Some(brace) = line.first_mut() {
+        *brace = b',';
+    }
+    line.pop();
+    host::set_property("tollgate.record", &line);
+}
+
+/// The fields as the log has them, in its order.
+#[derive(Serialize)]
+struct Fields<'r> {
+    client: Option<&'r str>,
+    model: Option<&'r str>,
+    backend: Option<&'r str>,
+    outcome: &'r str,
+    prompt_tokens: String,
+    completion_tokens: String,
+    estimated: &'static str,
+    details: String,
+}
+
+impl<'r> Fields<'r> {
+    fn of(record: &'r Record) -> Self {
+        Self {
+            client: record.payer().map(|name| &*name.text),
+            model: record.paid_model().map(|name| &*name.text),
+            backend: record.served.as_ref().map(|served| &*served.backend),
+            outcome: record.outcome.word(),
+            prompt_tokens: record.usage.prompt.to_string(),
+            completion_tokens: record.usage.completion.to_string(),
+            estimated: if record.source == Source::Estimated { "true" } else { "false" },
+            details: written(&Details(&record.details())),
+        }
+    }
+}
+
+/// Writing names, numbers and words to memory cannot fail.
+fn written(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 struct Details<'r>(&'r [(&'static str, Detail)]);

@@ -353,7 +353,16 @@ fn bounds_of_lists_are_those_of_the_parser() {
 /// All that runs, as far as it can be compared.
 fn shown(gateway: &Gateway) -> String {
     let Gateway { roster, models, other, routing, pinning, .. } = gateway;
-    let Gateway { precedences, waiting_max, store, on_store_failure, health_open, clients, .. } = gateway;
+    let Gateway {
+        precedences,
+        waiting_max,
+        store,
+        on_store_failure,
+        health_open,
+        record_is_line,
+        clients,
+        ..
+    } = gateway;
     let roster: Vec<_> = roster
         .iter()
         .map(|client| {
@@ -366,7 +375,7 @@ fn shown(gateway: &Gateway) -> String {
     let pinning = pinning.as_ref().map(|pinned| pinned.targets.len());
     format!(
         "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {store:?} {on_store_failure:?} \
-         {health_open} {:#?}",
+         {health_open} {record_is_line} {:#?}",
         clients.issuers()
     )
 }

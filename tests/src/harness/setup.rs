@@ -158,7 +158,12 @@ impl Setup {
         let mut bootstrap = Bootstrap::load_from(self.file.unwrap_or("envoy/envoy.yaml"))?;
         let gateway = bootstrap.gateway_mut()?;
         if let Some(config) = self.config {
+            // The file's log reads the record as the file's own configuration leaves it.
+            let record = gateway.get("record").cloned();
             *gateway = config;
+            if let (Some(record), Some(fields)) = (record, gateway.as_object_mut()) {
+                fields.entry("record").or_insert(record);
+            }
         }
         for edit in self.edits {
             edit(gateway);

@@ -42,6 +42,13 @@ pub fn take_out(envoy: &mut Value, path: &str) {
     assert!(removed.is_some(), "envoy.yaml has no {path}");
 }
 
+/// A line of the access log has this field too.
+#[track_caller]
+pub fn log_too(manager: &mut Value, name: &str, format: &str) {
+    let line = part(manager, "/access_log/0/typed_config/log_format/text_format_source/inline_string");
+    *line = json!(line.as_str().unwrap().replacen('{', &format!("{{\"{name}\":\"{format}\","), 1));
+}
+
 /// A time that stands in `envoy.yaml` becomes this one.
 pub fn shortened(envoy: &mut Value, path: &str, to: &str) {
     *part(envoy, path) = json!(to);
@@ -273,8 +280,7 @@ fn look_before_tollgate(envoy: &mut Value) {
         },
     });
     manager["http_filters"].as_array_mut().unwrap().insert(0, probe);
-    let fields = &mut manager["access_log"][0]["typed_config"]["log_format"]["json_format"];
-    fields["probe"] = json!("%FILTER_STATE(probe:PLAIN)%");
+    log_too(manager, "probe", "%FILTER_STATE(probe:PLAIN)%");
 }
 
 #[tokio::test]

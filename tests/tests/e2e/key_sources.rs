@@ -6,7 +6,7 @@ use tollgate_tests::harness::{Answer, Gateway, Setup};
 use tollgate_tests::mock::{Mock, Settings};
 
 use crate::doors::socket;
-use crate::envoy_lines::{MANAGER, part, raw};
+use crate::envoy_lines::{MANAGER, log_too, part, raw};
 use crate::requests::{BATCH, CHAT, WEB_SHOP, chat, nobody_is_limited};
 
 const UNKNOWN: &str = "unknown-key-of-somebody";
@@ -19,8 +19,7 @@ fn everywhere(config: &mut Value) {
 /// Envoy writes paths into its access log, and sends every trace there at once.
 fn writes_paths(envoy: &mut Value, collector: &Mock) {
     let manager = part(envoy, MANAGER);
-    let format = part(manager, "/access_log/0/typed_config/log_format/json_format");
-    format["path"] = json!("%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%");
+    log_too(manager, "path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%");
     let uri = format!("{}/v1/traces", collector.url());
     manager["tracing"] = json!({
         "spawn_upstream_span": true,

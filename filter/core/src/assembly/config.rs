@@ -18,6 +18,7 @@ mod pinning;
 mod policies;
 mod prices;
 mod priorities;
+mod reading;
 mod routing;
 #[cfg(feature = "schema")]
 mod schema;
@@ -80,7 +81,7 @@ pub fn from_value(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Gateway, Vec<ConfigError>> {
     let sha256 = fingerprint::of(&value);
-    let wire: wire::Gateway = serde_path_to_error::deserialize(value).map_err(|error| vec![shape(&error)])?;
+    let wire: wire::Gateway = reading::read(&value).map_err(|fault| vec![shape(fault)])?;
     let mut build = Build { env, errors: Vec::new(), has_store: wire.store.is_some() };
     let gateway = build.gateway(wire);
     match gateway {
@@ -90,12 +91,10 @@ pub fn from_value(
 }
 
 /// A fault that serde found: its path, and its sentence without the quotes around names.
-fn shape(error: &serde_path_to_error::Error<serde_json::Error>) -> ConfigError {
-    let path = match error.path().to_string() {
-        top if top == "." => "configuration".to_owned(),
-        path => path,
-    };
-    let problem = error.inner().to_string();
+fn shape(fault: reading::Fault) -> ConfigError {
+    let reading::Fault { path, error } = fault;
+    let path = if path.is_empty() { "configuration".to_owned() } else { path };
+    let problem = error.to_string();
     let problem = match problem.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
         Some((_, rest)) => format!("unknown field{}", rest.replace('`', "")),
         None => problem.replace('`', "\""),
@@ -225,6 +224,7 @@ impl Build<'_> {
             pass_headers,
             pass_answer_headers,
             health_open: matches!(wire.health, wire::Health::Open),
+            record_is_line: matches!(wire.record, wire::Record::Line),
             failing: Failing::default(),
             sha256: String::new(),
             since: Duration::ZERO,

@@ -203,6 +203,8 @@ pub struct Gateway {
     pub pass_answer_headers: Passing,
     /// Whether those who show nothing may ask whether there are backends that can be asked.
     pub health_open: bool,
+    /// Whether the record of an exchange is left as the end of a line, and not as fields.
+    pub record_is_line: bool,
     /// Which targets fail of late.
     pub failing: Failing,
     /// The fingerprint of its configuration.
