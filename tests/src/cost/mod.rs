@@ -25,9 +25,9 @@ pub const FILE: &str = "tests/fixtures/exact-cost.json";
 /// How far the module may be from its bytes there, in percent: another compiler makes another module.
 pub const BYTES_PERCENT_MAX: u64 = 1;
 
-/// Each request is sent so often. What is first met, what a worker tells the others only now and then, or a piece that the
-/// network cut off makes one dearer; nothing makes one cheaper.
-const TIMES: usize = 32;
+/// Each request is sent so often. What is first met, what a worker tells the others only now and then, what it has not seen for
+/// some milliseconds, or a piece that the network cut off makes one dearer; nothing makes one cheaper.
+const TIMES: usize = 64;
 
 /// The events of the stream, which come at once.
 const EVENTS: u32 = 100;
@@ -123,8 +123,7 @@ pub async fn count() -> Result<Counted> {
     let kinds = kinds();
     for kind in &kinds {
         for _ in 0..TIMES {
-            let answer = Answer::read(kind.request(&gateway).send().await?).await?;
-            ensure!(answer.status == kind.status, "{}: {} {}", kind.name, answer.status, answer.text());
+            kind.ask(&gateway).await?;
         }
     }
     // One more, so that the end of the others is written.
@@ -138,6 +137,12 @@ pub async fn count() -> Result<Counted> {
 }
 
 impl Kind {
+    async fn ask(&self, gateway: &Gateway) -> Result<()> {
+        let answer = Answer::read(self.request(gateway).send().await?).await?;
+        ensure!(answer.status == self.status, "{}: {} {}", self.name, answer.status, answer.text());
+        Ok(())
+    }
+
     fn request(&self, gateway: &Gateway) -> RequestBuilder {
         let url = format!("{}{}", gateway.url(), self.path);
         let request = gateway.http().request(self.method.clone(), url).bearer_auth(self.key);

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::exports;
 use super::install::{printed, target_dir, workspace};
 use super::programs::{WASM_WASI, cargo, rust_target};
 
@@ -48,7 +49,12 @@ impl Source {
     pub fn module(&self) -> Result<Build> {
         rust_target(WASM_WASI)?;
         let release = self.target.join(WASM_WASI).join("release");
-        self.build("tollgate-filter", WASM_WASI, &release, "tollgate_filter.wasm")
+        let built = self.build("tollgate-filter", WASM_WASI, &release, "tollgate_filter.wasm")?;
+        let module = std::fs::read(&built.file).context("the filter was built but cannot be read")?;
+        let file = release.join("tollgate.wasm");
+        std::fs::write(&file, exports::without_uncalled(&module)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Build { file, ..built })
     }
 
     /// The tool, for this machine.

@@ -6,6 +6,7 @@
 mod build;
 mod containers;
 mod debian;
+mod exports;
 mod install;
 mod programs;
 
