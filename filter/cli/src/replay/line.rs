@@ -1,6 +1,6 @@
 //! What does a line of the access log say?
 //!
-//! The fields are those of `json_format` in `envoy/envoy.yaml`, and the members of its `details`.
+//! The fields are those of the access log in `envoy/envoy.yaml`, and the members of its `details`.
 
 use serde_json::Value;
 use tollgate::prices::Service;
