@@ -225,11 +225,9 @@ impl Stream {
         self.body.is_whole = end;
         let mut headers = host::headers(MapType::HttpRequestHeaders);
         // Before anything is decided: logs and traces have the path of what is refused too.
-        for (_, path) in headers.iter_mut().filter(|(name, _)| name == ":path") {
-            if let Some(without) = endpoint::without_credentials(path) {
-                host::set_header(MapType::HttpRequestHeaders, ":path", &without);
-                *path = without.into_bytes();
-            }
+        let path = headers::find(&headers, ":path").and_then(endpoint::without_credentials);
+        if let Some(path) = &path {
+            host::set_header(MapType::HttpRequestHeaders, ":path", path);
         }
         if self.holding.is_missing() {
             let step = self.exchange.refuse_unheld(now);
@@ -246,6 +244,13 @@ impl Stream {
             self.reply = Reply::Grpc;
         }
         let step = self.exchange.request_head(&headers, end, &host::SharedData, now);
+        // A key may stand in the path: it is read above, and goes no further.
+        if let Some(path) = path {
+            headers
+                .iter_mut()
+                .filter(|(name, _)| name == ":path")
+                .for_each(|(_, value)| *value = path.clone().into_bytes());
+        }
         self.head = headers;
         self.perform(step, now)
     }
