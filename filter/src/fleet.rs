@@ -28,7 +28,7 @@ const UNKEPT: &str = "the leases of the fleet's budgets could not be kept";
 const UNPAUSED: &str = "the pauses of backends could not be shared";
 
 /// How much longer than one call a request waits, for others to return what they hold.
-const RECALL: Duration = TICK.saturating_mul(2);
+const RECALL: Duration = TICK.saturating_mul(3);
 
 thread_local! {
     static UNDER_WAY: RefCell<HashMap<u32, Batch>> = RefCell::default();
@@ -211,8 +211,8 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
     let status = if headers == 0 { None } else { host::fetched_status() };
     let replies = match status {
         Some(200) => {
-            let calls = batch.calls.len() + usize::from(batch.pauses.is_some());
-            store.replies(&host::fetched_body(body_bytes), calls, batch.loads)
+            let body = host::fetched_body(body_bytes);
+            store.replies(&body, batch.calls.len(), batch.pauses.is_some(), batch.loads)
         }
         _ => Err(StoreTrouble::Unreached),
     };
@@ -221,17 +221,19 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
             host::count(Series::StoreCalls { outcome: "ok" }, 1);
             let ms = u64::try_from(now.saturating_sub(batch.sent).as_millis()).unwrap_or(u64::MAX);
             host::count(Series::StoreTime, ms);
-            for ((account, call), reply) in batch.calls.iter().zip(&replies) {
+            for ((account, call), reply) in batch.calls.iter().zip(&replies.calls) {
                 let times = (batch.sent, now);
                 let taken = leases::answered(&SharedData, account, call.number, reply, times);
                 if host::answered(taken, UNKEPT) == Some(false) {
                     log::error!("the fleet's store answers what was not asked, about {}", account.key());
                 }
             }
-            if let (Some((_, pauses)), Some(reply)) = (&batch.pauses, replies.get(batch.calls.len())) {
-                let moment = Moment { store: &SharedData, now };
-                if host::answered(pauses.borrow_mut().hear(moment, reply), UNPAUSED) == Some(false) {
-                    log::error!("the fleet's store answers what was not asked, about pauses");
+            if let Some((_, pauses)) = &batch.pauses {
+                let (mut pauses, moment) = (pauses.borrow_mut(), Moment { store: &SharedData, now });
+                let heard = pauses.hear(moment, batch.sent, &replies.pauses.unwrap_or_default());
+                if host::answered(heard, UNPAUSED) != Some(true) {
+                    host::count(Series::StoreCalls { outcome: "no_pauses" }, 1);
+                    pauses.failed();
                 }
             }
             if host::answered(Health::Answers.note(&SharedData, now), UNKEPT) == Some(true) {

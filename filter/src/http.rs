@@ -58,6 +58,7 @@ impl Downstream {
             asking: None,
             body,
             head: Vec::new(),
+            request_id: String::new(),
             strip: Vec::new(),
             slot,
             holding,
@@ -93,6 +94,8 @@ struct Stream {
     /// at once, when it goes on.
     head: Vec<(String, Vec<u8>)>,
     strip: Vec<String>,
+    /// What Envoy calls the request, for the log.
+    request_id: String,
     /// Its note in the journal, while something is reserved for it.
     slot: Option<Slot>,
     holding: Rc<Holding>,
@@ -138,6 +141,7 @@ impl Stream {
         loop {
             step = match step {
                 Step::AwaitBody { strip } => {
+                    self.head.retain(|(name, _)| !strip.contains(name));
                     self.strip = strip;
                     // It may have come while the stream waited.
                     match self.read_body(|| now) {
@@ -251,6 +255,7 @@ impl Stream {
                 .filter(|(name, _)| name == ":path")
                 .for_each(|(_, value)| *value = path.clone().into_bytes());
         }
+        self.request_id = headers::text(&headers, "x-request-id").unwrap_or_default().to_owned();
         self.head = headers;
         self.perform(step, now)
     }
@@ -386,7 +391,7 @@ impl Stream {
         }
         let finished = self.exchange.finish(&host::SharedData, now, interruption);
         if self.gateway.record_is_line {
-            record::leave_line(&finished.record);
+            record::leave_line(&finished.record, &self.request_id);
         } else {
             record::leave_fields(&finished.record);
         }

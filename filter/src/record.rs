@@ -31,8 +31,8 @@ pub(crate) fn leave_fields(record: &Record) {
 
 /// Leaves the record as the end of a line: the members of a JSON object, with a comma before the first, and no brace. Where
 /// there is no record, a log that has it before its last brace is whole all the same.
-pub(crate) fn leave_line(record: &Record) {
-    let mut line = written(&Fields::of(record)).into_bytes();
+pub(crate) fn leave_line(record: &Record, request_id: &str) {
+    let mut line = written(&Fields { request_id: Some(request_id), ..Fields::of(record) }).into_bytes();
     if let Some(brace) = line.first_mut() {
         *brace = b',';
     }
@@ -43,6 +43,9 @@ pub(crate) fn leave_line(record: &Record) {
 /// The fields as the log has them, in its order.
 #[derive(Serialize)]
 struct Fields<'r> {
+    /// A log that writes a line as it is cannot quote what a client has sent: of what Envoy refuses early, the id is a client's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'r str>,
     client: Option<&'r str>,
     model: Option<&'r str>,
     backend: Option<&'r str>,
@@ -56,6 +59,7 @@ struct Fields<'r> {
 impl<'r> Fields<'r> {
     fn of(record: &'r Record) -> Self {
         Self {
+            request_id: None,
             client: record.payer().map(|name| &*name.text),
             model: record.paid_model().map(|name| &*name.text),
             backend: record.served.as_ref().map(|served| &*served.backend),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tollgate_tests::harness::{Answer, Gateway, Setup, credential_of};
 use tollgate_tests::mock::{Fault, Received, Settings};
 
+use crate::envoy_lines::raw;
 use crate::issuer::{public, research, token, token_with};
 use crate::requests::{
     BATCH, CHAT, COMPLETIONS, EMBEDDING, EMBEDDINGS, INSTRUCT, WEB_SHOP, chat, check_record,
@@ -337,4 +338,25 @@ async fn no_log_has_a_word_of_a_prompt_or_an_answer_and_no_key() {
     for secret in secrets.chain([private]) {
         assert!(!stats.contains(secret) && !dump.contains(secret), "{secret}");
     }
+}
+
+#[tokio::test]
+async fn a_client_writes_nothing_into_the_access_log() {
+    let gateway = Gateway::start(Setup::new()).await.unwrap();
+    // As it stands in a line it would end one string and begin others. Envoy refuses the path before it gives an id of its own.
+    let forged = r#"xyzzy","client":"other","outcome":"served","x":""#;
+    for (path, id) in [("/v1%2fx", forged), (CHAT, forged), ("/v1%2fx", "\u{7f}xyzzy\u{e9}")] {
+        let asks =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n");
+        raw(&gateway, &asks).await;
+    }
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap();
+    let record = record_of(&gateway, &answer).await;
+    check_record(&record, &json!({ "client": "web-shop", "status": 200 }));
+    // Each line is read as JSON there.
+    let log = gateway.wait_for_log_where(|log| log.len() >= 4).await.unwrap();
+    let clients: Vec<_> =
+        log.iter().filter(|line| line.get("client").is_some_and(Value::is_string)).collect();
+    assert_eq!(clients, [&record]);
+    assert!(!gateway.log_text().unwrap().contains("xyzzy"));
 }

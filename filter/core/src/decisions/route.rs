@@ -215,7 +215,13 @@ pub fn choose(
     }
     let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
     let now = moment.now;
-    let loaded = Cooldowns::glance(moment);
+    let mut loaded = Cooldowns::glance(moment);
+    // Who asks first, and who is refused, is not decided by what may be old.
+    let is_first_open =
+        |known: &Cooldowns| permitted.first().is_some_and(|first| known.state(first.id, now) == State::Open);
+    if loaded.as_ref().is_ok_and(|known| !is_first_open(known)) {
+        loaded = Cooldowns::load(moment.store);
+    }
     let mut faults = u64::from(arranged.is_err()) + u64::from(loaded.is_err());
     let cooldowns = loaded.unwrap_or_default();
     let state = |target: &Rc<Target>| cooldowns.state(target.id, now);
@@ -270,7 +276,7 @@ pub fn choose(
 mod tests {
     use super::*;
     use crate::allowance::Weights;
-    use crate::store::{MemoryStore, Store};
+    use crate::store::{Loaded, MemoryStore, Store, StoreFault, Swap, Version};
     use proptest::prelude::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -315,6 +321,53 @@ mod tests {
     }
 
     const NOW: Duration = Duration::from_secs(1_795_000_000);
+
+    /// A worker that has seen the pauses some milliseconds ago.
+    struct Late<'s> {
+        store: &'s MemoryStore,
+        seen: Rc<[u8]>,
+    }
+
+    impl Store for Late<'_> {
+        fn load(&self, key: &str) -> Result<Loaded, StoreFault> {
+            self.store.load(key)
+        }
+
+        fn glance(&self, _: &str, _: Duration) -> Result<Rc<[u8]>, StoreFault> {
+            Ok(self.seen.clone())
+        }
+
+        fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault> {
+            self.store.swap(key, value, version)
+        }
+
+        fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
+            self.store.put(key, value)
+        }
+    }
+
+    fn late(store: &MemoryStore) -> Late<'_> {
+        Late { store, seen: store.load("tollgate/cooldowns").unwrap().value.into() }
+    }
+
+    #[test]
+    fn a_pause_that_another_worker_has_ended_refuses_nobody() {
+        let (store, targets) = (MemoryStore::default(), targets(&["a"]));
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], guessed(1000)).unwrap();
+        let late = late(&store);
+        Cooldowns::end(&store, &targets[0]).unwrap();
+        assert_eq!(order(&targets, &late, NOW).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn who_comes_after_another_workers_question_is_told_a_wait() {
+        let (store, targets) = (MemoryStore::default(), targets(&["a"]));
+        Cooldowns::note(Moment::new(&store, NOW), &targets[0], guessed(1000)).unwrap();
+        let (late, over) = (late(&store), NOW + Duration::from_secs(1));
+        assert!(Cooldowns::claim(Moment::new(&store, over), &targets[0]).unwrap());
+        let refused = Denial::BackendsThrottled { wait: Duration::from_secs(2) };
+        assert_eq!(order(&targets, &late, over), Err(refused));
+    }
 
     #[test]
     fn a_target_is_left_out_until_its_pause_has_ended() {

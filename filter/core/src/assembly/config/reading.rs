@@ -12,6 +12,7 @@ use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::{Error, Value};
 use std::cell::OnceCell;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// What could not be read.
 #[derive(Debug)]
@@ -216,7 +217,10 @@ impl<'de> VariantAccess<'de> for Variant<'de, '_> {
 
     fn unit_variant(self) -> Result<(), Error> {
         match self.content {
-            Some(value) => <()>::deserialize(Place { value, ..self.place }),
+            Some(value) => {
+                let way = Way::Member(&self.place.way, self.name);
+                self.place.read(value, way, PhantomData::<()>)
+            }
             None => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const SCRIPT_SHA1: &str = "1407fcb35596bbf2f537e046e25418d67a528724";
 
 /// The same of the script for pauses.
-pub const PAUSES_SHA1: &str = "cca4da0f6e380c31a257f2be84829901883a3433";
+pub const PAUSES_SHA1: &str = "a3ab7aa7e0af4706910011fdc6dfa5cbb86c49cd";
 
 /// What the names of keys begin with, if nothing else is said.
 pub const PREFIX: &str = "tollgate";
@@ -170,19 +170,41 @@ impl FleetStore {
         commands
     }
 
-    /// What was answered to so many calls, that about pauses among them: the numbers of each.
-    pub fn replies(&self, body: &[u8], calls: usize, loads: bool) -> Result<Vec<Vec<i64>>, StoreTrouble> {
+    /// What was answered to so many calls: the numbers of each, and those about pauses, if these were shared and that went well.
+    /// No budget waits for what pauses lack.
+    pub fn replies(
+        &self,
+        body: &[u8],
+        calls: usize,
+        has_pauses: bool,
+        loads: bool,
+    ) -> Result<Replies, StoreTrouble> {
         let replies = resp::replies(body).ok_or(StoreTrouble::Garbled)?;
-        if let Some(code) = replies.iter().find_map(Reply::error_code) {
+        let opening = self.opening(loads).count();
+        let of_pauses = has_pauses.then_some(opening + calls);
+        let code = replies.iter().enumerate().find_map(|(at, reply)| {
+            reply.error_code().filter(|code| of_pauses != Some(at) || *code == "NOSCRIPT" && !loads)
+        });
+        if let Some(code) = code {
             return Err(StoreTrouble::of(code));
         }
-        let opening = self.opening(loads).count();
-        let is_whole =
-            replies.len() == opening + calls + 1 && replies.last() == Some(&Reply::Simple("OK".into()));
+        let is_whole = replies.len() == opening + calls + usize::from(has_pauses) + 1
+            && replies.last() == Some(&Reply::Simple("OK".into()));
         if !is_whole {
             return Err(StoreTrouble::Garbled);
         }
         let numbers = replies.iter().skip(opening).take(calls).map(Reply::integers);
-        numbers.collect::<Option<_>>().ok_or(StoreTrouble::Garbled)
+        let calls = numbers.collect::<Option<_>>().ok_or(StoreTrouble::Garbled)?;
+        let pauses = of_pauses.and_then(|at| replies.get(at)).and_then(Reply::integers);
+        Ok(Replies { calls, pauses })
     }
+}
+
+/// What the store has answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Replies {
+    /// The numbers of each call.
+    pub calls: Vec<Vec<i64>>,
+    /// Those about pauses.
+    pub pauses: Option<Vec<i64>>,
 }

@@ -67,7 +67,7 @@ series! {
         "client" client: Rc<str>,
         /// For which model.
         "model" model: Rc<str>,
-        /// As in [`Usage::kinds`].
+        /// As in [`Usage::kinds`](crate::tokens::Usage::kinds).
         "kind" kind: &'static str,
     };
     /// The price of them, in millionths of the currency.

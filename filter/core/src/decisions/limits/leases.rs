@@ -439,7 +439,8 @@ fn answer(
     if limit.never_has(amount) {
         return refuses(Room::Never);
     }
-    if lease.covers(amount, head, now) {
+    // What reserves nothing is charged afterwards all the same.
+    if lease.covers(amount, head, now) && (amount > 0 || room == Room::Now) {
         return Word::Takes;
     }
     match uncovered {

@@ -120,18 +120,17 @@ impl Cooldowns {
     pub fn note(moment: Moment<'_>, target: &Target, cooldown: Cooldown) -> Result<(), StoreFault> {
         let until = nanos(moment.now).saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));
         let noted = Pause { target: target.id, until, asking_until: (!cooldown.is_told).then_some(0) };
-        Self::note_pause(moment, noted, 0).map(|_| ())
+        Self::note_pause(moment, noted).map(|_| ())
     }
 
-    /// Writes a pause, unless one is known that ends later, or sooner by no more than `slack` nanoseconds. Answers with the end
-    /// that holds.
-    fn note_pause(moment: Moment<'_>, noted: Pause, slack: u64) -> Result<u64, StoreFault> {
+    /// Writes a pause, unless a longer one is known. Answers with the end that holds.
+    fn note_pause(moment: Moment<'_>, noted: Pause) -> Result<u64, StoreFault> {
         let now = nanos(moment.now);
         store::update(moment.store, KEY, |record| {
             let mut pauses = Self::read(record).pauses;
             pauses.retain(|pause| !pause.is_over(now));
             match pauses.iter_mut().find(|pause| pause.target == noted.target) {
-                Some(pause) if pause.until.saturating_add(slack) >= noted.until => {
+                Some(pause) if pause.until >= noted.until => {
                     return (None, pause.until);
                 }
                 Some(pause) => *pause = noted,
@@ -160,14 +159,10 @@ impl Cooldowns {
 
     /// Forgets the pause of a target that was asked and has answered well.
     pub fn end(store: &dyn Store, target: &Target) -> Result<(), StoreFault> {
-        Self::end_of(store, target.id)
-    }
-
-    fn end_of(store: &dyn Store, target: u64) -> Result<(), StoreFault> {
         store::update(store, KEY, |record| {
             let mut pauses = Self::read(record).pauses;
             let before = pauses.len();
-            pauses.retain(|pause| pause.target != target || pause.asking_until.is_none());
+            pauses.retain(|pause| pause.target != target.id || pause.asking_until.is_none());
             ((pauses.len() < before).then(|| Self { pauses }.write()), ())
         })
     }

@@ -208,7 +208,8 @@ pub fn answered(
         (head.since, head.until) = (sent, sent.saturating_add(nanos(LEASE - MARGIN)));
         if std::mem::take(&mut head.has_failed) {
             // What it brings goes back: it was asked for before anybody said what was spent meanwhile.
-            head.until = sent;
+            // Nor is it known how the fleet stands now: the answer may be that of the first time.
+            (head.since, head.until) = (0, 0);
             head.quiet_until = now.saturating_add(nanos(QUIET));
         }
         head.ahead = signed(store_time).saturating_sub(signed(now));
