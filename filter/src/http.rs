@@ -228,6 +228,7 @@ impl Stream {
         let now = host::now();
         self.body.is_whole = end;
         let mut headers = host::headers(MapType::HttpRequestHeaders);
+        self.request_id = headers::text(&headers, "x-request-id").unwrap_or_default().to_owned();
         // Before anything is decided: logs and traces have the path of what is refused too.
         let path = headers::find(&headers, ":path").and_then(endpoint::without_credentials);
         if let Some(path) = &path {
@@ -255,7 +256,6 @@ impl Stream {
                 .filter(|(name, _)| name == ":path")
                 .for_each(|(_, value)| *value = path.clone().into_bytes());
         }
-        self.request_id = headers::text(&headers, "x-request-id").unwrap_or_default().to_owned();
         self.head = headers;
         self.perform(step, now)
     }
