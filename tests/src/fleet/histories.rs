@@ -156,7 +156,10 @@ impl Holder {
             return under_way.call.clone();
         }
         self.seq += 1;
-        let asks = rules.iter().map(|rule| self.ask(rule, dice)).collect();
+        // Now and then another configuration of the process calls, which does not have all limits.
+        let lacks = if rules.len() > 1 && dice.one_of(4) { Some(dice.pick(rules).id) } else { None };
+        let has = rules.iter().filter(|rule| Some(rule.id) != lacks);
+        let asks = has.map(|rule| self.ask(rule, dice)).collect();
         let (holder, seq, rev_seen) = (self.name.clone(), self.seq, self.rev_seen);
         let call = Call { holder, seq, lease_ms: LEASE_MS, rev_seen, asks };
         self.under_way = Some(UnderWay { call: call.clone(), sent: now, is_delivered: false });
@@ -199,6 +202,13 @@ impl Holder {
     pub fn take(&mut self, answer: &Answer) {
         let Some(UnderWay { call, sent, .. }) = self.under_way.take() else { return };
         self.rev_seen = answer.rev;
+        let was_live = self.is_live(answer.now_us);
+        for (_, local) in self.locals.iter_mut().filter(|(id, _)| call.asks.iter().all(|ask| ask.id != **id))
+        {
+            // Unless the lease is over, the store holds for this one what the call does not speak of.
+            let idle = if was_live { 0 } else { local.left.max(0) };
+            (local.ack, local.left) = (local.ack - idle, local.left - idle);
+        }
         self.live_since = Some(sent);
         for (ask, told) in call.asks.iter().zip(&answer.limits) {
             let local = self.locals.entry(ask.id).or_default();

@@ -152,7 +152,8 @@ impl Account {
         let mut asks = call.asks.clone();
         if is_repeated {
             let own = own.unwrap_or_default();
-            let is_same = own.held.iter().map(|held| held.id).eq(asks.iter().map(|ask| ask.id));
+            let held = own.held.iter().take(asks.len()).map(|held| held.id);
+            let is_same = held.eq(asks.iter().map(|ask| ask.id));
             if let (true, true, Some(answer)) = (is_alive, is_same, own.answer) {
                 self.seen.insert(call.holder.clone(), now);
                 return answer;
@@ -172,7 +173,13 @@ impl Account {
         revs.rev += 1;
         self.revs = Some(revs);
         let own = std::mem::take(&mut self.holders.entry(call.holder.clone()).or_default().held);
+        // What this call does not speak of, another configuration of the same process does.
+        let is_asked = |held: &Held| asks.iter().any(|ask| ask.id == held.id);
+        let (own, mut elsewhere): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|held| !is_alive || is_asked(held));
         self.release(&own);
+        elsewhere.reverse();
+        self.holders.entry(call.holder.clone()).or_default().held.clone_from(&elsewhere);
 
         let mut works = Vec::new();
         for ask in asks {
@@ -190,6 +197,7 @@ impl Account {
             let turn = if work.ask.kind == Kind::Places { idle } else { limit.turn };
             held.push(Held { id: work.ask.id, amount: work.in_use + i128::from(idle), turn });
         }
+        held.extend(elsewhere);
         let answer = Answer { rev: revs.rev, now_us: now, holders: present, limits: told };
         let holder = Holder { seq: call.seq.max(last), held, answer: Some(answer.clone()) };
         self.holders.insert(call.holder.clone(), holder);

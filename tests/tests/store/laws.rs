@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_tests::fleet::call::{Answer, Kind};
+use tollgate_tests::fleet::call::{Call, Kind, Told};
 use tollgate_tests::fleet::histories::{Dice, Holder, LEASE_MS, Rule, moment, rules};
 use tollgate_tests::fleet::model::Account;
 
@@ -150,10 +150,11 @@ impl Fleet {
         let one = &mut self.all[at];
         let call = one.holder.call(&self.rules, &mut self.dice, self.now);
         let answer = self.account.call(&call, self.now);
+        let rules: Vec<_> = asked(&self.rules, &call).collect();
         (one.told, one.is_gone) = (self.now, false);
         let is_first = one.holder.delivered();
         if is_first {
-            for (rule, ask) in self.rules.iter().zip(&call.asks) {
+            for (rule, ask) in rules.iter().zip(&call.asks) {
                 let key = (rule.id, ask.window.cast_signed());
                 let is_present = key.1 == window(rule, self.now);
                 if rule.kind != Kind::Places && is_present {
@@ -163,7 +164,7 @@ impl Fleet {
                 }
             }
         }
-        for (rule, told) in self.rules.iter().zip(&answer.limits) {
+        for (rule, told) in rules.iter().zip(&answer.limits) {
             if matches!(rule.kind, Kind::Window(_)) && is_first {
                 let charged = self.charged.get(&(rule.id, told.window)).copied().unwrap_or(0);
                 assert_eq!(told.used, charged, "{rule:?}");
@@ -186,7 +187,7 @@ impl Fleet {
     }
 
     /// All return what they hold, and the dead are found to be dead.
-    fn end(&mut self) -> Answer {
+    fn end(&mut self) -> Vec<(Rule, Told)> {
         self.now += LEASE / 2;
         for at in 0..self.all.len() {
             self.call(at, true);
@@ -198,8 +199,14 @@ impl Fleet {
         for ask in &mut call.asks {
             (ask.need, ask.want) = (0, 0);
         }
-        self.account.call(&call, self.now)
+        let told = self.account.call(&call, self.now).limits;
+        asked(&self.rules, &call).zip(told).collect()
     }
+}
+
+/// The limits that a call speaks of.
+fn asked(rules: &[Rule], call: &Call) -> impl Iterator<Item = Rule> {
+    call.asks.iter().filter_map(|ask| rules.iter().find(|rule| rule.id == ask.id).copied())
 }
 
 fn run(world: World, seeds: u64) {
@@ -208,8 +215,7 @@ fn run(world: World, seeds: u64) {
         for _ in 0..400 {
             fleet.step();
         }
-        let answer = fleet.end();
-        for (rule, told) in fleet.rules.iter().zip(&answer.limits) {
+        for (rule, told) in fleet.end() {
             let charged = fleet.charged.get(&(rule.id, told.window)).copied().unwrap_or(0);
             assert_eq!(told.held, 0, "seed {seed}: {rule:?}");
             match rule.kind {

@@ -172,7 +172,7 @@ fn the_script_does_what_its_model_does() {
 #[test]
 fn each_promise_of_the_script_would_be_missed() {
     let Some(redis) = redis("each_promise_of_the_script_would_be_missed", &IN_MEMORY) else { return };
-    let changes: [(&str, Change); 22] = [
+    let changes: [(&str, Change); 23] = [
         ("a repeated call is charged again", ("local repeated = seq <= last", "local repeated = false")),
         (
             "a holder that is gone is charged again",
@@ -181,6 +181,7 @@ fn each_promise_of_the_script_would_be_missed() {
         ("a holder that is gone keeps its leases", ("sweep('0', '(' .. text(now - lease))", "{}")),
         ("a holder that comes back late keeps its lease", ("and now - score <= lease", "")),
         ("what is granted is not taken", ("local idle = ask.kept + granted", "local idle = ask.kept")),
+        ("what another configuration holds is let go", ("if not asked[own[at]] then", "if false then")),
         ("nobody is asked to give back", ("ask.limit.short = now + SHORT", "")),
         ("nobody is told to give back", ("l.short > now and 1 or 0", "0")),
         ("more is granted while others shall give back", ("rest > 0 and l.short > now", "false")),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The SHA-1 of the script, by which the store knows it.
-pub const SCRIPT_SHA1: &str = "1407fcb35596bbf2f537e046e25418d67a528724";
+pub const SCRIPT_SHA1: &str = "eb198824759c5bcf5e58c498d2b978088a4a692e";
 
 /// The same of the script for pauses.
 pub const PAUSES_SHA1: &str = "a3ab7aa7e0af4706910011fdc6dfa5cbb86c49cd";

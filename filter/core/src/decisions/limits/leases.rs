@@ -397,7 +397,8 @@ pub(super) fn ask(
             }
             Word::Refuses(refusal) => Some(refusal),
             Word::Misses(refusal) => {
-                lease.note(amount, is_new);
+                // Nobody waits for it: one of those who miss it is enough to be asked for.
+                lease.note(amount, false);
                 if refusal.is_none() {
                     verdict.shadow_refusals.push(limit.allowance.word.clone());
                 }

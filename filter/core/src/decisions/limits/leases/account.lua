@@ -185,7 +185,7 @@ local alive = head[5] and score >= 0 and now - score <= lease
 -- A repeated call changes nothing and is answered as before.
 
 local repeated = seq <= last
-local same = #own == 1 + 3 * #asks
+local same = #own >= 1 + 3 * #asks
 for at, ask in ipairs(asks) do same = same and own[3 * at - 1] == ask.id end
 if repeated and alive and same and head[6] then
   redis.call('ZADD', seen, now, holder)
@@ -202,6 +202,20 @@ end
 if #fields > 0 then
   for at, line in ipairs(redis.call('HMGET', record, unpack(fields))) do
     limits[asks[at].id] = line and parse(line) or false
+  end
+end
+
+-- While one configuration follows another in a process, each calls for the limits that it has. What the process holds of the
+-- others it goes on holding.
+
+local elsewhere = {}
+if alive then
+  local asked = {}
+  for _, ask in ipairs(asks) do asked[ask.id] = true end
+  for at = #own - 2, 2, -3 do
+    if not asked[own[at]] then
+      for _ = 1, 3 do elsewhere[#elsewhere + 1] = table.remove(own, at) end
+    end
   end
 end
 
@@ -355,6 +369,8 @@ for _, ask in ipairs(asks) do
   local told = { granted, ask.kept, used, l.held, wait, window, ends, l.short > now and 1 or 0 }
   for _, number in ipairs(told) do reply[#reply + 1] = number end
 end
+
+for _, part in ipairs(elsewhere) do entry[#entry + 1] = part end
 
 -- All is known: now it is written.
 

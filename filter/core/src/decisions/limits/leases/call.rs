@@ -203,6 +203,7 @@ pub fn answered(
         }
         let store_time = unsigned(store_us).saturating_mul(1000);
         let head = &mut leased.head;
+        let was_live = head.is_live(now);
         (head.called, head.said) = (0, Vec::new());
         (head.revision, head.holders) = (unsigned(revision), unsigned(holders));
         (head.since, head.until) = (sent, sent.saturating_add(nanos(LEASE - MARGIN)));
@@ -232,6 +233,10 @@ pub fn answered(
             record.set(limit.told(used, told.next, (told.window, store_time)), place);
             lease.end();
             leased.set(lease);
+        }
+        // What another configuration of this process holds went back with the lease that was over.
+        for lease in leased.leases.iter_mut().filter(|lease| !was_live && !said.contains(&lease.id)) {
+            lease.lapse();
         }
         // It was called for, so it is active, unless a reply came after it was retired.
         let enlists = !leased.is_done(now) && !leased.head.is_active;
@@ -368,6 +373,12 @@ impl Lease {
     /// What was spent since the call, once its reply has been taken.
     fn sent_since(&self, told: &Told) -> i64 {
         told.kept.saturating_add(told.granted).saturating_sub(self.left)
+    }
+
+    /// What was not spent is the store's again.
+    fn lapse(&mut self) {
+        let idle = self.left.max(0);
+        (self.left, self.held) = (self.left.saturating_sub(idle), self.held.saturating_sub(idle));
     }
 
     fn end(&mut self) {

@@ -424,6 +424,23 @@ fn what_others_lack_is_given_back_and_what_is_idle() {
 }
 
 #[test]
+fn what_a_call_does_not_speak_of_ends_with_the_lease() {
+    let later = NOW + LEASE * 2;
+    for (now, is_there) in [(NOW + TICK, true), (later, false)] {
+        // The new configuration has another limit of the same account.
+        let (store, old) = (MemoryStore::default(), account(&[(DAY, 100)]));
+        let new = account(&[(Measure::Quota(TOKENS, Span::Month), 900)]);
+        assert!(take(&store, &old, 30, NOW).is_err());
+        let (number, _) = said(&store, &old, Due::ForRequests, NOW).unwrap();
+        hear(&store, &old, number, &told(40, 0, 0, 40, 0, 0), NOW);
+        assert!(take(&store, &new, 30, now).is_err());
+        let (number, _) = said(&store, &new, Due::ForRequests, now).unwrap();
+        hear(&store, &new, number, &told(30, 0, 0, 30, 0, 0), now);
+        assert_eq!(take(&store, &old, 40, now).is_ok(), is_there, "{now:?}");
+    }
+}
+
+#[test]
 fn of_two_that_lack_something_none_keeps_a_part() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 10, NOW);
