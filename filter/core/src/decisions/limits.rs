@@ -436,7 +436,11 @@ pub fn reserve_or(
         let Some(refusal) = refusal? else {
             let others = claim.budget.accounts.iter().enumerate().skip(at + 1);
             for (at, other) in others.filter(|(_, other)| other.is_shared) {
-                leases::note(store, (at, other), &claim, time, uncovered)?;
+                let verdict = leases::note(store, (at, other), &claim, time, uncovered)?;
+                if let Some(refusal) = verdict.refusal {
+                    // There is nothing to wait for.
+                    return Ok(Outcome::Decided(refuse(store, &claim, refusal, at, now)));
+                }
             }
             return Ok(Outcome::Uncovered(claim));
         };
@@ -446,8 +450,8 @@ pub fn reserve_or(
     Ok(Outcome::Decided(Grant::Granted(Granted { reservation, standing, shadow_refusals })))
 }
 
-/// Whether a claim that waits for the fleet's store lacks something of any account. So nothing is taken of one account to be given
-/// back, each time that somebody looks.
+/// Whether a claim that waits for the fleet's store lacks something of any account and is refused by none. So nothing is taken of
+/// one account to be given back, each time that somebody looks.
 fn lacks_still(store: &dyn Store, claim: &Claim, now: u64) -> Result<bool, StoreFault> {
     let shared = || claim.budget.accounts.iter().enumerate().filter(|(_, account)| account.is_shared);
     // What one account lacks is seen when it is asked.
@@ -456,7 +460,11 @@ fn lacks_still(store: &dyn Store, claim: &Claim, now: u64) -> Result<bool, Store
     }
     let mut lacks = false;
     for (at, account) in shared() {
-        lacks |= leases::note(store, (at, account), claim, now, Uncovered::WaitsOn)?;
+        let verdict = leases::note(store, (at, account), claim, now, Uncovered::WaitsOn)?;
+        if verdict.refusal.is_some() {
+            return Ok(false);
+        }
+        lacks |= verdict.lacks;
     }
     Ok(lacks)
 }

@@ -472,14 +472,14 @@ pub(super) fn touch(head: &mut Head, now: u64) -> bool {
 }
 
 /// Notes what a request lacks of an account besides what it lacks of an earlier one, so that one call asks for both. Nothing
-/// is taken. Answers whether it lacks something.
+/// is taken.
 pub(super) fn note(
     store: &dyn Store,
     (at, account): (usize, &Account),
     claim: &Claim,
     now: u64,
     uncovered: Uncovered,
-) -> Result<bool, StoreFault> {
+) -> Result<Verdict, StoreFault> {
     let verdict = store::update(store, &account.key, |stored| {
         let mut record = account.read(stored);
         let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), now, uncovered);
@@ -490,7 +490,7 @@ pub(super) fn note(
     if verdict.lacks && verdict.enlists {
         call::enlist(store, &account.key)?;
     }
-    Ok(verdict.lacks)
+    Ok(verdict)
 }
 
 pub(super) use call::enlist;

@@ -321,6 +321,25 @@ fn what_one_limit_lacks_or_refuses_is_taken_of_no_other() {
 }
 
 #[test]
+fn who_is_refused_by_one_account_waits_for_no_other() {
+    let (store, client) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let day =
+        Allowance::new(Whose::Group("g".into()), DAY, NonZeroU64::new(100).unwrap(), Scope::default(), false);
+    let group = Rc::new(Account::of_group("g", vec![day]).shared());
+    let claims = || {
+        let budget = Rc::new(Budget::new([client.clone(), group.clone()]));
+        Claim { budget, ..claim(&client, 30) }
+    };
+    let reserved = |uncovered| reserve_or(&store, claims(), NOW, uncovered).unwrap();
+    assert_eq!(reserved(Uncovered::Waits), Outcome::Uncovered(claims()));
+    let (number, _) = said(&store, &group, Due::ForRequests, NOW).unwrap();
+    hear(&store, &group, number, &told(0, 0, 100, 0, 9_000_000, 0), NOW);
+    for uncovered in [Uncovered::WaitsOn, Uncovered::Waits] {
+        assert!(matches!(reserved(uncovered), Outcome::Decided(Grant::Refused(..))), "{uncovered:?}");
+    }
+}
+
+#[test]
 fn what_cannot_wait_is_asked_for_by_the_next_call() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let outcome = reserve_or(&store, claim(&account, 30), NOW, Uncovered::IsRefused).unwrap();
