@@ -1,0 +1,373 @@
+use super::*;
+use crate::allowance::Weights;
+use crate::store::{Loaded, MemoryStore, Store, StoreFault, Swap, Version};
+use proptest::prelude::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+fn targets(names: &[&str]) -> Vec<Rc<Target>> {
+    let target = |name: &&str| {
+        let backend = Backend {
+            name: (*name).into(),
+            cluster: (*name).into(),
+            style: Style::OpenAi,
+            region: None,
+            credential: None,
+            gauge: None,
+            counts: Counts { window: Duration::from_secs(60), is_provisioned: false },
+        };
+        Rc::new(Target::new(Rc::new(backend), "d".into(), None))
+    };
+    names.iter().map(target).collect()
+}
+
+/// Who is chosen; who is passed over has tests of its own.
+fn choose(
+    targets: &[Rc<Target>],
+    asker: Asker<'_>,
+    store: &dyn Store,
+    now: Duration,
+) -> Result<Choice, Denial> {
+    super::choose(targets, asker, Moment::new(store, now), &mut Vec::new())
+}
+
+fn order(targets: &[Rc<Target>], store: &dyn Store, now: Duration) -> Result<Vec<String>, Denial> {
+    let choice = choose(targets, Asker::default(), store, now)?;
+    Ok(choice.targets.iter().map(|target| target.backend.name.to_string()).collect())
+}
+
+fn told(ms: u64) -> Cooldown {
+    Cooldown { wait: Duration::from_millis(ms), is_told: true }
+}
+
+fn guessed(ms: u64) -> Cooldown {
+    Cooldown { is_told: false, ..told(ms) }
+}
+
+const NOW: Duration = Duration::from_secs(1_795_000_000);
+
+/// A worker that has seen the pauses some milliseconds ago.
+struct Late<'s> {
+    store: &'s MemoryStore,
+    seen: Rc<[u8]>,
+}
+
+impl Store for Late<'_> {
+    fn load(&self, key: &str) -> Result<Loaded, StoreFault> {
+        self.store.load(key)
+    }
+
+    fn glance(&self, _: &str, _: Duration) -> Result<Rc<[u8]>, StoreFault> {
+        Ok(self.seen.clone())
+    }
+
+    fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault> {
+        self.store.swap(key, value, version)
+    }
+
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreFault> {
+        self.store.put(key, value)
+    }
+}
+
+fn late(store: &MemoryStore) -> Late<'_> {
+    Late { store, seen: store.load("tollgate/cooldowns").unwrap().value.into() }
+}
+
+#[test]
+fn a_pause_that_another_worker_has_ended_refuses_nobody() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a"]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], guessed(1000)).unwrap();
+    let late = late(&store);
+    Cooldowns::end(&store, &targets[0]).unwrap();
+    assert_eq!(order(&targets, &late, NOW).unwrap(), ["a"]);
+}
+
+#[test]
+fn who_comes_after_another_workers_question_is_told_a_wait() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a"]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], guessed(1000)).unwrap();
+    let (late, over) = (late(&store), NOW + Duration::from_secs(1));
+    assert!(Cooldowns::claim(Moment::new(&store, over), &targets[0]).unwrap());
+    let refused = Denial::BackendsThrottled { wait: Duration::from_secs(2) };
+    assert_eq!(order(&targets, &late, over), Err(refused));
+}
+
+#[test]
+fn a_target_is_left_out_until_its_pause_has_ended() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    let order = |ms| order(&targets, &store, NOW + Duration::from_millis(ms)).unwrap();
+    assert_eq!(order(0), ["a", "b"]);
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1500)).unwrap();
+    assert_eq!(order(1499), ["b"]);
+    assert_eq!(order(1500), ["a", "b"]);
+}
+
+#[test]
+fn when_all_pause_the_shortest_wait_is_told() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[1], told(2000)).unwrap();
+    let order = order(&targets, &store, NOW + Duration::from_secs(1));
+    assert_eq!(order, Err(Denial::BackendsThrottled { wait: Duration::from_secs(1) }));
+}
+
+#[test]
+fn the_longest_pause_stands_and_ended_ones_are_forgotten() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1000)).unwrap();
+    let loaded = Cooldowns::load(&store).unwrap();
+    assert_eq!(loaded.remaining(targets[0].id, NOW), Duration::from_secs(3));
+    Cooldowns::note(Moment::new(&store, NOW + Duration::from_secs(5)), &targets[1], told(9000)).unwrap();
+    let only = MemoryStore::default();
+    Cooldowns::note(Moment::new(&only, NOW + Duration::from_secs(5)), &targets[1], told(9000)).unwrap();
+    assert_eq!(Cooldowns::load(&store), Cooldowns::load(&only));
+}
+
+#[test]
+fn no_pause_is_longer_because_the_clock_was_set_back() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    let order = |now| order(&targets, &store, now).unwrap();
+    let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+    Cooldowns::note(Moment::new(&store, NOW + hour), &targets[0], told(600_000)).unwrap();
+    assert_eq!(order(NOW + hour), ["b"]);
+    assert_eq!(order(NOW), ["a", "b"]);
+    // The next one stands, though it ends before.
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1000)).unwrap();
+    assert_eq!(order(NOW), ["b"]);
+    // Nor does anybody wait for one who asked in another time.
+    Cooldowns::note(Moment::new(&store, NOW), &targets[1], guessed(1000)).unwrap();
+    let later = NOW + Duration::from_secs(50);
+    assert!(Cooldowns::claim(Moment::new(&store, later), &targets[1]).unwrap());
+    assert!(!Cooldowns::claim(Moment::new(&store, later), &targets[1]).unwrap());
+    assert!(Cooldowns::claim(Moment::new(&store, NOW + Duration::from_secs(10)), &targets[1]).unwrap());
+    assert_eq!(order(NOW + 3 * day), ["a", "b"]);
+}
+
+#[test]
+fn after_a_guessed_pause_one_request_goes_to_see() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], guessed(1000)).unwrap();
+    let choose = |ms| {
+        let choice = choose(&targets, Asker::default(), &store, NOW + Duration::from_millis(ms)).unwrap();
+        let names: Vec<_> = choice.targets.iter().map(|target| target.backend.name.to_string()).collect();
+        (names.concat(), choice.asks)
+    };
+    assert_eq!(choose(999), ("b".to_owned(), false));
+    assert_eq!(choose(1000), ("ab".to_owned(), true));
+    assert_eq!(choose(1001), ("b".to_owned(), false));
+    // No answer came: another one asks.
+    assert_eq!(choose(3000), ("ab".to_owned(), true));
+    assert_eq!(choose(3001), ("b".to_owned(), false));
+    // It came.
+    Cooldowns::end(&store, &targets[0]).unwrap();
+    assert_eq!(choose(3001), ("ab".to_owned(), false));
+    // Behind another one it is only for fail-over, and asks nothing.
+    Cooldowns::note(Moment::new(&store, NOW), &targets[1], guessed(1000)).unwrap();
+    assert_eq!(choose(1000), ("ab".to_owned(), false));
+    // What nobody has asked about for long is forgotten.
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], guessed(1000)).unwrap();
+    assert_eq!(choose(61_000), ("ab".to_owned(), false));
+}
+
+#[test]
+fn when_all_pause_and_that_was_a_guess_one_goes_to_see() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(500)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[1], guessed(1000)).unwrap();
+    assert_eq!(order(&targets, &store, NOW), Ok(vec!["b".to_owned()]));
+    let wait = Duration::from_millis(499);
+    let now = NOW + Duration::from_millis(1);
+    assert_eq!(order(&targets, &store, now), Err(Denial::BackendsThrottled { wait }));
+}
+
+#[test]
+fn without_the_store_every_target_is_tried() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(500)).unwrap();
+    store.break_with(Some(crate::store::StoreFault::Unavailable));
+    let preferred = Some(targets[0].clone());
+    assert_eq!(
+        choose(&targets, Asker::default(), &store, NOW),
+        Ok(Choice { targets, faults: 1, preferred, ..Choice::default() })
+    );
+}
+
+#[test]
+fn a_pause_may_be_waited_for_where_the_capacity_was_declared() {
+    let store = MemoryStore::default();
+    let gauge = Gauge {
+        id: 1,
+        tokens: std::num::NonZeroU32::MIN,
+        window: Duration::from_secs(60),
+        is_provisioned: false,
+        weights: Weights::UNCACHED,
+    };
+    let mut targets = targets(&["a", "b"]);
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
+    let order = |targets: &[Rc<Target>]| order(targets, &store, NOW).unwrap();
+    Rc::get_mut(&mut targets[1]).unwrap().gauge = Some(gauge);
+    assert_eq!(order(&targets), ["b"]);
+    Rc::get_mut(&mut targets[0]).unwrap().gauge = Some(gauge);
+    assert_eq!(order(&targets), ["b", "a"]);
+    assert_eq!(order(&targets[..1]), ["a"]);
+}
+
+#[test]
+fn a_backend_that_is_passed_over_is_recorded_with_the_reason() {
+    let store = MemoryStore::default();
+    let mut targets = targets(&["a", "b", "c", "abroad"]);
+    for target in &mut targets[..3] {
+        let backend = Rc::get_mut(&mut Rc::get_mut(target).unwrap().backend).unwrap();
+        backend.region = Some("eu".into());
+    }
+    let home: [Rc<str>; 1] = ["eu".into()];
+    let passed = |targets: &[Rc<Target>], ms| {
+        let asker = Asker { regions: Some(&home), ..Asker::default() };
+        let mut passed_over = Vec::new();
+        let chosen = super::choose(
+            targets,
+            asker,
+            Moment::new(&store, NOW + Duration::from_millis(ms)),
+            &mut passed_over,
+        );
+        let passed = |one: &PassedOver| format!("{} {} {:?}", one.backend, one.why.word(), one.why.wait_ms());
+        let chosen = chosen.map_or(0, |choice| choice.targets.len());
+        (chosen, passed_over.iter().map(passed).collect::<Vec<_>>())
+    };
+    let region = "abroad region None";
+    assert_eq!(passed(&targets[..3], 0), (3, vec![]));
+    assert_eq!(passed(&targets, 0), (3, vec![region.to_owned()]));
+    assert_eq!(passed(&targets[3..], 0), (0, vec![region.to_owned()]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1500)).unwrap();
+    assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
+    // Whose pause is over stands behind the open ones, and is not passed over.
+    Cooldowns::note(Moment::new(&store, NOW), &targets[2], guessed(0)).unwrap();
+    assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
+    // All pause: nobody is chosen, and it is told of all.
+    Cooldowns::note(Moment::new(&store, NOW), &targets[1], told(900)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[2], guessed(800)).unwrap();
+    let two =
+        |at: u64| [("a", 1500), ("b", 900)].map(|(name, ms)| format!("{name} cooldown Some({})", ms - at));
+    // But whoever is sent to see is not passed over.
+    assert_eq!(passed(&targets, 1), (1, [vec![region.to_owned()], two(1).to_vec()].concat()));
+    let asked = "c cooldown Some(1999)".to_owned();
+    assert_eq!(passed(&targets, 2), (0, [vec![region.to_owned()], two(2).to_vec(), vec![asked]].concat()));
+}
+
+fn weighted(weights: &[Option<u32>]) -> Vec<Rc<Target>> {
+    let names: Vec<_> = (0..weights.len()).map(|at| format!("t{at}")).collect();
+    let mut targets = targets(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    for (target, weight) in targets.iter_mut().zip(weights) {
+        Rc::get_mut(target).unwrap().weight = *weight;
+    }
+    targets
+}
+
+/// How often each target comes first in so many requests.
+fn firsts(targets: &[Rc<Target>], requests: u64) -> Vec<u64> {
+    let store = MemoryStore::default();
+    let mut counts = vec![0; targets.len()];
+    for request in 0..requests {
+        let asker = Asker { lot: lot(request), ..Asker::default() };
+        let choice = choose(targets, asker, &store, NOW).unwrap();
+        assert_eq!(choice.targets.len(), targets.len());
+        counts[targets.iter().position(|target| *target == choice.targets[0]).unwrap()] += 1;
+    }
+    counts
+}
+
+#[test]
+fn each_target_gets_its_share_of_the_requests() {
+    let counts = firsts(&weighted(&[Some(90), Some(10), Some(0)]), 10_000);
+    // Three standard deviations are 90.
+    assert!((8910..=9090).contains(&counts[0]), "{counts:?}");
+    assert_eq!((counts[0] + counts[1], counts[2]), (10_000, 0));
+    assert_eq!(firsts(&weighted(&[None, None]), 100), [100, 0]);
+}
+
+#[test]
+fn a_changed_weight_moves_only_those_whose_share_it_is() {
+    let (before, after) = (weighted(&[Some(90), Some(10)]), weighted(&[Some(80), Some(20)]));
+    let store = MemoryStore::default();
+    let first = |targets: &[Rc<Target>], lot| {
+        choose(targets, Asker { lot, ..Asker::default() }, &store, NOW).unwrap().targets[0].number()
+    };
+    let (mut moved, mut back) = (0, 0);
+    for client in 0..1000 {
+        let (old, new) = (first(&before, lot(client)), first(&after, lot(client)));
+        moved += u32::from(old != new);
+        back += u32::from(old == before[1].number() && new != old);
+    }
+    assert!((50..150).contains(&moved), "{moved}");
+    assert_eq!(back, 0);
+}
+
+#[test]
+fn a_priority_comes_before_every_weight() {
+    let mut targets = weighted(&[Some(1), Some(1_000_000)]);
+    Rc::get_mut(&mut targets[1]).unwrap().priority = 1;
+    assert_eq!(firsts(&targets, 1000), [1000, 0]);
+}
+
+#[test]
+fn a_model_that_is_served_in_no_region_of_the_client_is_refused() {
+    let store = MemoryStore::default();
+    let regions = ["eu".into()];
+    let asker = Asker { regions: Some(&regions), ..Asker::default() };
+    assert_eq!(choose(&targets(&["a"]), asker, &store, NOW), Err(Denial::NoRegion));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever pauses, is asked about, has a queue or a weight: no target of another region, and no request that
+    /// is refused for ever where there is one.
+    #[test]
+    fn nothing_brings_a_target_of_another_region_back(
+        places in prop::collection::vec(
+            (0..3usize, 0..3u32, prop::option::of(0..5u32), any::<bool>(), 0..4u64), 1..6,
+        ),
+        regions in prop::collection::vec(0..3usize, 0..3),
+        lot in any::<u64>(),
+        ms in 0..4000u64,
+        is_broken in any::<bool>(),
+    ) {
+        const REGIONS: [&str; 3] = ["eu", "us", "asia"];
+        let store = MemoryStore::default();
+        let mut all = Vec::new();
+        for (at, (region, priority, weight, has_gauge, pause)) in places.into_iter().enumerate() {
+            let mut target = Rc::try_unwrap(targets(&[&format!("t{at}")]).remove(0)).unwrap();
+            let mut backend = Rc::try_unwrap(target.backend).unwrap();
+            backend.region = Some(REGIONS[region].into());
+            target.backend = Rc::new(backend);
+            (target.priority, target.weight) = (priority, weight);
+            target.gauge = has_gauge.then_some(Gauge {
+                id: at as u64,
+                tokens: std::num::NonZeroU32::MIN,
+                window: Duration::from_secs(60),
+                is_provisioned: false,
+        weights: Weights::UNCACHED,
+            });
+            match pause {
+                1 => Cooldowns::note(Moment::new(&store, NOW), &target, told(2000)).unwrap(),
+                2 => Cooldowns::note(Moment::new(&store, NOW), &target, guessed(1000)).unwrap(),
+                _ => {}
+            }
+            all.push(Rc::new(target));
+        }
+        store.break_with(is_broken.then_some(crate::store::StoreFault::Unavailable));
+        let regions: Vec<Rc<str>> = regions.into_iter().map(|at| REGIONS[at].into()).collect();
+        let asker = Asker { regions: Some(&regions), lot, watch: None };
+        let is_home = |target: &Rc<Target>| regions.contains(target.backend.region.as_ref().unwrap());
+        match choose(&all, asker, &store, NOW + Duration::from_millis(ms)) {
+            Ok(choice) => prop_assert!(!choice.targets.is_empty() && choice.targets.iter().all(is_home)),
+            Err(Denial::NoRegion) => prop_assert!(!all.iter().any(is_home)),
+            Err(Denial::BackendsThrottled { wait }) => {
+                prop_assert!(wait > Duration::ZERO && wait <= Duration::from_secs(2));
+            }
+            Err(denial) => prop_assert!(false, "{:?}", denial),
+        }
+    }
+}
