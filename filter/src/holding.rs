@@ -9,38 +9,38 @@ use std::cell::Cell;
 
 /// What is known of it, of one configuration in one worker.
 #[derive(Default)]
-pub(crate) struct Holding(Cell<Known>);
+pub(crate) struct Holding(Cell<Held>);
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Known {
+enum Held {
     #[default]
-    Nothing,
-    Holds,
-    DoesNot,
+    Unknown,
+    Yes,
+    No,
 }
 
 impl Holding {
     /// Whether requests can be decided on, as far as is known.
     pub(crate) fn is_missing(&self) -> bool {
-        self.0.get() == Known::DoesNot
+        self.0.get() == Held::No
     }
 
     /// A body was shown while the headers are held.
     pub(crate) fn prove(&self) {
-        self.0.set(Known::Holds);
+        self.0.set(Held::Yes);
     }
 
     /// How much has been received of the request at hand, if that is of interest for [`Holding::disproves`].
     pub(crate) fn received(&self) -> Option<u64> {
-        if self.0.get() == Known::Nothing { received() } else { None }
+        if self.0.get() == Held::Unknown { received() } else { None }
     }
 
     /// Whether no header will ever be held: more was received than `before`, and of that nothing was shown.
     pub(crate) fn disproves(&self, before: u64) -> bool {
-        if self.0.get() == Known::Holds || received().is_none_or(|received| received <= before) {
+        if self.0.get() == Held::Yes || received().is_none_or(|received| received <= before) {
             return false;
         }
-        if self.0.replace(Known::DoesNot) == Known::Nothing {
+        if self.0.replace(Held::No) == Held::Unknown {
             log::error!(
                 "the headers of requests are not held while their bodies are read, so every request is refused: expected \
                  allow_on_headers_stop_iteration: true in the config of this filter, and an Envoy that knows the field \

@@ -32,7 +32,7 @@ use crate::headers::Way;
 use crate::identity::Directory;
 use crate::policy::Policy;
 use crate::route::{Backend, Failing};
-use clients::Known;
+use clients::Definitions;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
@@ -185,10 +185,10 @@ impl Build<'_> {
         let regions = backends.values().flatten().filter_map(|backend| backend.region.clone()).collect();
         let groups = self.groups(&wire.groups, &by_name);
         let issuers = self.issuers(wire.issuers);
-        let known = Known { policies: &policies, by_name: &by_name, regions, groups };
+        let definitions = Definitions { policies: &policies, by_name: &by_name, regions, groups };
         let mut nobody = Directory::new(issuers);
         nobody.read_keys_from(self.key_sources(&wire.key_sources));
-        let (clients, roster) = self.clients(wire.clients, nobody, known, wire.metrics.clients_max);
+        let (clients, roster) = self.clients(wire.clients, nobody, definitions, wire.metrics.clients_max);
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()

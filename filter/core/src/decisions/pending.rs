@@ -63,7 +63,7 @@ pub enum Noted {
     /// It is found by its id from now on.
     Pending,
     /// There is work of this id already.
-    Known,
+    IsThere,
     /// There are too many.
     Full,
 }
@@ -160,7 +160,7 @@ impl Pending {
         store::update(store, &key(mark.bucket()), |value| {
             let mut entries: Vec<Entry> = codec::decode_all(value);
             if entries.iter().any(|entry| entry.mark == *mark) {
-                return (None, Noted::Known);
+                return (None, Noted::IsThere);
             }
             let own = entries.iter().filter(|entry| entry.pending.client == self.client).count();
             if entries.len() >= IN_BUCKET_MAX || own >= OF_CLIENT_MAX {

@@ -20,7 +20,7 @@ use std::rc::Rc;
 const HELD_BYTES_CEILING: usize = 1024 * 1024 * 1024;
 
 /// What clients may name.
-pub(super) struct Known<'k> {
+pub(super) struct Definitions<'k> {
     pub(super) policies: &'k Policies,
     pub(super) by_name: &'k ModelsByName,
     pub(super) regions: BTreeSet<Rc<str>>,
@@ -32,7 +32,7 @@ impl Build<'_> {
         &mut self,
         wire: Vec<wire::Client>,
         mut clients: Directory<Client>,
-        mut known: Known<'_>,
+        mut definitions: Definitions<'_>,
         labels_max: usize,
     ) -> (Directory<Client>, Vec<Rc<Client>>) {
         let mut roster = Vec::new();
@@ -46,15 +46,22 @@ impl Build<'_> {
             if !names.insert(client.name.clone()) {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", client.name));
             }
-            let built = Rc::new(self.client(&path, labelled(name, at, labels_max), &client, &mut known));
+            let built =
+                Rc::new(self.client(&path, labelled(name, at, labels_max), &client, &mut definitions));
             self.ways_in(&mut clients, &path, &client, &built);
             roster.push(built);
         }
         (clients, roster)
     }
 
-    fn client(&mut self, path: &str, name: Name, wire: &wire::Client, known: &mut Known<'_>) -> Client {
-        let Known { policies, by_name, regions, groups } = known;
+    fn client(
+        &mut self,
+        path: &str,
+        name: Name,
+        wire: &wire::Client,
+        definitions: &mut Definitions<'_>,
+    ) -> Client {
+        let Definitions { policies, by_name, regions, groups } = definitions;
         let policy = match &wire.policy {
             None => Rc::default(),
             Some(policy) => self.policy_named(format!("{path}.policy"), policy, policies),

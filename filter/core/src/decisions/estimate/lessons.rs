@@ -39,12 +39,12 @@ pub struct Subject<'a> {
 /// What is known by the answers to one client.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Pupil {
-    known: Option<Known>,
+    cached: Option<CachedLesson>,
     untold: Vec<(Sketch, Observed)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
+struct CachedLesson {
     /// What was read, and what this worker has learnt since.
     learnt: Learnt,
     /// When it was read.
@@ -60,7 +60,7 @@ impl Lessons {
         now: Duration,
     ) -> Result<Learnt, StoreFault> {
         self.with(subject, |pupil| match pupil.current(now) {
-            Some(known) => Ok(known.learnt),
+            Some(cached) => Ok(cached.learnt),
             None => pupil.catch_up(store, subject, now),
         })
     }
@@ -77,9 +77,9 @@ impl Lessons {
         self.with(subject, |pupil| {
             pupil.untold.push((sketch, answer));
             let waits = pupil.untold.len() < UNTOLD_MAX;
-            match pupil.current(now).filter(|known| waits && known.learnt.is_settled(&sketch)) {
-                Some(Known { learnt, read }) => {
-                    pupil.known = Some(Known { learnt: learnt.with(&sketch, answer), read });
+            match pupil.current(now).filter(|cached| waits && cached.learnt.is_settled(&sketch)) {
+                Some(CachedLesson { learnt, read }) => {
+                    pupil.cached = Some(CachedLesson { learnt: learnt.with(&sketch, answer), read });
                     Ok(())
                 }
                 None => pupil.catch_up(store, subject, now).map(drop),
@@ -97,9 +97,9 @@ impl Lessons {
 }
 
 impl Pupil {
-    fn current(&self, now: Duration) -> Option<Known> {
+    fn current(&self, now: Duration) -> Option<CachedLesson> {
         // A clock that was put back makes it old, too.
-        self.known.filter(|known| now.abs_diff(known.read) < HOLDS_FOR)
+        self.cached.filter(|cached| now.abs_diff(cached.read) < HOLDS_FOR)
     }
 
     /// Tells what is untold, and reads what is known then. What the store does not take is not told again.
@@ -111,7 +111,7 @@ impl Pupil {
     ) -> Result<Learnt, StoreFault> {
         let untold = std::mem::take(&mut self.untold);
         let learnt = Learnt::learn(store, subject, &untold)?;
-        self.known = Some(Known { learnt, read: now });
+        self.cached = Some(CachedLesson { learnt, read: now });
         Ok(learnt)
     }
 }

@@ -96,12 +96,12 @@ pub struct Fetched {
     pub origin: Origin,
     state_key: String,
     keys_key: String,
-    known: RefCell<Known>,
+    cached: RefCell<CachedKeys>,
 }
 
-/// What this VM knows.
+/// What this VM has read of them.
 #[derive(Debug, Default)]
-struct Known {
+struct CachedKeys {
     generation: u64,
     keys: Option<Rc<KeySet>>,
     /// A token named a key that is not there.
@@ -194,19 +194,19 @@ impl Fetched {
     #[must_use]
     pub fn new(origin: Origin) -> Self {
         let place = format!("jwks/{}/{}{}", origin.cluster, origin.host, origin.path);
-        Self { origin, state_key: format!("{place}#state"), keys_key: place, known: RefCell::default() }
+        Self { origin, state_key: format!("{place}#state"), keys_key: place, cached: RefCell::default() }
     }
 
     /// The keys that hold, if there are any yet.
     #[must_use]
     pub fn keys(&self) -> Option<Rc<KeySet>> {
-        self.known.borrow().keys.clone()
+        self.cached.borrow().keys.clone()
     }
 
     /// Which ones they are: another number, other keys.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.known.borrow().generation
+        self.cached.borrow().generation
     }
 
     /// Takes over the keys that another VM has fetched.
@@ -218,9 +218,9 @@ impl Fetched {
         let stored = store.load(&self.keys_key)?.value;
         // The keys are written before the state; should newer ones stand there already, the next look brings their number.
         if let Some(keys) = KeySet::read(&stored) {
-            let mut known = self.known.borrow_mut();
-            known.keys = Some(Rc::new(keys));
-            known.generation = state.generation;
+            let mut cached = self.cached.borrow_mut();
+            cached.keys = Some(Rc::new(keys));
+            cached.generation = state.generation;
         }
         Ok(())
     }
@@ -234,14 +234,14 @@ impl Fetched {
             return Ok(true);
         }
         let may = state.may_be_spurred(now);
-        self.known.borrow_mut().wants_more |= may;
+        self.cached.borrow_mut().wants_more |= may;
         Ok(may)
     }
 
     /// Whether to fetch now. Of all VMs that ask, one is told to, and must tell what came of it to [`Self::settle`].
     pub fn claim(&self, store: &dyn Store, now: Duration) -> Result<bool, StoreFault> {
         let now = ms(now);
-        let wants_more = std::mem::take(&mut self.known.borrow_mut().wants_more);
+        let wants_more = std::mem::take(&mut self.cached.borrow_mut().wants_more);
         store::update(store, &self.state_key, |bytes| {
             let state = State::of(bytes).as_of(now);
             if state.is_under_way(&self.origin, now) {

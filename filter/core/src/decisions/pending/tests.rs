@@ -41,7 +41,7 @@ fn work_is_found_once_by_its_backend_and_id() {
     let store = MemoryStore::default();
     assert_eq!(note(&store, &pending("web", 1), "resp_1", NOW), Noted::Pending);
     assert_eq!(note(&store, &pending("web", 2), "resp_2", NOW), Noted::Pending);
-    assert_eq!(note(&store, &pending("web", 3), "resp_1", NOW), Noted::Known);
+    assert_eq!(note(&store, &pending("web", 3), "resp_1", NOW), Noted::IsThere);
     assert_eq!(take(&store, &Mark::new("us", "resp_1")), Ok(None));
     assert_eq!(take(&store, &Mark::new("e", "uresp_1")), Ok(None));
     assert_eq!(take_id(&store, "resp_1"), Some(pending("web", 1)));
