@@ -20,7 +20,7 @@ mod spilling;
 mod step;
 mod unproven;
 
-pub use bodies::{Bodies, Other};
+pub use bodies::{Bodies, EditedBody};
 pub use departing::Destination;
 pub use flight::Flight;
 pub use misfit::{Misconfigured, Misfit};

@@ -53,7 +53,7 @@ impl Member<'_> {
 
 /// A member that is not governed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Other<'a> {
+pub struct Ungoverned<'a> {
     /// Its name, without escapes.
     pub name: Cow<'a, str>,
     /// The value as it stands in the body.
@@ -86,22 +86,22 @@ pub fn find<'a, const N: usize>(
     walk(body, object, names, None)
 }
 
-/// Finds the same, and all the others.
+/// Finds the same, and all the ungoverned.
 pub fn find_all<'a, const N: usize>(
     body: &'a str,
     object: &'a str,
     names: &'static Names<N>,
-) -> Result<(Object<'a, N>, Vec<Other<'a>>), Fault> {
-    let mut others = Vec::new();
-    let object = walk(body, object, names, Some(&mut others))?;
-    Ok((object, others))
+) -> Result<(Object<'a, N>, Vec<Ungoverned<'a>>), Fault> {
+    let mut ungoverned = Vec::new();
+    let object = walk(body, object, names, Some(&mut ungoverned))?;
+    Ok((object, ungoverned))
 }
 
 fn walk<'a, const N: usize>(
     body: &'a str,
     object: &'a str,
     names: &'static Names<N>,
-    others: Option<&mut Vec<Other<'a>>>,
+    ungoverned: Option<&mut Vec<Ungoverned<'a>>>,
 ) -> Result<Object<'a, N>, Fault> {
     let padding = object.len() - object.trim_ascii_start().len();
     if object.as_bytes().get(padding) != Some(&b'{') {
@@ -110,7 +110,7 @@ fn walk<'a, const N: usize>(
         return Err(Fault::NotAnObject);
     }
     let mut fault = None;
-    let visitor = ObjectVisitor { base: offset(body, object), names, fault: &mut fault, body, others };
+    let visitor = ObjectVisitor { base: offset(body, object), names, fault: &mut fault, body, ungoverned };
     let mut json = serde_json::Deserializer::from_str(object);
     let found = json.deserialize_map(visitor).and_then(|found| json.end().map(|()| found));
     match (found, fault) {
@@ -137,7 +137,7 @@ struct ObjectVisitor<'a, 'f, const N: usize> {
     base: usize,
     names: &'static Names<N>,
     fault: &'f mut Option<Fault>,
-    others: Option<&'f mut Vec<Other<'a>>>,
+    ungoverned: Option<&'f mut Vec<Ungoverned<'a>>>,
 }
 
 impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
@@ -155,10 +155,10 @@ impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
         while let Some(key) = map.next_key_seed(NameSeed { names: self.names })? {
             is_empty = false;
             match key {
-                Name::Other(name) => match &mut self.others {
-                    Some(others) => {
+                Name::Ungoverned(name) => match &mut self.ungoverned {
+                    Some(ungoverned) => {
                         let value = map.next_value::<&RawValue>()?.get();
-                        others.push(Other { name, value });
+                        ungoverned.push(Ungoverned { name, value });
                     }
                     None => {
                         map.next_value::<IgnoredAny>()?;
@@ -187,7 +187,7 @@ impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'a, '_, N> {
 enum Name<'a> {
     Governed(usize, &'a str),
     Disguised(&'static str),
-    Other(Cow<'a, str>),
+    Ungoverned(Cow<'a, str>),
 }
 
 struct NameSeed<const N: usize> {
@@ -214,7 +214,7 @@ impl<'de, const N: usize> Visitor<'de> for NameSeed<N> {
         Ok(match self.names.find(text) {
             Found::Plain(at) => Name::Governed(at, text),
             Found::Disguised(at) => Name::Disguised(self.names.at(at)),
-            Found::Nothing => Name::Other(Cow::Borrowed(text)),
+            Found::Nothing => Name::Ungoverned(Cow::Borrowed(text)),
         })
     }
 
@@ -222,7 +222,7 @@ impl<'de, const N: usize> Visitor<'de> for NameSeed<N> {
     fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
         Ok(match self.names.find(text) {
             Found::Plain(at) | Found::Disguised(at) => Name::Disguised(self.names.at(at)),
-            Found::Nothing => Name::Other(Cow::Owned(text.to_owned())),
+            Found::Nothing => Name::Ungoverned(Cow::Owned(text.to_owned())),
         })
     }
 }

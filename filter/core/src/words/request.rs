@@ -17,7 +17,7 @@ pub use parts::Parts;
 
 use crate::denial::{Ambiguity, Denial};
 use crate::endpoint::Operation;
-use crate::json::{self, Edits, Fault, Member, Names, Object, Other, Patch};
+use crate::json::{self, Edits, Fault, Member, Names, Object, Patch, Ungoverned};
 use crate::number::Decimal;
 use fields::FIELDS;
 use serde::de::IgnoredAny;
@@ -47,7 +47,7 @@ pub struct Request<'a> {
     pub best_of: Option<u32>,
     caps: [Option<u32>; 3],
     /// The members that are not governed, in their order.
-    pub others: Vec<Other<'a>>,
+    pub ungoverned: Vec<Ungoverned<'a>>,
     /// The values of the members that may be billed as prompt, as they stand in the body.
     pub prompt: Vec<&'a str>,
 }
@@ -72,7 +72,7 @@ impl<'a> Request<'a> {
     /// Reads a body in one pass.
     pub fn read(body: &'a [u8]) -> Result<Self, Denial> {
         let body = json::text(body).map_err(denial)?;
-        let (object, others) = json::find_all(body, body, &FIELDS).map_err(denial)?;
+        let (object, ungoverned) = json::find_all(body, body, &FIELDS).map_err(denial)?;
         let mut request = Self {
             object,
             body,
@@ -84,7 +84,7 @@ impl<'a> Request<'a> {
             n: None,
             best_of: None,
             caps: [None; 3],
-            others,
+            ungoverned,
             prompt: Vec::new(),
         };
         request.model =
@@ -99,8 +99,8 @@ impl<'a> Request<'a> {
             request.count(Field::MaxOutputTokens)?,
         ];
         let governed = Field::ALL.iter().filter_map(|field| Some((field.name(), request.raw(*field)?)));
-        let others = request.others.iter().map(|other| (&*other.name, other.value));
-        let prompt = governed.chain(others).filter(|(name, value)| prompt::may_be(name, value));
+        let ungoverned = request.ungoverned.iter().map(|member| (&*member.name, member.value));
+        let prompt = governed.chain(ungoverned).filter(|(name, value)| prompt::may_be(name, value));
         request.prompt = prompt.map(|(_, value)| value).collect();
         Ok(request)
     }
@@ -118,7 +118,7 @@ impl<'a> Request<'a> {
     /// The names of all members, those that are governed first, without escapes.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let governed = Field::ALL.iter().filter(|field| self.member(**field).is_some());
-        governed.map(|field| field.name()).chain(self.others.iter().map(|other| &*other.name))
+        governed.map(|field| field.name()).chain(self.ungoverned.iter().map(|member| &*member.name))
     }
 
     /// Whether the body that goes on has a field, be it the client's or ours. A client's null is none.

@@ -12,12 +12,12 @@ pub struct Bodies {
     /// How long the one is that waits; `None` if the request does not tell its length.
     len: Option<usize>,
     usage_event: UsageEvent,
-    others: Vec<Other>,
+    edited: Vec<EditedBody>,
 }
 
 /// A body that is not the one that waits.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Other {
+pub struct EditedBody {
     /// Whose: the targets' numbers.
     pub targets: Vec<u64>,
     /// What makes it of the one that waits.
@@ -34,27 +34,27 @@ impl Default for Bodies {
 }
 
 impl Bodies {
-    /// One body for all targets but those of `others`. `len` is what its `content-length` says, if it has one.
+    /// One body for all targets but those of `edited`. `len` is what its `content-length` says, if it has one.
     #[must_use]
-    pub fn new(len: Option<usize>, usage_event: UsageEvent, others: Vec<Other>) -> Self {
-        Self { len, usage_event, others }
+    pub fn new(len: Option<usize>, usage_event: UsageEvent, edited: Vec<EditedBody>) -> Self {
+        Self { len, usage_event, edited }
     }
 
-    fn other(&self, target: u64) -> Option<&Other> {
-        self.others.iter().find(|other| other.targets.contains(&target))
+    fn edited(&self, target: u64) -> Option<&EditedBody> {
+        self.edited.iter().find(|body| body.targets.contains(&target))
     }
 
     /// The edits that a target's body needs; `None` if it takes the one that waits.
     #[must_use]
     pub fn edits(&self, target: u64) -> Option<&Edits> {
-        self.other(target).map(|other| &other.edits).filter(|edits| !edits.is_empty())
+        self.edited(target).map(|body| &body.edits).filter(|edits| !edits.is_empty())
     }
 
     /// The `content-length` of an attempt, where it must be said anew: attempts share their headers, so each of them says
     /// it once they differ.
     #[must_use]
     pub fn content_length(&self, target: u64) -> Option<usize> {
-        let len = self.len.filter(|_| !self.others.is_empty())?;
+        let len = self.len.filter(|_| !self.edited.is_empty())?;
         Some(self.edits(target).map_or(len, |edits| edits.edited_len(len)))
     }
 
@@ -62,7 +62,7 @@ impl Bodies {
     /// waits.
     #[must_use]
     pub fn usage_event(&self, target: Option<u64>) -> UsageEvent {
-        target.and_then(|target| self.other(target)).map_or(self.usage_event, |other| other.usage_event)
+        target.and_then(|target| self.edited(target)).map_or(self.usage_event, |body| body.usage_event)
     }
 }
 
@@ -76,8 +76,8 @@ mod tests {
     fn every_attempt_says_its_own_length_once_they_differ() {
         let mut edits = Edits::default();
         edits.splice(2..5, "longer");
-        let other = Other { targets: vec![2, 3], edits, usage_event: UsageEvent::Show };
-        let bodies = Bodies::new(Some(10), UsageEvent::Hide, vec![other]);
+        let body = EditedBody { targets: vec![2, 3], edits, usage_event: UsageEvent::Show };
+        let bodies = Bodies::new(Some(10), UsageEvent::Hide, vec![body]);
         assert_eq!([1, 2, 3].map(|target| bodies.content_length(target)), [Some(10), Some(13), Some(13)]);
         assert_eq!([1, 2].map(|target| bodies.edits(target).is_some()), [false, true]);
         let events = [None, Some(1), Some(2)].map(|target| bodies.usage_event(target));

@@ -18,7 +18,7 @@ pub enum Destination {
     /// An operation on the target's deployment.
     Deployment(Operation),
     /// A path and query below the style's prefix, passed on as they are.
-    Other(String, String),
+    Passthrough(String, String),
 }
 
 impl Flight {
@@ -61,7 +61,7 @@ impl Flight {
             remove,
             path: match &self.destination {
                 Destination::Deployment(operation) => style.path(*operation, &target.deployment),
-                Destination::Other(rest, query) => style.other_path(rest, query),
+                Destination::Passthrough(rest, query) => style.other_path(rest, query),
             },
             set: target
                 .backend

@@ -78,7 +78,7 @@ impl Flight {
     fn may_open_with_error(&self, status: u16, format: Format) -> bool {
         let is_billed = match self.destination {
             Destination::Deployment(operation) => operation.billing() != Billing::UsageIfAny,
-            Destination::Other(..) => false,
+            Destination::Passthrough(..) => false,
         };
         let is_read = matches!(format, Format::Json | Format::Events | Format::Text);
         self.candidates.len() > 1 && status < 300 && usage::has_answer(status) && is_billed && is_read

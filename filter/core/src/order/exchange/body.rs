@@ -5,7 +5,7 @@
 //! belongs to the exchange from then on and comes back however that ends.
 
 use super::draft::{Draft, Reserved};
-use super::pinned::Other;
+use super::pinned::Passthrough;
 use super::reserving::Reserving;
 use super::{Headers, Next, Phase, Step, find};
 use crate::denial::Denial;
@@ -31,7 +31,7 @@ pub(super) struct Body {
     /// How long the headers say that the body is, if they do.
     pub(super) content_length: Option<usize>,
     /// Of [`Operation::Other`], where it goes.
-    pub(super) other: Option<Other>,
+    pub(super) passthrough: Option<Passthrough>,
 }
 
 /// A request whose body is read, once the limits that need none have let it in.
@@ -59,7 +59,7 @@ impl Body {
             operation: endpoint.operation,
             deployment: endpoint.deployment.map(|name| decoded(name).into_owned()),
             content_length,
-            other: None,
+            passthrough: None,
         })
     }
 
@@ -104,7 +104,7 @@ impl Body {
     }
 
     pub(super) fn on_body(self, body: &[u8], moment: Moment<'_>, draft: &mut Draft) -> Next {
-        let prepared = if self.other.is_some() {
+        let prepared = if self.passthrough.is_some() {
             draft.prepare_read_other(self, body, moment)
         } else {
             draft.prepare_read(self, body, moment)

@@ -3,7 +3,7 @@
 //! One body waits in Envoy, that of the first candidate; the others' are told as what makes them of it. Not decided here:
 //! what a backend understands, which is `capability`'s, and in which order they are tried.
 
-use crate::attempt::{Bodies, Other};
+use crate::attempt::{Bodies, EditedBody};
 use crate::capability::{self, Feature, Since};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
@@ -141,16 +141,16 @@ impl Fitting<'_> {
     fn fitted(&self, targets: Vec<Vec<u64>>, written: Vec<(Edits, UsageEvent)>) -> Fitted {
         let mut written = written.into_iter();
         let (edits, usage_event) = written.next().unwrap_or((Edits::default(), UsageEvent::Show));
-        let mut others = Vec::new();
+        let mut edited = Vec::new();
         for (targets, (other, other_event)) in targets.into_iter().skip(1).zip(written) {
             let difference = edits.difference(&other, self.body);
             if !difference.is_empty() || other_event != usage_event {
-                others.push(Other { targets, edits: difference, usage_event: other_event });
+                edited.push(EditedBody { targets, edits: difference, usage_event: other_event });
             }
         }
         let len = self.has_content_length.then(|| edits.edited_len(self.body.len()));
         let patch = edits.patch(self.body);
         let content_length = len.filter(|_| patch.is_some());
-        Fitted { patch, content_length, bodies: Bodies::new(len, usage_event, others) }
+        Fitted { patch, content_length, bodies: Bodies::new(len, usage_event, edited) }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::draft::Draft;
-use super::pinned::{self, Other};
+use super::pinned::{self, Passthrough};
 use super::preparing::Ready;
 use super::reserving::Reserving;
 use super::stored::Purpose;
@@ -108,13 +108,13 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         (Operation::Config, _) => draft.configuration(&client, moment.now),
         (_, Some((rest, query))) => {
             let purpose = Purpose::of(method.unwrap_or_default(), rest);
-            let other = Other { rest: rest.to_owned(), query: query.to_owned(), purpose };
-            if !end && pinned::reads_body_of_other(rest, headers) {
-                let body =
-                    Body::new(client, &endpoint, headers).map(|body| Body { other: Some(other), ..body });
+            let passthrough = Passthrough { rest: rest.to_owned(), query: query.to_owned(), purpose };
+            if !end && pinned::reads_passthrough_body(rest, headers) {
+                let body = Body::new(client, &endpoint, headers)
+                    .map(|body| Body { passthrough: Some(passthrough), ..body });
                 return Ok(Body::begin(body, strip, draft));
             }
-            match draft.prepare_other(client, other, None, moment) {
+            match draft.prepare_passthrough(client, passthrough, None, moment) {
                 Ok(ready) => Reserving::begin(Ready { strip, ..ready }, draft),
                 Err(denial) => draft.deny(&denial),
             }

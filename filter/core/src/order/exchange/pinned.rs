@@ -25,21 +25,21 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 /// An endpoint that has no name here: path and query after the style's prefix.
-pub(super) struct Other {
+pub(super) struct Passthrough {
     pub(super) rest: String,
     pub(super) query: String,
     pub(super) purpose: Purpose,
 }
 
 /// What its body says, and how it is written.
-pub(super) struct OtherBody<'b> {
+pub(super) struct PassthroughBody<'b> {
     /// Itself, or the JSON that says the same as a form.
     json: &'b str,
     form: Option<&'b Form<'b>>,
     bytes: &'b [u8],
 }
 
-impl Other {
+impl Passthrough {
     /// Whether it is about a response whose id leads to a backend, or to a refusal. Then it is one of the client's own, and
     /// whoever may make them may ask for it.
     pub(super) fn is_of_response(rest: &str) -> bool {
@@ -55,7 +55,7 @@ impl Other {
 
 /// Whether the body of an endpoint without a name is to be read: it may name a model, or have ids. What is uploaded is
 /// not: it may be large, and the form around it has neither.
-pub(super) fn reads_body_of_other(rest: &str, headers: &Headers) -> bool {
+pub(super) fn reads_passthrough_body(rest: &str, headers: &Headers) -> bool {
     let content_type = find(headers, "content-type").unwrap_or_default().to_ascii_lowercase();
     !content_type.trim_ascii_start().starts_with(b"multipart/") || !takes_uploads(rest)
 }
@@ -109,7 +109,8 @@ impl Draft {
 
     /// Whether it asks for a response that a backend keeps.
     fn is_of_kept_response(&self, endpoint: &Endpoint<'_>) -> bool {
-        self.gateway.pinning.is_some() && endpoint.rest.is_some_and(|(rest, _)| Other::is_of_response(rest))
+        self.gateway.pinning.is_some()
+            && endpoint.rest.is_some_and(|(rest, _)| Passthrough::is_of_response(rest))
     }
 
     /// Whether there is such an endpoint, whoever asks.
@@ -120,21 +121,21 @@ impl Draft {
     }
 
     /// Prepares a request to an endpoint without a name, whose body was read if it is given.
-    pub(super) fn prepare_other(
+    pub(super) fn prepare_passthrough(
         &mut self,
         client: Rc<Client>,
-        other: Other,
-        body: Option<OtherBody<'_>>,
+        passthrough: Passthrough,
+        body: Option<PassthroughBody<'_>>,
         moment: Moment<'_>,
     ) -> Result<Ready, Denial> {
         let gateway = self.gateway.clone();
         let (mut targets, mut patch) = (Cow::Borrowed(&*gateway.other), None);
-        let (mut path, mut query) = (other.rest.clone(), other.query.clone());
+        let (mut path, mut query) = (passthrough.rest.clone(), passthrough.query.clone());
         let (mut changes, mut fields) = (Edits::default(), Vec::new());
         if let Some(pinned) = &gateway.pinning {
-            self.seals = !other.is_content();
+            self.seals = !passthrough.is_content();
             let mut reading = pinned.pinning.reading(&client.name.text);
-            let found = Restored::read(&mut reading, &other, body.as_ref());
+            let found = Restored::read(&mut reading, &passthrough, body.as_ref());
             let restored = self.followed(&reading, found)?;
             (path, query) = (restored.path, restored.query);
             let place = reading.place();
@@ -146,11 +147,11 @@ impl Draft {
             (changes, fields) = (restored.edits, restored.fields);
         }
         // As it is written here it goes on, so it must be what the backend calls the model.
-        let in_path = endpoint::model_of_path(&other.rest).map(str::to_owned);
+        let in_path = endpoint::model_of_path(&passthrough.rest).map(str::to_owned);
         let mut as_written: Vec<String> = in_path.into_iter().collect();
-        as_written.extend(request::model_of_query(endpoint::parameters(&other.query))?);
+        as_written.extend(request::model_of_query(endpoint::parameters(&passthrough.query))?);
         let (mut named, mut in_body) = (Vec::new(), None);
-        if let Some(OtherBody { json, form, bytes }) = body {
+        if let Some(PassthroughBody { json, form, bytes }) = body {
             named = request::models_of(json)?;
             as_written.extend(form.map(|form| form.models(&[])).transpose()?.unwrap_or_default());
             in_body = Some((form, bytes));
@@ -172,13 +173,13 @@ impl Draft {
         Ok(Ready {
             choice: self.choose(&targets, &client, 0, None, moment),
             client,
-            destination: Destination::Other(path, query),
+            destination: Destination::Passthrough(path, query),
             strip: Vec::new(),
             patch,
             content_length: None,
             content_type: None,
             bodies: Bodies::default(),
-            expected: Expected { purpose: other.purpose, ..Expected::nothing(Operation::Other) },
+            expected: Expected { purpose: passthrough.purpose, ..Expected::nothing(Operation::Other) },
         })
     }
 
@@ -189,7 +190,8 @@ impl Draft {
         body: &[u8],
         moment: Moment<'_>,
     ) -> Result<Ready, Denial> {
-        let Body { client, other: Some(other), said: Said { media, content_type }, .. } = held else {
+        let Body { client, passthrough: Some(passthrough), said: Said { media, content_type }, .. } = held
+        else {
             return Err(Denial::OutOfTurn);
         };
         let form = match &media {
@@ -200,8 +202,8 @@ impl Draft {
             Some(form) => Some(form.json()),
             None => json_of(body)?,
         };
-        let read = json.map(|json| OtherBody { json, form: form.as_ref(), bytes: body });
-        let ready = self.prepare_other(client, other, read, moment)?;
+        let read = json.map(|json| PassthroughBody { json, form: form.as_ref(), bytes: body });
+        let ready = self.prepare_passthrough(client, passthrough, read, moment)?;
         let patched_len = ready.patch.as_ref().map(|patch| patch.patched_len(body.len()));
         let content_length = patched_len.filter(|_| held.content_length.is_some());
         Ok(Ready { content_length, content_type, ..ready })
@@ -219,16 +221,20 @@ struct Restored {
 }
 
 impl Restored {
-    fn read(reading: &mut Reading<'_>, other: &Other, body: Option<&OtherBody<'_>>) -> Result<Self, Denial> {
-        let (path, query) = (reading.path(&other.rest)?, reading.query(&other.query)?);
+    fn read(
+        reading: &mut Reading<'_>,
+        passthrough: &Passthrough,
+        body: Option<&PassthroughBody<'_>>,
+    ) -> Result<Self, Denial> {
+        let (path, query) = (reading.path(&passthrough.rest)?, reading.query(&passthrough.query)?);
         let (mut edits, mut fields) = (Edits::default(), Vec::new());
         match body {
-            Some(OtherBody { form: Some(form), .. }) => {
+            Some(PassthroughBody { form: Some(form), .. }) => {
                 for (at, (name, text)) in form.fields().enumerate() {
                     fields.extend(reading.field(name, text)?.map(|text| (at, text)));
                 }
             }
-            Some(OtherBody { json, .. }) => {
+            Some(PassthroughBody { json, .. }) => {
                 for (span, text) in reading.body(json)? {
                     edits.splice(span, &text);
                 }

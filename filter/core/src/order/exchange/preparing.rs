@@ -106,7 +106,7 @@ impl Draft {
         if model.has_tiers() {
             self.tier_asked = request.word(Field::ServiceTier)?.map(Cow::into_owned);
         }
-        let speaks = request.others.iter().any(|other| other.name == "audio");
+        let speaks = request.ungoverned.iter().any(|member| member.name == "audio");
         if form.as_ref().is_some_and(|form| form.is_emptied_by(request.clone().edits())) {
             return Err(Denial::InvalidForm("nothing is left of it but what its policy takes out"));
         }

@@ -102,7 +102,7 @@ impl<'a> Request<'a> {
             let value = self.raw(*field).filter(|_| self.written & (1 << *field as u64) == 0);
             search.look_into(field.name(), value.unwrap_or_default())?;
         }
-        for other in self.others.iter().filter(|other| allowed.iter().all(|name| *name != other.name)) {
+        for other in self.ungoverned.iter().filter(|other| allowed.iter().all(|name| *name != other.name)) {
             check_top(&other.name, other.value)?;
             search.look_into(&other.name, other.value)?;
         }
