@@ -44,7 +44,7 @@ pub(crate) fn explain(arguments: &Arguments) -> Result<End, String> {
     only.enter_anonymous(client.clone());
     gateway.clients = only;
     let asked = Asked { client: &client, operation, body: &body };
-    let (text, is_served) = told(&found, Rc::new(gateway), &asked);
+    let (text, is_served) = put_through(&found, Rc::new(gateway), &asked);
     print(&text);
     Ok(if is_served { End::Well } else { End::Found })
 }
@@ -92,8 +92,8 @@ fn body(arguments: &Arguments, operation: Operation) -> Result<Vec<u8>, String> 
     }
 }
 
-/// Puts it through, and tells what came of it; the second value is whether it would be sent.
-fn told(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> (String, bool) {
+/// Puts it through, and says what came of it; the second value is whether it would be sent.
+fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> (String, bool) {
     let store = MemoryStore::default();
     let mut exchange = Exchange::new(Rc::clone(&gateway));
     let path = format!("/v1/{}", asked.operation.path());

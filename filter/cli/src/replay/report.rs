@@ -1,4 +1,4 @@
-//! How is it told what a new configuration changes?
+//! How is it reasons what a new configuration changes?
 
 use super::line::Line;
 use crate::paint::{Look, paint};
@@ -16,7 +16,7 @@ Costs are of the tokens that were charged: where the request was served if its f
 pub(crate) struct Report {
     pub(crate) clients: BTreeMap<String, Account>,
     /// What happened, to whom and why, and how often.
-    told: BTreeMap<(&'static str, String), u64>,
+    reasons: BTreeMap<(&'static str, String), u64>,
     /// Lines that are no record of a request of a client.
     pub(crate) unread: u64,
     /// Requests of which the log does not say enough.
@@ -43,12 +43,12 @@ pub(crate) struct Account {
 
 impl Report {
     pub(crate) fn tell(&mut self, what: &'static str, line: &Line, why: &str) {
-        *self.told.entry((what, format!("{}: {why}", line.client))).or_default() += 1;
+        *self.reasons.entry((what, format!("{}: {why}", line.client))).or_default() += 1;
     }
 
     /// Whether anybody is served differently.
     pub(crate) fn is_changed(&self) -> bool {
-        !self.told.is_empty()
+        !self.reasons.is_empty()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -63,7 +63,7 @@ impl Report {
             text += &format!("{}\n", row(client, width, account.cells()));
         }
         text += &format!("{}\n\n", row("total", width, total.cells()));
-        for ((what, why), count) in &self.told {
+        for ((what, why), count) in &self.reasons {
             let look = if *what == "refused" { Look::Bad } else { Look::Doubtful };
             text += &format!("{} {count} of {why}\n", paint(look, what));
         }

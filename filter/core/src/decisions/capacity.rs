@@ -147,19 +147,19 @@ pub fn give_back(moment: Moment<'_>, seat: &Seat, used: Usage) -> Result<(), Sto
 
 /// What a backend says of the room it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum RoomLeft {
     /// So many tokens are left.
-    Remaining(u64),
+    Tokens(u64),
     /// So many millionths of its capacity are in use.
     Utilization(u32),
 }
 
 /// Believes a backend that has less room than was reckoned: others use it too.
-pub fn learn(moment: Moment<'_>, gauge: Gauge, told: Told) -> Result<(), StoreFault> {
+pub fn learn(moment: Moment<'_>, gauge: Gauge, room: RoomLeft) -> Result<(), StoreFault> {
     let whole = u64::from(gauge.tokens.get());
-    let left = match told {
-        Told::Remaining(tokens) => tokens,
-        Told::Utilization(share) => whole.saturating_sub(whole * u64::from(share) / u64::from(WHOLE)),
+    let left = match room {
+        RoomLeft::Tokens(tokens) => tokens,
+        RoomLeft::Utilization(share) => whole.saturating_sub(whole * u64::from(share) / u64::from(WHOLE)),
     };
     store::update(moment.store, &key(gauge), |record| {
         let mut window = Window::read(record, gauge.window, moment.now);

@@ -94,7 +94,7 @@ struct Attempt<'a> {
 
 /// The header's value: the candidates in their order, who was passed over, and the attempts with their status so far. It is
 /// JSON, and ASCII, for names are.
-pub fn told<'a>(
+pub fn header_value<'a>(
     candidates: impl Iterator<Item = &'a str>,
     passed_over: &'a [PassedOver],
     attempts: impl Iterator<Item = (&'a str, Option<u16>)>,
@@ -124,9 +124,12 @@ mod tests {
             passed("other", Why::Pinned),
             passed("old", Why::Unsupported),
         ];
-        let told =
-            told(["a", "full"].into_iter(), &passed_over, [("a", Some(429)), ("full", None)].into_iter());
+        let value = header_value(
+            ["a", "full"].into_iter(),
+            &passed_over,
+            [("a", Some(429)), ("full", None)].into_iter(),
+        );
         let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"},{"backend":"other","why":"pinned"},{"backend":"old","why":"unsupported"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
-        assert_eq!(told, expected);
+        assert_eq!(value, expected);
     }
 }

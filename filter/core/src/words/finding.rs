@@ -84,7 +84,7 @@ pub const CLAMPED: &str = "x-tollgate-clamped";
 
 /// What the client is told of these; `None` if nothing was changed.
 #[must_use]
-pub fn told(findings: &[Finding]) -> Option<String> {
+pub fn header_value(findings: &[Finding]) -> Option<String> {
     let clamped: Vec<_> = findings.iter().filter_map(Finding::clamped).collect();
     (!clamped.is_empty()).then(|| clamped.join(", "))
 }

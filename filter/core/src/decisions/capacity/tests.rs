@@ -150,16 +150,16 @@ fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
         |tokens, now| take(Moment::new(&store, now), gauge(1, 100), used(tokens), 0).unwrap().is_ok();
     assert!(has_room(20, s(0)));
     // 80 should be left; others have taken 50 of them.
-    learn(Moment::new(&store, s(1)), gauge(1, 100), Told::Remaining(30)).unwrap();
+    learn(Moment::new(&store, s(1)), gauge(1, 100), RoomLeft::Tokens(30)).unwrap();
     assert!(!has_room(31, s(1)));
     assert!(has_room(10, s(1)));
-    learn(Moment::new(&store, s(2)), gauge(1, 100), Told::Utilization(950_000)).unwrap();
+    learn(Moment::new(&store, s(2)), gauge(1, 100), RoomLeft::Utilization(950_000)).unwrap();
     assert!(!has_room(6, s(2)));
     // More room than was reckoned is no news, and what was told is forgotten after a window.
-    learn(Moment::new(&store, s(3)), gauge(1, 100), Told::Remaining(100)).unwrap();
+    learn(Moment::new(&store, s(3)), gauge(1, 100), RoomLeft::Tokens(100)).unwrap();
     assert!(!has_room(71, s(3)));
     assert!(has_room(70, s(3)));
-    learn(Moment::new(&store, s(200)), gauge(1, 100), Told::Remaining(0)).unwrap();
+    learn(Moment::new(&store, s(200)), gauge(1, 100), RoomLeft::Tokens(0)).unwrap();
     assert!(!has_room(1, s(259)));
     assert!(has_room(100, s(260)));
 }

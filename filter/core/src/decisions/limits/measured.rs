@@ -150,7 +150,7 @@ impl Measured {
     }
 
     /// The state of a fleet's limit, as its store tells it: what is used, and of a bucket how long until one unit less is.
-    pub(super) fn told(&self, used: i64, next: u64, (window, now): (u64, u64)) -> Entry {
+    pub(super) fn entry_of_store(&self, used: i64, next: u64, (window, now): (u64, u64)) -> Entry {
         let (level, at) = match self.allowance.measure {
             Measure::Concurrent => (used.into(), now),
             Measure::Quota(..) => (used.into(), window),

@@ -54,7 +54,12 @@ fn outcome(policy: &Policy, asked: &Asked, body: &str) -> Result<Outcome, Denial
         Effect::Would(would) => Some(format!("{} {}", finding.rule, would.word())),
         Effect::Clamped(_) | Effect::Refused | Effect::Unknown(_) => None,
     });
-    Ok(Outcome { body: after, ceiling, told: crate::finding::told(&findings), would: would.collect() })
+    Ok(Outcome {
+        body: after,
+        ceiling,
+        told: crate::finding::header_value(&findings),
+        would: would.collect(),
+    })
 }
 
 /// The body that goes upstream and what the client is told, or the sentence of the refusal.

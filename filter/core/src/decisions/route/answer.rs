@@ -35,12 +35,12 @@ pub fn cooldown<'h>(
     header: impl Fn(&str) -> Option<&'h str>,
     now: impl Fn() -> Duration,
 ) -> Option<Cooldown> {
-    let told = |wait: Duration| Cooldown { wait: wait.min(COOLDOWN_MAX), is_told: true };
+    let from_backend = |wait: Duration| Cooldown { wait: wait.min(COOLDOWN_MAX), from_backend: true };
     let guessed = || guess(u64::from(now().subsec_nanos()));
     match status {
-        429 => Some(after(&header, &now).or_else(|| reset(&header)).map_or_else(guessed, told)),
+        429 => Some(after(&header, &now).or_else(|| reset(&header)).map_or_else(guessed, from_backend)),
         // An overloaded server may name a time too; without one, Envoy's outlier detection is the judge.
-        503 => after(&header, &now).map(told),
+        503 => after(&header, &now).map(from_backend),
         _ => None,
     }
 }
@@ -49,7 +49,7 @@ pub fn cooldown<'h>(
 fn guess(jitter: u64) -> Cooldown {
     let spread = COOLDOWN_DEFAULT / 2;
     let part = Duration::from_nanos(jitter % (spread.as_nanos() as u64));
-    Cooldown { wait: COOLDOWN_DEFAULT - spread / 2 + part, is_told: false }
+    Cooldown { wait: COOLDOWN_DEFAULT - spread / 2 + part, from_backend: false }
 }
 
 /// The wait as `retry-after` and its more exact relatives have it, the most exact first.
@@ -125,7 +125,7 @@ mod tests {
     fn check(status: u16, headers: &[(&str, &str)], expected: Option<Duration>) {
         let header = |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
         let found = cooldown(status, header, || THEN - Duration::from_millis(2500));
-        assert_eq!(found, expected.map(|wait| Cooldown { wait, is_told: true }), "{status} {headers:?}");
+        assert_eq!(found, expected.map(|wait| Cooldown { wait, from_backend: true }), "{status} {headers:?}");
     }
 
     fn ms(ms: u64) -> Option<Duration> {
@@ -174,7 +174,7 @@ mod tests {
             let header =
                 |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
             let found = cooldown(429, header, || Duration::new(THEN.as_secs(), nanos)).unwrap();
-            assert!(!found.is_told, "{headers:?}");
+            assert!(!found.from_backend, "{headers:?}");
             found.wait
         };
         for value in ["soon", "-1", "nan", "", "Sun, 99 Nov 1994 08:49:37 GMT"] {

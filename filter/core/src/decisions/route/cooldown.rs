@@ -35,7 +35,7 @@ pub struct Cooldown {
     /// How long.
     pub wait: Duration,
     /// Whether the backend said so, or we have guessed.
-    pub is_told: bool,
+    pub from_backend: bool,
 }
 
 /// Where a target stands.
@@ -119,7 +119,7 @@ impl Cooldowns {
     /// Writes that a target wants a pause. A longer one that is known already stands.
     pub fn note(moment: Moment<'_>, target: &Target, cooldown: Cooldown) -> Result<(), StoreFault> {
         let until = nanos(moment.now).saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));
-        let noted = Pause { target: target.id, until, asking_until: (!cooldown.is_told).then_some(0) };
+        let noted = Pause { target: target.id, until, asking_until: (!cooldown.from_backend).then_some(0) };
         Self::note_pause(moment, noted).map(|_| ())
     }
 

@@ -36,12 +36,12 @@ fn order(targets: &[Rc<Target>], store: &dyn Store, now: Duration) -> Result<Vec
     Ok(choice.targets.iter().map(|target| target.backend.name.to_string()).collect())
 }
 
-fn told(ms: u64) -> Cooldown {
-    Cooldown { wait: Duration::from_millis(ms), is_told: true }
+fn asked_for(ms: u64) -> Cooldown {
+    Cooldown { wait: Duration::from_millis(ms), from_backend: true }
 }
 
 fn guessed(ms: u64) -> Cooldown {
-    Cooldown { is_told: false, ..told(ms) }
+    Cooldown { from_backend: false, ..asked_for(ms) }
 }
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
@@ -98,7 +98,7 @@ fn a_target_is_left_out_until_its_pause_has_ended() {
     let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
     let order = |ms| order(&targets, &store, NOW + Duration::from_millis(ms)).unwrap();
     assert_eq!(order(0), ["a", "b"]);
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1500)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(1500)).unwrap();
     assert_eq!(order(1499), ["b"]);
     assert_eq!(order(1500), ["a", "b"]);
 }
@@ -106,8 +106,8 @@ fn a_target_is_left_out_until_its_pause_has_ended() {
 #[test]
 fn when_all_pause_the_shortest_wait_is_told() {
     let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
-    Cooldowns::note(Moment::new(&store, NOW), &targets[1], told(2000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(3000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[1], asked_for(2000)).unwrap();
     let order = order(&targets, &store, NOW + Duration::from_secs(1));
     assert_eq!(order, Err(Denial::BackendsThrottled { wait: Duration::from_secs(1) }));
 }
@@ -115,13 +115,13 @@ fn when_all_pause_the_shortest_wait_is_told() {
 #[test]
 fn the_longest_pause_stands_and_ended_ones_are_forgotten() {
     let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(3000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(1000)).unwrap();
     let loaded = Cooldowns::load(&store).unwrap();
     assert_eq!(loaded.remaining(targets[0].id, NOW), Duration::from_secs(3));
-    Cooldowns::note(Moment::new(&store, NOW + Duration::from_secs(5)), &targets[1], told(9000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW + Duration::from_secs(5)), &targets[1], asked_for(9000)).unwrap();
     let only = MemoryStore::default();
-    Cooldowns::note(Moment::new(&only, NOW + Duration::from_secs(5)), &targets[1], told(9000)).unwrap();
+    Cooldowns::note(Moment::new(&only, NOW + Duration::from_secs(5)), &targets[1], asked_for(9000)).unwrap();
     assert_eq!(Cooldowns::load(&store), Cooldowns::load(&only));
 }
 
@@ -130,11 +130,11 @@ fn no_pause_is_longer_because_the_clock_was_set_back() {
     let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
     let order = |now| order(&targets, &store, now).unwrap();
     let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
-    Cooldowns::note(Moment::new(&store, NOW + hour), &targets[0], told(600_000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW + hour), &targets[0], asked_for(600_000)).unwrap();
     assert_eq!(order(NOW + hour), ["b"]);
     assert_eq!(order(NOW), ["a", "b"]);
     // The next one stands, though it ends before.
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(1000)).unwrap();
     assert_eq!(order(NOW), ["b"]);
     // Nor does anybody wait for one who asked in another time.
     Cooldowns::note(Moment::new(&store, NOW), &targets[1], guessed(1000)).unwrap();
@@ -174,7 +174,7 @@ fn after_a_guessed_pause_one_request_goes_to_see() {
 #[test]
 fn when_all_pause_and_that_was_a_guess_one_goes_to_see() {
     let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(500)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(500)).unwrap();
     Cooldowns::note(Moment::new(&store, NOW), &targets[1], guessed(1000)).unwrap();
     assert_eq!(order(&targets, &store, NOW), Ok(vec!["b".to_owned()]));
     let wait = Duration::from_millis(499);
@@ -185,7 +185,7 @@ fn when_all_pause_and_that_was_a_guess_one_goes_to_see() {
 #[test]
 fn without_the_store_every_target_is_tried() {
     let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(500)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(500)).unwrap();
     store.break_with(Some(crate::store::StoreFault::Unavailable));
     let preferred = Some(targets[0].clone());
     assert_eq!(
@@ -205,7 +205,7 @@ fn a_pause_may_be_waited_for_where_the_capacity_was_declared() {
         weights: Weights::UNCACHED,
     };
     let mut targets = targets(&["a", "b"]);
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(3000)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(3000)).unwrap();
     let order = |targets: &[Rc<Target>]| order(targets, &store, NOW).unwrap();
     Rc::get_mut(&mut targets[1]).unwrap().gauge = Some(gauge);
     assert_eq!(order(&targets), ["b"]);
@@ -240,13 +240,13 @@ fn a_backend_that_is_passed_over_is_recorded_with_the_reason() {
     assert_eq!(passed(&targets[..3], 0), (3, vec![]));
     assert_eq!(passed(&targets, 0), (3, vec![region.to_owned()]));
     assert_eq!(passed(&targets[3..], 0), (0, vec![region.to_owned()]));
-    Cooldowns::note(Moment::new(&store, NOW), &targets[0], told(1500)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(1500)).unwrap();
     assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
     // Whose pause is over stands behind the open ones, and is not passed over.
     Cooldowns::note(Moment::new(&store, NOW), &targets[2], guessed(0)).unwrap();
     assert_eq!(passed(&targets[..3], 1), (2, vec!["a cooldown Some(1499)".to_owned()]));
     // All pause: nobody is chosen, and it is told of all.
-    Cooldowns::note(Moment::new(&store, NOW), &targets[1], told(900)).unwrap();
+    Cooldowns::note(Moment::new(&store, NOW), &targets[1], asked_for(900)).unwrap();
     Cooldowns::note(Moment::new(&store, NOW), &targets[2], guessed(800)).unwrap();
     let two =
         |at: u64| [("a", 1500), ("b", 900)].map(|(name, ms)| format!("{name} cooldown Some({})", ms - at));
@@ -351,7 +351,7 @@ proptest! {
         weights: Weights::UNCACHED,
             });
             match pause {
-                1 => Cooldowns::note(Moment::new(&store, NOW), &target, told(2000)).unwrap(),
+                1 => Cooldowns::note(Moment::new(&store, NOW), &target, asked_for(2000)).unwrap(),
                 2 => Cooldowns::note(Moment::new(&store, NOW), &target, guessed(1000)).unwrap(),
                 _ => {}
             }

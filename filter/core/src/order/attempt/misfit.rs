@@ -109,7 +109,7 @@ impl Leg {
         let is_last = flight.candidates.last().is_none_or(|last| last == target);
         let is_sure = misfit == Misfit::MissingDeployment || failure.refuses_credential(status);
         if is_sure && !is_last {
-            let pause = Cooldown { wait: MISFIT_PAUSE, is_told: false };
+            let pause = Cooldown { wait: MISFIT_PAUSE, from_backend: false };
             heard.noted(Cooldowns::note(outside.moment(), target, pause));
         }
         heard.misconfigured = Some(Misconfigured { target: target.clone(), misfit, status });

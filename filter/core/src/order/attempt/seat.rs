@@ -1,7 +1,7 @@
 //! How much of a backend's declared capacity does the request take, wherever it is?
 
 use super::{Flight, Leg};
-use crate::capacity::{self, Seat, Told};
+use crate::capacity::{self, RoomLeft, Seat};
 use crate::headers::{self, Headers};
 use crate::route::{self, Room, Target};
 use crate::store::{Moment, Outside, StoreFault};
@@ -57,10 +57,10 @@ impl Leg {
         }
         match route::room(|name| headers::text(headers, name)) {
             Some(Room::Remaining(tokens)) => {
-                capacity::learn(outside.moment(), gauge, Told::Remaining(tokens))
+                capacity::learn(outside.moment(), gauge, RoomLeft::Tokens(tokens))
             }
             Some(Room::Utilization(share)) => {
-                capacity::learn(outside.moment(), gauge, Told::Utilization(share))
+                capacity::learn(outside.moment(), gauge, RoomLeft::Utilization(share))
             }
             None => Ok(()),
         }

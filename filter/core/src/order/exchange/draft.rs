@@ -135,7 +135,7 @@ impl Draft {
         let closed = Closed { reservation, outcome: Outcome::Denied(denial.code()) };
         let mut answer = denial.answer();
         answer.headers.extend(standing.headers());
-        answer.headers.extend(self.told(None));
+        answer.headers.extend(self.decision_header(None));
         (Phase::Closed(closed), Step::Answer(answer))
     }
 
@@ -174,18 +174,18 @@ impl Draft {
     }
 
     /// The header that tells of the decision, for a client that may know and has asked. Nothing is written for others.
-    pub(super) fn told(&self, flight: Option<&Flight>) -> Option<(&'static str, String)> {
+    pub(super) fn decision_header(&self, flight: Option<&Flight>) -> Option<(&'static str, String)> {
         if !self.explains {
             return None;
         }
         let candidates = flight.map(Flight::candidates).unwrap_or_default();
         let tries = flight.map(Flight::tries).unwrap_or_default();
-        let told = decision::told(
+        let value = decision::header_value(
             candidates.iter().map(|target| &*target.backend.name),
             &self.passed_over,
             tries.iter().map(|attempt| (&*attempt.backend, attempt.status)),
         );
-        Some((decision::HEADER, told))
+        Some((decision::HEADER, value))
     }
 
     /// When to ask again, for whoever gets the refusal of the last of several backends: that one tells its own pause only. One

@@ -150,8 +150,8 @@ impl Sent {
             edits.remove.push("content-length".to_owned());
         }
         edits.set.extend(self.standing.headers());
-        edits.set.extend(finding::told(&draft.findings).map(|told| (finding::CLAMPED, told)));
-        edits.set.extend(draft.told(Some(&self.flight)));
+        edits.set.extend(finding::header_value(&draft.findings).map(|value| (finding::CLAMPED, value)));
+        edits.set.extend(draft.decision_header(Some(&self.flight)));
         if status == 429 && matches!(kind, AnswerKind::Error(_)) {
             edits.set.extend(draft.again(&self.flight));
         }

@@ -102,9 +102,10 @@ impl<'a> Request<'a> {
             let value = self.raw(*field).filter(|_| self.written & (1 << *field as u64) == 0);
             search.look_into(field.name(), value.unwrap_or_default())?;
         }
-        for other in self.ungoverned.iter().filter(|other| allowed.iter().all(|name| *name != other.name)) {
-            check_top(&other.name, other.value)?;
-            search.look_into(&other.name, other.value)?;
+        for member in self.ungoverned.iter().filter(|member| allowed.iter().all(|name| *name != member.name))
+        {
+            check_top(&member.name, member.value)?;
+            search.look_into(&member.name, member.value)?;
         }
         Ok(search.found)
     }
@@ -246,7 +247,7 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         if is_body {
-            others.iter().try_for_each(|other| check_top(&other.name, other.value))?;
+            others.iter().try_for_each(|member| check_top(&member.name, member.value))?;
         }
         let [model, deployment, lists @ .., _] = object.members;
         for (at, member) in lists.iter().enumerate() {

@@ -230,7 +230,7 @@ pub fn answered(
             }
             let since = lease.sent_since(&told);
             let used = told.used.saturating_add(since);
-            record.set(limit.told(used, told.next, (told.window, store_time)), place);
+            record.set(limit.entry_of_store(used, told.next, (told.window, store_time)), place);
             lease.end();
             leased.set(lease);
         }

@@ -96,9 +96,9 @@ mod tests {
     }
 
     impl Process {
-        fn pauses(&self, seconds: u64, is_told: bool) {
+        fn pauses(&self, seconds: u64, from_backend: bool) {
             let until = nanos(NOW + Duration::from_secs(seconds));
-            let pause = Pause { target: TARGET, until, asking_until: (!is_told).then_some(0) };
+            let pause = Pause { target: TARGET, until, asking_until: (!from_backend).then_some(0) };
             Cooldowns::note_pause(Moment { store: &self.store, now: NOW }, pause).unwrap();
         }
 

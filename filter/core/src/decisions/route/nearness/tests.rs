@@ -199,7 +199,7 @@ proptest! {
             store.put(&watch.key, &garbage).unwrap();
         }
         for (target, _) in targets.iter().zip(pausing).filter(|(_, pausing)| *pausing) {
-            Cooldowns::note(Moment::new(&store, NOW), target, Cooldown { wait: Duration::from_secs(9), is_told: true }).unwrap();
+            Cooldowns::note(Moment::new(&store, NOW), target, Cooldown { wait: Duration::from_secs(9), from_backend: true }).unwrap();
         }
         let plain = choose(&targets, Asker { lot, ..Asker::default() }, Moment::new(&store, NOW), &mut Vec::new());
         let near = choose(&targets, Asker { lot, watch: Some(&watch), ..Asker::default() }, Moment::new(&store, NOW), &mut Vec::new());

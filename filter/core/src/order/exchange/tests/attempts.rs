@@ -209,7 +209,7 @@ fn a_pausing_backend_is_left_out_and_nothing_stays_reserved() {
     let mut run = Run::new();
     let forward = run.send(PROMPT);
     let targets = forward.flight.candidates().to_vec();
-    let pause = Cooldown { wait: Duration::from_secs(5), is_told: true };
+    let pause = Cooldown { wait: Duration::from_secs(5), from_backend: true };
     Cooldowns::note(Moment::new(&run.store, NOW), &targets[0], pause).unwrap();
     run.exchange = Exchange::new(gateway(|_| {}));
     assert_eq!(run.send(PROMPT).flight.candidates(), &targets[1..]);

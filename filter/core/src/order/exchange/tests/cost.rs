@@ -8,12 +8,12 @@ const GOOD: &str = r#"{"prompt_tokens":11,"completion_tokens":7,"total_tokens":1
 const ZEROS: &str = r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#;
 
 /// How it ended, by whose word, prompt, completion, and why it is not what the answer reports.
-type Told = (&'static str, Source, u64, u64, Option<&'static str>);
+type Charged = (&'static str, Source, u64, u64, Option<&'static str>);
 
 const REPORTED: Source = Source::Reported;
 const ESTIMATED: Source = Source::Estimated;
 
-fn tell(run: &mut Run) -> Told {
+fn tell(run: &mut Run) -> Charged {
     let record = run.finish();
     assert_eq!(run.left(), BUDGET.saturating_sub(record.usage.total()));
     let Usage { prompt, completion, .. } = record.usage;
@@ -28,7 +28,7 @@ fn ask(
     status: &str,
     kind: &str,
     pieces: &[&str],
-) -> Told {
+) -> Charged {
     let mut run = Run::with(gateway(edit));
     let _ = run.head(&[CHAT[0], (":path", path), CHAT[2]]);
     let Step::Forward(forward) = run.body(body) else { panic!("{body}") };
@@ -40,7 +40,7 @@ fn ask(
     tell(&mut run)
 }
 
-fn chat(usage: &str) -> Told {
+fn chat(usage: &str) -> Charged {
     let answer = format!(
         r#"{{"choices":[{{"message":{{"role":"assistant","content":"12345678"}},"finish_reason":"stop"}}],"usage":{usage}}}"#
     );
@@ -96,8 +96,8 @@ fn no_usage_is_believed_beyond_what_the_request_could_cost() {
             config["clients"][0].as_object_mut().unwrap().remove("policy");
         };
         let answer = format!(r#"{{"choices":[],"usage":{huge}}}"#);
-        let told = ask(edit, CHAT[1].1, body, "200", "application/json", &[&answer]);
-        (told.2, told.3)
+        let charged = ask(edit, CHAT[1].1, body, "200", "application/json", &[&answer]);
+        (charged.2, charged.3)
     };
     // An assumption is no cap, and what is not in the body is not bounded by it.
     let uncapped = r#"{"model":"gpt-4o","n":2,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y.png"}}]}]}"#;
@@ -172,8 +172,8 @@ fn what_has_no_answer_costs_nothing() {
             ("text/plain", "moved"),
             ("text/event-stream", "data: [DONE]\n\n"),
         ] {
-            let told = ask(|_| {}, CHAT[1].1, PROMPT, status, kind, &[body]);
-            assert_eq!(told, ("served", REPORTED, 0, 0, None), "{status} {body}");
+            let charged = ask(|_| {}, CHAT[1].1, PROMPT, status, kind, &[body]);
+            assert_eq!(charged, ("served", REPORTED, 0, 0, None), "{status} {body}");
         }
     }
 }

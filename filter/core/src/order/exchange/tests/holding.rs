@@ -149,7 +149,7 @@ fn what_the_headers_took_comes_back_once_however_it_ends() {
         (
             "all backends pause",
             |run| {
-                let pause = Cooldown { wait: Duration::from_secs(5), is_told: true };
+                let pause = Cooldown { wait: Duration::from_secs(5), from_backend: true };
                 for target in &run.exchange.draft.gateway.models[0].targets {
                     Cooldowns::note(Moment::new(&run.store, NOW), target, pause).unwrap();
                 }

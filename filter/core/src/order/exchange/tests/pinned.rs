@@ -21,7 +21,7 @@ fn run() -> Run {
 }
 
 /// What happens to the request and its answer; the answer comes from the backend of this cluster, after tries elsewhere.
-struct Told {
+struct Seen {
     candidates: Vec<String>,
     path: String,
     body: String,
@@ -66,7 +66,7 @@ impl<'a> Asked<'a> {
     }
 
     #[track_caller]
-    fn told(&self, run: &mut Run) -> Told {
+    fn seen(&self, run: &mut Run) -> Seen {
         let step = self.step(run);
         let Step::Forward(forward) = step else { panic!("{step:?}") };
         let mut body = self.body.unwrap_or_default().as_bytes().to_vec();
@@ -90,7 +90,7 @@ impl<'a> Asked<'a> {
             }
         }
         let [body, answer] = [body, answer].map(|bytes| String::from_utf8(bytes).unwrap());
-        Told { candidates, path, body, edits, answer, record: run.finish() }
+        Seen { candidates, path, body, edits, answer, record: run.finish() }
     }
 }
 
@@ -111,7 +111,7 @@ fn made_by(cluster: &str, id: &str) -> String {
         answer: ("application/json", &answer),
         ..Asked::new(RESPONSES)
     };
-    id_in(&asked.told(&mut run()).answer)
+    id_in(&asked.seen(&mut run()).answer)
 }
 
 fn follow_up(id: &str) -> String {
@@ -128,32 +128,32 @@ fn an_id_leads_back_to_whoever_answered_and_nowhere_else() {
         answer: ("application/json", r#"{"id":"resp_1","usage":{"input_tokens":3,"output_tokens":4}}"#),
         ..Asked::new(RESPONSES)
     };
-    let told = first.told(&mut run());
-    assert_eq!(told.candidates, ["a", "b"]);
-    assert!(told.edits.remove.contains(&"content-length".to_owned()));
-    assert_eq!((told.record.pin, told.record.usage.completion), (None, 4));
-    let id = id_in(&told.answer);
+    let seen = first.seen(&mut run());
+    assert_eq!(seen.candidates, ["a", "b"]);
+    assert!(seen.edits.remove.contains(&"content-length".to_owned()));
+    assert_eq!((seen.record.pin, seen.record.usage.completion), (None, 4));
+    let id = id_in(&seen.answer);
     assert!(id.starts_with("resp_tg_") && id.ends_with('1'), "{id}");
 
-    let told = Asked { body: Some(&follow_up(&id)), ..Asked::new(RESPONSES) }.told(&mut run());
-    assert_eq!((told.candidates, told.record.pin), (vec!["b".to_owned()], Some(Pin::Followed)));
-    let passed: Vec<_> = told.record.passed_over.iter().map(|one| (&*one.backend, one.why.word())).collect();
+    let seen = Asked { body: Some(&follow_up(&id)), ..Asked::new(RESPONSES) }.seen(&mut run());
+    assert_eq!((seen.candidates, seen.record.pin), (vec!["b".to_owned()], Some(Pin::Followed)));
+    let passed: Vec<_> = seen.record.passed_over.iter().map(|one| (&*one.backend, one.why.word())).collect();
     assert_eq!(passed, [("a", "pinned")]);
-    let sent: Value = serde_json::from_str(&told.body).unwrap();
+    let sent: Value = serde_json::from_str(&seen.body).unwrap();
     assert_eq!((&sent["previous_response_id"], &sent["model"]), (&json!("resp_1"), &json!("d")));
 
     let line = format!("GET /v1/responses/{id}/input_items?after={}", made_by("cb", "msg_1"));
-    let told = Asked::new(&line).told(&mut run());
+    let seen = Asked::new(&line).seen(&mut run());
     assert_eq!(
-        (told.candidates, told.path),
+        (seen.candidates, seen.path),
         (vec!["b".to_owned()], "/v1/responses/resp_1/input_items?after=msg_1".to_owned())
     );
 
     // Also to one that is not among those for endpoints without a name.
     let line = format!("DELETE /openai/responses/{}?api-version=x", made_by("ca", "resp_2"));
-    let told = Asked { tried: &["ca"], ..Asked::new(&line) }.told(&mut run());
-    assert_eq!(told.candidates, ["a"]);
-    assert_eq!(told.path, "/openai/responses/resp_2?api-version=2025-03-01-preview");
+    let seen = Asked { tried: &["ca"], ..Asked::new(&line) }.seen(&mut run());
+    assert_eq!(seen.candidates, ["a"]);
+    assert_eq!(seen.path, "/openai/responses/resp_2?api-version=2025-03-01-preview");
 }
 
 #[test]
@@ -167,10 +167,10 @@ fn other_endpoints_have_ids_restored_and_uploads_pass_unread() {
         answer: ("application/json; charset=utf-8", answer),
         ..Asked::new("POST /v1/batches")
     };
-    let told = asked.told(&mut run());
-    assert_eq!(told.candidates, ["a"]);
-    assert_eq!(told.body, r#"{ "input_file_id" : "file-1", "endpoint":"/v1/responses" }"#);
-    let found: Value = serde_json::from_str(&told.answer).unwrap();
+    let seen = asked.seen(&mut run());
+    assert_eq!(seen.candidates, ["a"]);
+    assert_eq!(seen.body, r#"{ "input_file_id" : "file-1", "endpoint":"/v1/responses" }"#);
+    let found: Value = serde_json::from_str(&seen.answer).unwrap();
     assert_eq!((&found["input_file_id"], &found["metadata"]["id"]), (&json!(file), &json!("x")));
 
     let form = Asked { content_type: "multipart/form-data; boundary=x", ..asked };
@@ -224,9 +224,9 @@ fn ids_in_a_form_of_other_are_restored_as_in_json() {
         let other = ("prompt", &*video);
         let body = form(&[other, (name, &sealed), (name, &sealed)]);
         asked(&body, &|asked| {
-            let told = asked.told(&mut run());
-            assert_eq!(told.candidates, ["a"], "{name}");
-            assert_eq!(told.body, form(&[other, (name, &plain), (name, &plain)]), "{name}");
+            let seen = asked.seen(&mut run());
+            assert_eq!(seen.candidates, ["a"], "{name}");
+            assert_eq!(seen.body, form(&[other, (name, &plain), (name, &plain)]), "{name}");
         });
         let broken = sealed.replace(&*video, &format!("{video}x")).replace(&*file, &format!("{file}x"));
         asked(&form(&[(name, &broken)]), &|asked| {
@@ -240,7 +240,7 @@ fn ids_in_a_form_of_other_are_restored_as_in_json() {
     });
     // What is the user's own is not looked into.
     let own = form(&[("parameters[id]", &video), ("metadata", &json(&video)), ("prompt", "id")]);
-    asked(&own, &|asked| assert_eq!(Asked { tried: &["cb"], ..asked }.told(&mut run()).body, own));
+    asked(&own, &|asked| assert_eq!(Asked { tried: &["cb"], ..asked }.seen(&mut run()).body, own));
 }
 
 #[test]
@@ -261,10 +261,10 @@ fn a_sealed_id_is_opened_whatever_is_asked_for() {
         ]
     };
     for ((line, body), (_, plain)) in with(&file).into_iter().zip(with("file-1")) {
-        let told = Asked { body: Some(&body), ..Asked::new(line) }.told(&mut run());
-        assert_eq!(told.candidates, ["b"], "{line}");
+        let seen = Asked { body: Some(&body), ..Asked::new(line) }.seen(&mut run());
+        assert_eq!(seen.candidates, ["b"], "{line}");
         let (sent, plain): (Value, Value) =
-            (serde_json::from_str(&told.body).unwrap(), serde_json::from_str(&plain).unwrap());
+            (serde_json::from_str(&seen.body).unwrap(), serde_json::from_str(&plain).unwrap());
         for part in ["images", "messages"] {
             assert_eq!(sent[part], plain[part], "{line}");
         }
@@ -295,7 +295,7 @@ fn a_pinned_request_waits_for_its_backend_in_its_region() {
     let asked = Asked { body: Some(&follow_up), ..Asked::new(RESPONSES) };
     let mut pausing = run();
     let target = pausing.exchange.draft.gateway.models[0].targets[0].clone();
-    let wait = Cooldown { wait: Duration::from_millis(1500), is_told: true };
+    let wait = Cooldown { wait: Duration::from_millis(1500), from_backend: true };
     Cooldowns::note(Moment::new(&pausing.store, NOW), &target, wait).unwrap();
     let Step::Answer(answer) = asked.step(&mut pausing) else { panic!() };
     assert_eq!(answer.status, 429);
@@ -347,8 +347,8 @@ fn the_model_must_be_permitted_and_be_served_where_the_ids_are() {
         pinning(config);
         bound_to(config, "anyone");
     }));
-    let told = Asked { body: Some(&follow_up("resp_1")), ..Asked::new(RESPONSES) }.told(&mut { shared });
-    assert_eq!(told.record.pin, Some(Pin::Unsealed));
+    let seen = Asked { body: Some(&follow_up("resp_1")), ..Asked::new(RESPONSES) }.seen(&mut { shared });
+    assert_eq!(seen.record.pin, Some(Pin::Unsealed));
 
     let body =
         json!({ "model": "gpt-4o", "previous_response_id": id, "conversation": made_by("cb", "conv_1") });
@@ -358,9 +358,9 @@ fn the_model_must_be_permitted_and_be_served_where_the_ids_are() {
 
 #[test]
 fn what_was_not_sealed_goes_on_as_before() {
-    let told = Asked { body: Some(&follow_up("resp_1")), ..Asked::new(RESPONSES) }.told(&mut run());
-    assert_eq!((told.candidates.len(), told.record.pin), (2, Some(Pin::Unsealed)));
-    assert!(told.body.contains("\"resp_1\""));
+    let seen = Asked { body: Some(&follow_up("resp_1")), ..Asked::new(RESPONSES) }.seen(&mut run());
+    assert_eq!((seen.candidates.len(), seen.record.pin), (2, Some(Pin::Unsealed)));
+    assert!(seen.body.contains("\"resp_1\""));
     // Without a secret nothing is looked at.
     let mut plain = Run::with(gateway(|config| {
         pinning(config);
@@ -368,9 +368,9 @@ fn what_was_not_sealed_goes_on_as_before() {
     }));
     let answer = ("application/json", r#"{"id":"resp_1"}"#);
     let asked = Asked { body: Some(&follow_up("resp_tg_x")), answer, ..Asked::new(RESPONSES) };
-    let told = asked.told(&mut plain);
-    assert_eq!((told.candidates.len(), told.record.pin, &*told.answer), (2, None, answer.1));
-    assert_eq!(told.edits.remove, ["x-ms-region"]);
+    let seen = asked.seen(&mut plain);
+    assert_eq!((seen.candidates.len(), seen.record.pin, &*seen.answer), (2, None, answer.1));
+    assert_eq!(seen.edits.remove, ["x-ms-region"]);
 }
 
 #[test]
@@ -378,19 +378,19 @@ fn only_answers_that_have_ids_are_looked_at() {
     let chat = r#"{"model":"gpt-4o","messages":[]}"#;
     let answer = ("application/json", r#"{"id":"resp_1"}"#);
     let asked = Asked { body: Some(chat), answer, ..Asked::new("POST /v1/chat/completions") };
-    let told = asked.told(&mut run());
-    assert_eq!((&*told.answer, told.edits.remove), (answer.1, vec!["x-ms-region".to_owned()]));
+    let seen = asked.seen(&mut run());
+    assert_eq!((&*seen.answer, seen.edits.remove), (answer.1, vec!["x-ms-region".to_owned()]));
     // What a client has put into a file is its own.
     let line = format!("GET /v1/files/{}/content", made_by("cb", "file-1"));
-    let told = Asked { answer, ..Asked::new(&line) }.told(&mut run());
-    assert_eq!((&*told.path, &*told.answer), ("/v1/files/file-1/content", answer.1));
-    let told = Asked { answer: ("audio/mpeg", answer.1), ..Asked::new("GET /v1/files") }.told(&mut run());
-    assert_eq!(told.answer, answer.1);
+    let seen = Asked { answer, ..Asked::new(&line) }.seen(&mut run());
+    assert_eq!((&*seen.path, &*seen.answer), ("/v1/files/file-1/content", answer.1));
+    let seen = Asked { answer: ("audio/mpeg", answer.1), ..Asked::new("GET /v1/files") }.seen(&mut run());
+    assert_eq!(seen.answer, answer.1);
     // Events are.
     let events = ("text/event-stream", "event: x\ndata: {\"response\":{\"id\":\"resp_1\"}}\n\n");
     let body = r#"{"model":"gpt-4o","input":"x","stream":true}"#;
-    let told = Asked { body: Some(body), answer: events, ..Asked::new(RESPONSES) }.told(&mut run());
-    assert_eq!(told.answer, events.1.replace("resp_1", &made_by("cb", "resp_1")));
+    let seen = Asked { body: Some(body), answer: events, ..Asked::new(RESPONSES) }.seen(&mut run());
+    assert_eq!(seen.answer, events.1.replace("resp_1", &made_by("cb", "resp_1")));
 }
 
 #[test]
@@ -405,16 +405,16 @@ fn an_error_passes_as_it_is() {
 }
 
 /// The error of the backend that was asked, as the client gets it.
-fn told_error(asked: &Asked<'_>, error: &str) -> (ResponseEdits, String) {
+fn seen_error(asked: &Asked<'_>, error: &str) -> (ResponseEdits, String) {
     let mut run = run();
     let Step::Forward(forward) = asked.step(&mut run) else { panic!() };
     let _ = begin(&forward.flight, asked.tried[0].as_bytes());
     let edits = run.answer("404", "application/json");
-    let told = match run.exchange.response_chunk(error.as_bytes(), true, || NOW) {
+    let seen = match run.exchange.response_chunk(error.as_bytes(), true, || NOW) {
         Output::Same => error.to_owned(),
         Output::Replaced(bytes) => String::from_utf8(bytes).unwrap(),
     };
-    (edits, told)
+    (edits, seen)
 }
 
 #[test]
@@ -423,12 +423,12 @@ fn an_error_quotes_the_id_that_the_client_knows() {
     let error = r#"{"error":{"message":"No 'resp_1' here, nor resp_2."}}"#;
     let expected = error.replace("resp_1", &id);
     let body = follow_up(&id);
-    let (edits, told) = told_error(&Asked { body: Some(&body), ..Asked::new(RESPONSES) }, error);
-    assert_eq!((&told, edits.remove.contains(&"content-length".to_owned())), (&expected, true));
+    let (edits, seen) = seen_error(&Asked { body: Some(&body), ..Asked::new(RESPONSES) }, error);
+    assert_eq!((&seen, edits.remove.contains(&"content-length".to_owned())), (&expected, true));
     let line = format!("DELETE /v1/responses/{id}");
-    assert_eq!(told_error(&Asked::new(&line), error).1, expected);
+    assert_eq!(seen_error(&Asked::new(&line), error).1, expected);
     let unsealed = follow_up("resp_1");
-    assert_eq!(told_error(&Asked { body: Some(&unsealed), ..Asked::new(RESPONSES) }, error).1, error);
+    assert_eq!(seen_error(&Asked { body: Some(&unsealed), ..Asked::new(RESPONSES) }, error).1, error);
 }
 
 #[test]
@@ -474,9 +474,9 @@ fn a_model_outside_of_policies_is_permitted_and_renamed_as_well() {
             return Err(refused(step));
         }
         let mut run = Run::with(run.exchange.draft.gateway.clone());
-        let told = asked.told(&mut run);
-        let body: Value = serde_json::from_str(&told.body).unwrap();
-        Ok((told.candidates.concat(), body["model"].clone()))
+        let seen = asked.seen(&mut run);
+        let body: Value = serde_json::from_str(&seen.body).unwrap();
+        Ok((seen.candidates.concat(), body["model"].clone()))
     };
     let same = |_: &mut Value| {};
     for name in ["gpt-4o", "an-alias"] {
@@ -491,7 +491,7 @@ fn a_model_outside_of_policies_is_permitted_and_renamed_as_well() {
     let alike: fn(&mut Value) = |config| config["models"][0]["backends"][1]["deployment"] = json!("d");
     assert_eq!(asked(json!({ "model": "an-alias" }), alike), Ok(("ba".to_owned(), json!("d"))));
     for none in [json!({}), json!({ "model": null }), json!([{ "x": "secret" }])] {
-        assert_eq!(asked(none, same).map(|told| told.0), Ok("ba".to_owned()));
+        assert_eq!(asked(none, same).map(|seen| seen.0), Ok("ba".to_owned()));
     }
 
     // Who may not serve the client does not decide what the model is called.

@@ -33,7 +33,7 @@ fn a_pool_stands_for_its_members_though_one_of_them_pauses() {
     assert_eq!(begin(&forward.flight, b"cc").unwrap_err().denial, Denial::Unplanned);
     assert_eq!(begin(&forward.flight, b"pool").unwrap_err().denial, Denial::Unplanned);
 
-    let pause = Cooldown { wait: Duration::from_secs(9), is_told: true };
+    let pause = Cooldown { wait: Duration::from_secs(9), from_backend: true };
     let member = forward.flight.candidates()[1].clone();
     let mut run = Run::with(pooled("each_attempt"));
     Cooldowns::note(Moment::new(&run.store, NOW), &member, pause).unwrap();

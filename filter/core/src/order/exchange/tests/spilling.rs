@@ -161,7 +161,8 @@ fn the_sooner_of_the_next_period_and_a_pause_is_told() {
         });
         let wait = Duration::from_secs(pause_s);
         let first = worker.gateway.models[0].targets[0].clone();
-        Cooldowns::note(Moment::new(&worker.store, NOW), &first, Cooldown { wait, is_told: true }).unwrap();
+        Cooldowns::note(Moment::new(&worker.store, NOW), &first, Cooldown { wait, from_backend: true })
+            .unwrap();
         let (_, step) = worker.ask(0);
         let Step::Answer(refusal) = step else { panic!("{step:?}") };
         let retry = refusal.headers.iter().find(|(name, _)| *name == "retry-after-ms").unwrap();

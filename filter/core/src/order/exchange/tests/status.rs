@@ -28,7 +28,7 @@ const ASKS: (&str, &str) = ("tollgate-explain", "true");
 fn pause(run: &Run, target: usize, ms: u64) {
     let gateway = gateway(|_| {});
     let wait = Duration::from_millis(ms);
-    let pause = Cooldown { wait, is_told: true };
+    let pause = Cooldown { wait, from_backend: true };
     Cooldowns::note(Moment::new(&run.store, NOW), &gateway.models[0].targets[target], pause).unwrap();
 }
 
@@ -40,7 +40,7 @@ fn told<'h>(headers: impl IntoIterator<Item = &'h (&'static str, String)>) -> Op
 
 #[test]
 fn a_decision_is_told_only_to_an_operators_client_that_asks() {
-    for (operator, asks, is_told) in [
+    for (operator, asks, is_shown) in [
         (true, Some("true"), true),
         (true, None, false),
         (true, Some("1"), false),
@@ -56,7 +56,7 @@ fn a_decision_is_told_only_to_an_operators_client_that_asks() {
             "passed_over": [{ "backend": "b", "why": "region" }],
             "attempts": [{ "backend": "a", "status": 200 }],
         });
-        assert_eq!(told(&run.answer("200", "application/json").set), is_told.then_some(decision));
+        assert_eq!(told(&run.answer("200", "application/json").set), is_shown.then_some(decision));
         // The record has it for all.
         let record = run.finish();
         assert_eq!(record.candidates, ["a".into()]);

@@ -216,7 +216,7 @@ fn who_is_throttled_everywhere_is_told_the_shortest_wait() {
         let mut run = Run::new();
         if let Some(ms) = paused {
             let target = gateway(|_| {}).models[0].targets[0].clone();
-            let pause = Cooldown { wait: Duration::from_millis(ms), is_told: true };
+            let pause = Cooldown { wait: Duration::from_millis(ms), from_backend: true };
             Cooldowns::note(Moment::new(&run.store, NOW), &target, pause).unwrap();
         }
         let flight = run.send(PROMPT).flight;
