@@ -50,7 +50,7 @@ pub(crate) struct Downstream(Rc<RefCell<Stream>>);
 impl Downstream {
     pub(crate) fn new(id: u32, gateway: Rc<Gateway>, holding: Rc<Holding>) -> Self {
         let exchange = Exchange::new(gateway.clone());
-        let (body, slot, unseen, reply) = (Body::default(), None, None, Reply::Plain);
+        let (body, slot, flight_without_attempts, reply) = (Body::default(), None, None, Reply::Plain);
         Self(Rc::new(RefCell::new(Stream {
             id,
             gateway,
@@ -62,9 +62,9 @@ impl Downstream {
             strip: Vec::new(),
             slot,
             holding,
-            unshown: None,
-            unseen,
-            unseen_answer: None,
+            received_before_body: None,
+            flight_without_attempts,
+            answer_without_attempt: None,
             reply,
             held: 0,
         })))
@@ -100,11 +100,11 @@ struct Stream {
     slot: Option<Slot>,
     holding: Rc<Holding>,
     /// How much had been received when it began to wait for a body, if none may ever be shown.
-    unshown: Option<u64>,
+    received_before_body: Option<u64>,
     /// Its flight, if nobody sees the attempts.
-    unseen: Option<Rc<Flight>>,
+    flight_without_attempts: Option<Rc<Flight>>,
     /// Its answer, then.
-    unseen_answer: Option<Attempt>,
+    answer_without_attempt: Option<Attempt>,
     /// How much of an answer waits in Envoy until it is whole.
     held: usize,
     reply: Reply,
@@ -147,7 +147,7 @@ impl Stream {
                     match self.read_body(|| now) {
                         Some(step) => step,
                         None => {
-                            self.unshown = self.holding.received();
+                            self.received_before_body = self.holding.received();
                             return Action::Pause;
                         }
                     }
@@ -170,8 +170,8 @@ impl Stream {
                     }
                     next
                 }
-                Step::Look(inquiry) => {
-                    self.exchange.looked(limits::look(&host::SharedData, &inquiry, now), now)
+                Step::ReadLimits(inquiry) => {
+                    self.exchange.limits_read(limits::read(&host::SharedData, &inquiry, now), now)
                 }
                 Step::Admit(ask) => {
                     let turn = waiting::admit(self.id, ask, now);
@@ -219,7 +219,7 @@ impl Stream {
         host::edit_headers(MapType::HttpRequestHeaders, &head, &remove, &set);
         if let Some(departure) = flight.begin_once() {
             attempt::fit(departure);
-            self.unseen = Some(flight.clone());
+            self.flight_without_attempts = Some(flight.clone());
         }
         flights::enter(self.id, flight);
     }
@@ -266,7 +266,7 @@ impl Stream {
         if self.exchange.has_decided() {
             return Action::Continue;
         }
-        if self.unshown.take().is_some() {
+        if self.received_before_body.take().is_some() {
             self.holding.prove();
         }
         self.body = body;
@@ -306,9 +306,9 @@ impl Stream {
             host::set_header(MapType::HttpResponseHeaders, ":status", &status.to_string());
             return Action::Continue;
         }
-        if let Some(flight) = &self.unseen {
-            self.unseen_answer = attempt::answered(flight, origin(), end);
-            if self.unseen_answer.as_ref().is_some_and(Attempt::waits) {
+        if let Some(flight) = &self.flight_without_attempts {
+            self.answer_without_attempt = attempt::answered(flight, origin(), end);
+            if self.answer_without_attempt.as_ref().is_some_and(Attempt::waits) {
                 return Action::Pause;
             }
         }
@@ -331,7 +331,7 @@ impl Stream {
         if !self.exchange.awaits_answer() {
             return Action::Continue;
         }
-        if let Some(answer) = &mut self.unseen_answer {
+        if let Some(answer) = &mut self.answer_without_attempt {
             let waited = answer.waits();
             if attempt::pass_body(answer, bytes, end) == Action::Pause {
                 return Action::Pause;
@@ -343,7 +343,7 @@ impl Stream {
         // The end of an answer often comes with nothing.
         let mut chunk =
             if bytes == self.held { Vec::new() } else { host::body(BufferType::HttpResponseBody, bytes) };
-        if self.unseen_answer.is_some() && bytes != self.held {
+        if self.answer_without_attempt.is_some() && bytes != self.held {
             // It may have been replaced.
             bytes = chunk.len();
         }
@@ -366,7 +366,7 @@ impl Stream {
     fn response_trailers(&mut self) {
         let mut held = std::mem::take(&mut self.held);
         let mut body = Vec::new();
-        if let Some(answer) = self.unseen_answer.as_mut().filter(|answer| answer.waits()) {
+        if let Some(answer) = self.answer_without_attempt.as_mut().filter(|answer| answer.waits()) {
             let _ = attempt::end_body(answer);
             let _ = self.pass_head(false);
             body = host::body(BufferType::HttpResponseBody, FAILURE_BYTES_MAX);
@@ -422,7 +422,7 @@ impl Stream {
 
 impl Waiter for Stream {
     fn is_waiting(&self) -> bool {
-        self.exchange.is_waiting() || self.unshown.is_some() || self.asking.is_some()
+        self.exchange.is_waiting() || self.received_before_body.is_some() || self.asking.is_some()
     }
 
     fn wake(&mut self) {
@@ -430,8 +430,8 @@ impl Waiter for Stream {
             return self.ask_again(claim, since);
         }
         let now = host::now();
-        if self.unshown.is_some_and(|before| self.holding.disproves(before)) {
-            self.unshown = None;
+        if self.received_before_body.is_some_and(|before| self.holding.disproves(before)) {
+            self.received_before_body = None;
             let step = self.exchange.refuse_unheld(now);
             self.go_on(step, now);
         } else if let Some(step) = self.exchange.wake(&host::SharedData, now) {

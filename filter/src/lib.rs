@@ -24,11 +24,11 @@ mod http;
 mod journal;
 mod jwks;
 mod pending;
+mod proxy_facts;
 mod record;
 mod root;
 mod standings;
 mod waiting;
-mod witness;
 
 use proxy_wasm::types::LogLevel;
 

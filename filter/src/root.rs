@@ -1,7 +1,7 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
 use crate::holding::Holding;
-use crate::{attempt, configuration, fleet, host, http, journal, jwks, standings, waiting, witness};
+use crate::{attempt, configuration, fleet, host, http, journal, jwks, proxy_facts, standings, waiting};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ impl Root {
                 journal::tick();
                 let mut gateway = configuration::load()?;
                 waiting::set_waiting_max(gateway.waiting_max);
-                gateway.clients.trust(witness::Envoy);
+                gateway.clients.trust(proxy_facts::Envoy);
                 if let Err(fault) = gateway.enter_service(&host::SharedData, host::now()) {
                     log::error!("since when this configuration runs could not be noted: {fault:?}");
                 }

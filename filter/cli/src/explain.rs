@@ -108,7 +108,7 @@ fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> (Strin
                 None => exchange.request_body(asked.body, &store, NOW),
             },
             Step::Reserve(claim) => exchange.reserved(limits::reserve(&store, claim, NOW)),
-            Step::Look(inquiry) => exchange.looked(limits::look(&store, &inquiry, NOW), NOW),
+            Step::ReadLimits(inquiry) => exchange.limits_read(limits::read(&store, &inquiry, NOW), NOW),
             // Nobody else is there: the first has room.
             Step::Admit(_) => exchange.admitted(Ok(Turn::Goes { place: 0, seat: None }), &store, NOW),
             Step::Forward(forward) => break Ok(forward),

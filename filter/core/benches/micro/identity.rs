@@ -14,7 +14,7 @@ use tollgate::gateway::Gateway;
 use tollgate::identity::claims::Json;
 use tollgate::identity::keys::{self, Key};
 use tollgate::identity::signature::{Verify, here};
-use tollgate::identity::{Identity, SanKind, Witness};
+use tollgate::identity::{Identity, ProxyFacts, SanKind};
 use tollgate::store::MemoryStore;
 
 /// A proxy to which every signature is good that it has to check.
@@ -27,7 +27,7 @@ impl Verify for Proxy {
     }
 }
 
-impl Witness for Proxy {
+impl ProxyFacts for Proxy {
     fn certified(&self, _: SanKind) -> Option<String> {
         None
     }

@@ -48,7 +48,7 @@ fn tightest(
 ) -> Result<BTreeMap<Rc<str>, State>, StoreFault> {
     let budget = client.budget.clone();
     // The report has all limits, whatever is asked for.
-    let report = limits::look(store, &Inquiry { budget, model: None, operation: Operation::Limits }, now)?;
+    let report = limits::read(store, &Inquiry { budget, model: None, operation: Operation::Limits }, now)?;
     let mut found: BTreeMap<Rc<str>, State> = BTreeMap::new();
     for state in report.states.into_iter().filter(|state| !state.allowance.shadow) {
         let share = |one: &State, other: &State| {

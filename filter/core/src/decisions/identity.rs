@@ -77,7 +77,7 @@ impl Validity {
 }
 
 /// What the proxy knows of a stream, and does better.
-pub trait Witness: Verify + fmt::Debug {
+pub trait ProxyFacts: Verify + fmt::Debug {
     /// The first name of this kind in the certificate that the client's end of the connection has proved to have.
     fn certified(&self, kind: SanKind) -> Option<String>;
 
@@ -96,15 +96,15 @@ pub enum SanKind {
 
 /// There is no proxy.
 #[derive(Debug)]
-struct Nobody;
+struct NoProxy;
 
-impl Verify for Nobody {
+impl Verify for NoProxy {
     fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
         signature::here(algorithm, key, message, signature) == Some(true)
     }
 }
 
-impl Witness for Nobody {
+impl ProxyFacts for NoProxy {
     fn certified(&self, _: SanKind) -> Option<String> {
         None
     }
@@ -167,7 +167,7 @@ pub struct Directory<C> {
     anonymous: Option<Rc<C>>,
     key_sources: Vec<KeySource>,
     verified: RefCell<Memory<Rc<C>>>,
-    witness: Box<dyn Witness>,
+    proxy: Box<dyn ProxyFacts>,
 }
 
 impl<C> Default for Directory<C> {
@@ -202,13 +202,13 @@ impl<C> Directory<C> {
             anonymous: None,
             key_sources: Vec::new(),
             verified: RefCell::new(Memory::new(VERIFIED_MAX)),
-            witness: Box::new(Nobody),
+            proxy: Box::new(NoProxy),
         }
     }
 
     /// From now on this one is asked what the proxy knows.
-    pub fn trust(&mut self, witness: impl Witness + 'static) {
-        self.witness = Box::new(witness);
+    pub fn trust(&mut self, proxy: impl ProxyFacts + 'static) {
+        self.proxy = Box::new(proxy);
     }
 
     /// Enters a key; answers whom it belonged to before, which is a fault in the configuration.
@@ -406,10 +406,10 @@ impl<C> Directory<C> {
         let (at, issuer) = issuer.ok_or(Doubt::Denied(Denial::UnknownIssuer))?;
         // Of a token that Envoy has verified, what Envoy says counts.
         if let Proof::Envoy(payload) = &issuer.proof {
-            let claims = self.witness.jwt_payload(payload).ok_or(Flaw::Signature)?;
+            let claims = self.proxy.jwt_payload(payload).ok_or(Flaw::Signature)?;
             return self.by_claims(at, issuer, &claims, now).map_err(Doubt::Denied).map(|(client, _)| client);
         }
-        issuer.verify(&token, &*self.witness, store, now)?;
+        issuer.verify(&token, &*self.proxy, store, now)?;
         let (client, until) = self.by_claims(at, issuer, &token.claims, now).map_err(Doubt::Denied)?;
         let verified =
             Verified { client: client.clone(), issuer: at, generation: issuer.generation(), until };
@@ -440,7 +440,7 @@ impl<C> Directory<C> {
         // The connection's name may be that of a machine between; only one that is a client's is taken for one.
         for kind in [SanKind::Uri, SanKind::Dns] {
             if let Some(clients) = self.by_certificate.get(&kind)
-                && let Some(name) = self.witness.certified(kind)
+                && let Some(name) = self.proxy.certified(kind)
                 && let Some(client) = clients.get(&name)
             {
                 proven.push(client.clone());
@@ -452,7 +452,7 @@ impl<C> Directory<C> {
         }
         for (at, issuer) in self.issuers.iter().enumerate() {
             if let Proof::Envoy(payload) = &issuer.proof
-                && let Some(claims) = self.witness.jwt_payload(payload)
+                && let Some(claims) = self.proxy.jwt_payload(payload)
             {
                 // Several issuers may share one name: what is there is only of one of them.
                 if claims.member("iss").and_then(Json::text) == Some(&issuer.issuer) {

@@ -30,7 +30,7 @@ use record::Record;
 
 pub use kept::Kept;
 pub use part::Part;
-pub use standing::{Inquiry, Level, Report, Standing, State, look};
+pub use standing::{Inquiry, Level, Report, Standing, State, read};
 
 /// How often what was taken is given back where the store is contended: it must not stay taken.
 const GIVE_BACK_TRIES: u32 = 16;
@@ -506,7 +506,7 @@ fn refuse(store: &dyn Store, claim: &Claim, refusal: Refusal, at: usize, now: Du
     }
     let (budget, model) = (claim.budget.clone(), claim.model.clone());
     let inquiry = Inquiry { budget, model, operation: claim.operation };
-    let report = look(store, &inquiry, now).unwrap_or_default();
+    let report = read(store, &inquiry, now).unwrap_or_default();
     Grant::Refused(worst.denial, report.standing)
 }
 

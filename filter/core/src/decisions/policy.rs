@@ -69,10 +69,10 @@ pub struct Refusal {
 
 /// Holds a request to a policy, editing it where the policy says so.
 pub fn apply(policy: &Policy, asked: &Asked, request: &mut Request<'_>) -> Result<Verdict, Refusal> {
-    let mut hearing = Hearing { policy, asked, request, findings: Vec::new(), refused_by: None };
-    match hearing.hold() {
-        Ok(ceiling) => Ok(Verdict { ceiling, findings: hearing.findings }),
-        Err(denial) => Err(Refusal { denial, rule: hearing.refused_by }),
+    let mut evaluation = Evaluation { policy, asked, request, findings: Vec::new(), refused_by: None };
+    match evaluation.apply() {
+        Ok(ceiling) => Ok(Verdict { ceiling, findings: evaluation.findings }),
+        Err(denial) => Err(Refusal { denial, rule: evaluation.refused_by }),
     }
 }
 
@@ -86,16 +86,16 @@ fn unread_ceiling(operation: Operation) -> Ceiling {
 }
 
 /// One request before one policy.
-struct Hearing<'h, 'a> {
-    policy: &'h Policy,
-    asked: &'h Asked,
-    request: &'h mut Request<'a>,
+struct Evaluation<'e, 'a> {
+    policy: &'e Policy,
+    asked: &'e Asked,
+    request: &'e mut Request<'a>,
     findings: Vec<Finding>,
     refused_by: Option<Rule>,
 }
 
-impl Hearing<'_, '_> {
-    fn hold(&mut self) -> Result<Ceiling, Denial> {
+impl Evaluation<'_, '_> {
+    fn apply(&mut self) -> Result<Ceiling, Denial> {
         self.prompt()?;
         let ceiling = self.ceiling()?;
         self.sampling()?;
@@ -107,7 +107,7 @@ impl Hearing<'_, '_> {
         Ok(Ceiling { completion_tokens: drawn.unwrap_or(ceiling.completion_tokens), ..ceiling })
     }
 
-    fn holds(&self, rule: Rule) -> bool {
+    fn is_applied(&self, rule: Rule) -> bool {
         rule.holds_at(self.asked.operation)
     }
 
@@ -169,7 +169,9 @@ impl Hearing<'_, '_> {
         field: Field,
         asked: Option<u32>,
     ) -> Result<Option<u32>, Denial> {
-        let Some(Bound { default, max, over }) = bound.filter(|_| self.holds(rule)) else { return Ok(asked) };
+        let Some(Bound { default, max, over }) = bound.filter(|_| self.is_applied(rule)) else {
+            return Ok(asked);
+        };
         let max = max.unwrap_or(u32::MAX);
         match (asked, over) {
             (Some(asked), Over::Reject) if asked > max => {
@@ -213,7 +215,7 @@ impl Hearing<'_, '_> {
         found: u64,
     ) -> Result<(), Denial> {
         match max {
-            Some(max) if found > max && self.holds(rule) => {
+            Some(max) if found > max && self.is_applied(rule) => {
                 self.refuse(rule, Denial::TooMany { field, what, max, found })
             }
             _ => Ok(()),
@@ -222,7 +224,7 @@ impl Hearing<'_, '_> {
 
     fn quota(&mut self, rule: Rule, quota: Quota, field: Field, found: u64) -> Result<(), Denial> {
         match quota {
-            Quota::Forbid if found > 0 && self.holds(rule) => {
+            Quota::Forbid if found > 0 && self.is_applied(rule) => {
                 self.refuse(rule, Denial::Forbidden(field.name()))
             }
             Quota::Max(max) => self.at_most(rule, Some(max.into()), field.name(), "entries", found),
@@ -239,7 +241,7 @@ impl Hearing<'_, '_> {
         neutral: &str,
     ) -> Result<(), Denial> {
         let is_neutral = |value| value == "false" || value == neutral;
-        if !self.holds(rule) || self.request.raw(field).is_none_or(is_neutral) {
+        if !self.is_applied(rule) || self.request.raw(field).is_none_or(is_neutral) {
             return Ok(());
         }
         match permission {

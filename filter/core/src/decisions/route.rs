@@ -180,7 +180,7 @@ pub struct Choice {
     /// The targets to try, best first.
     pub targets: Vec<Rc<Target>>,
     /// The first of them is asked whether its pause is over: the others wait for its answer.
-    pub asks: bool,
+    pub probes_first: bool,
     /// How often the store failed. Without it, every target is taken to be open: a throttled one costs an attempt, not
     /// the request.
     pub faults: u64,
@@ -231,14 +231,14 @@ pub fn choose(
             true
         })
     };
-    let (mut ready, mut pausing, mut asks) = (Vec::new(), Vec::new(), false);
+    let (mut ready, mut pausing, mut probes_first) = (Vec::new(), Vec::new(), false);
     for target in &permitted {
         match state(target) {
             State::Open => ready.push(target.clone()),
             // Its pause is over, but that was a guess. If it would come first, one request goes to see.
             State::Claimable(Duration::ZERO) if !ready.is_empty() => ready.push(target.clone()),
             State::Claimable(Duration::ZERO) if claim(target) => {
-                asks = true;
+                probes_first = true;
                 ready.push(target.clone());
             }
             State::Claimable(_) | State::Pausing(_) => pausing.push(target.clone()),
@@ -255,12 +255,12 @@ pub fn choose(
         if let Some(target) = soonest
             && claim(target)
         {
-            asks = true;
+            probes_first = true;
             ready.push(target.clone());
         }
     }
     let is_sent_to_see =
-        |target: &Rc<Target>| asks && ready.first().is_some_and(|first| first.id == target.id);
+        |target: &Rc<Target>| probes_first && ready.first().is_some_and(|first| first.id == target.id);
     let passed = pausing.iter().filter(|target| !is_sent_to_see(target));
     passed_over
         .extend(passed.map(|target| target.passed_over(Why::Pausing(cooldowns.remaining(target.id, now)))));
@@ -269,7 +269,7 @@ pub fn choose(
         return Err(Denial::BackendsThrottled { wait: wait.unwrap_or(COOLDOWN_DEFAULT) });
     }
     let (preferred, watch) = (permitted.into_iter().next(), asker.watch.cloned());
-    Ok(Choice { targets: ready, asks, faults, preferred, watch })
+    Ok(Choice { targets: ready, probes_first, faults, preferred, watch })
 }
 
 #[cfg(test)]

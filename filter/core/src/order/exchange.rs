@@ -27,10 +27,10 @@ mod draft;
 mod ending;
 mod fitting;
 mod head;
-mod looking;
 mod naming;
 mod pinned;
 mod preparing;
+mod reading_limits;
 mod reserving;
 mod sent;
 mod spilling;
@@ -43,7 +43,7 @@ use body::{Body, Entering};
 use closed::{Closed, Interrupted};
 use draft::Draft;
 use head::{Head, Unidentified};
-use looking::Looking;
+use reading_limits::ReadingLimits;
 use reserving::Reserving;
 use sent::Sent;
 
@@ -64,7 +64,7 @@ enum Phase {
     /// There is budget; room at a backend is asked for, or waited for.
     Admitting(Box<Admitting>),
     /// The store was asked where the limits stand.
-    Looking(Looking),
+    ReadingLimits(ReadingLimits),
     /// The request is on its way, or its answer is.
     Sent(Box<Sent>),
     /// Envoy has answered before the request was sent on.
@@ -164,10 +164,10 @@ impl Exchange {
         })
     }
 
-    /// Takes the store's answer to [`Step::Look`].
-    pub fn looked(&mut self, report: Result<Report, StoreFault>, now: Duration) -> Step {
+    /// Takes the store's answer to [`Step::ReadLimits`].
+    pub fn limits_read(&mut self, report: Result<Report, StoreFault>, now: Duration) -> Step {
         self.turn(|phase, draft| match phase {
-            Phase::Looking(looking) => Ok(looking.on_report(report, now, draft)),
+            Phase::ReadingLimits(reading) => Ok(reading.on_report(report, now, draft)),
             phase => Err(phase),
         })
     }
@@ -253,7 +253,7 @@ impl Exchange {
             | Phase::Entering(_)
             | Phase::Body(_)
             | Phase::Reserving(_)
-            | Phase::Looking(_) => Closed::GONE.finish(),
+            | Phase::ReadingLimits(_) => Closed::GONE.finish(),
         };
         draft.complete(finished, now)
     }

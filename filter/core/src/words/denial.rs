@@ -358,7 +358,7 @@ impl Denial {
 
     /// The headers that say when to ask again.
     #[must_use]
-    pub fn again(&self) -> Vec<(&'static str, String)> {
+    pub fn retry_headers(&self) -> Vec<(&'static str, String)> {
         self.row().retry.headers()
     }
 }

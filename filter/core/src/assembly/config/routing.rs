@@ -33,13 +33,13 @@ impl Build<'_> {
             for company in companies(pools.as_deref(), models, other) {
                 self.agree(&company);
             }
-            self.unseen(models);
+            self.needs_each_attempt(models);
         }
         Routing { pools, fitted }
     }
 
-    /// What only an attempt that is seen can do.
-    fn unseen(&mut self, models: &[Rc<Model>]) {
+    /// Refuses what is measured or taken at each attempt, where the request is fitted once.
+    fn needs_each_attempt(&mut self, models: &[Rc<Model>]) {
         for (at, model) in models.iter().enumerate() {
             let wanted =
                 [("order_by", model.nearness.is_some()), ("spill.limits", model.spill.budget.is_some())];

@@ -3,7 +3,7 @@
 use super::claims::Json;
 use super::keys::{Algorithm, Key, Material};
 use super::signature::{self, Verify};
-use super::{SanKind, Witness};
+use super::{ProxyFacts, SanKind};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm as Alg, DecodingKey, EncodingKey, crypto};
@@ -124,7 +124,7 @@ impl Verify for Proxy {
     }
 }
 
-impl Witness for Proxy {
+impl ProxyFacts for Proxy {
     fn certified(&self, kind: SanKind) -> Option<String> {
         self.certified.get(&kind).cloned()
     }

@@ -140,7 +140,7 @@ pub struct State {
 }
 
 /// Says where a budget stands. Changes nothing.
-pub fn look(store: &dyn Store, inquiry: &Inquiry, now: Duration) -> Result<Report, StoreFault> {
+pub fn read(store: &dyn Store, inquiry: &Inquiry, now: Duration) -> Result<Report, StoreFault> {
     let time = nanos(now);
     let mut report = Report::default();
     for account in &inquiry.budget.accounts {

@@ -98,7 +98,7 @@ fn take(
 /// What is used of each limit.
 fn used(store: &dyn Store, budget: &Rc<Budget>, now: Duration) -> Vec<u64> {
     let inquiry = Inquiry { budget: budget.clone(), model: None, operation: Operation::ChatCompletions };
-    look(store, &inquiry, now).unwrap().states.iter().map(|state| state.used).collect()
+    read(store, &inquiry, now).unwrap().states.iter().map(|state| state.used).collect()
 }
 
 fn code(store: &dyn Store, claim: Claim, now: Duration) -> String {

@@ -3,7 +3,7 @@
 //! A field that may be asked for or not, and one whose words are on a list: a row each, in the order in which they are
 //! looked at.
 
-use super::{Bound, Hearing, Permission, Policy, Rule, Unknown, is_known_field};
+use super::{Bound, Evaluation, Permission, Policy, Rule, Unknown, is_known_field};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::finding::{Effect, Finding, Would};
@@ -36,12 +36,12 @@ const NAMES_MAX: usize = 8;
 /// The most characters that are told of each.
 const NAME_CHARS_MAX: usize = 64;
 
-impl Hearing<'_, '_> {
+impl Evaluation<'_, '_> {
     /// The fields that have a row.
     pub(super) fn fields(&mut self) -> Result<(), Denial> {
         let policy = self.policy;
         self.verbosity()?;
-        if let Some(allowed) = policy.reasoning_mode.as_ref().filter(|_| self.holds(Rule::ReasoningMode))
+        if let Some(allowed) = policy.reasoning_mode.as_ref().filter(|_| self.is_applied(Rule::ReasoningMode))
             && let Some(mode) = self.request.inner(Inner::ReasoningMode)?
         {
             self.among(Rule::ReasoningMode, Inner::ReasoningMode.path(), &mode, allowed)?;
@@ -63,7 +63,7 @@ impl Hearing<'_, '_> {
         allowed: Option<&Vec<String>>,
         field: Field,
     ) -> Result<(), Denial> {
-        let Some(allowed) = allowed.filter(|_| self.holds(rule)) else { return Ok(()) };
+        let Some(allowed) = allowed.filter(|_| self.is_applied(rule)) else { return Ok(()) };
         match self.request.word(field)? {
             Some(word) => self.among(rule, field.name(), &word, allowed),
             None => Ok(()),
@@ -73,7 +73,7 @@ impl Hearing<'_, '_> {
     /// How often the backend may call its own tools. Only Responses takes a default.
     fn tool_calls(&mut self) -> Result<(), Denial> {
         let rule = Rule::MaxToolCalls;
-        let Some(bound) = self.policy.max_tool_calls.filter(|_| self.holds(rule)) else { return Ok(()) };
+        let Some(bound) = self.policy.max_tool_calls.filter(|_| self.is_applied(rule)) else { return Ok(()) };
         let default = bound.default.filter(|_| self.asked.operation == Operation::Responses);
         let asked = self.request.count(Field::MaxToolCalls)?;
         self.bound(rule, Some(Bound { default, ..bound }), Field::MaxToolCalls, asked)?;
@@ -85,7 +85,7 @@ impl Hearing<'_, '_> {
         const TYPE: &str = "data_sources.type";
         let policy = self.policy;
         let rule = Rule::DataSources;
-        let Some(allowed) = policy.data_source_types.as_ref().filter(|_| self.holds(rule)) else {
+        let Some(allowed) = policy.data_source_types.as_ref().filter(|_| self.is_applied(rule)) else {
             return Ok(());
         };
         let (mut has_none, mut other) = (false, None);
@@ -104,7 +104,7 @@ impl Hearing<'_, '_> {
     /// Fields that the public reference does not have.
     pub(super) fn unknown_fields(&mut self) -> Result<(), Denial> {
         let switch = self.policy.unknown_fields;
-        if switch == Unknown::Pass || !self.holds(Rule::UnknownFields) {
+        if switch == Unknown::Pass || !self.is_applied(Rule::UnknownFields) {
             return Ok(());
         }
         let allowed = &self.policy.allowed_fields;

@@ -3,7 +3,7 @@
 //! Words with an order, so that one that is too much has a nearest that is allowed. Chat and Responses say them in
 //! different places; a server might read either, so both are held at each.
 
-use super::{Hearing, Levels, Over, Rule, drawing, shown};
+use super::{Evaluation, Levels, Over, Rule, drawing, shown};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::{Field, Inner, Tool};
@@ -15,12 +15,12 @@ const DRAWS: &str = "image_generation";
 /// Where an item of the input says how much the model is to think from there on.
 const ITEM_EFFORT: &str = "input.reasoning.effort";
 
-impl Hearing<'_, '_> {
+impl Evaluation<'_, '_> {
     /// How much it may think.
     pub(super) fn effort(&mut self) -> Result<(), Denial> {
         let policy = self.policy;
         let rule = Rule::ReasoningEffort;
-        let Some(efforts) = policy.reasoning_effort.as_ref().filter(|_| self.holds(rule)) else {
+        let Some(efforts) = policy.reasoning_effort.as_ref().filter(|_| self.is_applied(rule)) else {
             return Ok(());
         };
         let takes_default = self.asked.family.reasons();
@@ -52,7 +52,7 @@ impl Hearing<'_, '_> {
     pub(super) fn verbosity(&mut self) -> Result<(), Denial> {
         let policy = self.policy;
         let rule = Rule::Verbosity;
-        let Some(verbosities) = policy.verbosity.as_ref().filter(|_| self.holds(rule)) else {
+        let Some(verbosities) = policy.verbosity.as_ref().filter(|_| self.is_applied(rule)) else {
             return Ok(());
         };
         let takes_default = self.asked.family.has_verbosity();
@@ -70,7 +70,7 @@ impl Hearing<'_, '_> {
             return Ok(Some(drawing::tokens(size?.as_deref(), quality?.as_deref(), self.request.stream)));
         }
         for (rule, levels, field) in rules {
-            if let Some(levels) = levels.as_ref().filter(|_| self.holds(rule)) {
+            if let Some(levels) = levels.as_ref().filter(|_| self.is_applied(rule)) {
                 self.drawn_by_tools(rule, levels, field)?;
             }
         }

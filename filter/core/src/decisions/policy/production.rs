@@ -1,11 +1,11 @@
 //! How much may be produced, and under which name is it said?
 
-use super::{Asked, COMPLETION_TOKENS_ASSUMED, Hearing, LEGACY_COMPLETION_TOKENS, Rule, unread_ceiling};
+use super::{Asked, COMPLETION_TOKENS_ASSUMED, Evaluation, LEGACY_COMPLETION_TOKENS, Rule, unread_ceiling};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::{CapField, Ceiling, Field};
 
-impl Hearing<'_, '_> {
+impl Evaluation<'_, '_> {
     /// How much may be produced.
     pub(super) fn ceiling(&mut self) -> Result<Ceiling, Denial> {
         let operation = self.asked.operation;

@@ -1,10 +1,10 @@
 //! How long may the prompt be, what may it hold, and what may the model call and answer in?
 
-use super::{Hearing, Policy, Quota, Rule};
+use super::{Evaluation, Policy, Quota, Rule};
 use crate::denial::Denial;
 use crate::request::{Inner, Parts};
 
-impl Hearing<'_, '_> {
+impl Evaluation<'_, '_> {
     /// How long the prompt is, and what it holds.
     pub(super) fn prompt(&mut self) -> Result<(), Denial> {
         let Policy { prompt, image_parts, audio_parts, file_parts, .. } = self.policy;
@@ -15,7 +15,7 @@ impl Hearing<'_, '_> {
         self.at_most(Rule::PromptTokens, prompt.tokens_max, at, "tokens of prompt by estimate", tokens)?;
         let quotas = [image_parts, audio_parts, file_parts];
         // The messages are counted where their parts are.
-        if !self.holds(Rule::ImageParts)
+        if !self.is_applied(Rule::ImageParts)
             || prompt.messages_max.is_none() && quotas.iter().all(|quota| **quota == Quota::Allow)
         {
             return Ok(());
@@ -46,7 +46,7 @@ impl Hearing<'_, '_> {
     pub(super) fn tools_and_format(&mut self) -> Result<(), Denial> {
         self.tools()?;
         let policy = self.policy;
-        let Some(allowed) = policy.response_format.as_ref().filter(|_| self.holds(Rule::ResponseFormat))
+        let Some(allowed) = policy.response_format.as_ref().filter(|_| self.is_applied(Rule::ResponseFormat))
         else {
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! How may tokens be picked, and what may be told of it?
 
-use super::{Bound, Hearing, Mode, Over, Permission, Quota, Range, Rule};
+use super::{Bound, Evaluation, Mode, Over, Permission, Quota, Range, Rule};
 use crate::denial::Denial;
 use crate::request::Field;
 
@@ -9,7 +9,7 @@ use crate::request::Field;
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-include>
 const INCLUDED_LOGPROBS: [&str; 2] = ["message.output_text.logprobs", "logprobs"];
 
-impl Hearing<'_, '_> {
+impl Evaluation<'_, '_> {
     /// How tokens are picked, and what is told of it.
     pub(super) fn sampling(&mut self) -> Result<(), Denial> {
         self.range(Rule::Temperature, self.policy.temperature, Field::Temperature)?;
@@ -18,7 +18,7 @@ impl Hearing<'_, '_> {
         self.permission(Rule::Seed, self.policy.seed, Field::Seed, "null")?;
         self.logprobs()?;
         match self.policy.logit_bias {
-            quota if quota != Quota::Allow && self.holds(Rule::LogitBias) => {
+            quota if quota != Quota::Allow && self.is_applied(Rule::LogitBias) => {
                 let entries = self.request.entries(Field::LogitBias)?;
                 self.quota(Rule::LogitBias, quota, Field::LogitBias, entries)
             }
@@ -27,7 +27,7 @@ impl Hearing<'_, '_> {
     }
 
     fn range(&mut self, rule: Rule, range: Option<Range>, field: Field) -> Result<(), Denial> {
-        let Some(Range { min, max, over }) = range.filter(|_| self.holds(rule)) else { return Ok(()) };
+        let Some(Range { min, max, over }) = range.filter(|_| self.is_applied(rule)) else { return Ok(()) };
         let Some(asked) = self.request.decimal(field)? else { return Ok(()) };
         let (bound, denial) = match (min, max) {
             (Some(min), _) if asked < min => {
@@ -52,7 +52,7 @@ impl Hearing<'_, '_> {
         let permission = self.policy.logprobs;
         self.permission(Rule::Logprobs, permission, Field::Logprobs, "null")?;
         self.permission(Rule::Logprobs, permission, Field::TopLogprobs, "null")?;
-        if permission != Permission::Allow && self.holds(Rule::Logprobs) {
+        if permission != Permission::Allow && self.is_applied(Rule::Logprobs) {
             let mut included = self.request.words(Field::Include)?;
             let asked = INCLUDED_LOGPROBS.into_iter().find(|asked| included.iter().any(|word| word == asked));
             included.retain(|word| !INCLUDED_LOGPROBS.contains(&&**word));
@@ -66,7 +66,7 @@ impl Hearing<'_, '_> {
                 }
             }
         }
-        let Some(bound) = self.policy.top_logprobs.filter(|_| self.holds(Rule::TopLogprobs)) else {
+        let Some(bound) = self.policy.top_logprobs.filter(|_| self.is_applied(Rule::TopLogprobs)) else {
             return Ok(());
         };
         if permission == Permission::Drop && self.policy.mode == Mode::Enforce {

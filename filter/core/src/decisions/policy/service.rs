@@ -1,6 +1,6 @@
 //! How may it be served: as a stream, later, kept, at which tier, with how much thinking?
 
-use super::{Hearing, Permission, Rule, Streaming};
+use super::{Evaluation, Permission, Rule, Streaming};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::Field;
@@ -9,7 +9,7 @@ use crate::request::Field;
 /// <https://platform.openai.com/docs/api-reference/audio/createSpeech#audio_createspeech-stream_format>
 const EVENTS: &str = "sse";
 
-impl Hearing<'_, '_> {
+impl Evaluation<'_, '_> {
     /// How it is served.
     pub(super) fn service(&mut self) -> Result<(), Denial> {
         self.streaming()?;
@@ -28,7 +28,7 @@ impl Hearing<'_, '_> {
     }
 
     fn streaming(&mut self) -> Result<(), Denial> {
-        let (may, can) = (self.holds(Rule::Stream), self.holds(Rule::StreamOnly));
+        let (may, can) = (self.is_applied(Rule::Stream), self.is_applied(Rule::StreamOnly));
         let only = |asked: bool| Denial::NotAllowed {
             field: Field::Stream.name(),
             asked: asked.to_string(),

@@ -4,7 +4,7 @@
 //! for a server says its address: of that the host is read by a strict grammar, since readers of addresses differ about
 //! what is odd.
 
-use super::{Hearing, Quota, Rule, shown};
+use super::{Evaluation, Quota, Rule, shown};
 use crate::denial::Denial;
 use crate::request::{Field, Tool};
 
@@ -23,13 +23,13 @@ struct Found {
     by_other_connector: Option<Denial>,
 }
 
-impl Hearing<'_, '_> {
+impl Evaluation<'_, '_> {
     /// What the model may call.
     pub(super) fn tools(&mut self) -> Result<(), Denial> {
         let policy = self.policy;
         let is_placed = policy.mcp_hosts.is_some() || policy.mcp_connectors.is_some();
         let is_looked_at = policy.tools != Quota::Allow || policy.tool_types.is_some() || is_placed;
-        if !is_looked_at || !self.holds(Rule::Tools) {
+        if !is_looked_at || !self.is_applied(Rule::Tools) {
             return Ok(());
         }
         let mut found = 0;

@@ -152,7 +152,7 @@ fn after_a_guessed_pause_one_request_goes_to_see() {
     let choose = |ms| {
         let choice = choose(&targets, Asker::default(), &store, NOW + Duration::from_millis(ms)).unwrap();
         let names: Vec<_> = choice.targets.iter().map(|target| target.backend.name.to_string()).collect();
-        (names.concat(), choice.asks)
+        (names.concat(), choice.probes_first)
     };
     assert_eq!(choose(999), ("b".to_owned(), false));
     assert_eq!(choose(1000), ("ab".to_owned(), true));

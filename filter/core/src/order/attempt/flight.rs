@@ -30,7 +30,7 @@ pub struct Flight {
     /// What it may use.
     pub(super) usage: Usage,
     /// Whether the first candidate is asked if its pause is over.
-    pub(super) asks: bool,
+    pub(super) probes_first: bool,
     /// What the answer to the last attempt says is wrong with the configuration.
     pub(super) misfit: Cell<Option<Misfit>>,
     /// The shortest pause that a backend asked for.
@@ -51,7 +51,7 @@ impl Flight {
         usage: Usage,
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
-        let Choice { targets, asks, watch, .. } = choice;
+        let Choice { targets, probes_first, watch, .. } = choice;
         let (cluster, candidates) = gateway.routing.way(targets);
         Self {
             gateway,
@@ -62,7 +62,7 @@ impl Flight {
             tries,
             seat,
             usage,
-            asks,
+            probes_first,
             misfit: Cell::new(None),
             shortest_pause: Cell::new(None),
             stopwatch: Stopwatch::new(watch),

@@ -25,7 +25,7 @@ impl Leg {
                 heard.noted(Cooldowns::note(outside.moment(), target, pause));
             }
             // Its pause is over, and the others may know.
-            None if flight.asks && flight.candidates.first() == Some(target) => {
+            None if flight.probes_first && flight.candidates.first() == Some(target) => {
                 heard.noted(Cooldowns::end(outside.store, target));
             }
             None => {}

@@ -64,11 +64,11 @@ impl Admitting {
         let priority = ready.client.priority;
         let (waits_since, spill_refusal) = (None, None);
         Self { ready, choice, reservation, standing, priority, waits_since, spill_refusal }
-            .asks(Duration::ZERO, draft)
+            .ask_for_room(Duration::ZERO, draft)
     }
 
     /// Asks for room; the time that it has waited already is taken off.
-    pub(super) fn asks(self, now: Duration, draft: &Draft) -> Next {
+    pub(super) fn ask_for_room(self, now: Duration, draft: &Draft) -> Next {
         let Self { ready, choice, priority, waits_since, .. } = &self;
         let spare = draft.model.as_ref().map_or(0, |model| model.spill.spare);
         let place = |target: &Rc<Target>| Place {
@@ -125,7 +125,7 @@ impl Admitting {
         let full = choice.targets.iter().take(at).map(|target| target.passed_over(Why::Capacity));
         draft.passed_over.extend(full);
         choice.targets.rotate_left(at);
-        choice.asks &= at == 0;
+        choice.probes_first &= at == 0;
         let cooldowns = Cooldowns::load(store).unwrap_or_default();
         let mut is_first = true;
         choice.targets.retain(|target| {

@@ -1,7 +1,7 @@
 //! What is known of a request, whatever phase it is in, for its answers and for the record.
 
 use super::closed::Closed;
-use super::looking::Looking;
+use super::reading_limits::ReadingLimits;
 use super::{Finished, Next, Phase, Step};
 use crate::answer::Answer;
 use crate::attempt::Flight;
@@ -122,7 +122,7 @@ impl Draft {
         };
         let model = self.model.as_ref().map(|model| model.name.text.clone());
         let inquiry = Inquiry { budget: client.budget.clone(), model, operation };
-        (Phase::Looking(Looking { answer, outcome }), Step::Look(inquiry))
+        (Phase::ReadingLimits(ReadingLimits { answer, outcome }), Step::ReadLimits(inquiry))
     }
 
     /// Refuses when it is known already where the limits stand.
@@ -190,7 +190,7 @@ impl Draft {
 
     /// When to ask again, for whoever gets the refusal of the last of several backends: that one tells its own pause only. One
     /// that stands alone is passed on as it is.
-    pub(super) fn again(&self, flight: &Flight) -> Vec<(&'static str, String)> {
+    pub(super) fn retry_headers(&self, flight: &Flight) -> Vec<(&'static str, String)> {
         let tries = flight.tries();
         let paused = self.passed_over.iter().filter_map(|passed| match passed.why {
             // What one that was tried after all has said since is what counts.
@@ -200,7 +200,7 @@ impl Draft {
         let before = paused.min();
         let is_alone = before.is_none() && flight.candidates().len() == 1;
         let wait = before.into_iter().chain(flight.shortest_pause()).min().filter(|_| !is_alone);
-        wait.map(|wait| Denial::BackendsThrottled { wait }.again()).unwrap_or_default()
+        wait.map(|wait| Denial::BackendsThrottled { wait }.retry_headers()).unwrap_or_default()
     }
 
     /// The order, for the record. Where nobody was passed over it follows from the configuration and is not written.

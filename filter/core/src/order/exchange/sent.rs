@@ -153,7 +153,7 @@ impl Sent {
         edits.set.extend(finding::header_value(&draft.findings).map(|value| (finding::CLAMPED, value)));
         edits.set.extend(draft.decision_header(Some(&self.flight)));
         if status == 429 && matches!(kind, AnswerKind::Error(_)) {
-            edits.set.extend(draft.again(&self.flight));
+            edits.set.extend(draft.retry_headers(&self.flight));
         }
         if let Some(answer) = &mut edits.instead {
             answer.headers.append(&mut edits.set);

@@ -103,7 +103,7 @@ impl Admitting {
         let (elsewhere, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut choice.targets).into_iter().partition(|target| choice.is_spill(target));
         // Only a choice without any of the preferred ones begins elsewhere, and only the first asks about a pause.
-        choice.asks &= elsewhere.is_empty() || !kept.is_empty();
+        choice.probes_first &= elsewhere.is_empty() || !kept.is_empty();
         choice.targets = kept;
         if self.choice.targets.is_empty() || denial == Denial::StoreUnavailable {
             draft.queued = self.queued(Wait::Refused, now);
@@ -113,7 +113,7 @@ impl Admitting {
             return self.refuse(&denial, draft);
         }
         self.spill_refusal = Some(denial);
-        self.asks(now, draft)
+        self.ask_for_room(now, draft)
     }
 
     pub(super) fn refuse(self, denial: &Denial, draft: &mut Draft) -> Next {

@@ -24,7 +24,7 @@ pub enum Step {
     /// Ask for room at a backend, and bring the answer to `Exchange::admitted`.
     Admit(Ask),
     /// Ask the store where the limits stand, and bring its answer to `Exchange::looked`.
-    Look(Inquiry),
+    ReadLimits(Inquiry),
     /// Let the request go.
     Forward(Forward),
     /// Answer in the backend's place.

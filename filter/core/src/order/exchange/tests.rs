@@ -142,9 +142,9 @@ impl Run {
                 let next = self.exchange.reserved(grant);
                 self.perform(next)
             }
-            Step::Look(inquiry) => {
-                let report = limits::look(&self.store, &inquiry, NOW);
-                self.exchange.looked(report, NOW)
+            Step::ReadLimits(inquiry) => {
+                let report = limits::read(&self.store, &inquiry, NOW);
+                self.exchange.limits_read(report, NOW)
             }
             step => step,
         }
@@ -204,7 +204,7 @@ fn claim_of(gateway: &Gateway, prompt: u64) -> Claim {
 fn left(store: &dyn Store) -> u64 {
     let one = gateway(|_| {}).roster[0].clone();
     let inquiry = Inquiry { budget: one.budget.clone(), model: None, operation: Operation::ChatCompletions };
-    limits::look(store, &inquiry, NOW).unwrap().standing.tokens.unwrap().remaining
+    limits::read(store, &inquiry, NOW).unwrap().standing.tokens.unwrap().remaining
 }
 
 #[track_caller]

@@ -22,7 +22,7 @@ fn limits_of(config: Value) -> Vec<Value> {
         operation: crate::endpoint::Operation::Other,
     };
     let now = std::time::Duration::from_secs(1_795_490_661);
-    let report = crate::limits::look(&crate::store::MemoryStore::default(), &inquiry, now).unwrap();
+    let report = crate::limits::read(&crate::store::MemoryStore::default(), &inquiry, now).unwrap();
     let states = report.states.iter().map(|state| crate::answer::Standing {
         allowance: &state.allowance,
         used: state.used,

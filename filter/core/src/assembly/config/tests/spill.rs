@@ -23,7 +23,7 @@ fn what_spills_has_a_share_and_limits() {
         model: None,
         operation: crate::endpoint::Operation::Responses,
     };
-    let report = limits::look(&crate::store::MemoryStore::default(), &inquiry, Default::default()).unwrap();
+    let report = limits::read(&crate::store::MemoryStore::default(), &inquiry, Default::default()).unwrap();
     let found: Vec<_> =
         report.states.iter().map(|state| (&*state.allowance.word, state.allowance.amount.get())).collect();
     assert_eq!(found, [("spill/tokens/day", 5), ("spill/cost/month", 2_500_000)]);

@@ -72,7 +72,7 @@ proptest! {
             }
             let left = u64::try_from(level.div_euclid(1000)).unwrap_or(0);
             let inquiry = Inquiry { budget: budget.clone(), model: None, operation: Operation::Other };
-            prop_assert_eq!(look(&store, &inquiry, ms(now)).unwrap().states[0].remaining, left);
+            prop_assert_eq!(read(&store, &inquiry, ms(now)).unwrap().states[0].remaining, left);
         }
     }
 

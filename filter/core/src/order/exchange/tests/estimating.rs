@@ -61,7 +61,7 @@ fn text_is_reserved_for_and_bounded_wherever_it_stands() {
         };
         let Step::Reserve(claim_found) = claim(neighbours(100_000)) else { panic!("{name}") };
         assert!((1900..2300).contains(&claim_found.usage.prompt), "{name}: {}", claim_found.usage.prompt);
-        let Step::Look(_) = claim(neighbours(1900)) else { panic!("{name}") };
+        let Step::ReadLimits(_) = claim(neighbours(1900)) else { panic!("{name}") };
     }
 }
 

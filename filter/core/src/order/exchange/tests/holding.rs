@@ -38,7 +38,7 @@ fn end(exchange: &mut Exchange, store: &MemoryStore) {
 fn used(gateway: &Gateway, store: &MemoryStore) -> Vec<u64> {
     let budget = gateway.roster[0].budget.clone();
     let inquiry = Inquiry { budget, model: None, operation: Operation::ChatCompletions };
-    limits::look(store, &inquiry, NOW).unwrap().states.iter().map(|state| state.used).collect()
+    limits::read(store, &inquiry, NOW).unwrap().states.iter().map(|state| state.used).collect()
 }
 
 /// Whether a third request is refused from its headers, after two of the same kind.

@@ -34,7 +34,7 @@ fn undeclared(config: &mut Value) {
 fn used(worker: &Worker) -> u64 {
     let budget = worker.gateway.models[0].spill.budget.clone().unwrap();
     let inquiry = Inquiry { budget, model: None, operation: Operation::ChatCompletions };
-    limits::look(&worker.store, &inquiry, NOW).unwrap().states[0].used
+    limits::read(&worker.store, &inquiry, NOW).unwrap().states[0].used
 }
 
 /// Envoy goes on to this cluster, which answers so.

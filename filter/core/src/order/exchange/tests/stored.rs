@@ -91,7 +91,7 @@ impl Shop {
     fn used(&self, at: usize) -> [u64; 6] {
         let budget = self.gateway.roster[at].budget.clone();
         let inquiry = Inquiry { budget, model: None, operation: Operation::Responses };
-        let states = limits::look(&self.store, &inquiry, NOW).unwrap().states;
+        let states = limits::read(&self.store, &inquiry, NOW).unwrap().states;
         [0, 1, 2, 3, 4, 5].map(|at| states[at].used)
     }
 
@@ -371,7 +371,7 @@ fn a_window_that_is_over_owes_and_is_owed_nothing() {
     assert_eq!(tokens(&shop.finish(reader, later)), 45);
     let budget = shop.gateway.roster[0].budget.clone();
     let inquiry = Inquiry { budget, model: None, operation: Operation::Responses };
-    let states = limits::look(&shop.store, &inquiry, later).unwrap().states;
+    let states = limits::read(&shop.store, &inquiry, later).unwrap().states;
     assert_eq!([2, 4].map(|at: usize| states[at].used), [0, 0]);
 }
 
@@ -489,7 +489,7 @@ fn a_run_is_due_from_the_limits_of_its_model_too() {
         }
         let budget = shop.gateway.roster[0].budget.clone();
         let inquiry = Inquiry { budget, model: None, operation: Operation::Responses };
-        let states = limits::look(&shop.store, &inquiry, NOW).unwrap().states;
+        let states = limits::read(&shop.store, &inquiry, NOW).unwrap().states;
         let found: Vec<_> = states.iter().take(5).map(|state| state.used).collect();
         assert_eq!(found, [10, 1, 10_000, 0, 16], "{is_at_once}");
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use tollgate::identity::claims::Json;
 use tollgate::identity::keys::{Algorithm, Key, Material};
 use tollgate::identity::signature::{self, Verify};
-use tollgate::identity::{SanKind, Witness};
+use tollgate::identity::{ProxyFacts, SanKind};
 
 /// The filter whose metadata has the claims of tokens that it has verified.
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
@@ -79,7 +79,7 @@ fn by_envoy(algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -
     }
 }
 
-impl Witness for Envoy {
+impl ProxyFacts for Envoy {
     fn certified(&self, kind: SanKind) -> Option<String> {
         let property = match kind {
             SanKind::Uri => "uri_san_peer_certificate",

@@ -11,12 +11,12 @@ use crate::store::StoreFault;
 use std::time::Duration;
 
 /// The store was asked where the limits stand, for this answer; for the list of them if there is none yet.
-pub(super) struct Looking {
+pub(super) struct ReadingLimits {
     pub(super) answer: Option<Answer>,
     pub(super) outcome: Outcome,
 }
 
-impl Looking {
+impl ReadingLimits {
     pub(super) fn on_report(
         self,
         report: Result<Report, StoreFault>,
