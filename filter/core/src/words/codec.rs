@@ -205,8 +205,6 @@ pub(crate) mod law {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[derive(Clone, Debug, PartialEq)]
     struct All {

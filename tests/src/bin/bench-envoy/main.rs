@@ -2,8 +2,8 @@
 //! with Tollgate, side by side on this machine, loaded in turns through the same mock.
 
 mod backend;
+mod load;
 mod measure;
-mod oha;
 mod process;
 mod report;
 mod scenario;
@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tollgate_tests::harness::tools;
 
+use crate::load::Rate;
 use crate::measure::{Bench, Plan};
 use crate::scenario::Scenario;
 
@@ -36,6 +37,9 @@ struct Options {
     /// Connections, each with one request at a time [default: 16, and 64 for streams]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
+    /// Requests per second, whether those before are answered or not, in place of as many as are answered
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<Rate>,
     /// Only this kind of request; may be given more than once.
     #[arg(long = "scenario", value_name = "NAME")]
     scenarios: Vec<Scenario>,
@@ -55,12 +59,20 @@ impl Options {
             lasts: Duration::try_from_secs_f64(seconds).context("--seconds: expected a time")?,
             rounds: self.rounds.unwrap_or(rounds),
             connections: self.connections,
+            rate: self.rate,
             scenarios: match self.scenarios.as_slice() {
                 [] => Scenario::ALL.to_vec(),
                 some => some.to_vec(),
             },
             streams,
         })
+    }
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.1..=1e6).contains(&rate) => Ok(Rate(rate)),
+        _ => Err("expected requests per second, 0.1 to 1000000".to_owned()),
     }
 }
 

@@ -1,18 +1,18 @@
 //! The run: every Envoy up at once, loaded one after another, the order turned round by round, so that whatever else
 //! happens on this machine happens to all of them.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 use tollgate_tests::harness::{Gateway, credential_of};
 
 use crate::backend::Backend;
-use crate::oha::{Answers, Latency, Load, Oha};
+use crate::load::{Answers, Latency, Load, Rate};
 use crate::process;
 use crate::scenario::{PATH, Scenario};
 use crate::variant::{KEY, Variant, empty_module};
@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     /// Instead of the scenario's own number.
     pub(crate) connections: Option<usize>,
+    /// Instead of as many as are answered.
+    pub(crate) rate: Option<Rate>,
     pub(crate) scenarios: Vec<Scenario>,
     /// How many are open at once when their memory is looked at.
     pub(crate) streams: usize,
@@ -42,7 +44,6 @@ pub(crate) struct Bench {
     envoys: Vec<Envoy>,
     empty: PathBuf,
     backend: Backend,
-    oha: Oha,
 }
 
 struct Envoy {
@@ -58,6 +59,14 @@ pub(crate) struct Turn {
     pub(crate) per_second: f64,
     pub(crate) latency: Latency,
     pub(crate) cpu: Option<Spent>,
+}
+
+/// Of a load, what is the same for every Envoy.
+struct Asked {
+    body: Bytes,
+    connections: usize,
+    lasts: Duration,
+    rate: Option<Rate>,
 }
 
 /// CPU time, by the kernel's account.
@@ -76,6 +85,7 @@ pub(crate) struct Outcome {
     pub(crate) scenario: Scenario,
     pub(crate) connections: usize,
     pub(crate) lasts: Duration,
+    pub(crate) rate: Option<Rate>,
     pub(crate) turns: Vec<(Variant, Vec<Turn>)>,
 }
 
@@ -105,8 +115,7 @@ pub(crate) struct About {
 
 impl Bench {
     pub(crate) async fn start(plan: &Plan) -> Result<Self> {
-        let prepare = || Ok::<_, anyhow::Error>((Oha::install()?, empty_module()?));
-        let (oha, empty) = tokio::task::spawn_blocking(prepare).await??;
+        let empty = tokio::task::spawn_blocking(empty_module).await??;
         let backend = Backend::start().await?;
         let mut envoys = Vec::new();
         for variant in Variant::ALL {
@@ -117,28 +126,28 @@ impl Bench {
         }
         let seconds = plan.lasts * plan.rounds * u32::try_from(envoys.len() * plan.scenarios.len())?;
         eprintln!("tollgate: measuring, {} s of load and some more", seconds.as_secs());
-        Ok(Self { envoys, empty, backend, oha })
+        Ok(Self { envoys, empty, backend })
     }
 
     pub(crate) async fn run(&mut self, scenario: Scenario, plan: &Plan) -> Result<Outcome> {
         self.backend.set(&scenario.mock()).await?;
-        let body = NamedTempFile::new()?;
-        fs::write(body.path(), scenario.body())?;
+        let body = Bytes::from(scenario.body());
         let connections = plan.connections.unwrap_or(scenario.connections());
+        let load = |lasts| Asked { body: body.clone(), connections, lasts, rate: plan.rate };
         let mut turns: Vec<_> = Variant::ALL.into_iter().map(|variant| (variant, Vec::new())).collect();
         for at in 0..self.envoys.len() {
             self.check(at, scenario).await?;
             // Connections, V8's compiled code, allocators: what the first requests build up.
-            self.turn(at, scenario, body.path(), connections, plan.lasts / 4).await?;
+            self.turn(at, scenario, Asked { rate: None, ..load(plan.lasts / 4) }).await?;
         }
         for round in 0..plan.rounds as usize {
             for place in 0..self.envoys.len() {
                 let at = (round + place) % self.envoys.len();
-                let turn = self.turn(at, scenario, body.path(), connections, plan.lasts).await?;
+                let turn = self.turn(at, scenario, load(plan.lasts)).await?;
                 turns[at].1.push(turn);
             }
         }
-        Ok(Outcome { scenario, connections, lasts: plan.lasts, turns })
+        Ok(Outcome { scenario, connections, lasts: plan.lasts, rate: plan.rate, turns })
     }
 
     /// One request, looked at closely: that each Envoy does what it is here to be measured for.
@@ -166,21 +175,14 @@ impl Bench {
         self.backend.settle(1, scenario.completion_tokens()).await
     }
 
-    async fn turn(
-        &mut self,
-        at: usize,
-        scenario: Scenario,
-        body: &Path,
-        connections: usize,
-        lasts: Duration,
-    ) -> Result<Turn> {
+    async fn turn(&mut self, at: usize, scenario: Scenario, asked: Asked) -> Result<Turn> {
         let Envoy { variant, gateway, .. } = &mut self.envoys[at];
-        let url = format!("{}{PATH}", gateway.url());
-        let load = Load { url: &url, headers: &[("api-key", KEY)], body, connections, lasts };
+        let address = gateway.url().trim_start_matches("http://").parse::<SocketAddr>()?;
+        let Asked { body, connections, lasts, rate } = asked;
+        let load = Load { address, path: PATH, header: ("api-key", KEY), body, connections, lasts, rate };
         let pids = [gateway.pid(), self.backend.pid()];
         let before = pids.map(process::cpu);
-        let Answers { requests, per_second, latency } =
-            tokio::task::block_in_place(|| self.oha.run(&load)).with_context(|| variant.name())?;
+        let Answers { requests, per_second, latency } = load.run().await.with_context(|| variant.name())?;
         let after = pids.map(process::cpu);
         gateway.check_alive()?;
         self.backend.settle(requests, scenario.completion_tokens()).await.with_context(|| variant.name())?;

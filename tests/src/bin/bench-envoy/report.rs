@@ -8,6 +8,7 @@ use std::fmt::Write;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::load::Rate;
 use crate::measure::{About, Memory, Outcome, Plan, Turn};
 use crate::process;
 use crate::variant::Variant;
@@ -119,7 +120,8 @@ pub(crate) fn table(outcome: &Outcome) -> String {
     let rounds = rows.first().map_or(0, |row| row.rounds.len());
     let (title, connections, seconds) =
         (outcome.scenario.title(), outcome.connections, outcome.lasts.as_secs_f64());
-    let _ = writeln!(text, "\n{title}; {connections} connections, {rounds} rounds of {seconds} s");
+    let rate = outcome.rate.map_or(String::new(), |Rate(rate)| format!(", {rate} requests per second"));
+    let _ = writeln!(text, "\n{title}; {connections} connections{rate}, {rounds} rounds of {seconds} s");
     let _ = writeln!(
         text,
         "{:18} {:>11} {:>20} {:>10} {:>20} {:>9} {:>9} {:>9} {:>7}",
@@ -152,6 +154,7 @@ pub(crate) fn table(outcome: &Outcome) -> String {
     let tollgate = rows.iter().find(|row| row.variant == Variant::Tollgate.name());
     if let (Some(busy), Some(cost)) = (busy, tollgate.and_then(|row| row.cpu_of_bare))
         && busy < BUSY
+        && outcome.rate.is_none()
     {
         let _ = writeln!(
             text,
@@ -221,6 +224,8 @@ struct Everything<'a> {
 struct ScenarioRows {
     scenario: &'static str,
     connections: usize,
+    /// Asked for; without it, as many as were answered.
+    requests_per_second: Option<f64>,
     /// Bare Envoy against itself.
     noise_cpu: Option<Spread>,
     noise_requests_per_second: Option<Spread>,
@@ -234,6 +239,7 @@ pub(crate) fn json(about: &About, plan: &Plan, outcomes: &[Outcome], memory: &[M
         ScenarioRows {
             scenario: outcome.scenario.name(),
             connections: outcome.connections,
+            requests_per_second: outcome.rate.map(|Rate(rate)| rate),
             noise_cpu: again(&rows).and_then(|row| row.cpu_of_bare),
             noise_requests_per_second: again(&rows).and_then(|row| row.requests_per_second_of_bare),
             variants: rows,

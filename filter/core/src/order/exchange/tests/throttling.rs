@@ -5,8 +5,6 @@
 
 use super::*;
 use crate::route::lot;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const BACKENDS: usize = 4;
 
