@@ -3,6 +3,7 @@
 pub mod call;
 pub mod histories;
 pub mod model;
+pub mod simulation;
 
 use anyhow::{Context, Result};
 

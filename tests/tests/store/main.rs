@@ -4,5 +4,6 @@ mod budget;
 mod laws;
 mod places;
 mod script;
+mod simulation;
 mod trouble;
 mod wild;
