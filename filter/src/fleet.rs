@@ -96,18 +96,21 @@ pub(crate) fn reserve(
         Ok(Outcome::Uncovered(claim)) => {
             let budget = claim.budget.clone();
             if !fails(now) && ask(gateway, budget.shared()) {
+                if since.is_none() {
+                    host::count(Series::StoreWaits, 1);
+                }
                 return Reserved::Later(claim);
             }
-            without_the_store(gateway, claim, now)
+            without_the_store(gateway, store, claim, now)
         }
         Err(fault) => Reserved::Now(Err(fault)),
     }
 }
 
 /// Decides on a claim while the store does not answer.
-fn without_the_store(gateway: &Gateway, claim: Claim, now: Duration) -> Reserved {
+fn without_the_store(gateway: &Gateway, store: &FleetStore, claim: Claim, now: Duration) -> Reserved {
     let (uncovered, outcome) = match gateway.on_store_failure {
-        OnStoreFailure::Share => (Uncovered::Shares, "shared"),
+        OnStoreFailure::Share => (Uncovered::Shares { envoys: store.envoys }, "shared"),
         OnStoreFailure::Allow => (Uncovered::IsServed, "allowed"),
         OnStoreFailure::Deny => {
             host::count(Series::StoreUncovered { outcome: "denied" }, 1);
@@ -224,8 +227,12 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
             for ((account, call), reply) in batch.calls.iter().zip(&replies.calls) {
                 let times = (batch.sent, now);
                 let taken = leases::answered(&SharedData, account, call.number, reply, times);
-                if host::answered(taken, UNKEPT) == Some(false) {
-                    log::error!("the fleet's store answers what was not asked, about {}", account.key());
+                match host::answered(taken, UNKEPT) {
+                    Some(Some(recalls)) if recalls > 0 => host::count(Series::StoreRecalls, recalls),
+                    Some(None) => {
+                        log::error!("the fleet's store answers what was not asked, about {}", account.key());
+                    }
+                    _ => {}
                 }
             }
             if let Some((_, pauses)) = &batch.pauses {

@@ -6,6 +6,7 @@ use crate::endpoint::Operation;
 use crate::gateway::{Client, Gateway};
 use crate::leader;
 use crate::ledger::{NONE, Series};
+use crate::limits::leases::Holding;
 use crate::limits::{self, Inquiry, State};
 use crate::store::{Store, StoreFault};
 use std::collections::BTreeMap;
@@ -34,7 +35,13 @@ pub fn gauges(gateway: &Gateway, store: &dyn Store, now: Duration) -> Result<Vec
         for (limit, state) in tightest(client, store, now)? {
             let (client, size) = (name.clone(), state.allowance.amount.get());
             found.push((Series::LimitSize { client: client.clone(), limit: limit.clone() }, size));
-            found.push((Series::LimitUsed { client, limit }, state.used));
+            found.push((Series::LimitUsed { client: client.clone(), limit: limit.clone() }, state.used));
+            if let Some(Holding { leased, idle, owed }) = state.holding {
+                let (client, limit) = (|| client.clone(), || limit.clone());
+                found.push((Series::StoreLeased { client: client(), limit: limit() }, leased));
+                found.push((Series::StoreIdle { client: client(), limit: limit() }, idle));
+                found.push((Series::StoreOwed { client: client(), limit: limit() }, owed));
+            }
         }
     }
     Ok(found)

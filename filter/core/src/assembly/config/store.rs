@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The most databases that anybody is known to offer are far fewer; Redis itself sets no bound.
 const DATABASE_MAX: u64 = 1023;
 
+/// More than anybody shares a Redis by.
+const ENVOYS_MAX: u64 = 10_000;
+
 /// It stands in each key.
 const PREFIX_BYTES_MAX: usize = 64;
 
@@ -39,7 +42,9 @@ impl Build<'_> {
         let user = self.secret_of(&format!("{at}.user_env"), redis.user_env.as_deref());
         let password = self.secret_of(&format!("{at}.password_env"), redis.password_env.as_deref());
         let timeout = Duration::from_millis(timeout_ms);
-        Rc::new(FleetStore { cluster, path, timeout, prefix, database, user, password })
+        let envoys = Range { default: 1, min: 1, max: ENVOYS_MAX };
+        let envoys = self.within("store.envoys", wire.envoys, &envoys);
+        Rc::new(FleetStore { cluster, path, timeout, prefix, database, user, password, envoys })
     }
 
     /// An account, which a fleet shares if there is a store.

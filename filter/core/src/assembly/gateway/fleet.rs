@@ -40,6 +40,8 @@ pub struct FleetStore {
     pub user: Option<Secret>,
     /// What proves it.
     pub password: Option<Secret>,
+    /// How many Envoys share it at least, for while it does not tell.
+    pub envoys: u64,
 }
 
 /// What is sent and never shown.

@@ -212,6 +212,31 @@ series! {
         /// How.
         "outcome" outcome: &'static str,
     };
+    /// Requests that waited for the fleet's store, because leases did not cover them.
+    StoreWaits: Counter "tollgate_store_waited_requests";
+    /// Times that the fleet's store asked this Envoy to give back what it does not need of a limit.
+    StoreRecalls: Counter "tollgate_store_recalls";
+    /// What this Envoy holds of a limit, spent or not, as the fleet's store last told.
+    StoreLeased: Gauge "tollgate_store_leased" {
+        /// Whose.
+        "client" client: Rc<str>,
+        /// Which: of what and in which time.
+        "limit" limit: Rc<str>,
+    };
+    /// What of that it has not spent.
+    StoreIdle: Gauge "tollgate_store_idle" {
+        /// Whose.
+        "client" client: Rc<str>,
+        /// Which: of what and in which time.
+        "limit" limit: Rc<str>,
+    };
+    /// What it has spent beyond that, and the store has not been told yet.
+    StoreOwed: Gauge "tollgate_store_owed" {
+        /// Whose.
+        "client" client: Rc<str>,
+        /// Which: of what and in which time.
+        "limit" limit: Rc<str>,
+    };
     /// Values that a policy changed to what it allows.
     PolicyClamps: Counter "tollgate_policy_clamps" {
         /// Whose.

@@ -46,10 +46,25 @@ pub enum Uncovered {
     WaitsOn,
     /// It is refused; the next call asks for what it lacks.
     IsRefused,
-    /// The store does not answer: this process spends its part of what was left, and owes it.
-    Shares,
+    /// The store does not answer: this process spends its part of what was left, and owes it. So many Envoys there are at least,
+    /// however few of them held something of the account when the store last told.
+    Shares {
+        /// By the configuration.
+        envoys: u64,
+    },
     /// The store does not answer: it is served, and this process owes what it spends.
     IsServed,
+}
+
+/// What this process holds of one limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// All of it, as the store last told; of places, those in use too. Nothing once the lease is over.
+    pub leased: u64,
+    /// What of it is not spent.
+    pub idle: u64,
+    /// What it has spent beyond it, and the store does not know of.
+    pub owed: u64,
 }
 
 /// What this process knows of an account in the store.
@@ -242,6 +257,16 @@ impl Leased {
             Measure::Quota(..) | Measure::Rate(..) => lease.give(back),
         }
         self.set(lease);
+    }
+
+    /// What is held of a limit.
+    pub(super) fn holding(&self, limit: &Measured, entry: &Entry, now: u64) -> Holding {
+        let lease = self.find(limit, entry);
+        let owed = unsigned(lease.left.saturating_neg());
+        if !self.head.is_live(now) {
+            return Holding { owed, ..Holding::default() };
+        }
+        Holding { leased: unsigned(lease.held), idle: unsigned(lease.left), owed }
     }
 
     pub(super) fn return_place(&mut self, id: u64) {
@@ -454,9 +479,10 @@ fn answer(
         Uncovered::IsRefused => {
             Word::Misses(refusal(limit.room_after(TICK)).filter(|_| !limit.allowance.shadow))
         }
-        Uncovered::Shares => {
-            lease.flow(limit, head.holders, now);
-            if lease.part_has(limit, amount, head.holders) {
+        Uncovered::Shares { envoys } => {
+            let holders = head.holders.max(envoys);
+            lease.flow(limit, holders, now);
+            if lease.part_has(limit, amount, holders) {
                 Word::Takes
             } else {
                 refuses(limit.room_after(BACK_OFF))

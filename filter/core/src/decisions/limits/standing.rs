@@ -1,6 +1,7 @@
 //! Where do the limits stand? For the headers of every answer, and for who asks for all of it.
 
 use super::Budget;
+use super::leases::Holding;
 use super::measured::Measured;
 use super::record::{Entry, Record};
 use crate::allowance::{Allowance, Unit};
@@ -137,15 +138,18 @@ pub struct State {
     pub remaining: u64,
     /// Until all of it is there again; `None` where that does not depend on time.
     pub reset: Option<Duration>,
+    /// What this process holds of it, where a fleet shares it.
+    pub holding: Option<Holding>,
 }
 
 /// Says where a budget stands. Changes nothing.
 pub fn read(store: &dyn Store, inquiry: &Inquiry, now: Duration) -> Result<Report, StoreFault> {
-    let time = nanos(now);
+    let now = nanos(now);
     let mut report = Report::default();
     for account in &inquiry.budget.accounts {
-        let record = Record::read(&store.load(&account.key)?.value);
-        let time = record.clock(time);
+        let mut record = Record::read(&store.load(&account.key)?.value);
+        let time = record.clock(now);
+        let leased = account.is_shared.then(|| record.unshare());
         for (place, limit) in account.limits.iter().enumerate() {
             let entry = limit.now(record.find(limit.id(), place), time);
             if limit.allowance.scope.has(inquiry.model.as_deref(), inquiry.operation) {
@@ -156,6 +160,7 @@ pub fn read(store: &dyn Store, inquiry: &Inquiry, now: Duration) -> Result<Repor
                 used: limit.used(&entry),
                 remaining: limit.remaining(&entry),
                 reset: limit.reset(&entry, time),
+                holding: leased.as_ref().map(|leased| leased.holding(limit, &entry, now)),
             });
         }
     }

@@ -20,12 +20,14 @@ fn a_store_has_defaults_for_all_but_its_cluster() {
         database: 0,
         user: None,
         password: None,
+        envoys: 1,
     };
     assert_eq!(load(config.clone()).unwrap().store.as_deref(), Some(&expected));
     config["store"]["redis"] = json!({
         "cluster": "s", "path": "/r", "timeout_ms": 5000, "prefix": "eu:a-b_c.d", "database": 3, "user_env": "A",
         "password_env": "B",
     });
+    config["store"]["envoys"] = json!(3);
     expected = FleetStore {
         cluster: "s".to_owned(),
         path: "/r".to_owned(),
@@ -34,6 +36,7 @@ fn a_store_has_defaults_for_all_but_its_cluster() {
         database: 3,
         user: Some(Secret("secret-A".to_owned())),
         password: Some(Secret("secret-B".to_owned())),
+        envoys: 3,
     };
     let gateway = load(config).unwrap();
     assert_eq!(gateway.store.as_deref(), Some(&expected));
@@ -79,6 +82,10 @@ fn a_fault_of_a_store_names_its_field() {
         "store.redis.password: unknown field, expected one of cluster, path, database, user_env, password_env, prefix, \
          timeout_ms",
     );
+    for envoys in [0, 10_001] {
+        let problem = format!("store.envoys: {envoys}: expected 1 to 10000");
+        check("/store", json!({ "redis": { "cluster": "s" }, "envoys": envoys }), &[&problem]);
+    }
     check("/store", json!({}), &["store: missing field \"redis\""]);
 }
 

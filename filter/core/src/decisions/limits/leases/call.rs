@@ -138,7 +138,9 @@ pub fn call(
             if !is_due {
                 return (None, None);
             }
-            let number = head.number + 1;
+            // Who has lost his record, or found one of another version of the module, begins above all that was said before: what
+            // stands in the store under this holder's name would be answered as it was then.
+            let number = if head.number == 0 { now / 1000 } else { head.number + 1 };
             let mut said = format!("{holder} {number} {} {}", LEASE.as_millis(), head.revision);
             let (is_live, is_idle, asks) = (head.is_live(now), is_idle(head, now), now >= head.quiet_until);
             for (place, limit) in account.limits.iter().enumerate() {
@@ -179,23 +181,24 @@ pub fn failed(store: &dyn Store, account: &Account, number: u64) -> Result<(), S
     })
 }
 
-/// Takes the reply to a call that was sent at `sent`. False if it is no reply to what was said, and changes nothing.
+/// Takes the reply to a call that was sent at `sent`, and answers how many limits it recalls that were not recalled before. `None`
+/// if it is no reply to what was said, and changes nothing.
 pub fn answered(
     store: &dyn Store,
     account: &Account,
     number: u64,
     reply: &[i64],
     (sent, now): (Duration, Duration),
-) -> Result<bool, StoreFault> {
+) -> Result<Option<u64>, StoreFault> {
     let (sent, now) = (nanos(sent), nanos(now));
-    let Some((head_numbers, limits)) = reply.split_at_checked(HEAD_NUMBERS) else { return Ok(false) };
-    let &[revision, store_us, holders] = head_numbers else { return Ok(false) };
-    let enlists = store::update(store, &account.key, |stored| {
+    let Some((head_numbers, limits)) = reply.split_at_checked(HEAD_NUMBERS) else { return Ok(None) };
+    let &[revision, store_us, holders] = head_numbers else { return Ok(None) };
+    let heard = store::update(store, &account.key, |stored| {
         let mut record = account.read(stored);
         let mut leased = record.unshare();
         if leased.head.number != number || leased.head.said.is_empty() {
             // Another worker has it already.
-            return (None, Some(false));
+            return (None, Some((false, 0)));
         }
         let said = ids_of(&leased.head.said);
         if limits.len() != said.len() * LIMIT_NUMBERS {
@@ -214,23 +217,25 @@ pub fn answered(
             head.quiet_until = now.saturating_add(nanos(QUIET));
         }
         head.ahead = signed(store_time).saturating_sub(signed(now));
+        let mut recalls = 0;
         // Another configuration may have said it: what this one does not have ends with its lease.
         for (id, numbers) in said.iter().zip(limits.chunks(LIMIT_NUMBERS)) {
             let place = account.limits.iter().position(|limit| limit.id() == *id);
             let found = place.and_then(|place| Some((place, account.limits.get(place)?)));
-            let (Some((place, limit)), Some(told)) = (found, Told::of(numbers)) else { continue };
+            let (Some((place, limit)), Some(reply)) = (found, LimitReply::read(numbers)) else { continue };
             let mut entry = limit.now(record.find(limit.id(), place), store_time);
             if let Measure::Quota(..) = limit.allowance.measure {
-                entry.at = told.window;
+                entry.at = reply.window;
             }
             let mut lease = leased.find(limit, &entry);
-            lease.hear(limit, &told);
-            if told.is_recalled && lease.asked_in_vain(&told) {
+            recalls += u64::from(reply.is_recalled && !lease.is_recalled);
+            lease.hear(limit, &reply);
+            if reply.is_recalled && lease.asked_in_vain(&reply) {
                 leased.head.patient_until = now.saturating_add(nanos(TICK));
             }
-            let since = lease.sent_since(&told);
-            let used = told.used.saturating_add(since);
-            record.set(limit.entry_of_store(used, told.next, (told.window, store_time)), place);
+            let since = lease.sent_since(&reply);
+            let used = reply.used.saturating_add(since);
+            record.set(limit.entry_of_store(used, reply.next, (reply.window, store_time)), place);
             lease.end();
             leased.set(lease);
         }
@@ -242,12 +247,12 @@ pub fn answered(
         let enlists = !leased.is_done(now) && !leased.head.is_active;
         leased.head.is_active |= enlists;
         record.share(leased);
-        (Some(record.into_bytes()), Some(enlists))
+        (Some(record.into_bytes()), Some((enlists, recalls)))
     })?;
-    if enlists == Some(true) {
+    if heard.is_some_and(|(enlists, _)| enlists) {
         enlist(store, &account.key)?;
     }
-    Ok(enlists.is_some())
+    Ok(heard.map(|(_, recalls)| recalls))
 }
 
 /// The limits that a call speaks of.
@@ -257,8 +262,8 @@ fn ids_of(said: &[u8]) -> Vec<u64> {
     ids.filter_map(|id| u64::from_str_radix(id, 16).ok()).collect()
 }
 
-/// What a reply tells of one limit.
-struct Told {
+/// What a reply says of one limit.
+struct LimitReply {
     granted: i64,
     kept: i64,
     used: i64,
@@ -271,8 +276,8 @@ struct Told {
     is_recalled: bool,
 }
 
-impl Told {
-    fn of(numbers: &[i64]) -> Option<Self> {
+impl LimitReply {
+    fn read(numbers: &[i64]) -> Option<Self> {
         let &[granted, kept, used, held, wait_us, window_s, ends_us, recall] = numbers else { return None };
         Some(Self {
             granted,
@@ -349,30 +354,30 @@ impl Lease {
     }
 
     /// Takes what the reply grants. What was taken and given back since the call is kept.
-    fn hear(&mut self, limit: &Measured, told: &Told) {
+    fn hear(&mut self, limit: &Measured, reply: &LimitReply) {
         let in_use = match limit.allowance.measure {
             Measure::Concurrent => self.held.saturating_sub(self.sent).saturating_sub(self.giving).max(0),
             Measure::Rate(..) | Measure::Quota(..) => 0,
         };
-        let new = told.kept.saturating_add(told.granted);
+        let new = reply.kept.saturating_add(reply.granted);
         self.left = new.saturating_add(self.left.saturating_sub(self.sent));
         self.held = in_use.saturating_add(new);
-        (self.told_used, self.told_held) = (unsigned(told.used), unsigned(told.held));
-        self.is_recalled = told.is_recalled;
+        (self.told_used, self.told_held) = (unsigned(reply.used), unsigned(reply.held));
+        self.is_recalled = reply.is_recalled;
         self.flowed_at = 0;
         // The others who wait are still to be asked for, unless they are refused.
-        let still = if told.wait > 0 { 0 } else { self.asking_all.saturating_sub(unsigned(told.granted)) };
+        let still = if reply.wait > 0 { 0 } else { self.asking_all.saturating_sub(unsigned(reply.granted)) };
         self.wanted = self.wanted.saturating_add(still);
     }
 
     /// Whether others are asked to return what they hold, for a request that waits here.
-    fn asked_in_vain(&self, told: &Told) -> bool {
-        self.asking > 0 && told.granted == 0 && told.wait == 0
+    fn asked_in_vain(&self, reply: &LimitReply) -> bool {
+        self.asking > 0 && reply.granted == 0 && reply.wait == 0
     }
 
     /// What was spent since the call, once its reply has been taken.
-    fn sent_since(&self, told: &Told) -> i64 {
-        told.kept.saturating_add(told.granted).saturating_sub(self.left)
+    fn sent_since(&self, reply: &LimitReply) -> i64 {
+        reply.kept.saturating_add(reply.granted).saturating_sub(self.left)
     }
 
     /// What was not spent is the store's again.

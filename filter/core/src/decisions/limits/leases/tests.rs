@@ -4,7 +4,7 @@ use crate::calendar::Span;
 use crate::codec::law;
 use crate::denial::Denial;
 use crate::endpoint::Operation;
-use crate::limits::{Budget, Grant, Outcome, Part, Reservation, Spent, reserve_or, settle};
+use crate::limits::{Budget, Grant, Inquiry, Outcome, Part, Reservation, Spent, reserve_or, settle};
 use crate::store::MemoryStore;
 use crate::tokens::Usage;
 use std::num::NonZeroU64;
@@ -47,25 +47,31 @@ fn take(
     }
 }
 
+/// The number of a process's first call at `NOW`. Later ones are counted from here: the first is 1.
+const FIRST: u64 = 1_795_490_661_000_000;
+
 /// What a call says, without who calls.
 fn said(store: &MemoryStore, account: &Account, due: Due, now: Duration) -> Option<(u64, String)> {
     let call = call(store, account, ("me", due), now, CALLED).unwrap()?;
     let (head, limits) = call.arguments.split_once(" 3000 ").unwrap();
     assert_eq!(head, format!("me {}", call.number));
-    Some((call.number, limits.to_owned()))
+    Some((call.number - (FIRST - 1), limits.to_owned()))
 }
 
 /// The window that `NOW` lies in, in seconds.
 const TODAY: i64 = 1_795_478_400;
 
 /// A reply about one quota of a day.
-fn told(granted: i64, kept: i64, used: i64, held: i64, wait_us: i64, recall: i64) -> Vec<i64> {
+fn day_reply(granted: i64, kept: i64, used: i64, held: i64, wait_us: i64, recall: i64) -> Vec<i64> {
     let now_us = i64::try_from(NOW.as_micros()).unwrap();
     vec![7, now_us, 2, granted, kept, used, held, wait_us, TODAY, 9_000_000, recall]
 }
 
 fn hear(store: &MemoryStore, account: &Account, number: u64, reply: &[i64], now: Duration) {
-    assert_eq!(answered(store, account, number, reply, (now, now)), Ok(true));
+    assert_eq!(
+        answered(store, account, FIRST - 1 + number, reply, (now, now)).map(|heard| heard.is_some()),
+        Ok(true)
+    );
 }
 
 /// The line of a day's limit of 100, as a call says it after its id.
@@ -89,7 +95,7 @@ fn what_a_lease_covers_asks_nobody() {
     says(said(&store, &account, Due::ForRequests, NOW), 1, 0, &line(TODAY, 0, 0, 0, 30, 0, 0));
     // While it is under way nobody else calls.
     assert_eq!(said(&store, &account, Due::ForRequests, NOW), None);
-    hear(&store, &account, 1, &told(40, 0, 0, 40, 0, 0), NOW);
+    hear(&store, &account, 1, &day_reply(40, 0, 0, 40, 0, 0), NOW);
     let first = take(&store, &account, 30, NOW).unwrap();
     let _second = take(&store, &account, 10, NOW).unwrap();
     assert!(take(&store, &account, 1, NOW).is_err());
@@ -111,16 +117,16 @@ fn a_call_without_a_reply_is_said_again_word_for_word() {
     let first = said(&store, &account, Due::ForRequests, NOW);
     // More is lacking by now.
     let _ = take(&store, &account, 60, NOW);
-    failed(&store, &account, 1).unwrap();
+    failed(&store, &account, FIRST).unwrap();
     assert_eq!(said(&store, &account, Due::ForRequests, NOW), first);
     // Nobody said that it failed, but it has taken too long.
     assert_eq!(said(&store, &account, Due::ByTick, NOW + CALLED * 2), first);
     // What it brings goes back, and nothing is asked for until the others have said what they owe.
-    hear(&store, &account, 1, &told(30, 0, 0, 30, 0, 0), NOW);
+    hear(&store, &account, 1, &day_reply(30, 0, 0, 30, 0, 0), NOW);
     assert!(take(&store, &account, 1, NOW).is_err());
     assert_eq!(said(&store, &account, Due::ForRequests, NOW), None);
     says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 30, 0, 30, 0, 0, 0));
-    hear(&store, &account, 2, &told(0, 0, 0, 0, 0, 0), NOW);
+    hear(&store, &account, 2, &day_reply(0, 0, 0, 0, 0, 0), NOW);
     let later = NOW + TICK * 2;
     says(said(&store, &account, Due::ForRequests, later), 3, 7, &line(TODAY, 0, 0, 0, 60, 1, 0));
 }
@@ -131,15 +137,31 @@ fn a_reply_that_comes_twice_or_late_changes_nothing() {
     let _ = take(&store, &account, 30, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
     for _ in 0..2 {
-        hear(&store, &account, 1, &told(30, 0, 0, 30, 0, 0), NOW);
+        hear(&store, &account, 1, &day_reply(30, 0, 0, 30, 0, 0), NOW);
     }
     assert!(take(&store, &account, 30, NOW).is_ok());
     assert!(take(&store, &account, 1, NOW).is_err());
     // What does not fit to what was said is no reply.
     assert!(said(&store, &account, Due::ByTick, NOW).is_some());
     for cut in 0..11 {
-        let reply = &told(30, 0, 0, 30, 0, 0)[..cut];
-        assert_eq!(answered(&store, &account, 2, reply, (NOW, NOW)), Ok(false), "{cut}");
+        let reply = &day_reply(30, 0, 0, 30, 0, 0)[..cut];
+        assert_eq!(answered(&store, &account, FIRST + 1, reply, (NOW, NOW)), Ok(None), "{cut}");
+    }
+}
+
+/// Another version of the module in the same process keeps records that this one does not know, and the reverse.
+#[test]
+fn a_number_is_never_said_again_though_the_record_was_lost() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let mut last = 0;
+    for at in 0..5 {
+        let now = NOW + TICK * at;
+        assert!(take(&store, &account, 1, now).is_err());
+        let (number, _) = said(&store, &account, Due::ForRequests, now).unwrap();
+        assert!(number > last, "{number} after {last}");
+        last = number;
+        hear(&store, &account, number, &day_reply(0, 0, 0, 0, 0, 0), now);
+        crate::store::update(&store, account.key(), |_| (Some(vec![255]), ())).unwrap();
     }
 }
 
@@ -149,11 +171,11 @@ fn a_reply_finds_its_limits_though_the_configuration_has_others() {
     let _ = take(&store, &before, 30, NOW);
     let _ = said(&store, &before, Due::ForRequests, NOW);
     let after = account(&[(Measure::Concurrent, 5), (DAY, 100)]);
-    hear(&store, &after, 1, &told(40, 0, 0, 40, 0, 0), NOW);
+    hear(&store, &after, 1, &day_reply(40, 0, 0, 40, 0, 0), NOW);
     says_of(said(&store, &after, Due::ByTick, NOW), 1, &line(TODAY, 40, 40, 0, 0, 0, 0));
     // And where it has none of them, the next call goes its way.
     let other = account(&[(Measure::Concurrent, 5)]);
-    let reply = [told(0, 0, 0, 0, 0, 0), told(0, 0, 0, 0, 0, 0)[3..].to_vec()].concat();
+    let reply = [day_reply(0, 0, 0, 0, 0, 0), day_reply(0, 0, 0, 0, 0, 0)[3..].to_vec()].concat();
     hear(&store, &other, 2, &reply, NOW);
     let _ = take(&store, &other, 1, NOW);
     assert!(said(&store, &other, Due::ForRequests, NOW).is_some());
@@ -172,7 +194,7 @@ fn a_lease_that_is_over_is_not_spent() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 30, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
-    hear(&store, &account, 1, &told(50, 0, 0, 50, 0, 0), NOW);
+    hear(&store, &account, 1, &day_reply(50, 0, 0, 50, 0, 0), NOW);
     let last = LEASE - MARGIN - Duration::from_nanos(1);
     let one = take(&store, &account, 30, NOW + last).unwrap();
     assert!(take(&store, &account, 1, NOW + LEASE - MARGIN).is_err());
@@ -201,7 +223,7 @@ fn what_the_fleet_does_not_have_is_refused_without_asking() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 30, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
-    hear(&store, &account, 1, &told(0, 0, 80, 80, 9_000_000, 1), NOW);
+    hear(&store, &account, 1, &day_reply(0, 0, 80, 80, 9_000_000, 1), NOW);
     let until_the_end = Duration::from_secs(TODAY.unsigned_abs() + 86_400) - NOW;
     assert_eq!(refused(&store, &account, 21, NOW), Some(until_the_end));
     assert!(refused(&store, &account, 30, NOW + FRESH - Duration::from_nanos(1)).is_some());
@@ -275,7 +297,7 @@ fn windows_are_those_of_the_stores_clock() {
     let _ = take(&store, &account, 30, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
     // There it is a day later.
-    let mut reply = told(40, 0, 0, 40, 0, 0);
+    let mut reply = day_reply(40, 0, 0, 40, 0, 0);
     reply[1] += 86_400_000_000;
     reply[8] += 86_400;
     hear(&store, &account, 1, &reply, NOW);
@@ -300,7 +322,7 @@ fn two(second: [i64; 8]) -> (MemoryStore, Rc<Account>) {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100), (PLACES, 4)]));
     let _ = take(&store, &account, 30, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
-    hear(&store, &account, 1, &[told(50, 0, 0, 50, 0, 0), second.to_vec()].concat(), NOW);
+    hear(&store, &account, 1, &[day_reply(50, 0, 0, 50, 0, 0), second.to_vec()].concat(), NOW);
     (store, account)
 }
 
@@ -331,7 +353,7 @@ fn who_is_refused_by_one_account_waits_for_no_other() {
     let reserved = |uncovered| reserve_or(&store, claims(), NOW, uncovered).unwrap();
     assert_eq!(reserved(Uncovered::Waits), Outcome::Uncovered(claims()));
     let (number, _) = said(&store, &group, Due::ForRequests, NOW).unwrap();
-    hear(&store, &group, number, &told(0, 0, 100, 0, 9_000_000, 0), NOW);
+    hear(&store, &group, number, &day_reply(0, 0, 100, 0, 9_000_000, 0), NOW);
     for uncovered in [Uncovered::WaitsOn, Uncovered::Waits] {
         assert!(matches!(reserved(uncovered), Outcome::Decided(Grant::Refused(..))), "{uncovered:?}");
     }
@@ -344,7 +366,7 @@ fn what_cannot_wait_is_asked_for_by_the_next_call() {
     assert!(matches!(outcome, Outcome::Decided(Grant::Refused(..))));
     says(said(&store, &account, Due::ByTick, NOW), 1, 0, &line(TODAY, 0, 0, 0, 30, 0, 0));
     // Nor if it is known that it is not to be had.
-    hear(&store, &account, 1, &told(0, 0, 80, 80, 9_000_000, 1), NOW);
+    hear(&store, &account, 1, &day_reply(0, 0, 80, 80, 9_000_000, 1), NOW);
     let _ = reserve_or(&store, claim(&account, 30), NOW, Uncovered::IsRefused).unwrap();
     says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 0, 0, 0, 0, 0, 80));
 }
@@ -354,7 +376,7 @@ fn what_is_owed_is_not_needed_twice() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 10, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
-    hear(&store, &account, 1, &told(10, 0, 0, 10, 0, 0), NOW);
+    hear(&store, &account, 1, &day_reply(10, 0, 0, 10, 0, 0), NOW);
     let first = take(&store, &account, 10, NOW).unwrap();
     let spent = Spent { usage: Usage { prompt: 30, ..Usage::default() }, ..Spent::default() };
     settle(&store, &first.settle(spent), NOW).unwrap();
@@ -364,8 +386,10 @@ fn what_is_owed_is_not_needed_twice() {
     says(said(&store, &account, Due::ForRequests, NOW), 2, 7, &line(TODAY, 10, -20, 0, 60, 40, 0));
 }
 
+const SHARES: Uncovered = Uncovered::Shares { envoys: 1 };
+
 fn shares(store: &MemoryStore, account: &Rc<Account>, tokens: u64, now: Duration) -> bool {
-    let outcome = reserve_or(store, claim(account, tokens), now, Uncovered::Shares).unwrap();
+    let outcome = reserve_or(store, claim(account, tokens), now, SHARES).unwrap();
     matches!(outcome, Outcome::Decided(Grant::Granted(_)))
 }
 
@@ -381,6 +405,21 @@ fn while_the_store_fails_places_are_shared_by_the_living() {
     says_of(said(&store, &account, Due::ByTick, later), 0, "s 4 0 0 3 0 2 0 0 0 0");
     assert!(shares(&store, &account, 1, later));
     assert!(!shares(&store, &account, 1, later));
+}
+
+#[test]
+fn of_a_store_that_never_answered_a_part_is_the_configured_one() {
+    const MINUTE: Measure = Measure::Rate(TOKENS, crate::allowance::Flow::Minute);
+    for (measure, size, part) in [(DAY, 100, 25), (MINUTE, 100, 25), (PLACES, 6, 2)] {
+        let (store, account) = (MemoryStore::default(), account(&[(measure, size)]));
+        let shares = |envoys| {
+            let outcome = reserve_or(&store, claim(&account, 1), NOW, Uncovered::Shares { envoys }).unwrap();
+            matches!(outcome, Outcome::Decided(Grant::Granted(_)))
+        };
+        let served = (0..size).filter(|_| shares(4)).count();
+        assert_eq!(served, part, "{measure:?}");
+        assert!(shares(1), "{measure:?}: a lone one has all of it");
+    }
 }
 
 #[test]
@@ -412,7 +451,7 @@ fn a_limit_that_only_reports_refuses_nobody() {
     };
     assert_eq!(reports(Uncovered::IsRefused), 1);
     let _ = said(&store, &account, Due::ByTick, NOW);
-    hear(&store, &account, 1, &told(0, 0, 80, 80, 9_000_000, 1), NOW);
+    hear(&store, &account, 1, &day_reply(0, 0, 80, 80, 9_000_000, 1), NOW);
     assert_eq!(reports(Uncovered::Waits), 1);
 }
 
@@ -421,14 +460,14 @@ fn what_others_lack_is_given_back_and_what_is_idle() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 10, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
-    hear(&store, &account, 1, &told(60, 0, 0, 60, 0, 1), NOW);
+    hear(&store, &account, 1, &day_reply(60, 0, 0, 60, 0, 1), NOW);
     let _one = take(&store, &account, 10, NOW).unwrap();
     // It keeps as much as it spent between two calls.
     says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 60, 10, 40, 0, 0, 0));
-    hear(&store, &account, 2, &told(0, 10, 10, 10, 0, 0), NOW);
+    hear(&store, &account, 2, &day_reply(0, 10, 10, 10, 0, 0), NOW);
     let later = NOW + Duration::from_secs(11);
     says(said(&store, &account, Due::ByTick, later), 3, 7, &line(TODAY, 10, 0, 10, 0, 0, 10));
-    hear(&store, &account, 3, &told(0, 0, 10, 0, 0, 0), later);
+    hear(&store, &account, 3, &day_reply(0, 0, 10, 0, 0, 0), later);
     // It holds nothing any more, so nobody calls for it.
     assert_eq!(active(&store), Ok(vec![account.key().to_owned()]));
     assert_eq!(said(&store, &account, Due::ByTick, later), None);
@@ -449,10 +488,10 @@ fn what_a_call_does_not_speak_of_ends_with_the_lease() {
         let new = account(&[(Measure::Quota(TOKENS, Span::Month), 900)]);
         assert!(take(&store, &old, 30, NOW).is_err());
         let (number, _) = said(&store, &old, Due::ForRequests, NOW).unwrap();
-        hear(&store, &old, number, &told(40, 0, 0, 40, 0, 0), NOW);
+        hear(&store, &old, number, &day_reply(40, 0, 0, 40, 0, 0), NOW);
         assert!(take(&store, &new, 30, now).is_err());
         let (number, _) = said(&store, &new, Due::ForRequests, now).unwrap();
-        hear(&store, &new, number, &told(30, 0, 0, 30, 0, 0), now);
+        hear(&store, &new, number, &day_reply(30, 0, 0, 30, 0, 0), now);
         assert_eq!(take(&store, &old, 40, now).is_ok(), is_there, "{now:?}");
     }
 }
@@ -462,7 +501,7 @@ fn of_two_that_lack_something_none_keeps_a_part() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 10, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
-    hear(&store, &account, 1, &told(10, 0, 80, 20, 0, 1), NOW);
+    hear(&store, &account, 1, &day_reply(10, 0, 80, 20, 0, 1), NOW);
     assert!(take(&store, &account, 20, NOW).is_err());
     says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 10, 0, 10, 20, 0, 80));
 }
@@ -472,7 +511,7 @@ fn what_belongs_to_a_window_that_is_over_changes_nothing() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 30, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
-    hear(&store, &account, 1, &told(50, 0, 0, 50, 0, 0), NOW);
+    hear(&store, &account, 1, &day_reply(50, 0, 0, 50, 0, 0), NOW);
     let yesterdays = take(&store, &account, 30, NOW).unwrap();
     let tomorrow = NOW + Duration::from_secs(86_400);
     settle(&store, &yesterdays.settle(Spent::default()), tomorrow).unwrap();
@@ -486,17 +525,49 @@ fn while_the_store_fails_each_spends_its_part_and_owes_it() {
     let _ = take(&store, &account, 10, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
     // 20 are used, and all hold 30: of the other 50 it has half.
-    hear(&store, &account, 1, &told(10, 0, 20, 30, 0, 0), NOW);
+    hear(&store, &account, 1, &day_reply(10, 0, 20, 30, 0, 0), NOW);
     let take = |tokens, uncovered| {
         let outcome = reserve_or(&store, claim(&account, tokens), NOW, uncovered).unwrap();
         matches!(outcome, Outcome::Decided(Grant::Granted(_)))
     };
-    assert!(take(10, Uncovered::Shares));
-    assert!(take(25, Uncovered::Shares));
-    assert!(!take(1, Uncovered::Shares));
+    assert!(take(10, SHARES));
+    assert!(take(25, SHARES));
+    assert!(!take(1, SHARES));
     assert!(take(60, Uncovered::IsServed));
     // All of it is owed when the store is back.
     says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 10, -85, 0, 0, 100, 20));
+}
+
+#[test]
+fn what_is_held_idle_and_owed_is_told_to_operators() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let holding = |now| {
+        let budget = Rc::new(Budget::new([account.clone()]));
+        let inquiry = Inquiry { budget, model: None, operation: Operation::Limits };
+        crate::limits::read(&store, &inquiry, now).unwrap().states[0].holding.unwrap()
+    };
+    let _ = take(&store, &account, 30, NOW);
+    assert_eq!(holding(NOW), Holding::default());
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    hear(&store, &account, 1, &day_reply(50, 0, 0, 50, 0, 0), NOW);
+    let reservation = take(&store, &account, 30, NOW).unwrap();
+    assert_eq!(holding(NOW), Holding { leased: 50, idle: 20, owed: 0 });
+    let spent = Spent { usage: Usage { prompt: 60, ..Usage::default() }, ..Spent::default() };
+    settle(&store, &reservation.settle(spent), NOW).unwrap();
+    assert_eq!(holding(NOW), Holding { leased: 50, idle: 0, owed: 10 });
+    assert_eq!(holding(NOW + LEASE), Holding { leased: 0, idle: 0, owed: 10 }, "it is over");
+}
+
+#[test]
+fn a_recall_counts_once_however_often_it_is_told() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    for (recall, expected) in [(0, 0), (1, 1), (1, 0), (0, 0), (1, 1)] {
+        let (number, _) = said(&store, &account, Due::ByTick, NOW).unwrap();
+        let reply = day_reply(30, 0, 0, 30, 0, recall);
+        assert_eq!(answered(&store, &account, FIRST - 1 + number, &reply, (NOW, NOW)), Ok(Some(expected)));
+        assert_eq!(answered(&store, &account, FIRST - 1 + number, &reply, (NOW, NOW)), Ok(Some(0)));
+    }
 }
 
 #[test]
@@ -512,7 +583,7 @@ fn what_is_given_back_is_not_asked_for_ahead() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let _ = take(&store, &account, 30, NOW);
     let _ = said(&store, &account, Due::ForRequests, NOW);
-    hear(&store, &account, 1, &told(30, 0, 0, 30, 0, 0), NOW);
+    hear(&store, &account, 1, &day_reply(30, 0, 0, 30, 0, 0), NOW);
     for _ in 0..10 {
         let reservation = take(&store, &account, 30, NOW).unwrap();
         settle(&store, &reservation.settle(Spent::default()), NOW).unwrap();
