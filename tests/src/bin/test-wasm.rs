@@ -1,11 +1,12 @@
-//! `cargo test-wasm`: the core's own tests, run as wasm on Node, built for what the filter is built for: 32-bit arithmetic is
-//! where the core runs in production. Arguments go to `cargo test`.
+//! `cargo test-wasm`: the core's own tests, run as wasm on Node: 32-bit arithmetic is where the core runs in production.
+//! Arguments go to `cargo test`.
 
 use std::env;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 use tollgate_tests::harness::leash::Leashed;
 use tollgate_tests::harness::tools;
 
@@ -14,19 +15,24 @@ fn main() -> ExitCode {
 }
 
 fn test() -> Result<()> {
-    tools::rust_target(tools::WASM_WASI)?;
-    let script = tools::workspace().join("tests/node/wasi.mjs");
-    // Without the warning, in every run, that Node's WASI is an experiment.
-    let runner = json!([tools::node()?, "--no-warnings", script]);
+    tools::rust_target(tools::WASM_UNKNOWN)?;
+    let node = tools::node()?;
+    let runner = tools::wasm_bindgen_runner()?;
     let mut cargo = tools::cargo();
     cargo
-        .args(["test", "--package", "tollgate", "--lib", "--target", tools::WASM_WASI])
-        .arg("--config")
-        .arg(format!("target.{}.runner={runner}", tools::WASM_WASI))
+        .args(["test", "--package", "tollgate", "--target", tools::WASM_UNKNOWN])
         .args(env::args_os().skip(1))
-        // Where a panic ends the process, what was captured until then is lost.
-        .env("RUST_TEST_NOCAPTURE", "1");
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
+        // The runner looks for `node` there.
+        .env("PATH", path_with(&node)?);
     let status = Leashed::spawn(&mut cargo).and_then(Leashed::wait).context("cargo cannot be run")?;
     ensure!(status.success(), "the core's tests do not pass as wasm: what failed stands above");
     Ok(())
+}
+
+/// The PATH with the program's directory before all others.
+fn path_with(program: &Path) -> Result<OsString> {
+    let dirs = env::var_os("PATH").unwrap_or_default();
+    let first = program.parent().map(Path::to_owned);
+    env::join_paths(first.into_iter().chain(env::split_paths(&dirs))).context("PATH cannot be extended")
 }

@@ -76,6 +76,8 @@ mod tests {
     use crate::store::MemoryStore;
     use crate::tokens::Usage;
     use serde_json::{Value, json};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);
 

@@ -86,6 +86,8 @@ pub fn sketch<'a>(parts: impl IntoIterator<Item = &'a str>) -> Sketch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[track_caller]
     fn check(parts: &[&str], tokens: u64) {

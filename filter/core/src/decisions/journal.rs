@@ -264,6 +264,8 @@ mod tests {
     use super::*;
     use crate::store::{Loaded, MemoryStore, Version};
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Duration = Duration::from_secs(1_795_000_000);
 

@@ -272,6 +272,8 @@ mod tests {
     use super::*;
     use crate::config;
     use serde_json::{Value, json};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn gateway(edit: impl FnOnce(&mut Value)) -> Gateway {
         let client = |name: &str, digit: &str| {

@@ -227,6 +227,8 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn tokens_count_what_their_kind_weighs() {

@@ -196,6 +196,8 @@ mod tests {
     use crate::endpoint::Operation;
     use serde_json::{Value, json};
     use std::num::NonZeroU64;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn the_list_of_limits_says_what_each_is_and_where_it_stands() {

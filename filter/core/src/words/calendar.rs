@@ -130,6 +130,8 @@ pub fn rfc3339(second: u64) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[track_caller]
     fn check(span: Span, second: u64, start: &str, end: &str) {

@@ -205,6 +205,8 @@ pub(crate) mod law {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[derive(Clone, Debug, PartialEq)]
     struct All {

@@ -111,6 +111,8 @@ pub fn header_value<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn a_decision_is_told_in_one_line_of_json() {

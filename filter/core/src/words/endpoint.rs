@@ -443,6 +443,8 @@ pub fn is_path_segment(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[track_caller]
     fn check(method: &str, path: &str, expected: Option<(Operation, Option<&str>)>) {

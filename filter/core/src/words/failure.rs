@@ -269,6 +269,8 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn an_error_under_200_is_known_by_its_body() {

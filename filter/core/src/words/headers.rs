@@ -289,6 +289,8 @@ pub fn provider_request_id(headers: &Headers) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn none() -> Passing {
         Passing::default()

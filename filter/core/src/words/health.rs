@@ -157,6 +157,8 @@ mod tests {
     use super::Condition::{Down, Healthy, Throttled};
     use super::*;
     use serde_json::{Value, json};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Duration = Duration::from_millis(1_795_490_661_500);
 

@@ -232,6 +232,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::{Value, json};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     static NAMES: Names<2> = Names::new(["max_tokens", "model"]);
 

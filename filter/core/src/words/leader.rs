@@ -50,6 +50,8 @@ mod tests {
     use super::*;
     use crate::codec::law;
     use crate::store::MemoryStore;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);
     const TERM: Duration = Duration::from_secs(1);

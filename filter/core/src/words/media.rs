@@ -191,6 +191,8 @@ fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn read(kind: BodyKind, headers: &[(&str, &str)]) -> Result<Said, Denial> {
         let headers: Vec<_> =

@@ -97,6 +97,8 @@ impl fmt::Display for Number {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[track_caller]
     fn check(json: &str, expected: Option<&str>) {

@@ -183,6 +183,8 @@ impl Prices {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// 2.50, 1.25 and 10.00 of the currency for a million, times a factor.
     fn rates(factor: u64) -> Rates {

@@ -418,6 +418,8 @@ fn string<'a>(json: &'a str, field: &'static str) -> Result<Cow<'a, str>, Denial
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn refusal(body: &str) -> String {
         match Request::read(body.as_bytes()) {

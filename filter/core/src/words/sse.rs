@@ -405,6 +405,8 @@ impl DataLines {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// Runs chunks through a stream that hides events containing "HIDE"; answers the events and what went out.
     fn run(mode: Mode, chunks: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<u8>) {

@@ -179,6 +179,8 @@ impl Store for MemoryStore {
 mod tests {
     use super::*;
     use std::cell::Cell;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn a_write_after_somebody_elses_is_stale() {

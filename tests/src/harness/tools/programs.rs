@@ -1,4 +1,5 @@
-//! The things themselves: the wasm target, the built filter, Envoy, Python and Node with the OpenAI package, and others.
+//! The things themselves: the wasm targets, the built filter, Envoy, Python and Node with the OpenAI package, the
+//! runner of tests that are wasm.
 
 use std::env;
 use std::ffi::OsStr;
@@ -15,8 +16,10 @@ use super::build::Source;
 use super::debian::{Packages, unpack};
 use super::install::{Package, Report, lock, output, run, say, target_dir, workspace};
 
-/// What the filter is built for, and the core's own tests when they run as wasm.
+/// What the filter is built for.
 pub const WASM_WASI: &str = "wasm32-wasip1";
+/// What the core's own tests are built for when they run as wasm.
+pub const WASM_UNKNOWN: &str = "wasm32-unknown-unknown";
 
 const ENVOY_VERSION: (u32, u32, u32) = (1, 40, 0);
 const NODE_VERSION: &str = "24.19.0";
@@ -297,6 +300,39 @@ pub(super) fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|dir| dir.join(program)).find(|found| found.is_file())
 }
 
+/// `wasm-bindgen-test-runner`, at the version of `wasm-bindgen` in the lock file: any other refuses the module.
+///
+/// # Errors
+/// The lock file names no such crate, or the runner does not install.
+pub fn wasm_bindgen_runner() -> Result<PathBuf> {
+    static RUNNER: Once = Once::new();
+    RUNNER.path(|| {
+        let lock_file = workspace().join("Cargo.lock");
+        let lock_text =
+            fs::read_to_string(&lock_file).with_context(|| format!("cannot read {}", lock_file.display()))?;
+        let version = locked(&lock_text, "wasm-bindgen").context(
+            "Cargo.lock has no wasm-bindgen: do the core's dev-dependencies still name wasm-bindgen-test?",
+        )?;
+        Package {
+            name: &format!("wasm-bindgen-{version}"),
+            proof: "bin/wasm-bindgen-test-runner",
+            what: &format!("wasm-bindgen-test-runner {version} (crates.io wasm-bindgen-cli, a few minutes)"),
+        }
+        .path_or(|dir| {
+            let mut cargo = cargo();
+            // Not --locked: its lock file names crates so new that a registry may not serve them yet.
+            cargo.args(["install", "wasm-bindgen-cli", "--version", version]);
+            // It runs for seconds, and would be optimised for minutes.
+            cargo.args(["--debug", "--config", "profile.dev.debug=false"]);
+            cargo.args(["--bin", "wasm-bindgen-test-runner", "--root"]).arg(dir);
+            // Its build is of no use once it is installed, and must not wait for the workspace's.
+            cargo.arg("--target-dir").arg(dir.join("build"));
+            run(&mut cargo, "wasm-bindgen-test-runner does not install: what cargo says of it stands above")?;
+            fs::remove_dir_all(dir.join("build")).context("cannot remove the runner's build")
+        })
+    })
+}
+
 /// skopeo, which looks at images and moves them: the one on the PATH, or Debian's, unpacked.
 ///
 /// # Errors
@@ -377,6 +413,12 @@ pub fn redis() -> Result<PathBuf> {
             Ok(())
         }),
     })
+}
+
+/// The version of a package in a lock file.
+fn locked<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
+    let (_, entry) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    Some(entry.split_once('"')?.0)
 }
 
 /// Prometheus: the one on the PATH if `promtool` is there too, or Debian's package. `promtool` lies beside it.

@@ -38,6 +38,8 @@ fn numbers(text: &str, mark: char, digits: [usize; 3]) -> Option<[u64; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[track_caller]
     fn check(text: &str, expected: Option<u64>) {

@@ -52,6 +52,8 @@ fn take_number(number: f64, hash: &mut Sha256) {
 mod tests {
     use super::*;
     use serde_json::json;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn only_equal_configurations_have_the_same_fingerprint() {

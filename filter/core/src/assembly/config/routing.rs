@@ -168,6 +168,8 @@ fn difference(one: &Target, other: &Target) -> Option<&'static str> {
 mod tests {
     use super::super::from_value;
     use serde_json::{Value, json};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// `a` and `b` are asked alike for `m`; `c` has another style, `d` another key, `e` another deployment.
     fn whole() -> Value {

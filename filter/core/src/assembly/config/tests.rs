@@ -14,6 +14,8 @@ use crate::ledger::Name;
 use crate::policy::{Bound, Over};
 use crate::prices::Rates;
 use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn whole() -> Value {
     json!({

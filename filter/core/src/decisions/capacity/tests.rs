@@ -3,6 +3,8 @@ use crate::allowance::Weights;
 use crate::store::{MemoryStore, Store};
 use proptest::prelude::*;
 use std::num::NonZeroU32;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const START: Duration = Duration::from_secs(1_795_000_000);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -222,6 +222,8 @@ mod tests {
     use crate::store::MemoryStore;
     use proptest::prelude::*;
     use std::rc::Rc;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// Learns of a model, as one client.
     fn teach(store: &MemoryStore, model: &str, answers: &[(Sketch, Observed)]) -> Result<Learnt, StoreFault> {

@@ -122,6 +122,8 @@ mod tests {
     use super::*;
     use crate::store::MemoryStore;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Duration = Duration::from_secs(1_795_000_000);
     const TEXT: Sketch = Sketch { text: 1000 * TOKEN, exact: 7, items: 0 };

@@ -132,6 +132,8 @@ mod tests {
     use super::super::text::TOKEN;
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn cost(text: &str) -> u64 {
         strings(serde_json::to_string(text).unwrap().as_bytes(), Place::Between).text

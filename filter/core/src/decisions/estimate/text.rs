@@ -222,6 +222,8 @@ fn first_byte(unit: u16) -> u8 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// The inside of a JSON string, with its closing quote.
     fn cost(inside: &str) -> u64 {

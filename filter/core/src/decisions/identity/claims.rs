@@ -205,6 +205,8 @@ impl Matcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const CLAIMS: &str = r#"{
         "azp": "app", "roles": ["ai.user", "other"], "realm_access": {"roles": ["x"]}, "scp": "read write",

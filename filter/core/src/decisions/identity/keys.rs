@@ -321,6 +321,8 @@ impl KeySet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[track_caller]
     fn check(jwk: &str, expected: Result<(), NoKey>) {

@@ -9,6 +9,8 @@ use crate::store::MemoryStore;
 use jsonwebtoken::Algorithm as Alg;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 type Found = Result<&'static str, Denial>;
 

@@ -66,6 +66,8 @@ impl<C: Clone> Memory<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn verified(client: u32) -> Verified<u32> {
         Verified { client, issuer: 0, generation: 0, until: Duration::MAX }

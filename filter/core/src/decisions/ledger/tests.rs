@@ -1,5 +1,7 @@
 use super::*;
 use crate::finding::{Effect, Would};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn record() -> Record {
     Record {

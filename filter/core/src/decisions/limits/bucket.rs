@@ -92,6 +92,8 @@ impl Bucket {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const START: u64 = 1_795_000_000_000_000_000;
 

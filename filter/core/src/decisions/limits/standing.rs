@@ -170,6 +170,8 @@ pub fn read(store: &dyn Store, inquiry: &Inquiry, now: Duration) -> Result<Repor
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn times_are_written_as_openai_writes_them() {

@@ -5,6 +5,8 @@ use crate::store::{Loaded, MemoryStore, Swap, Version};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::num::NonZeroU64;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// A Tuesday in 2026: real times are large numbers.
 const START: Duration = Duration::from_secs(1_795_490_661);

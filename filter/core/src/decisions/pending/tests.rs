@@ -2,6 +2,8 @@ use super::*;
 use crate::store::{Loaded, MemoryStore, Swap, Version};
 use proptest::prelude::*;
 use std::cell::RefCell;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 

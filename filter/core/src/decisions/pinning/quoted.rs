@@ -94,6 +94,8 @@ fn is_of_id(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn quoted() -> Quoted {
         let spoken =

@@ -2,6 +2,8 @@ use super::*;
 use crate::sse::Output;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn pinning_of(secrets: &[&str], bound_to: BoundTo, unsealed: Unsealed) -> Rc<Pinning> {
     let keys = secrets.iter().map(|secret| Key::new(secret.as_bytes()).unwrap()).collect();

@@ -82,6 +82,8 @@ fn edges(size: &str) -> Option<(u32, u32)> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn an_image_has_the_most_that_any_model_says() {

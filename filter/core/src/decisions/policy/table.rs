@@ -162,6 +162,8 @@ mod tests {
         Asked, Bound, Levels, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming, Unknown, apply,
     };
     use crate::request::{Family, Request};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// A policy that has only this rule, and a request that does not keep it wherever the rule holds.
     fn broken(rule: Rule) -> (Policy, &'static str) {

@@ -3,6 +3,8 @@ use crate::number::Decimal;
 use crate::request::CapField;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const CHAT: Asked = Asked { operation: Operation::ChatCompletions, family: Family::Gpt4, prompt_tokens: 10 };
 const RESPONSES: Asked = Asked { operation: Operation::Responses, ..CHAT };

@@ -115,6 +115,8 @@ fn date(text: &str, now: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT
     const THEN: Duration = Duration::from_secs(784_111_777);

@@ -113,6 +113,8 @@ mod tests {
     use crate::route::{Backend, Counts};
     use crate::store::MemoryStore;
     use std::rc::Rc;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Duration = Duration::from_secs(1_795_000_000);
 

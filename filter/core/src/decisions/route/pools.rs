@@ -66,6 +66,8 @@ mod tests {
     use crate::route::Counts;
     use proptest::prelude::*;
     use std::time::Duration;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn target(name: char) -> Rc<Target> {
         let backend = Backend {

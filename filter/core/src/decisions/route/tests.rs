@@ -2,6 +2,8 @@ use super::*;
 use crate::allowance::Weights;
 use crate::store::{Loaded, MemoryStore, Store, StoreFault, Swap, Version};
 use proptest::prelude::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn targets(names: &[&str]) -> Vec<Rc<Target>> {
     let target = |name: &&str| {

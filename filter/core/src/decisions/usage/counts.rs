@@ -259,6 +259,8 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn of(usages: &[&str]) -> Option<Reported> {
         let mut counts = Counts::default();

@@ -69,6 +69,8 @@ impl Bodies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn every_attempt_says_its_own_length_once_they_differ() {

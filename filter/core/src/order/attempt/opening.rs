@@ -77,6 +77,8 @@ impl Opening {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const ERROR: &str = r#"{"error":{"message":"Provider returned error","code":429}}"#;
     const CHUNK: &str = r#"{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"}}]}"#;

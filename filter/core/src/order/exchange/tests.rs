@@ -38,6 +38,8 @@ use crate::store::{MemoryStore, Outside, Store};
 use crate::tokens::Usage;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 

@@ -1,5 +1,7 @@
 use super::*;
 use crate::endpoint::ApiVersion;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn azure(version: &str) -> Style {
     Style::Azure(ApiVersion::parse(version).unwrap())

@@ -5,6 +5,8 @@ use crate::allowance::{Unit, Weights, Whose};
 use crate::calendar::Span;
 use crate::endpoint::Operation;
 use std::num::NonZeroU64;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[track_caller]
 fn check(denial: &Denial, status: u16, headers: &[(&str, &str)], body: &str) {

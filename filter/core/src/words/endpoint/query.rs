@@ -65,6 +65,8 @@ fn named(part: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn a_query_has_each_key_that_stands_in_it() {

@@ -170,6 +170,8 @@ mod tests {
     use super::*;
     use crate::endpoint::{ApiVersion, Asked, Style};
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn added() -> Vec<String> {
         vec!["extra".to_owned()]

@@ -1,6 +1,8 @@
 use super::*;
 use crate::request::Request;
 use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Of parts, each its head and its value.
 fn form(parts: &[(&str, &str)]) -> String {

@@ -140,6 +140,8 @@ impl Edits {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn edits(splices: &[(Range<usize>, &str)]) -> Edits {
         let mut edits = Edits::default();

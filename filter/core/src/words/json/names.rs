@@ -105,6 +105,8 @@ fn fold<'b>(text: &str, into: &'b mut [u8; NAME_BYTES_MAX]) -> Option<&'b [u8]> 
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     static NAMES: Names<4> = Names::new(["n", "model", "tools", "top_logprobs"]);
 

@@ -47,6 +47,8 @@ impl<'a, E> Visitor<'a> for Elements<'_, 'a, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn elements_are_told_as_they_stand_until_one_is_refused() {

@@ -58,6 +58,8 @@ fn is_word(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::Request;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[track_caller]
     fn check(body: &str, prompt: &[&str]) {

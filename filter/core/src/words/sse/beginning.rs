@@ -42,6 +42,8 @@ fn says_something(event: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn the_first_event_with_a_payload_is_the_beginning() {

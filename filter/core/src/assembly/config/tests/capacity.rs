@@ -1,5 +1,7 @@
 use super::*;
 use crate::allowance::Weights;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn capacity_is_a_backends_or_one_deployments_own() {

@@ -1,4 +1,6 @@
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// A whole configuration with an issuer, and a client that is known by its tokens.
 fn with_issuer(issuer: Value, jwt: Value) -> Value {

@@ -1,4 +1,6 @@
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// A limit of the client, and one of its group.
 fn limited(own: Value, shared: Value) -> Value {

@@ -4,6 +4,8 @@ use crate::policy::{
     Bound, EFFORTS, Levels, Mode, Over, Permission, Policy, PromptBounds, QUALITIES, Quota, Range, SIZES,
     Streaming, Unknown,
 };
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn a_policy_says_all_that_it_can() {

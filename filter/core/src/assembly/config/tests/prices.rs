@@ -1,5 +1,7 @@
 use super::*;
 use crate::prices::{Above, Prices, Rates};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn a_price_is_of_a_million_tokens_and_may_be_a_backends_own() {

@@ -1,5 +1,7 @@
 use super::*;
 use crate::limits::{self, Inquiry};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn model(spill: Value) -> Value {
     let mut config = whole();

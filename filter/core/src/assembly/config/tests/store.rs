@@ -1,6 +1,8 @@
 use super::*;
 use crate::gateway::{FleetStore, OnStoreFailure, Secret};
 use std::time::Duration;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[track_caller]
 fn refused(redis: Value, problem: &str) {

@@ -396,6 +396,8 @@ impl Lease {
 mod tests {
     use super::*;
     use crate::codec::law;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn the_law_of_stored_values_holds() {

@@ -9,6 +9,8 @@ use crate::store::MemoryStore;
 use crate::tokens::Usage;
 use std::num::NonZeroU64;
 use std::rc::Rc;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NOW: Duration = Duration::from_secs(1_795_490_661);
 const TOKENS: Unit = Unit::Tokens(Weights::PLAIN);

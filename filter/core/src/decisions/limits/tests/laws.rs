@@ -3,6 +3,8 @@
 use super::*;
 use crate::journal::{DEAD_AFTER, Journal, Note, Slot};
 use std::collections::HashMap;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Any way to measure.
 fn measure() -> impl Strategy<Value = Measure> {

@@ -1,6 +1,8 @@
 //! Hosted tools and data, and the fields that have a row.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const FUNCTION: &str = r#"{"type":"function","name":"f"}"#;
 

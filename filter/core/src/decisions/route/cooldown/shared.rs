@@ -81,6 +81,8 @@ mod tests {
     use super::*;
     use crate::route::State;
     use crate::store::MemoryStore;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Duration = Duration::from_secs(1_795_000_000);
     const TARGET: u64 = 0x1234_5678_9abc_def0;

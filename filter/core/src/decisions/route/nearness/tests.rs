@@ -4,6 +4,8 @@ use crate::endpoint::Style;
 use crate::route::{Asker, Backend, Cooldown, Cooldowns, Counts, choose, lot};
 use crate::store::{MemoryStore, Store};
 use proptest::prelude::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 

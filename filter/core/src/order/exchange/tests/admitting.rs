@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::capacity::{Queue, Turn};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Backend `a` is provisioned and takes 1000 tokens a minute, `b` takes 500 and counts what was asked for.
 fn declared(config: &mut Value) {

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::json::Patch;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const JSON: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/json")];
 const EVENTS: [(&str, &str); 2] = [(":status", "200"), ("content-type", "text/event-stream")];

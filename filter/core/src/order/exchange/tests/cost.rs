@@ -1,6 +1,8 @@
 //! What an answer costs, by its own word or by estimate.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const GOOD: &str = r#"{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}"#;
 const ZEROS: &str = r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#;

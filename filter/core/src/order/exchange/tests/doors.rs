@@ -1,6 +1,8 @@
 //! What comes in by another way than a request for an answer.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// The answer to this head, which waits for no body.
 #[track_caller]

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::estimate::{self, Observed, Subject};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const OTHER_KEY: &str = "d2a04d71301a8915217dd5faf81d12cffd6cd958a5b2b6b9b9cd4b1c0b3b1d4a";
 

@@ -1,6 +1,8 @@
 //! The body of each attempt, and who gets none.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// An old version of Azure's API, a server that speaks OpenAI's, and Azure's v1; each with a name of its own for the
 /// model.

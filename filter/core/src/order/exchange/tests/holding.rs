@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::gateway::HELD_BYTES_MAX;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const LONG: &str = "65537";
 const SHORT: &str = "65536";

@@ -4,6 +4,8 @@ use super::*;
 use crate::identity::issuer::{Issuer, Proof};
 use crate::identity::jwks::{Fetch, Fetched};
 use crate::identity::tokens::{self, AUDIENCE, ISSUER, JWKS, Proxy, claims, claims_with, public, token};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// A gateway whose client is known by its key and by tokens whose keys are fetched.
 fn fetching() -> Rc<Gateway> {

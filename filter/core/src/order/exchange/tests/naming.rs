@@ -1,6 +1,8 @@
 //! Other models that a request names: held to the client's list as its own is.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// The client may use `gpt-4o`, at both backends, and `art`, which they call differently; `secret` it may not.
 fn naming(config: &mut Value) {

@@ -1,6 +1,8 @@
 //! What a backend keeps: where its ids lead, and what clients see of them.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn pinning(config: &mut Value) {
     config["pinning"] =

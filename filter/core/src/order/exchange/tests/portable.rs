@@ -1,6 +1,8 @@
 //! Where Envoy is told one cluster, and where nobody sees the attempts.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn pooled(fitted: &'static str) -> Rc<Gateway> {
     gateway(move |config| {

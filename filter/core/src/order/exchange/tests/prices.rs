@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ledger;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// The first backend has tiers and spills over; the limit is on money.
 fn priced() -> Rc<Gateway> {

@@ -1,6 +1,8 @@
 //! Refusals whose codes no other test of an exchange names.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn a_key_outside_of_its_time_says_which() {

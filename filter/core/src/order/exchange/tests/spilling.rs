@@ -3,6 +3,8 @@
 use super::admitting::{COST, Worker, names};
 use super::*;
 use crate::ledger::{Cause, Spill};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// What may spill.
 const BOUND: u64 = 300;

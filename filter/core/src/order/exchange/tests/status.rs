@@ -1,6 +1,8 @@
 //! What is told of the backends and of decisions, and to whom?
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// `web` is an operator's client and stays in the EU, where `a` is.
 fn operators(edit: impl FnOnce(&mut Value)) -> Rc<Gateway> {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::ledger::Stored;
 use crate::pending::{BUCKETS, RESERVED_MAX, UNRESERVED_MAX, overdue};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const OTHER_SHA256: &str = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa";
 

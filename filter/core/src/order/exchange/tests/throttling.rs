@@ -5,6 +5,8 @@
 
 use super::*;
 use crate::route::lot;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const BACKENDS: usize = 4;
 
