@@ -2,7 +2,7 @@
 
 use tollgate::request::Field;
 
-use crate::policies;
+use super::policies;
 
 /// Throws that come out alike for the same seed and case.
 pub struct Dice(u64);

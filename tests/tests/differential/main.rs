@@ -7,6 +7,7 @@
 
 mod bodies;
 mod forms;
+mod forward;
 mod policies;
 mod reader;
 mod view;
@@ -16,9 +17,8 @@ use std::ops::Range;
 use std::time::Instant;
 
 use serde_json::Value;
-use tollgate::policy::{self, Asked, Policy};
-use tollgate::request::{CapField, CapNames, Ceiling, Request};
 
+use forward::Forwarded;
 use reader::Reader;
 use view::View;
 
@@ -34,84 +34,15 @@ struct Tally {
     compared: u64,
 }
 
-/// One body that goes on.
-struct Forwarded {
-    case: u64,
-    body: Vec<u8>,
-    forwarded: Vec<u8>,
-    ours: View,
-    ceiling: Ceiling,
-    asked: Asked,
-    cap_names: CapNames,
-}
-
-/// Does with a body what the exchange does. `None` if it is refused.
-fn forward(
-    policy: &Policy,
-    (asked, cap_names): (&Asked, CapNames),
-    rename: bool,
-    body: &[u8],
-) -> Option<(Vec<u8>, Ceiling)> {
-    let mut request = Request::read(body).ok()?;
-    let ceiling = policy::apply(policy, asked, &mut request).ok()?.ceiling;
-    request.name_cap(asked.operation, cap_names, ceiling.completion_tokens);
-    if rename {
-        request.set_model("deployment");
-    }
-    if request.stream && asked.operation.takes_stream_options() {
-        request.ask_for_usage();
-    }
-    let Some(patch) = request.patch() else { return Some((body.to_vec(), ceiling)) };
-    let mut forwarded = patch.bytes;
-    forwarded.extend_from_slice(&body[patch.replaced..]);
-    Some((forwarded, ceiling))
-}
-
-/// One case, from its number alone.
-fn run(seed: u64, case: u64) -> Result<Option<Forwarded>, String> {
-    let mut dice = bodies::Dice::new(seed, case);
-    let policy = policies::pick(&mut dice);
-    let (asked, cap_names) = policies::asked(&mut dice);
-    let rename = dice.one_in(2);
-    let body = bodies::body(&mut dice);
-    let Some((forwarded, ceiling)) = forward(&policy, (&asked, cap_names), rename, &body) else {
-        return Ok(None);
+/// One case, from its number alone, with its body.
+fn run(seed: u64, case: u64) -> Result<Option<(u64, Vec<u8>, Forwarded)>, String> {
+    let mut body = Vec::new();
+    let mut made = |dice: &mut bodies::Dice| {
+        body = bodies::body(dice);
+        body.clone()
     };
-    // What goes on keeps the policy: held to it again, it passes as it is.
-    let mut again =
-        Request::read(&forwarded).map_err(|denial| format!("cannot be read again: {denial:?}"))?;
-    let ours = View::of_request(&again);
-    let verdict = policy::apply(&policy, &asked, &mut again);
-    let verdict = verdict.map_err(|denial| format!("does not keep the policy: {denial:?}"))?;
-    if verdict.ceiling != ceiling || verdict.findings.iter().any(|finding| finding.clamped().is_some()) {
-        return Err(format!("{ceiling:?} became {verdict:?}"));
-    }
-    Ok(Some(Forwarded { case, body, forwarded, ours, ceiling, asked, cap_names }))
-}
-
-impl Forwarded {
-    /// What is wrong with it, by what a reader sees.
-    fn disagreement(&self, reader: &View) -> Option<String> {
-        if let Some(field) = self.ours.differs_from(reader) {
-            return Some(field);
-        }
-        // The reservation is for what the reader will do.
-        let count = |name: &str| reader.count(name);
-        let (operation, cap_names) = (self.asked.operation, self.cap_names);
-        let mut caps = CapField::ALL.into_iter().filter(|field| field.is_read_by(operation));
-        let given = caps.find_map(|field| count(field.name()).map(|cap| (field, cap)));
-        if given.is_some_and(|(field, _)| cap_names.other_than(field, operation).is_some()) {
-            return Some(format!("the model does not take its cap under {given:?}"));
-        }
-        let cap = given.map(|(_, cap)| cap);
-        let is_capped = CapField::ALL.iter().any(|field| field.is_read_by(operation));
-        if is_capped && cap.is_some_and(|cap| cap != u64::from(self.ceiling.completion_tokens)) {
-            return Some(format!("the cap is {cap:?}, reserved was {:?}", self.ceiling));
-        }
-        let candidates = count("n").unwrap_or(1).max(count("best_of").filter(|_| is_capped).unwrap_or(1));
-        (candidates > u64::from(self.ceiling.candidates))
-            .then(|| format!("{candidates} candidates, reserved was {:?}", self.ceiling))
-    }
+    let held = forward::held_to(&mut bodies::Dice::new(seed, case), &mut made)?;
+    Ok(held.map(|forwarded| (case, body, forwarded)))
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -155,21 +86,21 @@ fn alone(seed: u64, case: u64) -> String {
 fn check(seed: u64, cases: Range<u64>) -> Result<Tally, String> {
     let mut python = Reader::json();
     in_batches(seed, cases, run, bodies::of, |forwarded| {
-        let texts: Vec<_> = forwarded.iter().map(|one| one.forwarded.as_slice()).collect();
+        let texts: Vec<_> = forwarded.iter().map(|(_, _, one)| one.bytes.as_slice()).collect();
         let seen = python.read(&texts, texts.len());
         let seen = seen.iter().map(|line| View::of_line(line));
         let mut compared = 0;
-        for (one, in_python) in forwarded.iter().zip(seen) {
-            let in_rust = serde_json::from_slice::<Value>(&one.forwarded).ok().map(|value| View::of(&value));
+        for ((case, body, one), in_python) in forwarded.iter().zip(seen) {
+            let in_rust = serde_json::from_slice::<Value>(&one.bytes).ok().map(|value| View::of(&value));
             compared += u64::from(in_python.is_some() && in_rust.is_some());
             for (reader, seen) in [("Python's json", in_python), ("serde_json", in_rust)] {
                 if let Some(problem) = seen.as_ref().and_then(|seen| one.disagreement(seen)) {
                     return Err(format!(
                         "{}\n{reader} disagrees: {problem}\nasked:     {:?}\nbody:      {}\nforwarded: {}",
-                        alone(seed, one.case),
+                        alone(seed, *case),
                         one.asked,
-                        shown(&one.body),
-                        shown(&one.forwarded),
+                        shown(body),
+                        shown(&one.bytes),
                     ));
                 }
             }

@@ -8,7 +8,7 @@ use tollgate::policy::{
 };
 use tollgate::request::{CapNames, Family};
 
-use crate::bodies::Dice;
+use super::bodies::Dice;
 
 /// Every rule there is, each of a kind that is thrown for.
 pub fn pick(dice: &mut Dice) -> Policy {

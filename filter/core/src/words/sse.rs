@@ -111,7 +111,7 @@ impl Stream {
         while let Some(boundary) = self.framer.next(chunk, &mut cursor) {
             let piece = chunk.get(start..boundary).unwrap_or_default();
             let lot = self.finish_event(piece, chunk.get(..start).unwrap_or_default(), &mut output, watch);
-            self.lf = Some(lot).filter(|_| self.framer.after_cr);
+            self.lf = Some(lot).filter(|_| self.framer.after_cr && boundary == chunk.len());
             start = boundary;
         }
         let before = chunk.get(..start).unwrap_or_default();
