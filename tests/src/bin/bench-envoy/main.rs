@@ -2,6 +2,7 @@
 //! with Tollgate, side by side on this machine, loaded in turns through the same mock.
 
 mod backend;
+mod baseline;
 mod load;
 mod measure;
 mod process;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tollgate_tests::harness::tools;
 
+use crate::baseline::Baseline;
 use crate::load::Rate;
 use crate::measure::{Bench, Plan};
 use crate::scenario::Scenario;
@@ -46,6 +48,9 @@ struct Options {
     /// Where to write the numbers [default: bench-envoy.json in the target directory]
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
+    /// Keep the numbers in tests/fixtures/benchmark.json, which later runs show beside theirs
+    #[arg(long, conflicts_with_all = ["quick", "rate"])]
+    save: bool,
     /// Be the mock, and write its address there.
     #[arg(long, value_name = "PATH", hide = true)]
     serve_mock: Option<PathBuf>,
@@ -90,18 +95,25 @@ async fn run(options: &Options) -> Result<()> {
     if !process::is_accounted() {
         eprintln!("tollgate: there is no /proc/PID/task/*/schedstat here: CPU and memory are left out");
     }
+    let baseline = Baseline::load()?;
     let mut bench = Bench::start(&plan).await?;
     let mut results = Vec::new();
     for scenario in &plan.scenarios {
         let result = bench.run(*scenario, &plan).await?;
         print!("{}", report::table(&result));
+        print!("{}", baseline.as_ref().and_then(|kept| kept.line(scenario.name())).unwrap_or_default());
         results.push(result);
     }
     let memory = bench.memory(plan.streams).await?;
     print!("{}", report::memory_table(&memory, plan.streams));
     let path = options.json.clone().unwrap_or_else(|| tools::target_dir().join("bench-envoy.json"));
-    let json = report::json(&bench.about().await?, &plan, &results, &memory)?;
+    let about = bench.about().await?;
+    let json = report::json(&about, &plan, &results, &memory)?;
     std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
     println!("\nAll numbers, each round's too: {}", tools::shown(&path).display());
+    if options.save {
+        let file = Baseline::of(&results, &about.envoy)?.save()?;
+        println!("The baseline: {}", tools::shown(&file).display());
+    }
     Ok(())
 }

@@ -106,7 +106,7 @@ pub(crate) struct Memory {
 /// Where the numbers come from.
 #[derive(Serialize)]
 pub(crate) struct About {
-    envoy: String,
+    pub(crate) envoy: String,
     os: &'static str,
     architecture: &'static str,
     cpus: usize,

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::load::Rate;
 use crate::measure::{About, Memory, Outcome, Plan, Turn};
@@ -14,11 +14,11 @@ use crate::process;
 use crate::variant::Variant;
 
 /// A number over the rounds. Half of them lie between the quartiles.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Spread {
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Spread {
     min: f64,
     lower_quartile: f64,
-    median: f64,
+    pub(crate) median: f64,
     upper_quartile: f64,
     max: f64,
 }
@@ -41,23 +41,23 @@ impl Spread {
 
 /// A variant in a scenario.
 #[derive(Serialize)]
-struct Row {
+pub(crate) struct Row {
     variant: &'static str,
     requests: u64,
-    cpu_per_request_us: Option<Spread>,
-    cpu_of_bare: Option<Spread>,
+    pub(crate) cpu_per_request_us: Option<Spread>,
+    pub(crate) cpu_of_bare: Option<Spread>,
     requests_per_second: Option<Spread>,
     requests_per_second_of_bare: Option<Spread>,
-    latency_p50_ms: Option<Spread>,
+    pub(crate) latency_p50_ms: Option<Spread>,
     latency_p90_ms: Option<Spread>,
-    latency_p99_ms: Option<Spread>,
+    pub(crate) latency_p99_ms: Option<Spread>,
     worker_busy: Option<Spread>,
     mock_cpu_per_request_us: Option<Spread>,
-    rounds: Vec<Round>,
+    pub(crate) rounds: Vec<Round>,
 }
 
 #[derive(Serialize)]
-struct Round {
+pub(crate) struct Round {
     requests: u64,
     requests_per_second: f64,
     cpu_per_request_us: Option<f64>,
@@ -102,15 +102,20 @@ impl Row {
     }
 }
 
-fn rows(outcome: &Outcome) -> Vec<Row> {
+pub(crate) fn rows(outcome: &Outcome) -> Vec<Row> {
     let bare = outcome.turns.iter().find(|(variant, _)| *variant == Variant::Bare);
     let bare = bare.map(|(_, turns)| turns.as_slice()).unwrap_or_default();
     outcome.turns.iter().map(|(variant, turns)| Row::of(*variant, turns, bare)).collect()
 }
 
 /// The same Envoy against itself: what is not 1 here is noise.
-fn again(rows: &[Row]) -> Option<&Row> {
+pub(crate) fn again(rows: &[Row]) -> Option<&Row> {
     rows.iter().find(|row| row.variant == Variant::BareAgain.name())
+}
+
+/// What it is all about.
+pub(crate) fn tollgate(rows: &[Row]) -> Option<&Row> {
+    rows.iter().find(|row| row.variant == Variant::Tollgate.name())
 }
 
 /// A scenario for the reader.
@@ -151,8 +156,7 @@ pub(crate) fn table(outcome: &Outcome) -> String {
         );
     }
     let busy = rows.iter().filter_map(|row| row.worker_busy).map(|share| share.median).reduce(f64::min);
-    let tollgate = rows.iter().find(|row| row.variant == Variant::Tollgate.name());
-    if let (Some(busy), Some(cost)) = (busy, tollgate.and_then(|row| row.cpu_of_bare))
+    if let (Some(busy), Some(cost)) = (busy, tollgate(&rows).and_then(|row| row.cpu_of_bare))
         && busy < BUSY
         && outcome.rate.is_none()
     {
@@ -204,7 +208,7 @@ fn shown(spread: Option<Spread>, show: impl Fn(f64) -> String) -> String {
     spread.map_or("-".to_owned(), |spread| show(spread.median))
 }
 
-fn ratio(spread: Option<Spread>) -> String {
+pub(crate) fn ratio(spread: Option<Spread>) -> String {
     spread.map_or("-".to_owned(), |Spread { lower_quartile, median, upper_quartile, .. }| {
         format!("{median:.2} ({lower_quartile:.2}-{upper_quartile:.2})")
     })
