@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::exports;
 use super::install::{printed, target_dir, workspace};
+use super::optimizer;
 use super::programs::{WASM_WASI, cargo, rust_target};
 
 /// A workspace to build from.
@@ -52,8 +53,7 @@ impl Source {
         let built = self.build("tollgate-filter", WASM_WASI, &release, "tollgate_filter.wasm")?;
         let module = std::fs::read(&built.file).context("the filter was built but cannot be read")?;
         let file = release.join("tollgate.wasm");
-        std::fs::write(&file, exports::without_uncalled(&module)?)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        optimizer::write(&exports::without_uncalled(&module)?, &file)?;
         Ok(Build { file, ..built })
     }
 

@@ -8,6 +8,7 @@ mod containers;
 mod debian;
 mod exports;
 mod install;
+mod optimizer;
 mod programs;
 
 use std::path::{Path, PathBuf};

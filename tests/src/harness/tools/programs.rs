@@ -271,7 +271,7 @@ pub fn node_packages() -> Result<PathBuf> {
 }
 
 /// npm: the one on the PATH, or the one that comes with the PyPI package.
-fn npm() -> Result<Command> {
+pub(super) fn npm() -> Result<Command> {
     if let Some(npm) = on_path("npm") {
         return Ok(Command::new(npm));
     }
