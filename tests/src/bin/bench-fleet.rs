@@ -22,13 +22,13 @@ const WARM_UP: Duration = Duration::from_secs(5);
 #[derive(Parser)]
 struct Options {
     /// Requests a second, over all Envoys.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// How long is measured.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// How many clients, each with a budget.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
 }
 
@@ -53,7 +53,7 @@ async fn main() -> Result<()> {
         let figures = run(&options, &mock, has_store.then_some(&redis)).await?;
         let percent = |many: f64| many * 100.0 / figures.requests as f64;
         let time = |percent: usize| {
-            let at = (figures.times.len() * percent / 100).min(figures.times.len() - 1);
+            let at = (figures.times.len() * percent).div_ceil(100).saturating_sub(1);
             figures.times[at] as f64 / 1000.0
         };
         println!(

@@ -38,7 +38,7 @@ pub struct Plan {
     pub deaths: u32,
     /// An Envoy and the store do not reach each other for five seconds, so many times.
     pub cuts: u32,
-    /// By how much the clocks of Envoys may be wrong.
+    /// By how much the clocks of Envoys may be ahead or behind.
     pub skew: Duration,
     /// What chance there is in it.
     pub seed: u64,
@@ -61,17 +61,18 @@ pub struct Figures {
     pub central: u64,
     /// What clients spent beyond their budgets.
     pub overshoot: u64,
-    /// What was spent by Envoys that died or were cut off, and not told before their leases ended: the bound of that.
+    /// What was reserved by Envoys that died or were cut off, and not told before their leases ended: the bound of that.
     pub untold: u64,
     /// What clients spent beyond both: must be nothing.
     pub beyond: u64,
 }
 
 const STEP: Duration = Duration::from_millis(10);
-/// A call is lost after that.
-const TIMEOUT: Duration = Duration::from_millis(200);
-/// Who waits for what others return waits two ticks beyond a call.
-const PATIENCE: Duration = Duration::from_millis(700);
+const TICK_STEPS: u32 = (leases::TICK.as_millis() / STEP.as_millis()) as u32;
+/// A call is lost after that: the default of `timeout_ms`.
+const TIMEOUT: Duration = Duration::from_millis(250);
+/// Who waits for what others return waits three ticks beyond a call, as in the filter.
+const PATIENCE: Duration = TIMEOUT.saturating_add(leases::TICK.saturating_mul(3));
 const CUT: Duration = Duration::from_secs(5);
 const BEGIN: Duration = Duration::from_secs(1_795_780_800);
 const MONTH: Measure = Measure::Quota(Unit::Tokens(Weights::PLAIN), Span::Month);
@@ -115,7 +116,8 @@ struct Untold {
 struct Envoy {
     name: String,
     store: MemoryStore,
-    skew: Duration,
+    /// By how many nanoseconds its clock is ahead of the store's.
+    skew: i64,
     tick: u32,
     waiting: Vec<Waiting>,
     under_way: Vec<UnderWay>,
@@ -130,8 +132,8 @@ struct Envoy {
 impl Envoy {
     fn born(number: usize, plan: &Plan, dice: &mut Dice) -> Self {
         let most = i64::try_from(plan.skew.as_nanos()).unwrap_or(0);
-        let skew = Duration::from_nanos(dice.below(most + 1).unsigned_abs());
-        let (store, tick) = (MemoryStore::default(), dice.below(25) as u32);
+        let skew = dice.below(2 * most + 1) - most;
+        let (store, tick) = (MemoryStore::default(), dice.below(TICK_STEPS.into()) as u32);
         let name = format!("{number:016x}");
         let (waiting, under_way, central) = (Vec::new(), Vec::new(), Vec::new());
         let (letters, cut_until, untold) = (Vec::new(), Duration::ZERO, HashMap::new());
@@ -231,12 +233,16 @@ impl Fleet {
     fn advance(&mut self) {
         self.now += STEP;
         self.step += 1;
-        let requests = self.plan.rate / 100;
-        for _ in 0..requests {
+        // As many in each second as the plan says, whatever is left of a step.
+        let due = |step: u32| u64::from(step) * u64::from(self.plan.rate) / 100;
+        for _ in due(self.step - 1)..due(self.step) {
             self.arrive();
         }
         let steps = self.plan.seconds * 100;
-        let is_time = |times: u32| times > 0 && self.step.is_multiple_of((steps / (times + 1)).max(1));
+        let is_time = |times: u32| {
+            let every = (steps / (times + 1)).max(1);
+            self.step.is_multiple_of(every) && self.step / every <= times
+        };
         let (dies, is_cut) = (is_time(self.plan.deaths), is_time(self.plan.cuts));
         if dies {
             self.one_dies();
@@ -267,18 +273,19 @@ impl Fleet {
                 self.envoys[at].central.push(UnderWay { reservation, spends, ends });
             }
         }
-        let (now, skew) = (self.now, self.envoys[at].skew);
+        let since = self.clock(at);
         if let Some(request) = self.reserve(at, request, Uncovered::Waits) {
             self.figures.waited += 1;
-            self.envoys[at].waiting.push(Waiting { request, since: now + skew });
+            self.envoys[at].waiting.push(Waiting { request, since });
         }
     }
 
     /// Answers a request that has to wait.
     fn reserve(&mut self, at: usize, request: Request, uncovered: Uncovered) -> Option<Request> {
+        let now = self.clock(at);
         let envoy = &mut self.envoys[at];
         let claim = claim(&self.accounts[request.client], request.reserves);
-        match limits::reserve_or(&envoy.store, claim, self.now + envoy.skew, uncovered) {
+        match limits::reserve_or(&envoy.store, claim, now, uncovered) {
             Ok(Outcome::Decided(Grant::Granted(granted))) => {
                 let (client, spends, ends) = (request.client, request.spends, self.now + request.lasts);
                 envoy.under_way.push(UnderWay { reservation: granted.reservation, spends, ends });
@@ -294,7 +301,7 @@ impl Fleet {
 
     /// What an Envoy does in a step.
     fn work(&mut self, at: usize) {
-        let now = self.now + self.envoys[at].skew;
+        let now = self.clock(at);
         let envoy = &mut self.envoys[at];
         for one in envoy.under_way.extract_if(.., |one| one.ends <= self.now) {
             settle(&envoy.store, one, now);
@@ -307,7 +314,7 @@ impl Fleet {
             let account = &self.accounts[letter.client];
             let _ = leases::answered(&envoy.store, account, letter.number, &letter.reply, (letter.sent, now));
         }
-        let is_tick = (self.step + envoy.tick).is_multiple_of(25);
+        let is_tick = (self.step + envoy.tick).is_multiple_of(TICK_STEPS);
         for waiting in std::mem::take(&mut self.envoys[at].waiting) {
             let is_patient = now.saturating_sub(waiting.since) < PATIENCE;
             let uncovered = if is_patient { Uncovered::WaitsOn } else { Uncovered::IsRefused };
@@ -367,6 +374,13 @@ impl Fleet {
         for (client, untold) in dead.untold {
             self.untold[client] += untold.amount;
         }
+    }
+
+    /// What time it is, as an Envoy has it.
+    fn clock(&self, at: usize) -> Duration {
+        let skew = self.envoys.get(at).map_or(0, |envoy| envoy.skew);
+        let by = Duration::from_nanos(skew.unsigned_abs());
+        if skew < 0 { self.now.saturating_sub(by) } else { self.now + by }
     }
 
     fn any_envoy(&mut self) -> usize {

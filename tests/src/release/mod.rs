@@ -1,7 +1,8 @@
 //! What belongs to a release, and how does it come out the same wherever it is made?
 //!
 //! Nothing in it tells when or where it was made: paths are mapped to names ([`Source`]), archives have no times and no owners
-//! ([`image`]), lists are sorted ([`bill`]). The same compiler on the same lock file makes the same bytes.
+//! ([`image`]), lists are sorted ([`bill`]). The same compiler and the same wasm-opt on the same lock file make the
+//! same bytes.
 
 mod bill;
 mod image;

@@ -10,7 +10,7 @@ use std::panic;
 
 use tollgate_tests::harness::tools::workspace;
 
-use mutations::Dice;
+use tollgate_tests::fleet::histories::Dice;
 
 /// Of each target.
 const CASES: u64 = 4000;
@@ -68,7 +68,7 @@ fn a_configuration_is_taken_or_its_faults_are_told() {
     holds("config");
 }
 
-/// So that no target is without its test, its program and its corpus.
+/// So that no target is without its program and its corpus.
 #[test]
 fn every_target_has_a_program_and_a_corpus() {
     let listed = |folder: &str| {

@@ -1,25 +1,6 @@
 //! What is a few changes away from a corpus? The same for the same case.
 
-/// Throws that come out alike for the same case: SplitMix64. <https://doi.org/10.1145/2714064.2660195>
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(case: u64) -> Self {
-        Self(case.wrapping_mul(0xd134_2543_de82_ef95))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
+use tollgate_tests::fleet::histories::Dice;
 
 /// What is special somewhere: ends of lines, of JSON, of numbers.
 const WORDS: [&[u8]; 24] = [
@@ -51,28 +32,33 @@ const WORDS: [&[u8]; 24] = [
 
 /// One of the corpus with one to four changes.
 pub fn of(corpus: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
-    let mut data = corpus[dice.below(corpus.len())].clone();
-    for _ in 0..=dice.below(4) {
-        let at = dice.below(data.len() + 1);
-        let end = (at + dice.below(8)).min(data.len());
-        match dice.below(6) {
-            0 if at < data.len() => data[at] ^= 1 << dice.below(8),
-            1 => drop(data.splice(at..at, WORDS[dice.below(WORDS.len())].iter().copied())),
-            2 => drop(data.splice(at..end, WORDS[dice.below(WORDS.len())].iter().copied())),
+    let mut data = corpus[below(dice, corpus.len())].clone();
+    for _ in 0..=below(dice, 4) {
+        let at = below(dice, data.len() + 1);
+        let end = (at + below(dice, 8)).min(data.len());
+        match below(dice, 6) {
+            0 if at < data.len() => data[at] ^= 1 << below(dice, 8),
+            1 => drop(data.splice(at..at, WORDS[below(dice, WORDS.len())].iter().copied())),
+            2 => drop(data.splice(at..end, WORDS[below(dice, WORDS.len())].iter().copied())),
             3 => drop(data.drain(at..end)),
             // A piece of itself once more.
             4 => {
-                let piece = data[at..(at + dice.below(32)).min(data.len())].to_vec();
-                let to = dice.below(data.len() + 1);
+                let piece = data[at..(at + below(dice, 32)).min(data.len())].to_vec();
+                let to = below(dice, data.len() + 1);
                 data.splice(to..to, piece);
             }
             // Its front, and the end of another.
             _ => {
-                let other = &corpus[dice.below(corpus.len())];
+                let other = &corpus[below(dice, corpus.len())];
                 data.truncate(at);
-                data.extend_from_slice(&other[dice.below(other.len() + 1)..]);
+                data.extend_from_slice(&other[below(dice, other.len() + 1)..]);
             }
         }
     }
     data
+}
+
+/// From 0 up to `end` and not that; 0 if that is.
+fn below(dice: &mut Dice, end: usize) -> usize {
+    (dice.any() % end.max(1) as u64) as usize
 }

@@ -1,4 +1,4 @@
-//! How is it reasons what a new configuration changes?
+//! How is it told what a new configuration changes?
 
 use super::line::Line;
 use crate::paint::{Look, paint};

@@ -124,7 +124,7 @@ fn of_targets(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Failure {
     /// It pauses, and has said for how long.
-    FromBackend,
+    Stated,
     /// It pauses, and the length is a guess.
     Guessed,
     /// It pauses by a guess that is over.
@@ -173,7 +173,7 @@ fn is_permitted(target: &Target, client: &Client) -> bool {
     }
 }
 
-const FAILURES: [Failure; 3] = [Failure::FromBackend, Failure::Guessed, Failure::Over];
+const FAILURES: [Failure; 3] = [Failure::Stated, Failure::Guessed, Failure::Over];
 
 /// Every combination of failures of so many targets: each in every way, or, where there are many, all in the same.
 fn failures(targets: usize) -> Box<dyn Iterator<Item = Vec<Option<Failure>>>> {
@@ -225,7 +225,7 @@ impl Findings {
             let store = MemoryStore::default();
             for (target, failure) in &failing {
                 let wait = if *failure == Failure::Over { Duration::ZERO } else { Duration::from_secs(60) };
-                let pause = Cooldown { wait, from_backend: *failure == Failure::FromBackend };
+                let pause = Cooldown { wait, from_backend: *failure == Failure::Stated };
                 // A store in memory does not fail.
                 let _ = Cooldowns::note(Moment::new(&store, NOW), target, pause);
             }

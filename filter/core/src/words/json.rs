@@ -86,7 +86,7 @@ pub fn find<'a, const N: usize>(
     walk(body, object, names, None)
 }
 
-/// Finds the same, and all the ungoverned.
+/// Finds the same, and all members that are not governed.
 pub fn find_all<'a, const N: usize>(
     body: &'a str,
     object: &'a str,

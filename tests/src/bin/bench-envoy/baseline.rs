@@ -74,13 +74,15 @@ impl Baseline {
         })
     }
 
-    /// Keeps it. Scenarios that were not run stay as they were only where they are of the same commit and machine.
+    /// Keeps it. Scenarios that were not run stay as they were where they are of the same commit, machine and Envoy.
     ///
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn save(mut self) -> Result<PathBuf> {
         if let Some(before) = Self::load()?
-            && (&before.commit, &before.cpu, before.cpus) == (&self.commit, &self.cpu, self.cpus)
+            && !self.commit.ends_with(DIRTY)
+            && (&before.commit, &before.cpu, before.cpus, &before.envoy)
+                == (&self.commit, &self.cpu, self.cpus, &self.envoy)
         {
             for (name, numbers) in before.scenarios {
                 self.scenarios.entry(name).or_insert(numbers);
@@ -125,11 +127,23 @@ impl Numbers {
     }
 }
 
+/// What stands after a commit that is not the whole of the code.
+const DIRTY: &str = "-dirty";
+
 fn commit() -> Result<String> {
-    let mut git = Command::new("git");
-    git.args(["describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"])
-        .current_dir(tools::workspace());
-    let output = git.output().context("git cannot be run")?;
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    // The baseline itself is no code.
+    let baseline = format!(":!{}", tools::shown(&file()).display());
+    let changes = git(&["status", "--porcelain", "--", ".", &baseline])?;
+    Ok(if changes.is_empty() { commit } else { commit + DIRTY })
+}
+
+fn git(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("git")
+        .args(arguments)
+        .current_dir(tools::workspace())
+        .output()
+        .context("git cannot be run")?;
     ensure!(output.status.success(), "git does not tell the commit: a baseline is of one");
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

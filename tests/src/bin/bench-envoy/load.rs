@@ -43,7 +43,7 @@ pub(crate) struct Rate(pub(crate) f64);
 pub(crate) struct Answers {
     pub(crate) requests: u64,
     pub(crate) per_second: f64,
-    /// From the first byte sent to the last one received.
+    /// From when it was due, or its connection free, to its last byte.
     pub(crate) latency: Latency,
 }
 
@@ -106,18 +106,19 @@ impl Load {
                 Some(Rate(per_second)) => {
                     let before = sent.fetch_add(1, Ordering::Relaxed);
                     let due = begin + Duration::from_secs_f64(f64::from(before) / per_second);
-                    if due <= free {
+                    if due - begin >= self.lasts {
+                        return Ok(latencies);
+                    } else if due <= free {
                         due
-                    } else if due - begin < self.lasts {
+                    } else {
                         sleep_until(due).await;
                         // A timer that is late is our fault.
                         Instant::now()
-                    } else {
-                        return Ok(latencies);
                     }
                 }
             };
-            if from - begin >= self.lasts {
+            if free - begin >= self.lasts {
+                // What a rate asks for beyond what can be done is left out.
                 return Ok(latencies);
             }
             timeout(REQUEST_WITHIN, self.send(&mut connection)).await.context("a request hangs")??;

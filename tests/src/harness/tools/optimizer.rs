@@ -35,7 +35,8 @@ const FEATURES: [&str; 7] = [
 /// wasm-opt cannot be had, or refuses the module.
 pub(super) fn write(module: &[u8], file: &Path) -> Result<()> {
     let made_of = file.with_extension("wasm.of");
-    let of = format!("{} by binaryen {VERSION} {LEVEL}\n", hex::encode(Sha256::digest(module)));
+    let by = FEATURES.join(" ");
+    let of = format!("{} by binaryen {VERSION} {LEVEL} {by}\n", hex::encode(Sha256::digest(module)));
     if file.is_file() && fs::read_to_string(&made_of).is_ok_and(|before| before == of) {
         return Ok(());
     }

@@ -47,7 +47,7 @@ pub fn body(data: &[u8]) {
 
 /// What a stream of events came to.
 #[derive(Debug, PartialEq)]
-struct Told {
+struct Outcome {
     client_gets: Vec<u8>,
     facts: String,
 }
@@ -82,7 +82,7 @@ pub fn sse(data: &[u8]) {
                 reader.produced_bytes(),
             )
         );
-        Told { client_gets, facts }
+        Outcome { client_gets, facts }
     };
     let whole = read(stream.len().max(1));
     assert_eq!(read(1 + usize::from(kind & 31)), whole, "cut otherwise");

@@ -46,8 +46,8 @@ pub enum Uncovered {
     WaitsOn,
     /// It is refused; the next call asks for what it lacks.
     IsRefused,
-    /// The store does not answer: this process spends its part of what was left, and owes it. So many Envoys there are at least,
-    /// however few of them held something of the account when the store last told.
+    /// The store does not answer: this process spends its part of what was left, and owes it. So many Envoys there are at
+    /// least, however few of them held something of the account when the store last told.
     Shares {
         /// By the configuration.
         envoys: u64,

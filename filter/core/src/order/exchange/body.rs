@@ -105,7 +105,7 @@ impl Body {
 
     pub(super) fn on_body(self, body: &[u8], moment: Moment<'_>, draft: &mut Draft) -> Next {
         let prepared = if self.passthrough.is_some() {
-            draft.prepare_read_other(self, body, moment)
+            draft.prepare_read_passthrough(self, body, moment)
         } else {
             draft.prepare_read(self, body, moment)
         };

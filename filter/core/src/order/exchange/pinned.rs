@@ -184,7 +184,7 @@ impl Draft {
     }
 
     /// The same, with the body that it was held for.
-    pub(super) fn prepare_read_other(
+    pub(super) fn prepare_read_passthrough(
         &mut self,
         held: Body,
         body: &[u8],

@@ -23,7 +23,7 @@ pub enum Step {
     Reserve(Claim),
     /// Ask for room at a backend, and bring the answer to `Exchange::admitted`.
     Admit(Ask),
-    /// Ask the store where the limits stand, and bring its answer to `Exchange::looked`.
+    /// Ask the store where the limits stand, and bring its answer to `Exchange::limits_read`.
     ReadLimits(Inquiry),
     /// Let the request go.
     Forward(Forward),

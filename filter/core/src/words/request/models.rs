@@ -239,7 +239,7 @@ impl<'a> Search<'a> {
     }
 
     fn object(&mut self, object: &'a str, depth: usize) -> Result<(), Denial> {
-        let (object, others) = json::find_all(self.body, object, &WITH_TYPE).map_err(denial)?;
+        let (object, ungoverned) = json::find_all(self.body, object, &WITH_TYPE).map_err(denial)?;
         let [.., kind] = &object.members;
         let kind = kind.as_ref().and_then(|kind| serde_json::from_str::<Cow<'_, str>>(kind.value).ok());
         let is_body = depth == 0;
@@ -247,7 +247,7 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         if is_body {
-            others.iter().try_for_each(|member| check_top(&member.name, member.value))?;
+            ungoverned.iter().try_for_each(|member| check_top(&member.name, member.value))?;
         }
         let [model, deployment, lists @ .., _] = object.members;
         for (at, member) in lists.iter().enumerate() {
@@ -261,7 +261,7 @@ impl<'a> Search<'a> {
                 self.found.push(Named { member: member.clone(), name, is_own: is_body && at == 0 });
             }
         }
-        for other in others.iter().filter(|other| !FOREIGN.contains(&&*other.name)) {
+        for other in ungoverned.iter().filter(|other| !FOREIGN.contains(&&*other.name)) {
             self.value(other.value, depth + 1)?;
         }
         Ok(())

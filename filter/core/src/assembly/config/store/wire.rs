@@ -9,8 +9,8 @@ use serde::Deserialize;
 pub(in crate::config) struct Store {
     /// A Redis, or what speaks like one: Valkey, a managed offering.
     pub(in crate::config) redis: Redis,
-    /// How many Envoys share it. Used only by `on_store_failure: share`: while the store does not answer, each Envoy serves from the
-    /// limit divided by this number, or by the number of Envoys that the store told last, whichever is larger.
+    /// How many Envoys share it. Used only by `on_store_failure: share`: while the store does not answer, each Envoy serves from
+    /// the limit divided by this number, or by the number of Envoys that the store told last, whichever is larger.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10000)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 1)))]
     pub(in crate::config) envoys: Option<u64>,

@@ -138,8 +138,8 @@ pub fn call(
             if !is_due {
                 return (None, None);
             }
-            // Who has lost his record, or found one of another version of the module, begins above all that was said before: what
-            // stands in the store under this holder's name would be answered as it was then.
+            // Who has lost his record, or found one of another version of the module, begins above all that was said before:
+            // what stands in the store under this holder's name would be answered as it was then.
             let number = if head.number == 0 { now / 1000 } else { head.number + 1 };
             let mut said = format!("{holder} {number} {} {}", LEASE.as_millis(), head.revision);
             let (is_live, is_idle, asks) = (head.is_live(now), is_idle(head, now), now >= head.quiet_until);
@@ -181,8 +181,8 @@ pub fn failed(store: &dyn Store, account: &Account, number: u64) -> Result<(), S
     })
 }
 
-/// Takes the reply to a call that was sent at `sent`, and answers how many limits it recalls that were not recalled before. `None`
-/// if it is no reply to what was said, and changes nothing.
+/// Takes the reply to a call that was sent at `sent`, and answers how many limits it recalls that were not recalled before.
+/// `None` if it is no reply to what was said, and changes nothing.
 pub fn answered(
     store: &dyn Store,
     account: &Account,
