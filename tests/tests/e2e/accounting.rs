@@ -58,7 +58,7 @@ async fn bill_log_and_metrics_agree_to_the_token() {
         // Every third one is served by the second backend, if there is one. Responses stay with the first: Azure reads
         // the deployment from their body, and the others know the model by another name.
         let busy =
-            (at % 3 == 2 && *path != RESPONSES).then(|| Fault::answer(429).header("retry-after-ms", "0"));
+            (at % 3 == 2 && *path != RESPONSES).then(|| Fault::answer(429).header("retry-after-ms", "0.001"));
         gateway.mock("ptu").update(|settings| settings.faults = busy.into_iter().collect());
         let answer = gateway.post(path, key, body).await.unwrap();
         assert_eq!(answer.status, 200, "{path} {body}: {}", answer.text());

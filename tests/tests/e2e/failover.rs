@@ -146,7 +146,7 @@ async fn a_client_of_throttled_backends_waits_and_nobody_is_asked() {
 
 #[tokio::test]
 async fn a_backend_that_is_the_only_one_is_asked_once() {
-    let busy = Fault::answer(429).header("retry-after-ms", "0").always();
+    let busy = Fault::answer(429).header("retry-after-ms", "0.001").always();
     let setup = Setup::new()
         .workers(1)
         .edit(nobody_is_limited)
@@ -154,7 +154,7 @@ async fn a_backend_that_is_the_only_one_is_asked_once() {
         .mock("payg-a", fails_with(busy));
     let gateway = Gateway::start(setup).await.unwrap();
     let body = json!({ "model": INSTRUCT, "prompt": "hello" });
-    let faults = [Fault::answer(429).header("retry-after-ms", "0"), Fault::answer(500), Fault::close()];
+    let faults = [Fault::answer(429).header("retry-after-ms", "0.001"), Fault::answer(500), Fault::close()];
     for (at, fault) in faults.into_iter().enumerate() {
         gateway.mock("payg-a").update(|settings| settings.faults = [fault].into());
         let answer = gateway.post(COMPLETIONS, BATCH, &body).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_failure_that_another_backend_may_not_have_is_tried_there() {
     let gateway = Gateway::start(Setup::new().workers(1).patch(nobody_is_ejected)).await.unwrap();
     let faults = [
         Fault::answer(408),
-        Fault::answer(429).header("retry-after-ms", "0"),
+        Fault::answer(429).header("retry-after-ms", "0.001"),
         Fault::answer(500),
         Fault::answer(502),
         Fault::answer(503),

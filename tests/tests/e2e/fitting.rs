@@ -73,8 +73,8 @@ async fn each_attempt_has_its_own(gateway: &Gateway) {
         [(0, Fault::answer(500)), (100, Fault::close()), (1000, Fault::answer(429)), (3900, Fault::close())]
     {
         ORDER.iter().for_each(|backend| gateway.mock(backend).forget());
-        fails_once(gateway, "ptu", fault.clone().header("retry-after-ms", "0"));
-        fails_once(gateway, "payg-a", fault.header("retry-after-ms", "0"));
+        fails_once(gateway, "ptu", fault.clone().header("retry-after-ms", "0.001"));
+        fails_once(gateway, "payg-a", fault.header("retry-after-ms", "0.001"));
         let text = "0123456789abcdef".repeat(kib * 64);
         // As text, for what matters is where its members stand.
         let body = format!(
@@ -251,7 +251,8 @@ async fn a_403_that_is_too_long_to_be_read_goes_elsewhere_too() {
 async fn a_backend_cannot_forbid_that_the_next_one_is_asked() {
     let gateway = start().await;
     for status in [429, 500] {
-        let fault = Fault::answer(status).header("x-envoy-ratelimited", "true").header("retry-after-ms", "0");
+        let fault =
+            Fault::answer(status).header("x-envoy-ratelimited", "true").header("retry-after-ms", "0.001");
         fails_once(&gateway, "ptu", fault);
         let answer = gateway.post(CHAT, WEB_SHOP, &chat("anybody")).await.unwrap();
         assert_eq!(answer.status, 200, "{status}");

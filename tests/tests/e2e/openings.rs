@@ -139,7 +139,7 @@ impl Bed {
 
 /// No other backend takes the blame for a while: pauses are of the one that failed.
 fn with_retry_at_once(script: Script) -> Script {
-    Script { headers: vec![("retry-after-ms", "0")], ..script }
+    Script { headers: vec![("retry-after-ms", "0.001")], ..script }
 }
 
 /// Errors under 200, and what the status of each would be.

@@ -123,7 +123,7 @@ async fn fails_over(setup: Setup) {
     let gateway = Gateway::start(setup).await.unwrap();
     let faults = [
         Fault::answer(408),
-        Fault::answer(429).header("retry-after-ms", "0"),
+        Fault::answer(429).header("retry-after-ms", "0.001"),
         Fault::answer(500),
         Fault::answer(503),
         Fault::close(),
@@ -327,7 +327,7 @@ async fn stays_in_its_regions(file: &'static str) {
             Fault::answer(500),
             Fault::answer(503),
             Fault::close(),
-            Fault::answer(429).header("retry-after-ms", "0"),
+            Fault::answer(429).header("retry-after-ms", "0.001"),
         ];
         for fault in faults {
             for backend in ["ptu", "payg-a"] {

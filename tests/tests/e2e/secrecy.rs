@@ -240,7 +240,7 @@ async fn check_internal_headers(setup: Setup) {
     // What becomes of a request without any of them: the fault it meets, its status, and how often each is asked.
     let cases = [
         (None, 200, [1, 0, 0]),
-        (Some(Fault::answer(429).header("retry-after-ms", "0")), 200, [1, 1, 0]),
+        (Some(Fault::answer(429).header("retry-after-ms", "0.001")), 200, [1, 1, 0]),
         (Some(Fault::answer(400)), 400, [1, 0, 0]),
     ];
     // Longer than the timeouts that are asked for, the backend being the one who waits.
@@ -259,7 +259,7 @@ async fn check_internal_headers(setup: Setup) {
         }
         // As many attempts as there are backends for the model, which here is one.
         BACKENDS.iter().for_each(|backend| gateway.mock(backend).forget());
-        let fault = Fault::answer(429).header("retry-after-ms", "0");
+        let fault = Fault::answer(429).header("retry-after-ms", "0.001");
         gateway.mock("payg-a").update(|settings| settings.faults = [fault].into());
         let body = json!({ "model": INSTRUCT, "prompt": "hello" });
         let answer = post(&gateway, COMPLETIONS, &[("api-key", BATCH), header], &body).await;
@@ -305,7 +305,8 @@ async fn no_log_has_a_word_of_a_prompt_or_an_answer_and_no_key() {
         statuses.push(request.send().await.unwrap().status().as_u16());
     }
     // Failures, fail-over and a stream that breaks off have messages of their own.
-    let faults = [Fault::answer(429).header("retry-after-ms", "0"), Fault::close(), Fault::reset_after(5)];
+    let faults =
+        [Fault::answer(429).header("retry-after-ms", "0.001"), Fault::close(), Fault::reset_after(5)];
     for fault in faults {
         gateway.mock("ptu").update(|settings| settings.faults.push_back(fault));
         let body = with(chat(private), json!({ "stream": true }));

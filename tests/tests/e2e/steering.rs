@@ -60,7 +60,7 @@ async fn no_header_of_an_answer_steers_envoy() {
         gateway.wait_for_metric("envoy_cluster_health_check_success", &well, 1.0).await.unwrap();
         let before = gateway.metric("envoy_cluster_membership_healthy", &well).await.unwrap();
         for status in [429, 500, 503] {
-            let fault = with_all(Fault::answer(status).header("retry-after-ms", "0"));
+            let fault = with_all(Fault::answer(status).header("retry-after-ms", "0.001"));
             gateway.mock("ptu").update(|settings| settings.faults = [fault].into());
             let answer = gateway.post(CHAT, WEB_SHOP, &chat("anybody")).await.unwrap();
             assert_eq!(answer.status, 200, "{file} {status}: {}", answer.text());

@@ -39,8 +39,9 @@ pub fn cooldown<'h>(
     let guessed = || guess(u64::from(now().subsec_nanos()));
     match status {
         429 => Some(after(&header, &now).or_else(|| reset(&header)).map_or_else(guessed, from_backend)),
-        // An overloaded server may name a time too; without one, Envoy's outlier detection is the judge.
-        503 => after(&header, &now).map(from_backend),
+        // A server in trouble may name a time too; without one, Envoy's outlier detection is the judge.
+        // <https://www.rfc-editor.org/rfc/rfc9110#name-retry-after>
+        500..=599 => after(&header, &now).map(from_backend),
         _ => None,
     }
 }
@@ -52,12 +53,14 @@ fn guess(jitter: u64) -> Cooldown {
     Cooldown { wait: COOLDOWN_DEFAULT - spread / 2 + part, from_backend: false }
 }
 
-/// The wait as `retry-after` and its more exact relatives have it, the most exact first.
+/// The wait as `retry-after` and its more exact relatives have it, the most exact first. No time at all, and a date that
+/// has passed, say nothing: were they believed, every request would ask a backend first that refuses.
 fn after<'h>(header: &impl Fn(&str) -> Option<&'h str>, now: &impl Fn() -> Duration) -> Option<Duration> {
-    let ms = |name: &str| seconds(header(name)?).map(|ms| ms / 1000);
+    let some = |wait: &Duration| !wait.is_zero();
+    let ms = |name: &str| seconds(header(name)?).map(|ms| ms / 1000).filter(some);
     ms("retry-after-ms").or_else(|| ms("x-ms-retry-after-ms")).or_else(|| {
         let text = header("retry-after")?;
-        seconds(text).or_else(|| date(text.trim(), now()))
+        seconds(text).or_else(|| date(text.trim(), now())).filter(some)
     })
 }
 
@@ -99,14 +102,15 @@ fn units(text: &str) -> Option<Duration> {
             "ms" => 0.001,
             _ => return None,
         };
+        // Digits and points are never negative; what is beyond all time is beyond the longest pause.
         let part = number.parse::<f64>().ok()? * scale;
-        sum = sum.checked_add(Duration::try_from_secs_f64(part).ok()?)?;
+        sum = sum.saturating_add(Duration::try_from_secs_f64(part).unwrap_or(Duration::MAX));
         rest = after;
     }
     (!text.is_empty()).then_some(sum)
 }
 
-/// An HTTP date; one that has passed is now.
+/// How far an HTTP date is ahead; one that has passed, not at all.
 fn date(text: &str, now: Duration) -> Option<Duration> {
     let then = httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(then.saturating_sub(now))
@@ -140,14 +144,22 @@ mod tests {
         check(429, &[("retry-after", "0.5")], ms(500));
         check(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], ms(2500));
         check(429, &[("retry-after", "Sunday, 06-Nov-94 08:49:37 GMT")], ms(2500));
-        check(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:30 GMT")], ms(0));
+        check(429, &[("retry-after-ms", "0"), ("retry-after", "2")], ms(2000));
+        check(429, &[("retry-after-ms", "0"), ("x-ratelimit-reset-tokens", "1s")], ms(1000));
+        check(429, &[("retry-after-ms", "0.5")], Some(Duration::from_micros(500)));
         check(429, &[("retry-after", "86400")], Some(COOLDOWN_MAX));
-        check(429, &[("retry-after", "1e300")], Some(COOLDOWN_MAX));
-        check(503, &[("retry-after", "4")], ms(4000));
-        check(503, &[("x-ratelimit-reset-tokens", "4s")], None);
-        check(503, &[], None);
-        check(500, &[("retry-after", "4")], None);
-        check(200, &[("retry-after", "4")], None);
+        for beyond in ["1e300", "inf", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            check(429, &[("retry-after", beyond)], Some(COOLDOWN_MAX));
+        }
+        for status in [500, 502, 503, 504, 507, 529, 599] {
+            check(status, &[("retry-after", "4")], ms(4000));
+            check(status, &[("retry-after", "0")], None);
+            check(status, &[("x-ratelimit-reset-tokens", "4s")], None);
+            check(status, &[], None);
+        }
+        for status in [200, 404, 408, 499, 600] {
+            check(status, &[("retry-after", "4")], None);
+        }
     }
 
     #[test]
@@ -165,7 +177,9 @@ mod tests {
             }
         }
         check(429, &[("x-ratelimit-reset-tokens", "2s"), ("x-ratelimit-reset-requests", "90ms")], ms(2000));
-        check(429, &[("x-ratelimit-reset-tokens", "2h")], Some(COOLDOWN_MAX));
+        for beyond in ["2h", "99999999999999999999h", "9999999999999999h9999999999999999h"] {
+            check(429, &[("x-ratelimit-reset-tokens", beyond)], Some(COOLDOWN_MAX));
+        }
     }
 
     #[test]
@@ -177,9 +191,12 @@ mod tests {
             assert!(!found.from_backend, "{headers:?}");
             found.wait
         };
-        for value in ["soon", "-1", "nan", "", "Sun, 99 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(guessed(&[("retry-after", value)], 0), Duration::from_millis(750));
+        const PAST: &str = "Sun, 06 Nov 1994 08:49:30 GMT";
+        for value in ["soon", "-1", "nan", "", "Sun, 99 Nov 1994 08:49:37 GMT", "0", "0.0", PAST] {
+            assert_eq!(guessed(&[("retry-after", value)], 0), Duration::from_millis(750), "{value}");
         }
+        let nothing = [("retry-after-ms", "0"), ("x-ms-retry-after-ms", "0"), ("retry-after", PAST)];
+        assert_eq!(guessed(&nothing, 0), Duration::from_millis(750));
         for value in ["0", "-1", "0s", "s", "1x", "1", "."].iter().filter(|value| **value != "1") {
             guessed(&[("x-ratelimit-reset-tokens", value)], 0);
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The longest pause that is taken from an answer: whatever a backend says, it is asked again after this.
 pub const COOLDOWN_MAX: Duration = Duration::from_secs(600);
 
-/// The pause after a 429 that names none, before it is jittered.
+/// The pause after a 429 that names none, or none that is still to come, before it is jittered.
 pub const COOLDOWN_DEFAULT: Duration = Duration::from_secs(1);
 
 /// For so long the others wait for the one that was sent to ask; then another one is.

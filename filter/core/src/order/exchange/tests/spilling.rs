@@ -39,7 +39,9 @@ fn used(worker: &Worker) -> u64 {
 
 /// Envoy goes on to this cluster, which answers so.
 fn attempt(worker: &Worker, flight: &Rc<Flight>, cluster: &str, status: u16) -> Result<(), Denial> {
-    let head = [(":status", &*status.to_string()), ("retry-after-ms", "30000")];
+    let status = &*status.to_string();
+    let wait = (status == "429").then_some(("retry-after-ms", "30000"));
+    let head: Vec<_> = [(":status", status)].into_iter().chain(wait).collect();
     let heard = super::attempt(flight, cluster, &head, "", &Outside::new(&worker.store, &|| NOW))?;
     assert_eq!(heard.faults, []);
     Ok(())
