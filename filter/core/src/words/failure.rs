@@ -252,6 +252,19 @@ impl Failure {
             || self.message.starts_with("Could not find an existing deployment")
     }
 
+    /// Whether a 404 says so in other words. They may quote what the client wrote: reason enough to ask elsewhere, and none to
+    /// leave the backend alone. `Resource not found` says nothing of a deployment, and a client's own ids are not found either.
+    #[must_use]
+    pub fn speaks_of_missing_deployment(&self) -> bool {
+        const MISSING: [&str; 6] =
+            ["not found", "notfound", "not_found", "not exist", "could not find", "no deployment"];
+        let message = self.message.to_ascii_lowercase();
+        let code = self.code.as_deref().unwrap_or_default().to_ascii_lowercase();
+        [message, code]
+            .iter()
+            .any(|text| text.contains("deployment") && MISSING.iter().any(|missing| text.contains(missing)))
+    }
+
     /// Whether the input is longer than what the model takes. Azure may bill it.
     #[must_use]
     pub fn is_input_too_long(&self) -> bool {
@@ -384,6 +397,24 @@ mod tests {
         ] {
             let found = Failure::of_error(body.as_bytes());
             assert_eq!(found.is_some_and(|found| found.is_missing_deployment()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_missing_deployment_is_known_in_other_words() {
+        for (error, expected) in [
+            (r#"{"code":"404","message":"Deployment not found"}"#, true),
+            (r#"{"code":null,"message":"The deployment 'd' does not exist."}"#, true),
+            (r#"{"code":"not_found","message":"Could not find deployment d on this resource"}"#, true),
+            (r#"{"code":"deployment_not_found","message":""}"#, true),
+            (r#"{"code":"DeploymentNotFound","message":"x"}"#, true),
+            (r#"{"code":"404","message":"Resource not found"}"#, false),
+            (r#"{"code":"model_not_found","message":"The model `d` does not exist"}"#, false),
+            (r#"{"code":null,"message":"Response with id 'resp_1' not found."}"#, false),
+            (r#"{"code":null,"message":"The deployment is being updated."}"#, false),
+        ] {
+            let found = Failure::of_error(format!(r#"{{"error":{error}}}"#).as_bytes()).unwrap();
+            assert_eq!(found.speaks_of_missing_deployment(), expected, "{error}");
         }
     }
 

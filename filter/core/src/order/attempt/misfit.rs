@@ -76,8 +76,10 @@ impl Flight {
     fn misfit_of(&self, status: u16, failure: &Failure) -> Option<Misfit> {
         match status {
             401 | 403 if failure.is_about_gateway(status) => Some(Misfit::RefusedCredential),
-            400 | 404 if self.may_tell_a_misfit(status) && failure.is_missing_deployment() => {
-                Some(Misfit::MissingDeployment)
+            400 | 404 if self.may_tell_a_misfit(status) => {
+                let is_missing = failure.is_missing_deployment()
+                    || status == 404 && failure.speaks_of_missing_deployment();
+                is_missing.then_some(Misfit::MissingDeployment)
             }
             _ => None,
         }
@@ -107,7 +109,10 @@ impl Leg {
         heard.counts.push(series);
         // Somebody has to tell the client, so whoever comes last is asked again.
         let is_last = flight.candidates.last().is_none_or(|last| last == target);
-        let is_sure = misfit == Misfit::MissingDeployment || failure.refuses_credential(status);
+        let is_sure = match misfit {
+            Misfit::MissingDeployment => failure.is_missing_deployment(),
+            Misfit::RefusedCredential => failure.refuses_credential(status),
+        };
         if is_sure && !is_last {
             let pause = Cooldown { wait: MISFIT_PAUSE, from_backend: false };
             heard.noted(Cooldowns::note(outside.moment(), target, pause));

@@ -258,6 +258,30 @@ fn a_missing_deployment_is_always_answered_with_one_status() {
 }
 
 #[test]
+fn a_missing_deployment_in_other_words_goes_elsewhere_unpaused() {
+    let other_words = r#"{"error":{"code":"404","message":"Deployment not found"}}"#;
+    let azures = r#"{"error":{"code":"DeploymentNotFound","message":"x"}}"#;
+    for (status, body, goes_on, pauses) in [
+        (404, azures, true, true),
+        (400, azures, true, true),
+        (404, other_words, true, false),
+        // A 400 is about what the client wrote, and quotes it.
+        (400, other_words, false, false),
+        (404, r#"{"error":{"code":"404","message":"Resource not found"}}"#, false, false),
+    ] {
+        let mut run = Run::new();
+        let flight = run.send(PROMPT).flight;
+        let first = flight.candidates()[0].clone();
+        let outside = Outside::new(&run.store, &|| NOW);
+        let head = [(":status", &*status.to_string())];
+        let heard = attempt(&flight, &first.backend.cluster, &head, body, &outside).unwrap();
+        assert_eq!(set(&heard, "x-tollgate-elsewhere").is_some(), goes_on, "{status} {body}");
+        let pause = Cooldowns::load(&run.store).unwrap().remaining(first.number(), NOW);
+        assert_eq!(!pause.is_zero(), pauses, "{status} {body}");
+    }
+}
+
+#[test]
 fn only_a_credential_surely_refused_makes_a_pause() {
     for (status, body, pauses) in [
         (401, "", true),
