@@ -143,6 +143,28 @@ fn a_stream_is_asked_for_usage_that_the_client_does_not_see() {
 }
 
 #[test]
+fn a_stream_without_a_type_is_known_by_its_first_bytes() {
+    let untyped = [(":status", "200")];
+    let mut run = Run::new();
+    let _ = run.send(STREAM);
+    let edits = run.exchange.response_head(&headers(&untyped), false, || Origin::Backend);
+    assert!(edits.remove.contains(&"content-length".to_owned()));
+    assert_eq!(run.exchange.response_chunk(DELTA, false, || NOW), Output::Same);
+    assert_eq!(run.exchange.response_chunk(COUNTED, false, || NOW), Output::Replaced(Vec::new()));
+    assert_eq!(run.exchange.response_chunk(b"data: [DONE]\n\n", true, || NOW), Output::Same);
+    let record = run.finish();
+    assert_eq!((record.source, record.usage.total()), (Source::Reported, 29));
+    // JSON is JSON, whatever was asked for.
+    let mut run = Run::new();
+    let _ = run.send(STREAM);
+    let _ = run.exchange.response_head(&headers(&untyped), false, || Origin::Backend);
+    let whole = br#"{"usage":{"prompt_tokens":9,"completion_tokens":20}}"#;
+    assert_eq!(run.exchange.response_chunk(whole, true, || NOW), Output::Same);
+    let record = run.finish();
+    assert_eq!((record.source, record.usage.total()), (Source::Reported, 29));
+}
+
+#[test]
 fn a_client_that_hangs_up_pays_for_what_was_produced() {
     let mut run = Run::new();
     let _ = run.send(STREAM);
