@@ -294,7 +294,7 @@ impl<C> Directory<C> {
         }
         for proven in self.proven(&shown.trusted, now)? {
             match &found {
-                Some(other) if !Rc::ptr_eq(other, &proven) => return Err(Denial::AmbiguousCredential),
+                Some(other) if !Rc::ptr_eq(other, &proven) => return Err(Denial::AmbiguousClient),
                 _ => found = Some(proven),
             }
         }
@@ -316,7 +316,7 @@ impl<C> Directory<C> {
                 _ if self.reads_keys_from(name) => &mut other_key,
                 _ if self.by_header.contains_key(name) => {
                     if trusted.iter().any(|(other, _)| *other == name) {
-                        return Err(Denial::AmbiguousCredential);
+                        return Err(Denial::AmbiguousClient);
                     }
                     trusted.push((name, value));
                     continue;

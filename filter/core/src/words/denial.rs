@@ -26,6 +26,8 @@ pub enum Denial {
     MissingCredential,
     /// A credential header was sent twice, or two that differ.
     AmbiguousCredential,
+    /// What an earlier filter, the connection or Envoy says of the client is not what its credential says, or is said twice.
+    AmbiguousClient,
     /// The key belongs to no client.
     UnknownCredential,
     /// The key's time is over.

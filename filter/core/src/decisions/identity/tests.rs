@@ -609,14 +609,21 @@ fn certificates_headers_and_envoys_tokens_identify_as_keys_do() {
     enter(&mut with);
     assert_eq!(ask(&with, &[], NOW), Ok("partner"));
     assert_eq!(ask(&with, &[("x-client", "partner")], NOW), Ok("partner"));
-    assert_eq!(ask(&with, &[("x-client", "legacy")], NOW), Err(Denial::AmbiguousCredential));
-    assert_eq!(ask(&with, &[("api-key", "key")], NOW), Err(Denial::AmbiguousCredential));
+    assert_eq!(ask(&with, &[("x-client", "legacy")], NOW), Err(Denial::AmbiguousClient));
+    assert_eq!(ask(&with, &[("api-key", "key")], NOW), Err(Denial::AmbiguousClient));
     let mut without = directory(Vec::new(), Proxy::default());
     enter(&mut without);
     assert_eq!(ask(&without, &[("x-client", "legacy")], NOW), Ok("legacy"));
     assert_eq!(ask(&without, &[("x-client", "nobody")], NOW), Err(Denial::NoClient));
     let twice = [("x-client", "legacy"), ("x-client", "legacy")];
-    assert_eq!(ask(&without, &twice, NOW), Err(Denial::AmbiguousCredential));
+    assert_eq!(ask(&without, &twice, NOW), Err(Denial::AmbiguousClient));
+    // Two keys are two keys, whatever else is there.
+    let keys = [("x-client", "legacy"), ("api-key", "key"), ("authorization", "Bearer other")];
+    assert_eq!(ask(&without, &keys, NOW), Err(Denial::AmbiguousCredential));
+    assert_eq!(
+        ask(&without, &[("x-client", "legacy"), ("api-key", "key")], NOW),
+        Err(Denial::AmbiguousClient)
+    );
     assert_eq!(
         ask(&without, &[("x-client", "legacy"), ("api-key", "other")], NOW),
         Err(Denial::UnknownCredential)

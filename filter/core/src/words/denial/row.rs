@@ -93,6 +93,13 @@ impl Denial {
                 "ambiguous_api_key",
                 "More than one API key was sent. Send one.",
             ),
+            Self::AmbiguousClient => row(
+                401,
+                AUTHENTICATION,
+                "ambiguous_api_key",
+                "The request names more than one client: by its API key or token, by its certificate, or by a header that is \
+                 trusted here. Send an API key of the same client, or none.",
+            ),
             Self::UnknownCredential => {
                 row(401, AUTHENTICATION, "invalid_api_key", "The API key is not known here.")
             }

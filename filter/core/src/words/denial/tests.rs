@@ -28,6 +28,18 @@ fn a_refusal_names_the_field_and_the_bound() {
 }
 
 #[test]
+fn a_client_named_twice_is_told_by_what() {
+    let told = |denial: &Denial| {
+        let body: serde_json::Value = serde_json::from_slice(&denial.answer().body).unwrap();
+        (denial.code(), body["error"]["message"].as_str().unwrap().to_owned())
+    };
+    let (code, message) = told(&Denial::AmbiguousClient);
+    assert_eq!(code, told(&Denial::AmbiguousCredential).0);
+    assert!(message.contains("by a header that is trusted here"), "{message}");
+    assert!(!message.contains("More than one API key"), "{message}");
+}
+
+#[test]
 fn what_the_caller_wrote_is_escaped() {
     check(
         &Denial::ModelNotAllowed("a\"b\n".to_owned()),
