@@ -1,7 +1,7 @@
 //! What is done to the module after the compiler?
 //!
-//! Binaryen's wasm-opt makes it smaller and its code faster. It comes from npm, at one version, so that the bytes are the
-//! same wherever they are made. <https://github.com/WebAssembly/binaryen>
+//! Binaryen's wasm-opt makes it smaller. It comes from npm, at one version, so that the bytes are the same wherever they are
+//! made. <https://github.com/WebAssembly/binaryen>
 
 use std::fs;
 use std::path::{Path, PathBuf};
