@@ -283,9 +283,10 @@ fn documents() -> Vec<String> {
             }
         }
     }
-    let mut found: Vec<_> = ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "fuzz/README.md"]
-        .map(str::to_owned)
-        .into();
+    let mut found: Vec<_> =
+        ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "fuzz/README.md"]
+            .map(str::to_owned)
+            .into();
     for folder in ["docs", "examples", "filter"] {
         walk(&workspace().join(folder), &mut found);
     }
