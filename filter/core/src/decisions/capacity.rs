@@ -10,7 +10,7 @@ mod window;
 
 pub use queue::{Ask, Place, Queue, Turn};
 
-use crate::gauge::Gauge;
+use crate::gauge::{Gauge, RoomLeft};
 use crate::store::{self, Moment, StoreFault};
 use crate::tokens::Usage;
 use std::time::Duration;
@@ -143,15 +143,6 @@ pub fn give_back(moment: Moment<'_>, seat: &Seat, used: Usage) -> Result<(), Sto
         window.take_out(back, seat.at);
         (Some(window.write()), ())
     })
-}
-
-/// What a backend says of the room it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoomLeft {
-    /// So many tokens are left.
-    Tokens(u64),
-    /// So many millionths of its capacity are in use.
-    Utilization(u32),
 }
 
 /// Believes a backend that has less room than was reckoned: others use it too.

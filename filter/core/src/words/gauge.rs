@@ -19,3 +19,12 @@ pub struct Gauge {
     /// What a token of each kind takes of it.
     pub weights: Weights,
 }
+
+/// What a backend says of the room it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomLeft {
+    /// So many tokens are left.
+    Tokens(u64),
+    /// So many millionths of its capacity are in use.
+    Utilization(u32),
+}

@@ -1,27 +1,19 @@
 //! What does an answer's head teach about its backend?
 
 use super::cooldown::{COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown};
+use crate::gauge::RoomLeft;
 use std::time::{Duration, SystemTime};
-
-/// What an answer says of the room that is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// So many tokens.
-    Remaining(u64),
-    /// All but so many millionths of the capacity.
-    Utilization(u32),
-}
 
 /// Reads what an answer says of the room at its backend. Negative numbers mean that nothing is said.
 #[must_use]
-pub fn room<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<Room> {
+pub fn room<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<RoomLeft> {
     let utilization = || {
         let percent = header("azure-openai-deployment-utilization")?;
         let percent = percent.trim().strip_suffix('%')?.trim_end().parse::<f64>().ok()?;
         // More than all is as good as all.
-        (percent >= 0.0).then(|| Room::Utilization((percent * 10_000.0).round().min(1e6) as u32))
+        (percent >= 0.0).then(|| RoomLeft::Utilization((percent * 10_000.0).round().min(1e6) as u32))
     };
-    let remaining = |name: &str| header(name)?.trim().parse().ok().map(Room::Remaining);
+    let remaining = |name: &str| header(name)?.trim().parse().ok().map(RoomLeft::Tokens);
     utilization()
         .or_else(|| remaining("x-ratelimit-remaining-tokens"))
         .or_else(|| remaining("x-rate-limit-remaining-tokens"))
@@ -209,18 +201,18 @@ mod tests {
     #[test]
     fn the_room_is_what_the_answer_says() {
         #[track_caller]
-        fn check(headers: &[(&str, &str)], expected: Option<Room>) {
+        fn check(headers: &[(&str, &str)], expected: Option<RoomLeft>) {
             let header =
                 |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
             assert_eq!(room(header), expected, "{headers:?}");
         }
         let utilization = "azure-openai-deployment-utilization";
         let remaining = ("x-ratelimit-remaining-tokens", "5");
-        check(&[(utilization, "89.3%"), remaining], Some(Room::Utilization(893_000)));
-        check(&[(utilization, "120 %")], Some(Room::Utilization(1_000_000)));
-        check(&[(utilization, "a lot"), remaining], Some(Room::Remaining(5)));
+        check(&[(utilization, "89.3%"), remaining], Some(RoomLeft::Utilization(893_000)));
+        check(&[(utilization, "120 %")], Some(RoomLeft::Utilization(1_000_000)));
+        check(&[(utilization, "a lot"), remaining], Some(RoomLeft::Tokens(5)));
         check(&[(utilization, "NaN%")], None);
-        check(&[("x-rate-limit-remaining-tokens", " 7 ")], Some(Room::Remaining(7)));
+        check(&[("x-rate-limit-remaining-tokens", " 7 ")], Some(RoomLeft::Tokens(7)));
         check(&[("x-ratelimit-remaining-tokens", "-1")], None);
         check(&[], None);
     }

@@ -1,9 +1,9 @@
 //! How much of a backend's declared capacity does the request take, wherever it is?
 
 use super::{Flight, Leg};
-use crate::capacity::{self, RoomLeft, Seat};
+use crate::capacity::{self, Seat};
 use crate::headers::{self, Headers};
-use crate::route::{self, Room, Target};
+use crate::route::{self, Target};
 use crate::store::{Moment, Outside, StoreFault};
 use crate::tokens::Usage;
 
@@ -56,12 +56,7 @@ impl Leg {
             };
         }
         match route::room(|name| headers::text(headers, name)) {
-            Some(Room::Remaining(tokens)) => {
-                capacity::learn(outside.moment(), gauge, RoomLeft::Tokens(tokens))
-            }
-            Some(Room::Utilization(share)) => {
-                capacity::learn(outside.moment(), gauge, RoomLeft::Utilization(share))
-            }
+            Some(room) => capacity::learn(outside.moment(), gauge, room),
             None => Ok(()),
         }
     }
