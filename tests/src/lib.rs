@@ -5,4 +5,5 @@ pub mod cost;
 pub mod fleet;
 pub mod harness;
 pub mod mock;
+pub mod percentile;
 pub mod release;

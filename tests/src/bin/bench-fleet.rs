@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tollgate_tests::harness::{Gateway, Redis, Setup, credential_of};
 use tollgate_tests::mock::{Mock, Settings};
+use tollgate_tests::percentile;
 
 const PASSWORD: &str = "bench-redis";
 
@@ -53,8 +54,7 @@ async fn main() -> Result<()> {
         let figures = run(&options, &mock, has_store.then_some(&redis)).await?;
         let percent = |many: f64| many * 100.0 / figures.requests as f64;
         let time = |percent: usize| {
-            let at = (figures.times.len() * percent).div_ceil(100).saturating_sub(1);
-            figures.times[at] as f64 / 1000.0
+            percentile::of(&figures.times, percent).map_or(f64::NAN, |us| us as f64 / 1000.0)
         };
         println!(
             "| {} | {:.0} | {} | {:.2} | {:.2} % | {:.2} ms | {:.2} ms | {:.2} ms |",
