@@ -66,6 +66,22 @@ impl Format {
             _ => Self::Opaque,
         }
     }
+
+    /// The same of an answer to an operation: one without a type is taken for the stream that was asked for, unless it may be
+    /// plain text.
+    #[must_use]
+    pub fn of_answer(
+        content_type: Option<&[u8]>,
+        content_encoding: Option<&[u8]>,
+        operation: Operation,
+        is_stream: bool,
+    ) -> Self {
+        let is_untyped = content_type.is_none_or(|kind| kind.trim_ascii().is_empty());
+        match Self::of(content_type, content_encoding) {
+            Self::Text if is_untyped && is_stream && !is_text(operation) => Self::Events,
+            format => format,
+        }
+    }
 }
 
 /// Whether the client is to see the usage event of its stream.

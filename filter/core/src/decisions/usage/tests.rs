@@ -274,6 +274,23 @@ fn pieces(format: Format, operation: Operation, answer: &str, bytes: usize) -> R
 }
 
 #[test]
+fn an_answer_without_a_type_is_the_stream_that_was_asked_for() {
+    use Operation::{ChatCompletions, Transcriptions};
+    for (kind, operation, is_stream, expected) in [
+        (None, ChatCompletions, true, Format::Events),
+        (Some(" "), ChatCompletions, true, Format::Events),
+        (None, ChatCompletions, false, Format::Text),
+        (Some("text/plain"), ChatCompletions, true, Format::Text),
+        (Some("application/json"), ChatCompletions, true, Format::Json),
+        (None, Transcriptions, true, Format::Text),
+    ] {
+        let found = Format::of_answer(kind.map(str::as_bytes), None, operation, is_stream);
+        assert_eq!(found, expected, "{kind:?} {operation:?} {is_stream}");
+    }
+    assert_eq!(Format::of_answer(None, Some(b"gzip"), ChatCompletions, true), Format::Compressed);
+}
+
+#[test]
 fn an_answer_without_its_type_is_told_by_its_first_byte() {
     use Operation::*;
     let told = |operation, answer: &str| {

@@ -103,14 +103,10 @@ impl Sent {
         draft: &mut Draft,
     ) -> ResponseEdits {
         let status = headers::status(headers);
-        let content_type = find(headers, "content-type");
-        let format = match Format::of(content_type, find(headers, "content-encoding")) {
-            // What was asked for, unless its first byte tells otherwise.
-            Format::Text if draft.stream && content_type.is_none() => Format::Events,
-            format => format,
-        };
-        let mut edits = ResponseEdits::default();
         let (operation, usage_event) = (self.expected.operation, self.flight.usage_event());
+        let (kind, coding) = (find(headers, "content-type"), find(headers, "content-encoding"));
+        let format = Format::of_answer(kind, coding, operation, draft.stream);
+        let mut edits = ResponseEdits::default();
         let kind = if status < 400 && !usage::has_answer(status) {
             AnswerKind::Good(Box::new(Reader::of_nothing(format, operation, usage_event)))
         } else if status < 400 {

@@ -252,22 +252,29 @@ fn an_answer_in_one_piece_is_charged_though_the_client_left() {
 #[test]
 fn a_transcription_in_plain_text_costs_its_length() {
     let form = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nsound\r\n--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4o\r\n--b--\r\n";
-    let transcribe = |kind: &str, text: &str| {
+    let transcribe = |kind: Option<&str>, text: &str| {
         let mut run = Run::with(gateway(|_| {}));
         let path = (":path", "/v1/audio/transcriptions");
         let _ = run.head(&[CHAT[0], path, CHAT[2], ("content-type", "multipart/form-data; boundary=b")]);
         let Step::Forward(forward) = run.body(form) else { panic!() };
         let _ = begin(&forward.flight, b"cb").unwrap();
-        let _ = run.answer("200", kind);
+        let head: Vec<_> =
+            [(":status", "200")].into_iter().chain(kind.map(|kind| ("content-type", kind))).collect();
+        let _ = run.exchange.response_head(&headers(&head), false, || Origin::Backend);
         let _ = run.exchange.response_chunk(text.as_bytes(), true, || NOW);
         tell(&mut run).3
     };
-    assert_eq!(transcribe("text/plain; charset=utf-8", "hello there\n"), 3);
-    assert_eq!(transcribe("text/vtt", "WEBVTT\n\nhi\n\n"), 3);
+    assert_eq!(transcribe(Some("text/plain; charset=utf-8"), "hello there\n"), 3);
+    // No stream was asked for.
+    assert_eq!(transcribe(None, "hello there\n"), 3);
+    assert_eq!(transcribe(Some("text/vtt"), "WEBVTT\n\nhi\n\n"), 3);
     assert_eq!(
-        transcribe("text/plain", r#"{"text":"hello there","usage":{"input_tokens":1,"output_tokens":9}}"#),
+        transcribe(
+            Some("text/plain"),
+            r#"{"text":"hello there","usage":{"input_tokens":1,"output_tokens":9}}"#
+        ),
         9
     );
     // An hour's worth is more than was reserved.
-    assert_eq!(transcribe("text/plain", &"word ".repeat(8_000)), 10_000);
+    assert_eq!(transcribe(Some("text/plain"), &"word ".repeat(8_000)), 10_000);
 }

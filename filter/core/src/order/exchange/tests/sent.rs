@@ -154,6 +154,11 @@ fn a_stream_without_a_type_is_known_by_its_first_bytes() {
     assert_eq!(run.exchange.response_chunk(b"data: [DONE]\n\n", true, || NOW), Output::Same);
     let record = run.finish();
     assert_eq!((record.source, record.usage.total()), (Source::Reported, 29));
+    // What has a type is not taken for another one.
+    let mut run = Run::new();
+    let _ = run.send(STREAM);
+    let edits = run.answer("200", "text/plain");
+    assert!(!edits.remove.contains(&"content-length".to_owned()));
     // JSON is JSON, whatever was asked for.
     let mut run = Run::new();
     let _ = run.send(STREAM);
