@@ -41,13 +41,14 @@ pub(super) fn write(module: &[u8], file: &Path) -> Result<()> {
         return Ok(());
     }
     let _report = Report::if_slow("optimising the filter (wasm-opt, half a minute)".to_owned());
-    let plain = file.with_extension("plain.wasm");
+    let (plain, half) = (file.with_extension("plain.wasm"), file.with_extension("half.wasm"));
     fs::write(&plain, module).with_context(|| format!("cannot write {}", plain.display()))?;
-    // What is half written is of nothing.
-    let _ = fs::remove_file(&made_of);
     let mut optimizer = Command::new(node()?);
-    optimizer.arg(wasm_opt()?).args(FEATURES).arg(LEVEL).arg(&plain).arg("-o").arg(file);
+    optimizer.arg(wasm_opt()?).args(FEATURES).arg(LEVEL).arg(&plain).arg("-o").arg(&half);
     run(&mut optimizer, "wasm-opt does not take the filter: what it says stands above")?;
+    // Whoever ends between these two does it again.
+    let _ = fs::remove_file(&made_of);
+    fs::rename(&half, file).with_context(|| format!("cannot write {}", file.display()))?;
     fs::write(&made_of, of).with_context(|| format!("cannot write {}", made_of.display()))
 }
 
@@ -66,4 +67,34 @@ fn wasm_opt() -> Result<PathBuf> {
             run(&mut npm, "npm cannot install binaryen: what it says stands above; is there a network?")
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A module of nothing.
+    const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
+
+    #[test]
+    fn a_module_is_optimised_once_and_another_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tollgate.wasm");
+        write(EMPTY, &file).unwrap();
+        // What is done already is not looked at.
+        fs::write(&file, "as it is").unwrap();
+        write(EMPTY, &file).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"as it is");
+        // A section that nobody needs: another module.
+        let other = [EMPTY, b"\0\x02\x01x"].concat();
+        write(&other, &file).unwrap();
+        assert!(fs::read(&file).unwrap().starts_with(EMPTY));
+        fs::remove_file(&file).unwrap();
+        write(&other, &file).unwrap();
+        assert!(file.is_file());
+        // One that is refused changes nothing.
+        let before = fs::read(&file).unwrap();
+        assert!(write(b"no module", &file).is_err());
+        assert_eq!(fs::read(&file).unwrap(), before);
+    }
 }
