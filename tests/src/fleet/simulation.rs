@@ -404,3 +404,21 @@ fn settle(store: &MemoryStore, one: UnderWay, now: Duration) {
     let spent = Spent { usage, cost: 0, requests: 1 };
     let _ = limits::settle(store, &one.reservation.settle(spent), now);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_ahead_and_behind_by_no_more_than_the_plan_says() {
+        let skew = Duration::from_secs(3);
+        let (envoys, clients, rate, seconds, budget_percent, deaths, cuts, seed) =
+            (8, 1, 100, 1, 100, 0, 0, 1);
+        let fleet =
+            Fleet::new(Plan { envoys, clients, rate, seconds, budget_percent, deaths, cuts, skew, seed });
+        let clocks: Vec<_> = (0..envoys).map(|at| fleet.clock(at)).collect();
+        assert!(clocks.iter().all(|clock| clock.abs_diff(fleet.now) <= skew), "{clocks:?}");
+        assert!(clocks.iter().any(|clock| *clock > fleet.now), "{clocks:?}");
+        assert!(clocks.iter().any(|clock| *clock < fleet.now), "{clocks:?}");
+    }
+}

@@ -22,6 +22,16 @@ fn a_simulated_fleet_admits_what_one_counter_would() {
     }
 }
 
+/// Without them nothing is shown by how little is spent beyond.
+#[test]
+fn a_simulated_fleet_has_its_troubles() {
+    for (deaths, cuts) in [(4, 0), (0, 4)] {
+        let figures = run(60, deaths, cuts, 0);
+        assert!(figures.untold > 0, "{deaths} deaths, {cuts} cuts: {figures:?}");
+    }
+    assert_eq!(run(60, 0, 0, 0).untold, 0);
+}
+
 #[test]
 fn a_simulated_fleet_overshoots_by_what_the_dead_did_not_tell() {
     for seed in 0..3 {

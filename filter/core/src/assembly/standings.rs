@@ -72,7 +72,8 @@ fn tightest(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{Claim, Grant, Part, reserve};
+    use crate::limits::leases::{self, Due, Uncovered};
+    use crate::limits::{Claim, Grant, Outcome, Part, reserve, reserve_or};
     use crate::store::MemoryStore;
     use crate::tokens::Usage;
     use serde_json::{Value, json};
@@ -135,6 +136,50 @@ mod tests {
                 ("tollgate_limit_size;client=web;limit=tokens/minute", 500),
                 ("tollgate_limit_used;client=web;limit=tokens/minute", 100),
                 ("tollgate_client_info;client=lab;group=none", 1),
+            ],
+        );
+    }
+
+    #[test]
+    fn of_a_limit_that_a_fleet_shares_what_is_held_is_told() {
+        let config = json!({
+            "store": { "redis": { "cluster": "s" } },
+            "clients": [{ "name": "web", "api_keys": [{ "sha256": "0".repeat(64) }], "models": ["*"],
+                          "limits": [{ "tokens": 1000, "per": "day" }] }],
+            "models": [{ "name": "m", "backends": [{ "backend": "b" }] }],
+            "backends": [{ "name": "b", "cluster": "b", "style": "openai" }],
+        });
+        let gateway = crate::config::from_value(config, &|_| None).unwrap();
+        let (store, budget) = (MemoryStore::default(), gateway.roster[0].budget.clone());
+        let account = budget.shared().next().unwrap().clone();
+        let take = || {
+            let claim = Claim {
+                part: Part::All,
+                budget: budget.clone(),
+                model: Some("m".into()),
+                operation: Operation::ChatCompletions,
+                usage: Usage { prompt: 30, ..Usage::default() },
+                cost: 0,
+            };
+            reserve_or(&store, claim, NOW, Uncovered::Waits).unwrap()
+        };
+        assert!(matches!(take(), Outcome::Uncovered(_)));
+        let me = ("me", Due::ForRequests);
+        let call = leases::call(&store, &account, me, NOW, Duration::from_secs(1)).unwrap().unwrap();
+        let (now_us, today) = (NOW.as_micros() as i64, 1_699_920_000);
+        let reply = [1, now_us, 1, 50, 0, 0, 50, 0, today, 0, 0];
+        assert_eq!(leases::answered(&store, &account, call.number, &reply, (NOW, NOW)), Ok(Some(0)));
+        assert!(matches!(take(), Outcome::Decided(Grant::Granted(_))));
+        check(
+            &gateway,
+            &store,
+            &[
+                ("tollgate_client_info;client=web;group=none", 1),
+                ("tollgate_limit_size;client=web;limit=tokens/day", 1000),
+                ("tollgate_limit_used;client=web;limit=tokens/day", 30),
+                ("tollgate_store_leased;client=web;limit=tokens/day", 50),
+                ("tollgate_store_idle;client=web;limit=tokens/day", 20),
+                ("tollgate_store_owed;client=web;limit=tokens/day", 0),
             ],
         );
     }

@@ -408,6 +408,9 @@ mod tests {
             (r#"{"code":"not_found","message":"Could not find deployment d on this resource"}"#, true),
             (r#"{"code":"deployment_not_found","message":""}"#, true),
             (r#"{"code":"DeploymentNotFound","message":"x"}"#, true),
+            (r#"{"code":null,"message":"No deployment of that name."}"#, true),
+            // Not a word of the one and a word of the other.
+            (r#"{"code":"not_found","message":"The deployment is being updated."}"#, false),
             (r#"{"code":"404","message":"Resource not found"}"#, false),
             (r#"{"code":"model_not_found","message":"The model `d` does not exist"}"#, false),
             (r#"{"code":null,"message":"Response with id 'resp_1' not found."}"#, false),

@@ -490,6 +490,14 @@ mod tests {
         check("data: HIDE", &["data: HIDE"], "");
     }
 
+    /// Only an LF right behind the CR of an event's end belongs to that event.
+    #[test]
+    fn a_line_end_that_comes_later_is_not_the_last_events() {
+        let (events, out) = run(Mode::Edit, &[b"data: HIDE\r\rdata: a", b"\n\n"]);
+        assert_eq!(events, [&b"data: HIDE\r\r"[..], b"data: a\n\n"]);
+        assert_eq!(out, b"data: a\n\n");
+    }
+
     #[test]
     fn whole_events_are_not_copied() {
         let mut stream = Stream::new(Mode::Edit);

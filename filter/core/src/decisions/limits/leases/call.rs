@@ -139,7 +139,8 @@ pub fn call(
                 return (None, None);
             }
             // Who has lost his record, or found one of another version of the module, begins above all that was said before:
-            // what stands in the store under this holder's name would be answered as it was then.
+            // what stands in the store under this holder's name would be answered as it was then. Only a clock that was
+            // set back meanwhile would say it again.
             let number = if head.number == 0 { now / 1000 } else { head.number + 1 };
             let mut said = format!("{holder} {number} {} {}", LEASE.as_millis(), head.revision);
             let (is_live, is_idle, asks) = (head.is_live(now), is_idle(head, now), now >= head.quiet_until);

@@ -426,6 +426,22 @@ fn of_a_store_that_never_answered_a_part_is_the_configured_one() {
 }
 
 #[test]
+fn of_a_store_that_never_answered_the_configured_part_flows_in() {
+    const MINUTE: Measure = Measure::Rate(TOKENS, crate::allowance::Flow::Minute);
+    let (store, account) = (MemoryStore::default(), account(&[(MINUTE, 240)]));
+    let shares = |tokens, seconds| {
+        let now = NOW + Duration::from_secs(seconds);
+        let uncovered = Uncovered::Shares { envoys: 4 };
+        let outcome = reserve_or(&store, claim(&account, tokens), now, uncovered).unwrap();
+        matches!(outcome, Outcome::Decided(Grant::Granted(_)))
+    };
+    assert!(shares(60, 0));
+    // A minute brings its part, a second a sixtieth of that.
+    assert!(shares(10, 10));
+    assert!(!shares(1, 10));
+}
+
+#[test]
 fn while_the_store_fails_a_part_of_a_bucket_flows_in() {
     const MINUTE: Measure = Measure::Rate(TOKENS, crate::allowance::Flow::Minute);
     let (store, account) = (MemoryStore::default(), account(&[(MINUTE, 120)]));
@@ -559,6 +575,22 @@ fn what_is_held_idle_and_owed_is_told_to_operators() {
     settle(&store, &reservation.settle(spent), NOW).unwrap();
     assert_eq!(holding(NOW), Holding { leased: 50, idle: 0, owed: 10 });
     assert_eq!(holding(NOW + LEASE), Holding { leased: 0, idle: 0, owed: 10 }, "it is over");
+}
+
+/// A lease ends by this process's clock, whatever the store's says.
+#[test]
+fn what_is_held_is_told_though_the_stores_clock_is_ahead() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let _ = said(&store, &account, Due::ForRequests, NOW);
+    let mut reply = day_reply(50, 0, 0, 50, 0, 0);
+    reply[1] += 86_400_000_000;
+    reply[8] += 86_400;
+    hear(&store, &account, 1, &reply, NOW);
+    let budget = Rc::new(Budget::new([account.clone()]));
+    let inquiry = Inquiry { budget, model: None, operation: Operation::Limits };
+    let holding = crate::limits::read(&store, &inquiry, NOW).unwrap().states[0].holding.unwrap();
+    assert_eq!(holding, Holding { leased: 50, idle: 50, owed: 0 });
 }
 
 #[test]
