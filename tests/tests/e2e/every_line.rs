@@ -82,7 +82,7 @@ fn missed() -> Vec<(String, &'static str)> {
                 "route/inline_cluster_specifier_plugin/extension/typed_config/override_metadata_namespace",
                 ORDER,
             ),
-            ("route/retry_policy/retry_on/reset", GOES_ON),
+            ("route/retry_policy/retry_on/5xx", GOES_ON),
             ("route/retry_policy/retry_on/retriable-status-codes", GOES_ON),
             ("route/retry_policy/retry_on/retriable-headers", MISSING),
             ("route/retry_policy/retriable_status_codes", GOES_ON),

@@ -174,8 +174,10 @@ async fn a_failure_that_another_backend_may_not_have_is_tried_there() {
         Fault::answer(502),
         Fault::answer(503),
         Fault::answer(504),
+        Fault::answer(507),
         Fault::answer(520),
         Fault::answer(529),
+        Fault::answer(599),
         Fault::close(),
     ];
     for (at, fault) in faults.into_iter().enumerate() {
