@@ -5,6 +5,7 @@
 
 // Used by several of them.
 mod drivers;
+mod fleets;
 mod issuer;
 mod provider;
 mod requests;
@@ -38,6 +39,7 @@ mod soak;
 
 // Budgets of a fleet.
 mod fleet;
+mod fleet_deaths;
 mod store_tls;
 mod store_troubles;
 
