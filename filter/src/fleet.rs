@@ -224,16 +224,29 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
             host::count(Series::StoreCalls { outcome: "ok" }, 1);
             let ms = u64::try_from(now.saturating_sub(batch.sent).as_millis()).unwrap_or(u64::MAX);
             host::count(Series::StoreTime, ms);
+            let (mut recalls, mut losses) = (0, 0);
             for ((account, call), reply) in batch.calls.iter().zip(&replies.calls) {
                 let times = (batch.sent, now);
                 let taken = leases::answered(&SharedData, account, call.number, reply, times);
                 match host::answered(taken, UNKEPT) {
-                    Some(Some(recalls)) if recalls > 0 => host::count(Series::StoreRecalls, recalls),
+                    Some(Some(heard)) => {
+                        recalls += heard.recalls;
+                        losses += u64::from(heard.has_lost);
+                    }
                     Some(None) => {
                         log::error!("the fleet's store answers what was not asked, about {}", account.key());
                     }
-                    _ => {}
+                    None => {}
                 }
+            }
+            if recalls > 0 {
+                host::count(Series::StoreRecalls, recalls);
+            }
+            if losses > 0 {
+                host::count(Series::StoreLosses, losses);
+                log::error!(
+                    "the fleet's store has lost what it had told, about {losses} of those who have limits"
+                );
             }
             if let Some((_, pauses)) = &batch.pauses {
                 let (mut pauses, moment) = (pauses.borrow_mut(), Moment { store: &SharedData, now });

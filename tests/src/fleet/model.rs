@@ -9,6 +9,7 @@ use super::call::{Answer, Ask, Call, Kind, Told, id};
 const SECOND: i64 = 1_000_000;
 const USED_MAX: i128 = 4_000_000_000_000_000;
 const SHORT: i64 = SECOND;
+const RETELL: i64 = SECOND / 2;
 const GONE: i64 = 3600 * SECOND;
 const WAIT_MAX: i64 = 1_000_000_000_000_000;
 const SWEEP_MAX: usize = 100;
@@ -131,11 +132,13 @@ struct Work {
     /// Of places.
     idle_elsewhere: i64,
     rest: i128,
+    /// Whether nothing is granted, because others still have to tell what they hold.
+    retells: bool,
 }
 
 impl Work {
     fn fits(&self) -> bool {
-        i128::from(self.ask.need) <= self.rest
+        i128::from(self.ask.need) <= self.rest && !self.retells
     }
 }
 
@@ -184,7 +187,8 @@ impl Account {
         let mut works = Vec::new();
         for ask in asks {
             let branch = knows.then_some(revs.base);
-            works.push(self.charge(ask, Charging { is_alive, is_repeated, branch }, now));
+            let retells = revs.high > 0 && (revs.base..revs.base + RETELL).contains(&now);
+            works.push(self.charge(ask, Charging { is_alive, is_repeated, branch, retells }, now));
         }
         let told = self.grant(&works, present, now);
         let mut held = Vec::new();
@@ -305,7 +309,7 @@ impl Account {
         let idle_elsewhere = if ask.kind == Kind::Places { limit.turn } else { 0 };
         let others = self.held(ask.id);
         let rest = size - used - others - in_use - kept;
-        Work { ask, ends, kept, in_use, others, idle_elsewhere, rest }
+        Work { ask, ends, kept, in_use, others, idle_elsewhere, rest, retells: how.retells }
     }
 
     /// All needs that count are met, or none is.
@@ -329,7 +333,7 @@ impl Account {
         };
         if ask.need <= 0 || (work.fits() && (ask.shadow || all_fit)) {
             granted = need.max(0);
-            let rest = (work.rest - granted).max(0);
+            let rest = if work.retells { 0 } else { (work.rest - granted).max(0) };
             let (want, ahead) = (i128::from(ask.want), rest / (4 * i128::from(present)));
             if limit.short > now {
                 granted += if ask.need > 0 { rest.min(want.max(0)) } else { 0 };
@@ -406,4 +410,6 @@ struct Charging {
     is_repeated: bool,
     /// Where the store forgot what this one knows: since when it begins anew.
     branch: Option<i64>,
+    /// Whether others still have to tell what they hold.
+    retells: bool,
 }

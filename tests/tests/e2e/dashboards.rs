@@ -21,10 +21,11 @@ use crate::requests::{CHAT, COMPLETIONS, EMBEDDINGS};
 const WITHIN: Duration = Duration::from_secs(180);
 
 /// They count faults that the traffic here does not have; that they exist, [`known_metrics`] says.
-const FAULTS: [&str; 5] = [
+const FAULTS: [&str; 6] = [
     "tollgate_backend_auth_failures",
     "tollgate_store_calls",
     "tollgate_store_faults",
+    "tollgate_store_losses",
     "tollgate_store_recalls",
     "tollgate_store_uncovered_requests",
 ];

@@ -91,6 +91,30 @@ fn what_a_store_forgot_is_told_by_those_who_know() {
     assert_eq!(told(&mut store, &call("d", 1, b.rev, report), NOON + 5 * SECOND).1, [0, 0, 520, 0]);
 }
 
+#[test]
+fn a_store_that_forgot_gives_nothing_before_all_told() {
+    let Some(redis) = redis("a_store_that_forgot_gives_nothing_before_all_told", &[]) else { return };
+    let mut store = Store::new(&redis, &[]).unwrap();
+    // One holds 500 and more, and another knows of that.
+    let (_, numbers) = told(&mut store, &call("a", 1, 0, Ask { need: 500, ..month(1000) }), NOON);
+    assert_eq!(numbers, [625, 0, 0, 625]);
+    let (b, _) = told(&mut store, &call("b", 1, 0, month(1000)), NOON);
+    redis.ask(&["FLUSHALL"]).unwrap();
+    let mut store = Store::new(&redis, &[]).unwrap();
+    // The other is the first to call. It may ask for as much as is not told, and gets nothing yet.
+    let needs = Ask { need: 600, ..month(1000) };
+    let (answer, numbers) = told(&mut store, &call("b", 2, b.rev, needs), NOON + SECOND / 4);
+    assert_eq!((numbers, answer.limits[0].wait_us), ([0, 0, 0, 0], 0));
+    let wants = Ask { want: 10, ..month(1000) };
+    assert_eq!(told(&mut store, &call("b", 3, answer.rev, wants), NOON + SECOND / 2).1, [0, 0, 0, 0]);
+    // Meanwhile all of what was held is spent, and told on the next tick.
+    let report = Ask { ack: 625, left: 0, ..month(1000) };
+    assert_eq!(told(&mut store, &call("a", 2, b.rev - 1, report), NOON + SECOND / 2).1, [0, 0, 625, 0]);
+    assert_eq!(told(&mut store, &call("b", 4, answer.rev, needs), NOON + SECOND).1, [0, 0, 625, 0]);
+    let fits = Ask { need: 375, ..month(1000) };
+    assert_eq!(told(&mut store, &call("b", 5, answer.rev, fits), NOON + SECOND).1, [375, 0, 625, 375]);
+}
+
 /// Asks the script as it is.
 fn evaluate(connection: &mut Connection, call: &Call) -> Result<Reply> {
     let words = ["EVAL", &script()?, "2", RECORD, HOLDERS].map(str::to_owned);

@@ -172,7 +172,7 @@ fn the_script_does_what_its_model_does() {
 #[test]
 fn each_promise_of_the_script_would_be_missed() {
     let Some(redis) = redis("each_promise_of_the_script_would_be_missed", &IN_MEMORY) else { return };
-    let changes: [(&str, Change); 23] = [
+    let changes: [(&str, Change); 24] = [
         ("a repeated call is charged again", ("local repeated = seq <= last", "local repeated = false")),
         (
             "a holder that is gone is charged again",
@@ -197,6 +197,7 @@ fn each_promise_of_the_script_would_be_missed() {
         ("a clock that was set back holds a bucket", ("if time < -span then", "if false then")),
         ("a clock that was set back opens a window again", ("if l.at == ends then", "if false then")),
         ("what a store forgot is lost", ("if knows then high = rev_seen end", "knows = false")),
+        ("what others hold is granted before they tell", ("now - base < RETELL", "false")),
         ("what flowed off comes back twice", ("ask.kept = max(0, ask.kept + l.used)", "")),
         ("what is idle elsewhere is refused", ("ask.need <= ask.rest + l.turn and 0", "ask.fits and 0")),
         ("what is idle stays so without its holder", ("l.turn - entry[at + 2]", "l.turn")),

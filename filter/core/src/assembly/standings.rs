@@ -168,7 +168,7 @@ mod tests {
         let call = leases::call(&store, &account, me, NOW, Duration::from_secs(1)).unwrap().unwrap();
         let (now_us, today) = (NOW.as_micros() as i64, 1_699_920_000);
         let reply = [1, now_us, 1, 50, 0, 0, 50, 0, today, 0, 0];
-        assert_eq!(leases::answered(&store, &account, call.number, &reply, (NOW, NOW)), Ok(Some(0)));
+        assert!(matches!(leases::answered(&store, &account, call.number, &reply, (NOW, NOW)), Ok(Some(_))));
         assert!(matches!(take(), Outcome::Decided(Grant::Granted(_))));
         check(
             &gateway,

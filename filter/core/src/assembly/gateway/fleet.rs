@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The SHA-1 of the script, by which the store knows it.
-pub const SCRIPT_SHA1: &str = "eb198824759c5bcf5e58c498d2b978088a4a692e";
+pub const SCRIPT_SHA1: &str = "2d75fcc243d7e7084fe3051e9bfc15e3308c52bd";
 
 /// The same of the script for pauses.
 pub const PAUSES_SHA1: &str = "a3ab7aa7e0af4706910011fdc6dfa5cbb86c49cd";

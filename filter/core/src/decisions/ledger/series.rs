@@ -216,6 +216,8 @@ series! {
     StoreWaits: Counter "tollgate_store_waited_requests";
     /// Times that the fleet's store asked this Envoy to give back what it does not need of a limit.
     StoreRecalls: Counter "tollgate_store_recalls";
+    /// Times that the fleet's store had lost what it had told of a client, a group or a spill.
+    StoreLosses: Counter "tollgate_store_losses";
     /// What this Envoy holds of a limit, spent or not, as the fleet's store last told.
     StoreLeased: Gauge "tollgate_store_leased" {
         /// Whose.

@@ -33,6 +33,8 @@ local SECOND = 1000000
 local USED_MAX = 4000000000000000
 -- How long others are asked to give back, after a need was not met.
 local SHORT = SECOND
+-- How long nothing is granted by a record that lacks what others know of: until each has told what it holds, on its tick.
+local RETELL = SECOND / 2
 -- How long the seq of a holder that is gone is remembered, so that its late repetition is not charged again.
 local GONE = 3600 * SECOND
 -- Nobody waits for longer, and it is still a whole number: 31 years.
@@ -277,6 +279,8 @@ end
 local knows = rev_seen > high and rev_seen < base
 if knows then high = rev_seen end
 rev = rev + 1
+-- What others hold is not known either, before they have called.
+local retells = high > 0 and now >= base and now - base < RETELL
 
 -- Each limit: time passes, and what was spent is charged.
 
@@ -325,7 +329,7 @@ end
 
 local all_fit = true
 for _, ask in ipairs(asks) do
-  ask.fits = ask.need <= ask.rest
+  ask.fits = ask.need <= ask.rest and not retells
   if ask.need > 0 and not ask.fits then
     ask.limit.short = now + SHORT
     all_fit = all_fit and ask.shadow
@@ -339,7 +343,7 @@ for _, ask in ipairs(asks) do
   local is_met = ask.need <= 0 or (ask.fits and (ask.shadow or all_fit))
   if is_met then
     granted = max(ask.need, 0)
-    local rest = ask.rest - granted
+    local rest = retells and 0 or ask.rest - granted
     if rest > 0 and l.short > now then
       -- For those who wait as well, and nothing ahead.
       if ask.need > 0 then granted = granted + min(rest, max(ask.want, 0)) end

@@ -182,15 +182,24 @@ pub fn failed(store: &dyn Store, account: &Account, number: u64) -> Result<(), S
     })
 }
 
-/// Takes the reply to a call that was sent at `sent`, and answers how many limits it recalls that were not recalled before.
-/// `None` if it is no reply to what was said, and changes nothing.
+/// What a reply says besides what is granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// How many limits it recalls that were not recalled before.
+    pub recalls: u64,
+    /// Whether the store has lost what it had told: it was emptied, or failed over to one that lacks the last writes. Of all
+    /// processes, the first one to call hears it.
+    pub has_lost: bool,
+}
+
+/// Takes the reply to a call that was sent at `sent`. `None` if it is no reply to what was said, and changes nothing.
 pub fn answered(
     store: &dyn Store,
     account: &Account,
     number: u64,
     reply: &[i64],
     (sent, now): (Duration, Duration),
-) -> Result<Option<u64>, StoreFault> {
+) -> Result<Option<Heard>, StoreFault> {
     let (sent, now) = (nanos(sent), nanos(now));
     let Some((head_numbers, limits)) = reply.split_at_checked(HEAD_NUMBERS) else { return Ok(None) };
     let &[revision, store_us, holders] = head_numbers else { return Ok(None) };
@@ -199,7 +208,7 @@ pub fn answered(
         let mut leased = record.unshare();
         if leased.head.number != number || leased.head.said.is_empty() {
             // Another worker has it already.
-            return (None, Some((false, 0)));
+            return (None, Some((false, Heard::default())));
         }
         let said = ids_of(&leased.head.said);
         if limits.len() != said.len() * LIMIT_NUMBERS {
@@ -208,6 +217,8 @@ pub fn answered(
         let store_time = unsigned(store_us).saturating_mul(1000);
         let head = &mut leased.head;
         let was_live = head.is_live(now);
+        // A record that begins with this call, of which something is known already.
+        let has_lost = head.revision > 0 && revision == store_us.saturating_add(1);
         (head.called, head.said) = (0, Vec::new());
         (head.revision, head.holders) = (unsigned(revision), unsigned(holders));
         (head.since, head.until) = (sent, sent.saturating_add(nanos(LEASE - MARGIN)));
@@ -248,12 +259,12 @@ pub fn answered(
         let enlists = !leased.is_done(now) && !leased.head.is_active;
         leased.head.is_active |= enlists;
         record.share(leased);
-        (Some(record.into_bytes()), Some((enlists, recalls)))
+        (Some(record.into_bytes()), Some((enlists, Heard { recalls, has_lost })))
     })?;
     if heard.is_some_and(|(enlists, _)| enlists) {
         enlist(store, &account.key)?;
     }
-    Ok(heard.map(|(_, recalls)| recalls))
+    Ok(heard.map(|(_, heard)| heard))
 }
 
 /// The limits that a call speaks of.

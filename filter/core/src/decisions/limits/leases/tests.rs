@@ -600,8 +600,25 @@ fn a_recall_counts_once_however_often_it_is_told() {
     for (recall, expected) in [(0, 0), (1, 1), (1, 0), (0, 0), (1, 1)] {
         let (number, _) = said(&store, &account, Due::ByTick, NOW).unwrap();
         let reply = day_reply(30, 0, 0, 30, 0, recall);
-        assert_eq!(answered(&store, &account, FIRST - 1 + number, &reply, (NOW, NOW)), Ok(Some(expected)));
-        assert_eq!(answered(&store, &account, FIRST - 1 + number, &reply, (NOW, NOW)), Ok(Some(0)));
+        let heard = || answered(&store, &account, FIRST - 1 + number, &reply, (NOW, NOW)).unwrap().unwrap();
+        assert_eq!((heard().recalls, heard().recalls), (expected, 0));
+    }
+}
+
+#[test]
+fn a_store_that_knows_nothing_any_more_is_noticed_once() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    let _ = take(&store, &account, 30, NOW);
+    let now_us = i64::try_from(NOW.as_micros()).unwrap();
+    // A record's revision is when it began, and one more for each change.
+    for (revision, has_lost) in
+        [(now_us + 1, false), (now_us + 2, false), (now_us + 1, true), (now_us + 2, false)]
+    {
+        let (number, _) = said(&store, &account, Due::ByTick, NOW).unwrap();
+        let mut reply = day_reply(30, 0, 0, 30, 0, 0);
+        reply[0] = revision;
+        let heard = answered(&store, &account, FIRST - 1 + number, &reply, (NOW, NOW)).unwrap().unwrap();
+        assert_eq!(heard.has_lost, has_lost, "{revision}");
     }
 }
 
