@@ -29,12 +29,14 @@ mod browser;
 mod envoy;
 mod files;
 mod gateway;
+mod link;
 mod prometheus;
 mod redis;
 mod setup;
 
 pub use browser::Browser;
 pub use gateway::{Answer, Gateway};
+pub use link::{Link, LinkFault};
 pub use metrics::Sample;
 pub use prometheus::{Prometheus, promtool};
 pub use redis::{Connection, Redis};

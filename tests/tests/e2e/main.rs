@@ -40,6 +40,7 @@ mod soak;
 // Budgets of a fleet.
 mod fleet;
 mod fleet_deaths;
+mod store_link;
 mod store_tls;
 mod store_troubles;
 
