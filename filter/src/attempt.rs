@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tollgate::attempt::{Attempt, Begun, Departure, Flight, Heard, Outgoing, Refused, Waiting};
 use tollgate::denial::Denial;
 use tollgate::exchange::Origin;
+use tollgate::ledger::Series;
 use tollgate::store::StoreFault;
 
 /// One attempt; `None` if it went nowhere.
@@ -24,14 +25,14 @@ impl HttpContext for Upstream {
         };
         let cluster = cluster(&flight);
         match flight.begin(&cluster, &host::outside()) {
-            Ok(Begun { attempt, departure, faults }) => {
+            Ok(Begun { attempt, departure, counts, faults }) => {
                 fit(departure);
-                noted(faults);
+                noted(counts, faults);
                 self.0 = Some(attempt);
                 Action::Continue
             }
-            Err(Refused { denial, faults }) => {
-                noted(faults);
+            Err(Refused { denial, counts, faults }) => {
+                noted(counts, faults);
                 if denial == Denial::Unplanned {
                     let cluster = String::from_utf8_lossy(&cluster);
                     log::error!("Envoy picked cluster {cluster}, which is not among the candidates");
@@ -146,18 +147,18 @@ fn perform(heard: Heard) -> Action {
     for (name, value) in heard.set {
         host::set_header(MapType::HttpResponseHeaders, name, &value);
     }
-    for series in heard.counts {
-        host::count(series, 1);
-    }
     if let Some(misconfigured) = heard.misconfigured {
         log::error!("{misconfigured}");
     }
-    noted(heard.faults);
+    noted(heard.counts, heard.faults);
     if heard.waits { Action::Pause } else { Action::Continue }
 }
 
 /// What an attempt teaches is for others: it goes on whether the store takes it or not.
-fn noted(faults: Vec<StoreFault>) {
+fn noted(counts: Vec<Series>, faults: Vec<StoreFault>) {
+    for series in counts {
+        host::count(series, 1);
+    }
     for fault in faults {
         let _ = host::answered::<()>(Err(fault), "what an attempt teaches could not be noted");
     }

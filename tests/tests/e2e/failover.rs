@@ -188,7 +188,31 @@ async fn a_failure_that_another_backend_may_not_have_is_tried_there() {
             assert_eq!((at, answer.status), (at, 200), "{}", answer.text());
             assert_eq!(asked(&gateway), [1, 1, 0], "{fault:?}");
             check_record(&record_of(&gateway, &answer).await, &json!({ "attempts": 2, "backend": "payg-a" }));
+            // In between all is well: five failures in a row are a pause.
+            check_record(&record_of(&gateway, &ask(&gateway).await).await, &json!({ "backend": "ptu" }));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_steadily_is_asked_by_few_requests() {
+    let failing = fails_with(Fault::answer(500).always());
+    let setup = Setup::new().workers(1).edit(nobody_is_limited).patch(nobody_is_ejected).mock("ptu", failing);
+    let gateway = Gateway::start(setup).await.unwrap();
+    let start = Instant::now();
+    for _ in 0..40 {
+        assert_eq!(ask(&gateway).await.status, 200);
+    }
+    // Five that find out, and one in three quarters of a second that goes to see.
+    let most = 6 + usize::try_from(start.elapsed().as_millis() / 750).unwrap();
+    let [failed, served, last] = asked(&gateway);
+    assert!((5..=most).contains(&failed), "{failed} of at most {most}");
+    assert_eq!((served, last), (40, 0));
+    gateway.mock("ptu").update(|settings| settings.faults.clear());
+    let so_far = asked(&gateway)[0];
+    while asked(&gateway)[0] < so_far + 3 {
+        assert!(start.elapsed() < Duration::from_secs(30), "never asked again");
+        assert_eq!(ask(&gateway).await.status, 200);
     }
 }
 

@@ -38,7 +38,7 @@ fn all_of(received: &Received) -> String {
 #[tokio::test]
 async fn a_backend_is_sent_its_own_key_and_nobody_elses() {
     // So that all three are asked for each request, by headers that they share.
-    let busy = || Settings { faults: [Fault::answer(500).always()].into(), ..Settings::default() };
+    let busy = || Settings { faults: [Fault::answer(408).always()].into(), ..Settings::default() };
     let setup = Setup::new().workers(1).edit(nobody_is_limited).mock("ptu", busy()).mock("payg-a", busy());
     let inline = json!({ "keys": public("rsa-1") });
     let gateway = Gateway::start(setup.edit(research(inline))).await.unwrap();

@@ -11,7 +11,7 @@ pub mod nearness;
 mod order;
 mod pools;
 
-pub use answer::{cooldown, room};
+pub use answer::{cooldown, failure_pause, room};
 pub use cooldown::{
     COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown, Cooldowns, SCRIPT, Shared as SharedPauses, State,
 };

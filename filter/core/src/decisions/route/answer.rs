@@ -38,6 +38,12 @@ pub fn cooldown<'h>(
     }
 }
 
+/// The pause of a backend that has failed time after time and names none. `now` is as in [`cooldown`].
+#[must_use]
+pub fn failure_pause(now: Duration) -> Cooldown {
+    guess(u64::from(now.subsec_nanos()))
+}
+
 /// From three to five quarters of the default.
 fn guess(jitter: u64) -> Cooldown {
     let spread = COOLDOWN_DEFAULT / 2;

@@ -2,7 +2,7 @@
 //!
 //! Envoy knows more, and ejects hosts by it, but tells a filter nothing of that. Here stands only what attempts came to:
 //! one that was answered with 5xx, or that Envoy gave up without an answer, is a failure, and any other answer takes them all
-//! back. It decides nothing about where a request goes; it is told to those who ask how the backends are. The list is in the
+//! back. It is told to those who ask how the backends are, and to attempts, which may make a pause of it. The list is in the
 //! store, which is written on failures and on the first answer after them, never while all goes well.
 
 use super::Target;
@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// After so many failures with nothing good in between a target counts as down.
 const FAILURES_MIN: u32 = 3;
+
+/// After so many it is worth a pause: as many as Envoy ejects an address for (`consecutive_5xx` in `envoy.yaml`), so that where a
+/// backend has several, the one that fails goes first.
+const STEADY_MIN: u32 = 5;
 
 /// Failures that are older say nothing any more: somebody has to try again.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
@@ -30,8 +34,8 @@ pub struct Failing {
 }
 
 impl Failing {
-    /// Notes that an attempt at a target failed.
-    pub fn failed(&self, target: &Target, moment: Moment<'_>) -> Result<(), StoreFault> {
+    /// Notes that an attempt at a target failed. Answers whether that goes on for so long that it is worth a pause.
+    pub fn failed(&self, target: &Target, moment: Moment<'_>) -> Result<bool, StoreFault> {
         self.noted.borrow_mut().insert(target.id);
         let now = nanos(moment.now);
         store::update(moment.store, KEY, |record| {
@@ -40,15 +44,19 @@ impl Failing {
                 Some(known) => *known = Failure { count: known.count.saturating_add(1), last: now, ..*known },
                 None => failures.0.push(Failure { target: target.id, last: now, count: 1 }),
             }
-            (Some(failures.write()), ())
+            (Some(failures.write()), failures.count(target.id) >= STEADY_MIN)
         })
     }
 
-    /// Takes back what was noted against a target, for it has answered well.
+    /// Takes back what was noted here against a target, for it has answered well.
     pub fn answered(&self, target: &Target, store: &dyn Store) -> Result<(), StoreFault> {
-        if !self.noted.borrow_mut().remove(&target.id) {
-            return Ok(());
-        }
+        let is_noted = self.noted.borrow().contains(&target.id);
+        if is_noted { self.recovered(target, store) } else { Ok(()) }
+    }
+
+    /// Takes back what was noted against a target, whichever worker has noted it: it was asked whether it is well, and is.
+    pub fn recovered(&self, target: &Target, store: &dyn Store) -> Result<(), StoreFault> {
+        self.noted.borrow_mut().remove(&target.id);
         store::update(store, KEY, |record| {
             let mut failures = Failures::read(record, 0);
             failures.0.retain(|known| known.target != target.id);
@@ -92,7 +100,11 @@ impl Failures {
     /// Whether the target with this number has failed time after time.
     #[must_use]
     pub fn is_down(&self, target: u64) -> bool {
-        self.0.iter().any(|known| known.target == target && known.count >= FAILURES_MIN)
+        self.count(target) >= FAILURES_MIN
+    }
+
+    fn count(&self, target: u64) -> u32 {
+        self.0.iter().find(|known| known.target == target).map_or(0, |known| known.count)
     }
 
     fn read(record: &[u8], now: u64) -> Self {
@@ -156,6 +168,14 @@ mod tests {
         assert_eq!(down(35), [false, false]);
         here.answered(&one, &store).unwrap();
         assert_eq!(down(5), [false, false]);
+        // Whoever went to see takes back what others have noted.
+        let steady: Vec<_> = (0..6).map(|_| here.failed(&one, Moment::new(&store, NOW)).unwrap()).collect();
+        assert_eq!(steady, [false, false, false, false, true, true]);
+        let another = Failing::default();
+        another.answered(&one, &store).unwrap();
+        assert_eq!(down(0), [true, false]);
+        another.recovered(&one, &store).unwrap();
+        assert_eq!(down(0), [false, false]);
     }
 
     #[test]

@@ -4,12 +4,12 @@
 //! be and then sets its own, and it sets its path whole.
 
 use super::step::{Begun, Departure, Outgoing, Refused, Waiting};
-use super::{Attempt, Flight, Leg, Phase, Place};
+use super::{Attempt, Flight, Heard, Leg, Phase, Place};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::json::Edits;
 use crate::route::{Fitted, Target};
-use crate::store::{Moment, Outside, StoreFault};
+use crate::store::Outside;
 use std::rc::Rc;
 
 /// What is asked of whichever backend it is.
@@ -24,14 +24,14 @@ pub enum Destination {
 impl Flight {
     /// Begins an attempt at the cluster that Envoy picked. One that is not among the candidates gets nothing.
     pub fn begin(self: &Rc<Self>, cluster: &[u8], outside: &Outside<'_>) -> Result<Begun<'_>, Refused> {
-        let mut faults: Vec<_> = self.note_miss(|| outside.moment()).err().into_iter().collect();
+        let Heard { counts, mut faults, .. } = self.learn_miss(outside);
         let target = match self.candidate(cluster).ok_or(Denial::Unplanned) {
             Ok(target) => self.may_spill_to(target, outside).map(|()| target),
             Err(denial) => Err(denial),
         };
         let target = match target {
             Ok(target) => target,
-            Err(denial) => return Err(Refused { denial, faults }),
+            Err(denial) => return Err(Refused { denial, counts, faults }),
         };
         // The client's own credentials were taken out before: the first attempt meets none, each later one its
         // predecessor's, which Envoy may have added.
@@ -44,7 +44,7 @@ impl Flight {
         let leg = Leg { flight: self.clone(), target: target.clone(), place: Place::Upstream };
         let is_to_edit = leg.edits().is_some();
         let attempt = Attempt { leg, is_to_edit, phase: Phase::Passing };
-        Ok(Begun { attempt, departure: self.departure(target, remove), faults })
+        Ok(Begun { attempt, departure: self.departure(target, remove), counts, faults })
     }
 
     /// Begins all attempts, where none of them is seen; `None` where each is.
@@ -69,14 +69,6 @@ impl Flight {
                 .as_ref()
                 .map(|credential| (&*credential.header, &*credential.value)),
             content_length: self.bodies.content_length(target.number()),
-        }
-    }
-
-    /// Notes that the last attempt was not answered, if it was not: it is called when Envoy goes on without it.
-    pub(crate) fn note_miss<'s>(&self, moment: impl FnOnce() -> Moment<'s>) -> Result<(), StoreFault> {
-        match self.tries.borrow().last() {
-            Some((target, None)) => self.gateway.failing.failed(target, moment()),
-            _ => Ok(()),
         }
     }
 }

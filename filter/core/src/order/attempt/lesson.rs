@@ -1,10 +1,13 @@
 //! What does the head of an answer teach, once its status is sure?
+//!
+//! A backend that fails time after time is left alone for a short while, and then one request goes to see: else every request
+//! would wait for its failure first. Envoy's ejection cannot help where a cluster has one address.
 
-use super::{Heard, Leg};
+use super::{Flight, Heard, Leg};
 use crate::headers::{self, Headers};
 use crate::ledger::Series;
-use crate::route::{self, Cooldowns};
-use crate::store::{Outside, StoreFault};
+use crate::route::{self, Cooldown, Cooldowns, Target};
+use crate::store::{Moment, Outside, StoreFault};
 
 impl Leg {
     /// Learns how much room there is, whether the backend answers at all, and whether it wants to be left alone.
@@ -13,35 +16,82 @@ impl Leg {
         if let Some((_, answered)) = flight.tries.borrow_mut().last_mut() {
             *answered = Some(status);
         }
-        let backend = target.backend.name.clone();
-        heard.counts.push(Series::UpstreamResponses { backend: backend.clone(), status });
+        heard.counts.push(Series::UpstreamResponses { backend: target.backend.name.clone(), status });
         heard.noted(self.learn_room(status, headers, outside));
-        heard.noted(self.note_answer(status, outside));
-        match route::cooldown(status, |name| headers::text(headers, name), || outside.now()) {
-            Some(pause) => {
-                let pauses = flight.shortest_pause.get().into_iter().chain([pause.wait]);
-                flight.shortest_pause.set(pauses.min());
-                heard.counts.push(Series::Cooldowns { backend });
-                heard.noted(Cooldowns::note(outside.moment(), target, pause));
-            }
+        let asked_for = route::cooldown(status, |name| headers::text(headers, name), || outside.now());
+        if let Some(pause) = asked_for {
+            let pauses = flight.shortest_pause.get().into_iter().chain([pause.wait]);
+            flight.shortest_pause.set(pauses.min());
+        }
+        let made = self.note_answer(status, outside, heard);
+        match asked_for.or(made) {
+            Some(pause) => flight.leave_alone(target, pause, outside, heard),
             // Its pause is over, and the others may know.
-            None if flight.probes_first && flight.candidates.first() == Some(target) => {
+            None if flight.asks_whether_over(target) => {
                 heard.noted(Cooldowns::end(outside.store, target));
             }
             None => {}
         }
     }
 
-    /// Notes whether an answer speaks for its target.
-    fn note_answer(&self, status: u16, outside: &Outside<'_>) -> Result<(), StoreFault> {
-        let failing = &self.flight.gateway.failing;
-        if status >= 500 {
-            failing.failed(&self.target, outside.moment())
-        } else if matches!(status, 401 | 403) {
+    /// Notes whether an answer speaks for its target. Answers with the pause that its failures make.
+    fn note_answer(&self, status: u16, outside: &Outside<'_>, heard: &mut Heard) -> Option<Cooldown> {
+        let (flight, target) = (&self.flight, &self.target);
+        let failing = &flight.gateway.failing;
+        match status {
+            500.. => return flight.note_failure(target, outside, heard),
             // What it says is not known yet.
-            Ok(())
-        } else {
-            failing.answered(&self.target, outside.store)
+            401 | 403 => {}
+            429 => heard.noted(failing.answered(target, outside.store)),
+            _ if flight.asks_whether_over(target) => heard.noted(failing.recovered(target, outside.store)),
+            _ => heard.noted(failing.answered(target, outside.store)),
         }
+        None
+    }
+}
+
+impl Flight {
+    /// Notes that the last attempt was not answered, if it was not, and what that comes to: Envoy goes on without it.
+    pub(super) fn learn_miss(&self, outside: &Outside<'_>) -> Heard {
+        let mut heard = Heard::default();
+        if let Some((target, None)) = self.tries.borrow().last()
+            && let Some(pause) = self.note_failure(target, outside, &mut heard)
+        {
+            self.leave_alone(target, pause, outside, &mut heard);
+        }
+        heard
+    }
+
+    /// Notes that the last attempt was not answered, if it was not: Envoy has given up, and nobody was asked after it.
+    pub(crate) fn note_miss(&self, moment: Moment<'_>) -> Result<(), StoreFault> {
+        match self.tries.borrow().last() {
+            Some((target, None)) => self.gateway.failing.failed(target, moment).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that an attempt at a target failed. Answers with the pause that this makes, if it has failed time after time.
+    /// Somebody has to tell the client, so whoever comes last makes none.
+    fn note_failure(&self, target: &Target, outside: &Outside<'_>, heard: &mut Heard) -> Option<Cooldown> {
+        let moment = outside.moment();
+        let failed = self.gateway.failing.failed(target, moment);
+        heard.faults.extend(failed.err());
+        (failed == Ok(true) && !self.is_last(target)).then(|| route::failure_pause(moment.now))
+    }
+
+    /// Writes that a target is to be left alone.
+    fn leave_alone(&self, target: &Target, pause: Cooldown, outside: &Outside<'_>, heard: &mut Heard) {
+        heard.counts.push(Series::Cooldowns { backend: target.backend.name.clone() });
+        heard.noted(Cooldowns::note(outside.moment(), target, pause));
+    }
+
+    /// Whether nobody is left to be asked after this one.
+    pub(super) fn is_last(&self, target: &Target) -> bool {
+        self.candidates.last().is_none_or(|last| last.number() == target.number())
+    }
+
+    /// Whether this is the first attempt of the request that was sent to see whether a pause is over.
+    fn asks_whether_over(&self, target: &Target) -> bool {
+        self.probes_first && self.candidates.first().is_some_and(|first| first.number() == target.number())
     }
 }

@@ -102,18 +102,17 @@ impl Leg {
         let series = match misfit {
             Misfit::MissingDeployment => Series::MissingDeployments { backend },
             Misfit::RefusedCredential => {
-                heard.noted(flight.gateway.failing.failed(target, outside.moment()));
+                heard.noted(flight.gateway.failing.failed(target, outside.moment()).map(drop));
                 Series::RefusedCredentials { backend }
             }
         };
         heard.counts.push(series);
-        // Somebody has to tell the client, so whoever comes last is asked again.
-        let is_last = flight.candidates.last().is_none_or(|last| last == target);
         let is_sure = match misfit {
             Misfit::MissingDeployment => failure.is_missing_deployment(),
             Misfit::RefusedCredential => failure.refuses_credential(status),
         };
-        if is_sure && !is_last {
+        // Somebody has to tell the client, so whoever comes last is asked again.
+        if is_sure && !flight.is_last(target) {
             let pause = Cooldown { wait: MISFIT_PAUSE, from_backend: false };
             heard.noted(Cooldowns::note(outside.moment(), target, pause));
         }

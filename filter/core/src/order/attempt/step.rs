@@ -29,6 +29,8 @@ pub struct Begun<'a> {
     pub attempt: Attempt,
     /// How it is sent.
     pub departure: Departure<'a>,
+    /// To be counted, each once.
+    pub counts: Vec<Series>,
     /// What the store could not be told.
     pub faults: Vec<StoreFault>,
 }
@@ -39,6 +41,8 @@ pub struct Begun<'a> {
 pub struct Refused {
     /// The answer in the backend's place.
     pub denial: Denial,
+    /// To be counted, each once.
+    pub counts: Vec<Series>,
     /// What the store could not be told.
     pub faults: Vec<StoreFault>,
 }

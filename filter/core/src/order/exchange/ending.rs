@@ -127,7 +127,7 @@ impl Sent {
         let took = is_known.then_some(usage);
         let seat = self.flight.land(took, moment);
         // Envoy gave up on the last attempt, if it had not been answered.
-        let missed = if outcome == Outcome::ProxyError { self.flight.note_miss(|| moment) } else { Ok(()) };
+        let missed = if outcome == Outcome::ProxyError { self.flight.note_miss(moment) } else { Ok(()) };
         let price_micros = tried.as_ref().and_then(|target| target.micros(usage, service));
         let record = Record {
             answered: reader.and_then(Reader::model).map(str::to_owned),

@@ -22,11 +22,14 @@ struct Complaints {
 
 impl Complaints {
     fn condition(&self, target: &Target) -> Condition {
+        // What fails pauses too, and is no better for it.
+        if self.failures.is_down(target.number()) {
+            return Condition::Down;
+        }
         match self.cooldowns.state(target.number(), self.now) {
             State::Pausing(wait) | State::Claimable(wait) if wait > Duration::ZERO => {
                 Condition::Throttled(wait)
             }
-            _ if self.failures.is_down(target.number()) => Condition::Down,
             _ => Condition::Healthy,
         }
     }

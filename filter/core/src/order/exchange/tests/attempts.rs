@@ -183,6 +183,79 @@ fn a_store_that_fails_stops_no_attempt_and_is_told() {
     assert_eq!((counted(&heard), heard.faults), (Some(503), vec![StoreFault::Unavailable; 2]));
 }
 
+/// A worker's requests one after the other: who is asked first, and answers so.
+fn first_is(run: &mut Run, now: Duration, answers: u16) -> String {
+    run.exchange = Exchange::new(gateway(|_| {}));
+    let _ = run.exchange.request_head(&headers(&CHAT), false, &run.store, now);
+    let Step::Reserve(claim) = run.exchange.request_body(PROMPT.as_bytes(), &run.store, now) else {
+        panic!()
+    };
+    let grant = limits::reserve(&run.store, claim, now);
+    let Step::Forward(forward) = run.exchange.reserved(grant) else { panic!() };
+    let first = forward.flight.candidates()[0].clone();
+    let clock = || now;
+    let outside = Outside::new(&run.store, &clock);
+    let head = [(":status", &*answers.to_string())];
+    let _ = attempt(&forward.flight, &first.backend.cluster, &head, "", &outside).unwrap();
+    let _ = run.finish();
+    first.backend.name.to_string()
+}
+
+#[test]
+fn who_fails_time_after_time_is_asked_by_one_request_in_a_while() {
+    let mut run = Run::new();
+    let at = |ms| NOW + Duration::from_millis(ms);
+    for _ in 0..5 {
+        assert_eq!(first_is(&mut run, NOW, 500), "a");
+    }
+    // None of these waits for the failure first.
+    for ms in (0..700).step_by(20) {
+        assert_eq!(first_is(&mut run, at(ms), 200), "b", "{ms}");
+    }
+    // One goes to see, and as it fails the pause begins anew.
+    assert_eq!(first_is(&mut run, at(1300), 502), "a");
+    assert_eq!(first_is(&mut run, at(1301), 200), "b");
+    // It is well again, and its failures are counted anew.
+    assert_eq!(first_is(&mut run, at(2600), 200), "a");
+    for _ in 0..4 {
+        assert_eq!(first_is(&mut run, at(2601), 500), "a");
+    }
+    assert_eq!(first_is(&mut run, at(2602), 200), "a");
+}
+
+#[test]
+fn who_fails_and_is_the_last_makes_no_pause() {
+    let mut run = Run::new();
+    for _ in 0..7 {
+        run.exchange = Exchange::new(gateway(|_| {}));
+        let flight = run.send(PROMPT).flight;
+        assert_eq!(flight.candidates().len(), 2);
+        let outside = Outside::new(&run.store, &|| NOW);
+        let _ = attempt(&flight, "cb", &[(":status", "500")], "", &outside).unwrap();
+        let _ = run.finish();
+    }
+}
+
+#[test]
+fn who_never_answers_makes_a_pause_as_a_failure_does() {
+    let mut run = Run::new();
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        run.exchange = Exchange::new(gateway(|_| {}));
+        let flight = run.send(PROMPT).flight;
+        let outside = Outside::new(&run.store, &|| NOW);
+        let _ = flight.begin(b"ca", &outside).unwrap();
+        let mut begun = flight.begin(b"cb", &outside).unwrap();
+        pauses.push(begun.counts.len());
+        let _ = begun.attempt.response_head(headers(&[(":status", "200")]), true, &outside);
+        let _ = run.finish();
+    }
+    assert_eq!(pauses, [0, 0, 0, 0, 1]);
+    run.exchange = Exchange::new(gateway(|_| {}));
+    let first = run.send(PROMPT).flight.candidates()[0].clone();
+    assert_eq!(&*first.backend.name, "b");
+}
+
 #[test]
 fn an_attempt_asks_the_time_only_where_it_matters() {
     let mut run = Run::new();
