@@ -45,6 +45,8 @@ pub struct Client {
     pub budget: Rc<Budget>,
     /// Who goes first where there is not room for all.
     pub priority: Priority,
+    /// Whether it may go to targets of a lower priority.
+    pub spills: bool,
     /// The only regions that may serve it; `None` is anywhere.
     pub regions: Option<Vec<Rc<str>>>,
     /// Whether it may know what is behind the gateway: backends, decisions, which configuration runs.
@@ -314,7 +316,7 @@ impl Client {
     /// Who asks, when it is decided where a request of its own goes.
     #[must_use]
     pub fn asker(&self, lot: u64) -> Asker<'_> {
-        Asker { regions: self.regions.as_deref(), lot, watch: None }
+        Asker { regions: self.regions.as_deref(), stays: !self.spills, lot, watch: None }
     }
 
     /// Whether the model is one of its own.

@@ -168,6 +168,8 @@ pub fn number_of(names: &[&str]) -> u64 {
 pub struct Asker<'a> {
     /// The only regions that may serve it; `None` is anywhere.
     pub regions: Option<&'a [Rc<str>]>,
+    /// Whether it is served by targets of the first priority only.
+    pub stays: bool,
     /// The number that decides between weights: one for each request, or always the same for one client.
     pub lot: u64,
     /// What orders those of one priority by how soon they speak; `None` where they are not.
@@ -212,6 +214,11 @@ pub fn choose(
     let mut permitted = order::order(targets, asker.regions, asker.lot);
     if permitted.is_empty() {
         return Err(Denial::NoRegion);
+    }
+    if asker.stays {
+        let first = permitted.iter().map(|target| target.priority).min();
+        let lower = permitted.extract_if(.., |target| Some(target.priority) != first);
+        passed_over.extend(lower.map(|target| target.passed_over(Why::Spill)));
     }
     let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
     let now = moment.now;

@@ -90,6 +90,7 @@ impl Build<'_> {
             policy_by_model,
             budget: Rc::new(Budget::new([Some(account), group].into_iter().flatten())),
             priority,
+            spills: wire.spill != wire::Spilling::Never,
             operator: wire.operator,
             regions: home.map(|home| self.regions(&format!("{path}.regions"), home, regions)),
             held_bytes: Rc::default(),

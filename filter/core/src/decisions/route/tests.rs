@@ -312,6 +312,27 @@ fn a_priority_comes_before_every_weight() {
 }
 
 #[test]
+fn who_never_spills_is_served_by_the_first_priority_or_nobody() {
+    let (store, mut targets) = (MemoryStore::default(), targets(&["a", "b", "c"]));
+    Rc::get_mut(&mut targets[2]).unwrap().priority = 1;
+    let asker = Asker { stays: true, ..Asker::default() };
+    let names = |choice: Result<Choice, Denial>| -> Result<Vec<String>, Denial> {
+        choice.map(|choice| choice.targets.iter().map(|target| target.backend.name.to_string()).collect())
+    };
+    let all = |now| names(choose(&targets, asker, &store, now));
+    assert_eq!(all(NOW), Ok(vec!["a".to_owned(), "b".to_owned()]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(3000)).unwrap();
+    assert_eq!(all(NOW), Ok(vec!["b".to_owned()]));
+    Cooldowns::note(Moment::new(&store, NOW), &targets[1], asked_for(2000)).unwrap();
+    assert_eq!(all(NOW), Err(Denial::BackendsThrottled { wait: Duration::from_secs(2) }));
+    // The first that it may use: nothing else serves what only this one can.
+    assert_eq!(names(choose(&targets[2..], asker, &store, NOW)), Ok(vec!["c".to_owned()]));
+    let mut passed_over = Vec::new();
+    let _ = super::choose(&targets, asker, Moment::new(&store, NOW), &mut passed_over);
+    assert_eq!(passed_over.first(), Some(&targets[2].passed_over(Why::Spill)));
+}
+
+#[test]
 fn a_model_that_is_served_in_no_region_of_the_client_is_refused() {
     let store = MemoryStore::default();
     let regions = ["eu".into()];
@@ -359,7 +380,7 @@ proptest! {
         }
         store.break_with(is_broken.then_some(crate::store::StoreFault::Unavailable));
         let regions: Vec<Rc<str>> = regions.into_iter().map(|at| REGIONS[at].into()).collect();
-        let asker = Asker { regions: Some(&regions), lot, watch: None };
+        let asker = Asker { regions: Some(&regions), lot, ..Asker::default() };
         let is_home = |target: &Rc<Target>| regions.contains(target.backend.region.as_ref().unwrap());
         match choose(&all, asker, &store, NOW + Duration::from_millis(ms)) {
             Ok(choice) => prop_assert!(!choice.targets.is_empty() && choice.targets.iter().all(is_home)),

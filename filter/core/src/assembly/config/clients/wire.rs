@@ -47,6 +47,9 @@ pub(in crate::config) struct Client {
     /// Who goes first where there is not room for all.
     #[serde(default)]
     pub(in crate::config) priority: Priority,
+    /// Whether its requests go to backends of a lower priority.
+    #[serde(default)]
+    pub(in crate::config) spill: Spilling,
     /// The only regions that may serve it, whatever is down. Absent: anywhere.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(in crate::config) regions: Option<Vec<String>>,
@@ -58,4 +61,16 @@ pub(in crate::config) struct Client {
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1073741824)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 67108864)))]
     pub(in crate::config) held_bytes_max: Option<usize>,
+}
+
+/// Whether requests go to backends of a lower priority.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum Spilling {
+    /// As the model has it.
+    #[default]
+    Allowed,
+    /// They wait for those of the first priority, or are refused.
+    Never,
 }

@@ -199,6 +199,27 @@ fn who_may_not_spill_waits_as_if_there_were_no_other_backend() {
 }
 
 #[test]
+fn batch_work_that_never_spills_waits_for_the_first_backend() {
+    let batch = |config: &mut Value| {
+        config["clients"][0]["priority"] = json!("low");
+        config["clients"][0]["spill"] = json!("never");
+        config["backends"][0]["tokens_per_minute"] = json!(2 * COST);
+        config["priorities"] = json!({ "low": { "headroom_min": 0, "wait_ms": 5000 } });
+    };
+    let mut worker = worker(batch);
+    let (first, forward) = worker.goes();
+    assert_eq!(names(&forward), ["a"]);
+    let (_second, _) = worker.goes();
+    let (mut third, step) = worker.ask(3);
+    assert!(matches!(step, Step::Wait), "{step:?}");
+    worker.end(first);
+    let (id, turn) = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, NOW)).pop().unwrap();
+    assert_eq!(id, 3);
+    let Step::Forward(forward) = third.admitted(Ok(turn), &worker.store, NOW) else { panic!() };
+    assert_eq!((names(&forward), used(&worker)), (vec!["a"], 0));
+}
+
+#[test]
 fn waiting_twice_takes_no_longer_than_waiting_once() {
     let mut worker = worker(|config| {
         config["models"][0]["spill"]["limits"][0]["tokens"] = json!(1);
