@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tollgate_tests::harness::{Gateway, Setup};
-use tollgate_tests::mock::Settings;
+use tollgate_tests::mock::{Received, Settings};
 
 use crate::requests::{
     BATCH, CHAT, EMBEDDING, EMBEDDINGS, WEB_SHOP, chat, check_record, details, nobody_is_limited,
@@ -46,12 +46,17 @@ fn small() -> Value {
 
 /// Writes a request, of which the answer is to be read from what is returned.
 async fn write(gateway: &Gateway, key: &str, body: &Value) -> TcpStream {
+    write_with(gateway, key, "", body).await
+}
+
+/// With a header more, whole.
+async fn write_with(gateway: &Gateway, key: &str, header: &str, body: &Value) -> TcpStream {
     let address: SocketAddr = gateway.url().strip_prefix("http://").unwrap().parse().unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let body = body.to_string();
     let head = format!(
         "POST {CHAT} HTTP/1.1\r\nhost: x\r\napi-key: {key}\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n",
+         content-length: {}\r\n{header}connection: close\r\n\r\n",
         body.len()
     );
     stream.write_all((head + &body).as_bytes()).await.unwrap();
@@ -68,6 +73,60 @@ async fn read(mut stream: TcpStream) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+#[tokio::test]
+async fn a_request_that_lowers_itself_lets_others_go_first() {
+    let gateway = Gateway::start(setup()).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    mock.wait_for_requests(1).await;
+    let lowered = write_with(&gateway, WEB_SHOP, "x-priority: low\r\n", &small()).await;
+    be_sure_it_was_read(&gateway).await;
+    // Nobody becomes more important so.
+    let low = write_with(&gateway, BATCH, "x-priority: high\r\n", &small()).await;
+    be_sure_it_was_read(&gateway).await;
+    let high = write(&gateway, WEB_SHOP, &with(small(), json!({ "user": "high" }))).await;
+    be_sure_it_was_read(&gateway).await;
+    mock.update(|settings| settings.hold = false);
+    mock.release();
+    for answer in [full, high, lowered, low] {
+        assert!(read(answer).await.starts_with("HTTP/1.1 200"));
+    }
+    let received = mock.received();
+    assert_eq!(received[1].json()["user"].as_str(), Some("high"));
+    assert!(received.iter().all(|request| request.header("x-priority").is_none()));
+    let lowered = |line: &Value| line["client"] == "web-shop" && details(line)["priority"] == "low";
+    record_where(&gateway, lowered).await;
+    let low = |line: &Value| line["client"] == "batch" && details(line)["priority"] == "low";
+    record_where(&gateway, low).await;
+}
+
+#[tokio::test]
+async fn batch_work_that_never_spills_waits_for_the_first_backend() {
+    let setup = setup().edit(|config| {
+        config["models"][0]["backends"] = json!([
+            { "backend": "ptu", "deployment": "gpt-4o-ptu", "priority": 0 },
+            { "backend": "payg-a", "deployment": "gpt-4o", "priority": 1 },
+        ]);
+        config["clients"][1]["spill"] = json!("never");
+    });
+    let gateway = Gateway::start(setup).await.unwrap();
+    let (mock, elsewhere) = (gateway.mock("ptu"), gateway.mock("payg-a"));
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    mock.wait_for_requests(1).await;
+    let batch = write(&gateway, BATCH, &small()).await;
+    be_sure_it_was_read(&gateway).await;
+    let chats = |received: Vec<Received>| received.iter().filter(|one| one.path.ends_with(CHAT)).count();
+    assert_eq!(chats(elsewhere.received()), 0);
+    // The others go there.
+    assert!(read(write(&gateway, WEB_SHOP, &small()).await).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(chats(elsewhere.received()), 1);
+    mock.update(|settings| settings.hold = false);
+    mock.release();
+    assert!(read(full).await.starts_with("HTTP/1.1 200"));
+    assert!(read(batch).await.starts_with("HTTP/1.1 200"));
+    assert_eq!((mock.received().len(), chats(elsewhere.received())), (2, 1));
 }
 
 #[tokio::test]

@@ -35,6 +35,14 @@ impl Priority {
     /// All of them, the first first.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 
+    /// That of a request which names one itself: never above its client's. What is no priority says nothing.
+    #[must_use]
+    pub fn lowered_to(self, word: Option<&[u8]>) -> Self {
+        let asked = Self::ALL.into_iter().find(|priority| word == Some(priority.word().as_bytes()));
+        // The least important is the last.
+        asked.map_or(self, |asked| self.max(asked))
+    }
+
     /// The word in logs and metrics.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -337,3 +337,22 @@ proptest! {
         prop_assert!(open.is_empty() && queue.is_empty());
     }
 }
+
+#[test]
+fn a_request_may_be_less_important_than_its_client_never_more() {
+    use Priority::*;
+    for (client, word, expected) in [
+        (High, None, High),
+        (High, Some("low"), Low),
+        (High, Some("normal"), Normal),
+        (Normal, Some("low"), Low),
+        (Normal, Some("high"), Normal),
+        (Low, Some("high"), Low),
+        (Low, Some("normal"), Low),
+        (Normal, Some("LOW"), Normal),
+        (Normal, Some("urgent"), Normal),
+        (Normal, Some(""), Normal),
+    ] {
+        assert_eq!(client.lowered_to(word.map(str::as_bytes)), expected, "{client:?} {word:?}");
+    }
+}

@@ -61,7 +61,7 @@ impl Admitting {
         if !is_declared && !draft.spills_within_a_bound(&choice) {
             return Sent::begin(ready, choice, reservation, standing, None, None, draft);
         }
-        let priority = ready.client.priority;
+        let priority = draft.priority;
         let (waits_since, spill_refusal) = (None, None);
         Self { ready, choice, reservation, standing, priority, waits_since, spill_refusal }
             .ask_for_room(Duration::ZERO, draft)

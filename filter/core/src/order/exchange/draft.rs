@@ -5,6 +5,7 @@ use super::reading_limits::ReadingLimits;
 use super::{Finished, Next, Phase, Step};
 use crate::answer::Answer;
 use crate::attempt::Flight;
+use crate::capacity::Priority;
 use crate::decision::{self, PassedOver, Why};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
@@ -31,6 +32,8 @@ pub(super) struct Draft {
     pub(super) stream: bool,
     /// The tier of service that it names, where prices depend on it.
     pub(super) tier_asked: Option<String>,
+    /// How important it is: as its client, or less by its own word.
+    pub(super) priority: Priority,
     /// How it waited for room at a backend, if it did.
     pub(super) queued: Option<Queued>,
     /// What came of the ids in it, if it had any.
@@ -87,6 +90,7 @@ impl Draft {
             asked: None,
             stream: false,
             tier_asked: None,
+            priority: Priority::default(),
             queued: None,
             pin: None,
             seals: false,

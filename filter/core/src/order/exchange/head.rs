@@ -20,6 +20,9 @@ use crate::store::Moment;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// By this header a request says that it is less important than its client's others. It goes no further.
+const PRIORITY: &str = "x-priority";
+
 /// Nothing has come yet.
 pub(super) struct Head;
 
@@ -95,6 +98,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         Err(denial) => return Ok(draft.deny(&denial)),
     };
     draft.explains = client.operator && find(headers, EXPLAIN) == Some(b"true");
+    draft.priority = client.priority.lowered_to(find(headers, PRIORITY));
     draft.client = Some(client.clone());
     if let Err(denial) = draft.check_endpoint(&client, &endpoint) {
         return Ok(draft.deny(&denial));

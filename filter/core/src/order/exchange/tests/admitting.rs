@@ -1,7 +1,7 @@
 //! Room at the backends: who goes where, who waits, what is given back.
 
 use super::*;
-use crate::capacity::{Queue, Turn};
+use crate::capacity::{Priority, Queue, Turn};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -92,6 +92,26 @@ fn a_request_goes_first_where_there_is_room() {
     let mut worker = Worker::new(|config| config["backends"][0]["tokens_per_minute"] = json!(1));
     let (_first, _) = worker.goes();
     assert_eq!(names(&worker.goes().1), ["b", "a"]);
+}
+
+#[test]
+fn a_request_that_lowers_itself_leaves_more_room() {
+    let worker = Worker::new(|config| config["clients"][0]["priority"] = json!("high"));
+    for (word, priority, headroom_min) in
+        [("low", Priority::Low, 200_000), ("normal", Priority::Normal, 50_000), ("urgent", Priority::High, 0)]
+    {
+        let mut exchange = Exchange::new(worker.gateway.clone());
+        let pairs = [&CHAT[..], &[("x-priority", word)]].concat();
+        let step = exchange.request_head(&headers(&pairs), false, &worker.store, NOW);
+        let Step::AwaitBody { strip } = step else { panic!("{step:?}") };
+        assert!(strip.contains(&"x-priority".to_owned()));
+        let step = exchange.request_body(PROMPT.as_bytes(), &worker.store, NOW);
+        let Step::Reserve(claim) = step else { panic!("{step:?}") };
+        let Step::Admit(ask) = exchange.reserved(limits::reserve(&worker.store, claim, NOW)) else {
+            panic!()
+        };
+        assert_eq!((ask.priority, ask.precedence.headroom_min), (priority, headroom_min), "{word}");
+    }
 }
 
 #[test]
