@@ -24,8 +24,8 @@ async fn check(setup: Setup, expected: &[&str]) {
 async fn an_unknown_field_stops_envoys_start() {
     let misspelt = |config: &mut Value| config["clients"][0]["limit"] = json!([]);
     let sentence = "configuration: clients[0].limit: unknown field, expected one of name, api_keys, jwt, \
-                    certificate, trusted_header, anonymous, models, endpoints, policy, policy_by_model, group, limits, \
-                    priority, regions, operator, held_bytes_max";
+                    certificate, trusted_header, anonymous, models, endpoints, policy, audit_policy, policy_by_model, group, limits, \
+                    priority, spill, regions, operator, held_bytes_max";
     check(Setup::new().edit(misspelt), &[sentence]).await;
 }
 

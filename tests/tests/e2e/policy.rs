@@ -120,6 +120,26 @@ async fn an_audit_counts_and_logs_and_lets_everything_through() {
 }
 
 #[tokio::test]
+async fn a_second_policy_only_counts_beside_the_first() {
+    let audited = |config: &mut Value| {
+        let stricter = json!({ "name": "stricter", "max_tokens": { "max": 100, "over": "reject" } });
+        config["policies"].as_array_mut().unwrap().push(stricter);
+        config["clients"][0]["audit_policy"] = json!(["stricter"]);
+    };
+    let gateway = Gateway::start(Setup::new().workers(1).edit(audited)).await.unwrap();
+    let asked = with(chat("one two"), json!({ "max_tokens": 9000 }));
+    let answer = gateway.post(CHAT, WEB_SHOP, &asked).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // What is done is what the first says.
+    assert_eq!(answer.header("x-tollgate-clamped"), "max_tokens=512");
+    let record = details(&record_of(&gateway, &answer).await);
+    let found = [&record["clamped"], &record["would_refuse"]];
+    assert_eq!(found, [&json!(["max_tokens=512"]), &json!(["stricter/max_tokens"])]);
+    let labels = [("client", "web-shop"), ("rule", "stricter/max_tokens"), ("effect", "reject")];
+    gateway.wait_for_metric("tollgate_policy_audits", &labels, 1.0).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_cap_goes_upstream_under_the_name_that_the_model_takes() {
     let reasoning = |config: &mut Value| config["models"][0]["family"] = json!("gpt-5");
     let gateway = Gateway::start(Setup::new().workers(1).edit(reasoning)).await.unwrap();

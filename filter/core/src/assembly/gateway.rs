@@ -26,6 +26,15 @@ mod fleet;
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
 pub use fleet::{FleetStore, PAUSES_SHA1, PREFIX, SCRIPT_SHA1, Secret, StoreTrouble, keys_of};
 
+/// A policy that looks on beside a client's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// What the operator calls it.
+    pub name: Rc<str>,
+    /// It audits.
+    pub policy: Policy,
+}
+
 /// A caller.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Client {
@@ -39,6 +48,8 @@ pub struct Client {
     pub endpoints: Vec<Operation>,
     /// What it may ask for.
     pub policy: Rc<Policy>,
+    /// What looks on beside that.
+    pub audits: Vec<Audit>,
     /// What it may ask of these models, by their own names.
     pub policy_by_model: HashMap<Rc<str>, Rc<Policy>>,
     /// What it may spend.

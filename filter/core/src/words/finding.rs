@@ -2,6 +2,8 @@
 //!
 //! The word for it in records, metrics and a header of the answer. Not decided here: when it does.
 
+use std::rc::Rc;
+
 /// One rule that a request did not keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -20,6 +22,8 @@ pub enum Effect {
     Refused,
     /// The policy only looks on, and would have done this.
     Would(Would),
+    /// A policy of this name looks on beside the client's own, and would have done this.
+    WouldBeside(Would, Rc<str>),
     /// The request has this field, which is not known here.
     Unknown(String),
 }
@@ -53,7 +57,7 @@ impl Finding {
     pub fn clamped(&self) -> Option<String> {
         match &self.effect {
             Effect::Clamped(to) => Some(to.clone()),
-            Effect::Refused | Effect::Would(_) | Effect::Unknown(_) => None,
+            Effect::Refused | Effect::Would(_) | Effect::WouldBeside(..) | Effect::Unknown(_) => None,
         }
     }
 
@@ -62,7 +66,7 @@ impl Finding {
     pub fn unknown(&self) -> Option<String> {
         match &self.effect {
             Effect::Unknown(field) => Some(field.clone()),
-            Effect::Clamped(_) | Effect::Refused | Effect::Would(_) => None,
+            Effect::Clamped(_) | Effect::Refused | Effect::Would(_) | Effect::WouldBeside(..) => None,
         }
     }
 
@@ -72,11 +76,30 @@ impl Finding {
         (self.effect == Effect::Refused).then(|| self.rule.to_owned())
     }
 
-    /// The rule, if it would have done this.
+    /// The rule, if it would have done this; behind the name of its policy, if that looks on beside another.
     #[must_use]
     pub fn would(&self, would: Would) -> Option<String> {
-        (self.effect == Effect::Would(would)).then(|| self.rule.to_owned())
+        match &self.effect {
+            Effect::Would(known) if *known == would => Some(self.rule.to_owned()),
+            Effect::WouldBeside(known, policy) if *known == would => Some(beside(policy, self.rule)),
+            _ => None,
+        }
     }
+
+    /// As one of a policy of this name that looks on beside the client's own.
+    #[must_use]
+    pub fn beside(self, policy: &Rc<str>) -> Self {
+        match self.effect {
+            Effect::Would(would) => Self { effect: Effect::WouldBeside(would, policy.clone()), ..self },
+            _ => self,
+        }
+    }
+}
+
+/// How a rule is called of a policy that looks on beside another.
+#[must_use]
+pub fn beside(policy: &str, rule: &str) -> String {
+    format!("{policy}/{rule}")
 }
 
 /// The header that tells a client what was changed.

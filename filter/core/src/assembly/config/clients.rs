@@ -8,11 +8,11 @@ use super::priorities;
 use super::{Build, ModelsByName, Policies, one_of};
 use crate::capacity::Priority;
 use crate::endpoint::Operation;
-use crate::gateway::{Client, HELD_BYTES_MAX, HeldBytes, Permitted};
+use crate::gateway::{Audit, Client, HELD_BYTES_MAX, HeldBytes, Permitted};
 use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::limits::Budget;
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -66,6 +66,11 @@ impl Build<'_> {
             None => Rc::default(),
             Some(policy) => self.policy_named(format!("{path}.policy"), policy, policies),
         };
+        let audits = wire.audit_policy.iter().enumerate().map(|(at, name)| {
+            let policy = self.policy_named(format!("{path}.audit_policy[{at}]"), name, policies);
+            Audit { name: name.as_str().into(), policy: Policy { mode: Mode::Audit, ..(*policy).clone() } }
+        });
+        let audits = audits.collect();
         let path_by_model = format!("{path}.policy_by_model");
         let policy_by_model = self.policy_by_model(&path_by_model, &wire.policy_by_model, policies, by_name);
         let models = self.permitted(&format!("{path}.models"), &wire.models, by_name);
@@ -87,6 +92,7 @@ impl Build<'_> {
             models,
             endpoints: self.endpoints(&format!("{path}.endpoints"), wire.endpoints.as_deref()),
             policy,
+            audits,
             policy_by_model,
             budget: Rc::new(Budget::new([Some(account), group].into_iter().flatten())),
             priority,

@@ -2,7 +2,7 @@
 
 use super::series::{Kind, NONE, Series};
 use super::{Name, Queued, Record, Source, Spill};
-use crate::finding::{Effect, Finding};
+use crate::finding::{self, Effect, Finding};
 use crate::time::millis;
 use std::rc::Rc;
 
@@ -98,7 +98,13 @@ impl Record {
             let series = match effect {
                 Effect::Clamped(_) => Series::PolicyClamps { client, rule },
                 Effect::Refused => Series::PolicyRefusals { client, rule },
-                Effect::Would(would) => Series::PolicyAudits { client, rule, effect: would.word() },
+                Effect::Would(would) => {
+                    Series::PolicyAudits { client, rule: (*rule).into(), effect: would.word() }
+                }
+                Effect::WouldBeside(would, policy) => {
+                    let rule = finding::beside(policy, rule).into();
+                    Series::PolicyAudits { client, rule, effect: would.word() }
+                }
                 // A client's own word is no label.
                 Effect::Unknown(_) => continue,
             };

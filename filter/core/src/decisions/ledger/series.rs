@@ -258,7 +258,7 @@ series! {
         /// To whom.
         "client" client: Rc<str>,
         /// By which rule.
-        "rule" rule: &'static str,
+        "rule" rule: Rc<str>,
         /// What.
         "effect" effect: &'static str,
     };

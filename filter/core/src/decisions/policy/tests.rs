@@ -52,7 +52,7 @@ fn outcome(policy: &Policy, asked: &Asked, body: &str) -> Result<Outcome, Denial
     }
     let would = findings.iter().filter_map(|finding| match finding.effect {
         Effect::Would(would) => Some(format!("{} {}", finding.rule, would.word())),
-        Effect::Clamped(_) | Effect::Refused | Effect::Unknown(_) => None,
+        Effect::Clamped(_) | Effect::Refused | Effect::WouldBeside(..) | Effect::Unknown(_) => None,
     });
     Ok(Outcome {
         body: after,

@@ -12,7 +12,7 @@ use crate::endpoint::{Billing, Operation};
 use crate::estimate::{self, Estimate, Learnt, Sketch, Subject};
 use crate::finding::{Effect, Finding};
 use crate::form::Form;
-use crate::gateway::{Client, Model};
+use crate::gateway::{Audit, Client, Model};
 use crate::json::Patch;
 use crate::media::Media;
 use crate::policy::{self, Asked, Policy, Refusal, Rule, Verdict};
@@ -64,6 +64,15 @@ impl Draft {
         Ok(model)
     }
 
+    /// Notes what policies found. A field that is not known is no news to the second one.
+    fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        for finding in findings {
+            if !self.findings.contains(&finding) {
+                self.findings.push(finding);
+            }
+        }
+    }
+
     /// Reads a body and holds it to the policy, a form as the JSON that says the same.
     pub(super) fn prepare_read(
         &mut self,
@@ -88,20 +97,26 @@ impl Draft {
         let prompt_tokens = learnt.prompt_tokens(&sketch);
         let prompt_tokens_sure = learnt.prompt_tokens_sure(&sketch);
         let asked = Asked { operation, family: model.family, prompt_tokens: prompt_tokens_sure };
+        for Audit { name, policy } in &held.client.audits {
+            // What cannot be read without doubt is no audit's matter.
+            let verdict = policy::apply(policy, &asked, &mut request.clone());
+            let found = verdict.into_iter().flat_map(|verdict| verdict.findings);
+            self.found(found.map(|finding| finding.beside(name)));
+        }
         let Verdict { ceiling, findings } = match policy::apply(&policy, &asked, &mut request) {
             Ok(verdict) => verdict,
             Err(Refusal { denial, rule }) => {
                 if let Denial::UnknownFields { names, .. } = &denial {
                     let named = names.iter().cloned().map(Effect::Unknown);
                     let rule = Rule::UnknownFields.name();
-                    self.findings.extend(named.map(|effect| Finding { rule, effect }));
+                    self.found(named.map(|effect| Finding { rule, effect }));
                 }
                 self.findings.extend(rule.map(|rule| Finding { rule: rule.name(), effect: Effect::Refused }));
                 return Err(denial);
             }
         };
         let purpose = Purpose::of_request(&request, &findings);
-        self.findings = findings;
+        self.found(findings);
         self.stream = request.stream;
         if model.has_tiers() {
             self.tier_asked = request.word(Field::ServiceTier)?.map(Cow::into_owned);

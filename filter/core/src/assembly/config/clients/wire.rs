@@ -35,6 +35,9 @@ pub(in crate::config) struct Client {
     pub(in crate::config) endpoints: Option<Vec<String>>,
     /// The name of its policy. Absent: nothing is held to anything but `request_bytes_max`.
     pub(in crate::config) policy: Option<String>,
+    /// The names of policies that only look on, beside that one: what they would do is counted.
+    #[serde(default)]
+    pub(in crate::config) audit_policy: Vec<String>,
     /// Another policy for these models: model, by name or alias, to policy.
     #[serde(default)]
     pub(in crate::config) policy_by_model: BTreeMap<String, String>,
