@@ -13,6 +13,7 @@ use std::time::Duration;
 use tollgate::capacity::Turn;
 use tollgate::endpoint::{BodyKind, Operation};
 use tollgate::exchange::{Exchange, Forward, Interruption, Step};
+use tollgate::finding::{Effect, Would};
 use tollgate::gateway::{Client, Gateway};
 use tollgate::identity::Directory;
 use tollgate::ledger::Record;
@@ -143,10 +144,16 @@ fn head(found: &Found, client: &Client, record: &Record) -> String {
     let regions = client.regions.as_deref().map_or("anywhere".to_owned(), |regions| regions.join(", "));
     let mut text = format!("client    {}\n", paint(Look::Title, &client.name.text));
     text += &format!("regions   {regions}\n");
+    let spills = if client.spills { "" } else { ", never spills" };
+    text += &format!("priority  {}{spills}\n", client.priority.word());
+    text += &limits(found, written);
     if let Some(model) = model {
         let alias = asked.filter(|asked| *asked != model).map(|asked| format!(", asked for as {asked}"));
         text += &format!("model     {}{}\n", paint(Look::Title, model), alias.unwrap_or_default());
         text += &format!("policy    {}\n", policy.unwrap_or("none"));
+        for audit in &client.audits {
+            text += &format!("audit     {}\n", audit.name);
+        }
     }
     text
 }
@@ -155,11 +162,7 @@ fn head(found: &Found, client: &Client, record: &Record) -> String {
 fn sent(asked: &Asked<'_>, gateway: &Gateway, record: &Record, forward: &Forward) -> String {
     let mut text = String::new();
     for finding in &record.findings {
-        let effect = match (finding.clamped(), &finding.effect) {
-            (Some(clamped), _) => format!("changed to {clamped}"),
-            (None, effect) => format!("{effect:?}"),
-        };
-        text += &format!("rule      {}: {effect}\n", finding.rule);
+        text += &format!("rule      {}: {}\n", finding.rule, effect(&finding.effect));
     }
     let before = object(asked.body);
     let after = match &forward.patch {
@@ -171,16 +174,66 @@ fn sent(asked: &Asked<'_>, gateway: &Gateway, record: &Record, forward: &Forward
     };
     text += &edits(&before, &after);
     text += &format!("reserves  {} tokens, by estimate\n", record.reserved);
+    let tier = after.get("service_tier").and_then(Value::as_str);
     let is_sticky =
         gateway.models.iter().any(|model| model.is_sticky && Some(&model.name) == record.model.as_ref());
     let drawn = if is_sticky { "once for the client" } else { "for each request" };
     for (at, target) in forward.flight.candidates().iter().enumerate() {
-        text += &candidate(at + 1, target, asked.operation, drawn, forward.flight.takes_of(target));
+        let cost = forward.flight.costs_at(target, tier);
+        text += &candidate(at + 1, target, asked.operation, drawn, forward.flight.takes_of(target), cost);
     }
     for passed in &record.passed_over {
         text += &format!("not       {}: {}\n", passed.backend, passed.why.word());
     }
     text
+}
+
+/// What comes of a rule, in words.
+fn effect(effect: &Effect) -> String {
+    let would = |would: &Would| match would {
+        Would::Reject => "would refuse the request",
+        Would::Clamp => "would change the value to what is allowed",
+        Would::Default => "would write a value, for there is none",
+    };
+    match effect {
+        Effect::Clamped(to) => format!("changed to {to}"),
+        Effect::Refused => "refuses the request".to_owned(),
+        Effect::Would(known) => format!("only audited: it {}", would(known)),
+        Effect::WouldBeside(known, policy) => format!("only audited by {policy}: it {}", would(known)),
+        Effect::Unknown(field) => format!("does not know the field {field}"),
+    }
+}
+
+/// A value as one says it: texts without quotes, lists without brackets.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
+        _ => value.to_string(),
+    }
+}
+
+/// One line for each limit of the client and of its group, as they are written.
+fn limits(found: &Found, written: &Value) -> String {
+    let line = |limit: &Value, of: &str| {
+        let Some(members) = limit.as_object() else { return String::new() };
+        let unit =
+            ["tokens", "requests", "cost", "concurrent"].into_iter().find(|unit| members.contains_key(*unit));
+        let unit = unit.unwrap_or_default();
+        let amount = members.get(unit).map(plain).unwrap_or_default();
+        let per = members.get("per").map_or(String::new(), |per| format!(" per {}", plain(per)));
+        let more = members.iter().filter(|(name, _)| *name != unit && *name != "per");
+        let more: String = more.map(|(name, value)| format!(", {name} {}", plain(value))).collect();
+        format!("limit     {amount} {unit}{per}{more}{of}\n")
+    };
+    let of = |owner: &Value, of: &str| -> String {
+        owner["limits"].as_array().into_iter().flatten().map(|limit| line(limit, of)).collect()
+    };
+    let groups = found.value["groups"].as_array().into_iter().flatten();
+    let group = written["group"].as_str();
+    let group =
+        group.and_then(|name| groups.into_iter().find(|one| one["name"] == name).map(|one| (name, one)));
+    of(written, "") + &group.map_or(String::new(), |(name, group)| of(group, &format!(", of group {name}")))
 }
 
 /// One line for each member that is written, changed or taken out.
@@ -200,7 +253,14 @@ fn edits(before: &Map<String, Value>, after: &Map<String, Value>) -> String {
     text
 }
 
-fn candidate(at: usize, target: &Target, operation: Operation, drawn: &str, takes: Option<u64>) -> String {
+fn candidate(
+    at: usize,
+    target: &Target,
+    operation: Operation,
+    drawn: &str,
+    takes: Option<u64>,
+    cost: Option<u64>,
+) -> String {
     let backend = &target.backend;
     let path = backend.style.path(operation, &target.deployment);
     let region = backend.region.as_deref().map_or(String::new(), |region| format!(", region {region}"));
@@ -208,11 +268,18 @@ fn candidate(at: usize, target: &Target, operation: Operation, drawn: &str, take
     let capacity = takes.zip(target.gauge).map_or(String::new(), |(takes, gauge)| {
         format!(", takes {takes} of its {} tokens in {} s", gauge.tokens, gauge.window.as_secs())
     });
+    let cost = cost.map_or(String::new(), |micros| format!(", costs {} at most", currency(micros)));
     let name = paint(Look::Title, &backend.name);
     format!(
-        "{at:<9} {name}: cluster {}{region}, {path}, priority {}{weight}{capacity}\n",
+        "{at:<9} {name}: cluster {}{region}, {path}, priority {}{weight}{capacity}{cost}\n",
         backend.cluster, target.priority
     )
+}
+
+/// Millionths as the currency's own, without zeros that say nothing.
+fn currency(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn object(json: &[u8]) -> Map<String, Value> {

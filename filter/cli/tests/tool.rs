@@ -243,10 +243,50 @@ fn explain_asks_the_exchange_that_serves() {
     ] {
         assert!(code == 0 && printed.contains(line), "{line}: {printed}");
     }
-    let refused = "client    web-shop\nregions   anywhere\nrefused   403 model_not_allowed: The model `gpt-35-turbo-instruct` \
+    let refused = "client    web-shop\nregions   anywhere\npriority  normal\nlimit     100000 tokens per minute\nrefused   403 model_not_allowed: The model `gpt-35-turbo-instruct` \
                    does not exist, or this client may not use it.\n";
     let arguments = ["explain", "envoy/envoy.yaml", "--client=web-shop", "--model=gpt-35-turbo-instruct"];
     check(&arguments, "", 1, refused);
+}
+
+#[test]
+fn explain_speaks_words_and_tells_limits_priority_and_price() {
+    let config = r#"{
+        "clients": [{ "name": "team", "anonymous": true, "models": ["*"], "policy": "loose", "audit_policy": ["strict"],
+            "group": "sales", "priority": "low", "spill": "never",
+            "limits": [{ "tokens": 100000, "per": "minute", "models": ["gpt-5"] }, { "concurrent": 4 }] }],
+        "groups": [{ "name": "sales", "limits": [{ "cost": 2.5, "per": "day" }] }],
+        "policies": [
+            { "name": "loose", "mode": "audit", "n": { "max": 1, "over": "reject" }, "seed": "drop" },
+            { "name": "strict", "max_tokens": { "default": 10, "max": 50, "over": "clamp" } }],
+        "models": [{ "name": "gpt-5", "prices": { "prompt": 2, "completion": 10 }, "backends": [{ "backend": "payg" }] }],
+        "backends": [{ "name": "payg", "cluster": "payg", "style": "openai" }]
+    }"#;
+    let explained = |body: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), body).unwrap();
+        let (code, printed, problem) =
+            run(&["explain", "-", "--client", "team", "--body", file.path().to_str().unwrap()], config);
+        assert_eq!(code, 0, "{printed}{problem}");
+        printed
+    };
+    let printed = explained(r#"{"model":"gpt-5","messages":[],"n":2,"seed":1,"max_completion_tokens":100}"#);
+    for line in [
+        "priority  low, never spills\n",
+        "limit     100000 tokens per minute, models gpt-5\n",
+        "limit     4 concurrent\n",
+        "limit     2.5 cost per day, of group sales\n",
+        "policy    loose\naudit     strict\n",
+        "rule      max_tokens: only audited by strict: it would change the value to what is allowed\n",
+        "rule      n: only audited: it would refuse the request\n",
+        "rule      seed: only audited: it would change the value to what is allowed\n",
+        ", costs 0.00",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+    let printed = explained(r#"{"model":"gpt-5","messages":[]}"#);
+    let line = "rule      max_tokens: only audited by strict: it would write a value, for there is none\n";
+    assert!(printed.contains(line), "{printed}");
 }
 
 #[test]

@@ -27,6 +27,12 @@ impl Flight {
         target.gauge.map(|gauge| gauge.weights.tokens_max(self.usage))
     }
 
+    /// The most that it may cost at a target, in millionths of the currency; `None` if nobody said. `tier` is the one that it asks for.
+    #[must_use]
+    pub fn costs_at(&self, target: &Target, tier: Option<&str>) -> Option<u64> {
+        target.prices.as_ref().map(|_| target.micros_max(self.usage, tier))
+    }
+
     /// Gives back what it took and did not use, where the backend does. `took` is `None` if nobody knows.
     pub(crate) fn land(&self, took: Option<Usage>, moment: Moment<'_>) -> Result<(), StoreFault> {
         let Some(seat) = self.seat.take() else { return Ok(()) };
