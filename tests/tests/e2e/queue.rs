@@ -103,6 +103,31 @@ async fn a_request_that_lowers_itself_lets_others_go_first() {
 }
 
 #[tokio::test]
+async fn a_full_queue_gives_up_the_least_important() {
+    let setup = setup().edit(|config| config["priorities"]["waiting_max"] = json!(2));
+    let gateway = Gateway::start(setup).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    mock.wait_for_requests(1).await;
+    let first = write(&gateway, BATCH, &small()).await;
+    be_sure_it_was_read(&gateway).await;
+    let last = write(&gateway, BATCH, &small()).await;
+    be_sure_it_was_read(&gateway).await;
+    let high = write(&gateway, WEB_SHOP, &with(small(), json!({ "user": "high" }))).await;
+    let refused = read(last).await;
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("capacity_exceeded"), "{refused}");
+    // Nobody less important comes in its place.
+    let answer = gateway.post(CHAT, BATCH, &small()).await.unwrap();
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (429, Some("capacity_exceeded")));
+    mock.update(|settings| settings.hold = false);
+    mock.release();
+    for answer in [full, high, first] {
+        assert!(read(answer).await.starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!(mock.received()[1].json()["user"].as_str(), Some("high"));
+}
+
+#[tokio::test]
 async fn batch_work_that_never_spills_waits_for_the_first_backend() {
     let setup = setup().edit(|config| {
         config["models"][0]["backends"] = json!([

@@ -1,13 +1,17 @@
 //! Who goes first when there is no room?
 //!
 //! One queue for each worker. The more important go first, among equals whoever must give up soonest. Nobody overtakes
-//! somebody of the same or a higher rank who waits for the same backend. Between workers it is the free share which each
+//! somebody of the same or a higher rank who waits for the same backend. When the queue is full the least important give up
+//! their places, and of those the client that has the most of them. Between workers it is the free share which each
 //! priority has to leave that keeps the order.
 
 use super::{Precedence, Priority, Seat, take, wait};
 use crate::gauge::Gauge;
 use crate::store::{Moment, StoreFault};
 use crate::tokens::Usage;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A request for room.
@@ -15,6 +19,8 @@ use std::time::Duration;
 pub struct Ask {
     /// Where it may go, best first.
     pub places: Vec<Place>,
+    /// Who asks.
+    pub client: Rc<str>,
     /// What it may use.
     pub usage: Usage,
     /// How important it is.
@@ -60,6 +66,8 @@ pub struct Queue {
     /// In the order in which they go.
     waiting: Vec<Waiting>,
     waiting_max: usize,
+    /// Those who gave up their places since the last round.
+    displaced: Vec<Waiting>,
 }
 
 #[derive(Debug)]
@@ -90,7 +98,7 @@ impl Ask {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { waiting: Vec::new(), waiting_max: Self::WAITING_MAX }
+        Self { waiting: Vec::new(), waiting_max: Self::WAITING_MAX, displaced: Vec::new() }
     }
 }
 
@@ -106,7 +114,7 @@ impl Queue {
     /// Whether nobody waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.displaced.is_empty()
     }
 
     /// A request has come. `pause` tells for how long a target is not to be asked.
@@ -128,16 +136,46 @@ impl Queue {
         let wait = promise(&ask, ahead, pause, moment)?;
         // Where nothing is given back, room comes when it is promised and not before.
         let is_sure = ask.places.iter().all(|place| place.gauge.is_none_or(|gauge| !gauge.is_provisioned));
-        if self.waiting.len() >= self.waiting_max || (is_sure && wait > ask.precedence.wait_max) {
+        if (is_sure && wait > ask.precedence.wait_max) || !self.makes_place(&ask) {
             return Ok(Turn::Leaves { wait });
         }
-        self.waiting.insert(place, Waiting { id, ask, deadline });
+        // Whoever gave up its place stood behind this one.
+        self.waiting.insert(place.min(self.waiting.len()), Waiting { id, ask, deadline });
         Ok(Turn::Waits)
+    }
+
+    /// Whether there is a place for one that comes. Where all are taken, the last of the least important gives up its own; of
+    /// equals the client that has the most places gives up its last, if it has more than the one that comes will have.
+    fn makes_place(&mut self, ask: &Ask) -> bool {
+        if self.waiting.len() < self.waiting_max {
+            return true;
+        }
+        let Some(lowest) = self.waiting.last().map(|last| last.ask.priority) else { return false };
+        let mut places: BTreeMap<Rc<str>, usize> = BTreeMap::new();
+        for waiting in self.waiting.iter().filter(|waiting| waiting.ask.priority == lowest) {
+            *places.entry(waiting.ask.client.clone()).or_default() += 1;
+        }
+        let will_have = match ask.priority.cmp(&lowest) {
+            Ordering::Less => 0,
+            Ordering::Equal => places.get(&ask.client).map_or(1, |places| places + 1),
+            Ordering::Greater => return false,
+        };
+        let most = places.into_iter().max_by_key(|(_, places)| *places);
+        let Some((client, _)) = most.filter(|(_, places)| *places > will_have) else { return false };
+        let gives_up = |waiting: &Waiting| waiting.ask.priority == lowest && waiting.ask.client == client;
+        if let Some(at) = self.waiting.iter().rposition(gives_up) {
+            self.displaced.push(self.waiting.remove(at));
+        }
+        true
     }
 
     /// Those whose waiting is over, with what becomes of them.
     pub fn round(&mut self, pause: &dyn Fn(u64) -> Duration, moment: Moment<'_>) -> Vec<(u32, Turn)> {
         let (mut called, mut full) = (Vec::new(), Vec::new());
+        for displaced in self.displaced.drain(..) {
+            let wait = promise(&displaced.ask, &self.waiting, pause, moment).unwrap_or_default();
+            called.push((displaced.id, Turn::Leaves { wait }));
+        }
         let mut stay: Vec<Waiting> = Vec::with_capacity(self.waiting.len());
         for mut waiting in self.waiting.drain(..) {
             // Nobody waits longer because the clock was set back.
@@ -168,6 +206,7 @@ impl Queue {
     /// A request that is not wanted any more.
     pub fn leave(&mut self, id: u32) {
         self.waiting.retain(|waiting| waiting.id != id);
+        self.displaced.retain(|displaced| displaced.id != id);
     }
 }
 

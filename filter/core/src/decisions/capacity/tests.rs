@@ -31,7 +31,7 @@ fn used(tokens: u64) -> Usage {
 
 fn ask(priority: Priority, tokens: u64) -> Ask {
     let places = vec![Place { target: 1, gauge: Some(gauge(1, 100)), spare: 0 }];
-    Ask { places, usage: used(tokens), priority, precedence: PRECEDENCE }
+    Ask { places, client: "a".into(), usage: used(tokens), priority, precedence: PRECEDENCE }
 }
 
 fn no_pause(_: u64) -> Duration {
@@ -84,7 +84,7 @@ fn models_share_a_capacity_each_by_its_own_weights() {
     let long = Precedence { wait_max: Duration::from_secs(90), ..PRECEDENCE };
     let mut enter = |id, completion| {
         let places = vec![Place { target: 1, gauge: Some(weighs(completion)), spare: 0 }];
-        let ask = Ask { places, usage, priority: Priority::Normal, precedence: long };
+        let ask = Ask { places, usage, precedence: long, ..ask(Priority::Normal, 1) };
         queue.enter(id, ask, &no_pause, Moment::new(&store, s(0))).unwrap()
     };
     assert_eq!((enter(1, 4), enter(2, 8)), (Turn::Waits, Turn::Waits));
@@ -256,6 +256,78 @@ fn a_queue_is_bounded_in_length_and_in_time() {
     assert_eq!(round(&mut queue, &store, s(200)), (vec![], vec![]));
 }
 
+/// A backend that is full, and provisioned: whoever comes may hope.
+fn hopeful(client: &str, priority: Priority) -> Ask {
+    let provisioned = Gauge { is_provisioned: true, ..gauge(1, 100) };
+    let places = vec![Place { target: 1, gauge: Some(provisioned), spare: 0 }];
+    Ask { places, client: client.into(), ..ask(priority, 60) }
+}
+
+/// Enters a full queue of `waiting_max`, and tells whether it waits and who gave up his place.
+struct Full {
+    store: MemoryStore,
+    queue: Queue,
+    next: u32,
+}
+
+impl Full {
+    fn new(waiting_max: usize) -> Self {
+        let (store, mut queue) = (MemoryStore::default(), Queue::default());
+        let _full = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+        queue.set_waiting_max(waiting_max);
+        Self { store, queue, next: 1 }
+    }
+
+    #[track_caller]
+    fn check(&mut self, client: &str, priority: Priority, waits: bool, displaced: &[u32]) {
+        let moment = Moment::new(&self.store, s(0));
+        let turn = self.queue.enter(self.next, hopeful(client, priority), &no_pause, moment).unwrap();
+        assert_eq!(turn == Turn::Waits, waits, "{}", self.next);
+        assert_eq!(round(&mut self.queue, &self.store, s(0)), (vec![], displaced.to_vec()), "{}", self.next);
+        self.next += 1;
+    }
+}
+
+#[test]
+fn the_least_important_give_up_their_places() {
+    let mut full = Full::new(2);
+    full.check("a", Priority::Low, true, &[]);
+    full.check("a", Priority::Low, true, &[]);
+    full.check("b", Priority::High, true, &[2]);
+    full.check("a", Priority::Low, false, &[]);
+    full.check("a", Priority::Normal, true, &[1]);
+    full.check("a", Priority::Normal, false, &[]);
+    full.check("b", Priority::High, true, &[5]);
+    full.check("b", Priority::High, false, &[]);
+    full.check("c", Priority::Normal, false, &[]);
+}
+
+#[test]
+fn no_client_keeps_the_places_of_equals() {
+    let mut full = Full::new(4);
+    for _ in 0..4 {
+        full.check("a", Priority::Low, true, &[]);
+    }
+    full.check("a", Priority::Low, false, &[]);
+    full.check("b", Priority::Low, true, &[4]);
+    full.check("b", Priority::Low, true, &[3]);
+    full.check("b", Priority::Low, false, &[]);
+    full.check("c", Priority::Low, true, &[7]);
+    full.check("c", Priority::Low, false, &[]);
+}
+
+#[test]
+fn who_gave_up_its_place_may_leave_by_itself() {
+    let mut full = Full::new(1);
+    full.check("a", Priority::Low, true, &[]);
+    let moment = Moment::new(&full.store, s(0));
+    assert_eq!(full.queue.enter(2, hopeful("b", Priority::High), &no_pause, moment).unwrap(), Turn::Waits);
+    full.queue.leave(2);
+    assert!(!full.queue.is_empty());
+    full.queue.leave(1);
+    assert!(full.queue.is_empty());
+}
+
 #[test]
 fn without_the_store_everybody_goes() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
@@ -316,8 +388,10 @@ proptest! {
     #[test]
     fn everybody_is_called_once_and_in_time(
         steps in prop::collection::vec((0..3000u64, 0..3usize, 1..60u64, 0..20u64), 1..60),
+        waiting_max in 1..10usize,
     ) {
         let (store, mut queue) = (MemoryStore::default(), Queue::default());
+        queue.set_waiting_max(waiting_max);
         let (mut now, mut open) = (START, std::collections::HashMap::new());
         for (id, (passed_ms, priority, tokens, wait_s)) in steps.into_iter().enumerate() {
             now += Duration::from_millis(passed_ms);
@@ -325,8 +399,10 @@ proptest! {
                 prop_assert!(open.remove(&id).is_some());
             }
             prop_assert!(open.values().all(|deadline| *deadline > now));
+            prop_assert!(open.len() <= waiting_max);
             let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
-            let ask = Ask { precedence, ..ask(Priority::ALL[priority], tokens) };
+            let client = ["a", "b", "c"][id % 3].into();
+            let ask = Ask { precedence, client, ..ask(Priority::ALL[priority], tokens) };
             if queue.enter(id as u32, ask, &no_pause, Moment::new(&store, now)).unwrap() == Turn::Waits {
                 open.insert(id as u32, now + precedence.wait_max);
             }

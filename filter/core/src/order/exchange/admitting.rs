@@ -81,6 +81,7 @@ impl Admitting {
         precedence.wait_max = precedence.wait_max.saturating_sub(waited);
         let ask = Ask {
             places: choice.targets.iter().map(place).collect(),
+            client: ready.client.name.text.clone(),
             usage: ready.expected.estimate.usage(),
             priority: *priority,
             precedence,

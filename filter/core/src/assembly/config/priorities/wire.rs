@@ -31,7 +31,7 @@ pub(in crate::config) struct Priorities {
     /// For clients of priority `low`.
     #[cfg_attr(feature = "schema", schemars(extend("default" = { "headroom_min": 0.2, "wait_ms": 15000 })))]
     pub(in crate::config) low: Precedence,
-    /// So many requests wait in each worker; each holds its body.
+    /// So many requests wait in each worker; each holds its body. When all places are taken, the least important give up theirs.
     #[cfg_attr(feature = "schema", schemars(range(max = 100_000)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 1000)))]
     pub(in crate::config) waiting_max: Option<u32>,
