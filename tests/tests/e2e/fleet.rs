@@ -22,7 +22,9 @@ async fn three_envoys_admit_what_one_budget_holds_of_each_kind() {
     else {
         return;
     };
-    let fleet = Fleet::of_each_kind(&redis, |_| {}).await;
+    // Who shares while a busy machine keeps the store from answering has more places than there are: they are rounded up.
+    let denies = |config: &mut Value| config["on_store_failure"] = json!("deny");
+    let fleet = Fleet::of_each_kind(&redis, denies).await;
     let before = Instant::now();
     let mut held = Held::default();
     held.ask(&fleet.0, &KINDS, 10);
@@ -37,7 +39,7 @@ async fn three_envoys_admit_what_one_budget_holds_of_each_kind() {
     held.are_answered().await;
     // Places are free again, at every Envoy.
     let deadline = Instant::now() + RECLAIMED_WITHIN;
-    while fleet.admitted("concurrent", 10, &[429]).await < 30 {
+    while fleet.admitted("concurrent", 10, &[429, 503]).await < 30 {
         assert!(Instant::now() < deadline, "places are missing");
     }
 }

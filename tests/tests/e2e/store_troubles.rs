@@ -45,17 +45,23 @@ async fn counted(gateway: &Gateway, outcome: &str) {
 async fn each_trouble_of_a_store_has_a_name() {
     let of_kind =
         |words: &[&str]| Redis::or_skip("each_trouble_of_a_store_has_a_name", Some(PASSWORD), words);
-    let (Some(mut gone), Some(plain), Some(full), Some(replica), Some(newer)) = (
+    let replica_of_nobody = ["--replicaof", "127.0.0.1", "1"];
+    let (Some(mut gone), Some(plain), Some(full), Some(replica), Some(newer), Some(stale), Some(strict)) = (
         of_kind(&[]),
         of_kind(&[]),
         of_kind(&["--maxmemory", "1"]),
-        of_kind(&["--replicaof", "127.0.0.1", "1"]),
+        of_kind(&replica_of_nobody),
+        of_kind(&[]),
+        of_kind(&replica_of_nobody),
         of_kind(&[]),
     ) else {
         return;
     };
     gone.kill();
     newer.ask(&["HSET", "tollgate:{client/web-shop}", "v", "9"]).unwrap();
+    // Later than its start, for it would not even say that it runs.
+    stale.ask(&["CONFIG", "SET", "replica-serve-stale-data", "no"]).unwrap();
+    strict.ask(&["ACL", "SETUSER", "default", "-evalsha"]).unwrap();
     let no_redis = Mock::start("no-redis", Settings::default()).await.unwrap();
     let troubles = [
         ("unreached", gone.address(), PASSWORD),
@@ -63,6 +69,8 @@ async fn each_trouble_of_a_store_has_a_name() {
         ("full", full.address(), PASSWORD),
         ("read_only", replica.address(), PASSWORD),
         ("version", newer.address(), PASSWORD),
+        ("loading", stale.address(), PASSWORD),
+        ("refused", strict.address(), PASSWORD),
         ("garbled", no_redis.addr(), PASSWORD),
     ];
     join_all(troubles.map(async |(outcome, store, password)| {
@@ -79,6 +87,24 @@ async fn each_trouble_of_a_store_has_a_name() {
         assert!(gateway.log_text().unwrap().contains(said), "{outcome}");
     }))
     .await;
+}
+
+#[tokio::test]
+async fn pauses_that_cannot_be_shared_stop_no_budget() {
+    let Some(redis) = Redis::or_skip("pauses_that_cannot_be_shared_stop_no_budget", Some(PASSWORD), &[])
+    else {
+        return;
+    };
+    // The keys of accounts, and not that of pauses.
+    redis.ask(&["ACL", "SETUSER", "default", "resetkeys", "~tollgate:{*"]).unwrap();
+    let gateway = Gateway::start(setup(redis.address(), PASSWORD, "deny")).await.unwrap();
+    let ask = async || gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap().status;
+    assert_eq!(ask().await, 200);
+    let (deadline, calls) = (Instant::now() + PATIENCE, [("outcome", "no_pauses")]);
+    while gateway.metric("tollgate_store_calls", &calls).await.unwrap() == 0.0 {
+        assert!(Instant::now() < deadline, "no call is no_pauses: {}", gateway.log_text().unwrap());
+    }
+    assert_eq!(ask().await, 200);
 }
 
 #[tokio::test]
