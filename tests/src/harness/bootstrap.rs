@@ -92,9 +92,7 @@ impl Bootstrap {
 
     /// Both Wasm filters load the module from `file`.
     pub fn load_module_from(&mut self, file: &Path) {
-        for_each(&mut self.whole, "vm_config", &mut |filter| {
-            filter["vm_config"]["code"] = json!({ "local": { "filename": file } });
-        });
+        load_module(&mut self.whole, file);
     }
 
     /// The module is given these variables of Envoy's environment. Both filters alike: only then do they share a VM.
@@ -198,6 +196,13 @@ impl Bootstrap {
         }
         Ok(())
     }
+}
+
+/// All Wasm filters of `envoy` load the module from `file`.
+pub fn load_module(envoy: &mut Value, file: &Path) {
+    for_each(envoy, "vm_config", &mut |filter| {
+        filter["vm_config"]["code"] = json!({ "local": { "filename": file } });
+    });
 }
 
 /// The backends that a gateway configuration names. One that is broken is left out: to say so is the filter's part.

@@ -10,7 +10,7 @@ mod report;
 mod scenario;
 mod variant;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::baseline::Baseline;
 use crate::load::Rate;
 use crate::measure::{Bench, Plan};
 use crate::scenario::Scenario;
+use crate::variant::{Modules, empty_module};
 
 /// Tollgate against bare Envoy, on this machine, in one run.
 #[derive(Parser)]
@@ -48,6 +49,9 @@ struct Options {
     /// Where to write the numbers [default: bench-envoy.json in the target directory]
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
+    /// Another build of the filter, to compare with this one in the same run
+    #[arg(long, value_name = "WASM")]
+    beside: Option<PathBuf>,
     /// Keep the numbers in tests/fixtures/benchmark.json, which later runs show beside theirs
     #[arg(long, conflicts_with_all = ["quick", "rate"])]
     save: bool,
@@ -96,7 +100,9 @@ async fn run(options: &Options) -> Result<()> {
         eprintln!("tollgate: there is no /proc/PID/task/*/schedstat here: CPU and memory are left out");
     }
     let baseline = Baseline::load()?;
-    let mut bench = Bench::start(&plan).await?;
+    let empty = tokio::task::spawn_blocking(empty_module).await??;
+    let beside = options.beside.as_deref().map(Path::canonicalize).transpose().context("--beside")?;
+    let mut bench = Bench::start(&plan, Modules { empty, beside }).await?;
     let mut results = Vec::new();
     for scenario in &plan.scenarios {
         let result = bench.run(*scenario, &plan).await?;

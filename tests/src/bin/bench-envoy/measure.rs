@@ -2,7 +2,6 @@
 //! happens on this machine happens to all of them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +14,7 @@ use crate::backend::Backend;
 use crate::load::{Answers, Latency, Load, Rate};
 use crate::process;
 use crate::scenario::{PATH, Scenario};
-use crate::variant::{KEY, Variant, empty_module};
+use crate::variant::{KEY, Modules, Variant};
 
 /// What is to be run.
 pub(crate) struct Plan {
@@ -42,7 +41,7 @@ const MORE_WORKERS: u32 = 8;
 /// All that runs.
 pub(crate) struct Bench {
     envoys: Vec<Envoy>,
-    empty: PathBuf,
+    modules: Modules,
     backend: Backend,
 }
 
@@ -114,19 +113,18 @@ pub(crate) struct About {
 }
 
 impl Bench {
-    pub(crate) async fn start(plan: &Plan) -> Result<Self> {
-        let empty = tokio::task::spawn_blocking(empty_module).await??;
+    pub(crate) async fn start(plan: &Plan, modules: Modules) -> Result<Self> {
         let backend = Backend::start().await?;
         let mut envoys = Vec::new();
-        for variant in Variant::ALL {
-            let setup = variant.setup(WORKERS, backend.url(), &empty)?;
+        for variant in Variant::all(&modules) {
+            let setup = variant.setup(WORKERS, backend.url(), &modules)?;
             let gateway = Gateway::start(setup).await.with_context(|| variant.name())?;
             let idle_kib = process::resident_kib(gateway.pid());
             envoys.push(Envoy { variant, gateway, idle_kib });
         }
         let seconds = plan.lasts * plan.rounds * u32::try_from(envoys.len() * plan.scenarios.len())?;
         eprintln!("tollgate: measuring, {} s of load and some more", seconds.as_secs());
-        Ok(Self { envoys, empty, backend })
+        Ok(Self { envoys, modules, backend })
     }
 
     pub(crate) async fn run(&mut self, scenario: Scenario, plan: &Plan) -> Result<Outcome> {
@@ -134,7 +132,7 @@ impl Bench {
         let body = Bytes::from(scenario.body());
         let connections = plan.connections.unwrap_or(scenario.connections());
         let load = |lasts| Asked { body: body.clone(), connections, lasts, rate: plan.rate };
-        let mut turns: Vec<_> = Variant::ALL.into_iter().map(|variant| (variant, Vec::new())).collect();
+        let mut turns: Vec<_> = self.envoys.iter().map(|envoy| (envoy.variant, Vec::new())).collect();
         for at in 0..self.envoys.len() {
             self.check(at, scenario).await?;
             // Connections, V8's compiled code, allocators: what the first requests build up.
@@ -169,7 +167,7 @@ impl Bench {
         let key = key.and_then(Value::as_str).unwrap_or_default();
         let is_own = gateway.backends().keys().any(|backend| credential_of(backend) == key);
         ensure!(
-            is_own == (*variant == Variant::Tollgate),
+            is_own == variant.is_tollgate(),
             "{name}: Tollgate replaces the client's key and nobody else does, but the backend got {key:?}"
         );
         self.backend.settle(1, scenario.completion_tokens()).await
@@ -211,7 +209,7 @@ impl Bench {
             for stream in open {
                 stream.bytes().await.context("a stream broke off")?;
             }
-            let setup = variant.setup(WORKERS + MORE_WORKERS, self.backend.url(), &self.empty)?;
+            let setup = variant.setup(WORKERS + MORE_WORKERS, self.backend.url(), &self.modules)?;
             let larger = Gateway::start(setup).await.with_context(|| variant.name())?;
             let larger_kib = process::resident_kib(larger.pid());
             let more_kib =

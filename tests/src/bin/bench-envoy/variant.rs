@@ -20,13 +20,32 @@ pub(crate) enum Variant {
     Empty,
     /// All of `envoy.yaml`.
     Tollgate,
+    /// The same with another module.
+    Beside,
+}
+
+/// The modules that are no build of this workspace's filter.
+pub(crate) struct Modules {
+    /// The filter that does nothing.
+    pub(crate) empty: PathBuf,
+    /// Another build of the filter, to compare with this one.
+    pub(crate) beside: Option<PathBuf>,
 }
 
 /// The client's key.
 pub(crate) const KEY: &str = "bench-envoy";
 
 impl Variant {
-    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::BareAgain, Self::Empty, Self::Tollgate];
+    /// Those that run: the last one only where there is something to compare with.
+    pub(crate) fn all(modules: &Modules) -> Vec<Self> {
+        let beside = modules.beside.as_ref().map(|_| Self::Beside);
+        [Self::Bare, Self::BareAgain, Self::Empty, Self::Tollgate].into_iter().chain(beside).collect()
+    }
+
+    /// Whether the filter is in it.
+    pub(crate) fn is_tollgate(self) -> bool {
+        matches!(self, Self::Tollgate | Self::Beside)
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -34,11 +53,12 @@ impl Variant {
             Self::BareAgain => "bare Envoy again",
             Self::Empty => "empty Wasm filter",
             Self::Tollgate => "Tollgate",
+            Self::Beside => "another module",
         }
     }
 
     /// An Envoy that has every backend at one place, and does not talk to the disk.
-    pub(crate) fn setup(self, workers: u32, backend_url: &str, empty: &Path) -> Result<Setup> {
+    pub(crate) fn setup(self, workers: u32, backend_url: &str, modules: &Modules) -> Result<Setup> {
         let gateway = Bootstrap::load()?.gateway_mut()?.clone();
         let mut setup = Setup::new().workers(workers).edit(never_refused);
         for backend in bootstrap::backends(&gateway) {
@@ -47,7 +67,7 @@ impl Variant {
                 setup = setup.env(env, &credential_of(&backend.name));
             }
         }
-        let empty = empty.to_owned();
+        let (empty, beside) = (modules.empty.clone(), modules.beside.clone());
         Ok(setup.patch(move |envoy| {
             let connections =
                 &mut envoy["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
@@ -56,6 +76,11 @@ impl Variant {
             connections["access_log"][0]["typed_config"]["path"] = json!("/dev/null");
             match self {
                 Self::Tollgate => {}
+                Self::Beside => {
+                    if let Some(module) = &beside {
+                        bootstrap::load_module(envoy, module);
+                    }
+                }
                 Self::Bare | Self::BareAgain => drop(take_filters(connections)),
                 Self::Empty => {
                     if let Some(filter) = take_filters(connections) {
