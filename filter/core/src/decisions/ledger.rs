@@ -14,7 +14,6 @@ use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use details::Detail;
 pub(crate) use series::NONE;
 pub use series::{Kind, Series};
 pub use words::{Cause, Outcome, Pin, Stored, Wait};

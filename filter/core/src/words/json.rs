@@ -8,10 +8,12 @@
 mod edits;
 mod names;
 mod walks;
+mod writer;
 
 pub use edits::{Edits, Patch};
 pub use names::{Found, Names};
 pub use walks::elements;
+pub use writer::Writer;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;

@@ -1,87 +1,190 @@
 //! What does the access log get of a record?
 
-use super::{Record, Try};
+use super::{Record, Source, Try};
 use crate::decision::PassedOver;
 use crate::finding::{Finding, Would};
+use crate::json::Writer;
 use crate::time::millis;
-use std::rc::Rc;
-
-/// A value in the access log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// A word.
-    Text(String),
-    /// A number.
-    Count(u64),
-    /// Yes or no.
-    Flag(bool),
-    /// Several words.
-    Words(Vec<String>),
-    /// All tries, in their order.
-    Tries(Vec<Try>),
-    /// The backends that were passed over.
-    PassedOver(Vec<PassedOver>),
-}
+use std::borrow::Cow;
 
 impl Record {
-    /// What the access log gets besides client, model, backend, tokens and outcome, which have fields of their own there.
-    /// What is not known is left out.
+    /// What has a field of its own in the access log, in its order there. `details` is a JSON object, as text.
     #[must_use]
-    pub fn details(&self) -> Vec<(&'static str, Detail)> {
+    pub fn fields(&self) -> [(&'static str, Option<Cow<'_, str>>); 8] {
         let served = self.served.as_ref();
-        let text = |text: &str| Detail::Text(text.to_owned());
-        let found = |wanted: fn(&Finding) -> Option<String>| {
-            let found: Vec<_> = self.findings.iter().filter_map(wanted).collect();
-            (!found.is_empty()).then_some(Detail::Words(found))
-        };
-        let words = |words: &[Rc<str>]| Detail::Words(words.iter().map(ToString::to_string).collect());
-        let passed_over = &self.passed_over;
+        let estimated = if self.source == Source::Estimated { "true" } else { "false" };
+        [
+            ("client", self.payer().map(|name| (*name.text).into())),
+            ("model", self.paid_model().map(|name| (*name.text).into())),
+            ("backend", served.map(|served| (*served.backend).into())),
+            ("outcome", Some(self.outcome.word().into())),
+            ("prompt_tokens", Some(self.usage.prompt.to_string().into())),
+            ("completion_tokens", Some(self.usage.completion.to_string().into())),
+            ("estimated", Some(estimated.into())),
+            ("details", Some(self.details().into())),
+        ]
+    }
+
+    /// All fields as the end of a line: the members of a JSON object, with a comma before the first, and no brace. A log that
+    /// writes a line as it is cannot quote what a client has sent: of what Envoy refuses early, the id is a client's.
+    #[must_use]
+    pub fn line(&self, request_id: &str) -> Vec<u8> {
+        let mut line = Writer::default();
+        line.member("request_id");
+        line.text(request_id);
+        for (name, value) in self.fields() {
+            line.member(name);
+            match value {
+                Some(value) => line.text(&value),
+                None => line.flag(None),
+            }
+        }
+        line.into_bytes()
+    }
+
+    /// What the access log gets besides client, model, backend, tokens and outcome, which have fields of their own there: a
+    /// JSON object. What is not known is left out.
+    #[must_use]
+    pub fn details(&self) -> String {
+        let mut details = Details(Writer::default());
+        details.0.open(b'{');
+        self.tell_always(&mut details);
+        self.tell_known(&mut details);
+        details.0.close(b'}');
+        details.0.into_text()
+    }
+
+    fn tell_always(&self, details: &mut Details) {
+        details.text("operation", Some(self.operation));
+        details.flag("stream", self.stream);
+        details.tries(&self.tries);
+        details.count("reserved_tokens", Some(self.reserved));
+        details.count("cached_tokens", Some(self.usage.cached));
+        details.count("prompt_audio_tokens", Some(self.usage.prompt_audio));
+        details.count("reasoning_tokens", Some(self.usage.reasoning));
+        details.count("completion_audio_tokens", Some(self.usage.completion_audio));
+        details.count("duration_ms", Some(millis(self.duration)));
+    }
+
+    fn tell_known(&self, details: &mut Details) {
+        let served = self.served.as_ref();
+        details.text("model_asked", self.asked.as_deref());
+        details.text("model_answered", self.answered.as_deref());
+        details.text("provider_request_id", self.provider_request_id.as_deref());
+        details.text("deployment", served.map(|served| &*served.deployment));
+        details.text("region", served.and_then(|served| served.region.as_deref()));
+        details.count("price_micros", self.price_micros);
+        details.text("service_tier", self.service_tier.as_deref());
+        if self.served_by_spillover {
+            details.flag("served_by_spillover", true);
+        }
+        details.count("first_token_ms", self.first_token.map(millis));
         // Most answers have none of these.
-        let counted = |tokens: u64| (tokens > 0).then_some(Detail::Count(tokens));
-        let optional = [
-            ("model_asked", self.asked.clone().map(Detail::Text)),
-            ("model_answered", self.answered.clone().map(Detail::Text)),
-            ("provider_request_id", self.provider_request_id.as_deref().map(text)),
-            ("deployment", served.map(|served| text(&served.deployment))),
-            ("region", served.and_then(|served| served.region.as_deref()).map(text)),
-            ("price_micros", self.price_micros.map(Detail::Count)),
-            ("service_tier", self.service_tier.as_deref().map(text)),
-            ("served_by_spillover", self.served_by_spillover.then_some(Detail::Flag(true))),
-            ("first_token_ms", self.first_token.map(|first| Detail::Count(millis(first)))),
-            ("cache_write_tokens", counted(self.usage.cache_write)),
-            ("prompt_image_tokens", counted(self.usage.prompt_image)),
-            ("completion_image_tokens", counted(self.usage.completion_image)),
-            ("unread", self.unread.map(text)),
-            ("priority", self.queued.map(|queued| text(queued.priority))),
-            ("queued_ms", self.queued.map(|queued| Detail::Count(millis(queued.time)))),
-            ("spilled_from", self.spill.as_ref().map(|spill| text(&spill.from))),
-            ("spill_reason", self.spill.as_ref().map(|spill| text(spill.cause.word()))),
-            ("clamped", found(Finding::clamped)),
-            ("refused_by", found(Finding::refused)),
-            ("would_refuse", found(|finding| finding.would(Would::Reject))),
-            ("would_clamp", found(|finding| finding.would(Would::Clamp))),
-            ("would_default", found(|finding| finding.would(Would::Default))),
-            ("unknown_fields", found(Finding::unknown)),
-            ("pinned", self.pin.map(|pin| text(pin.word()))),
-            ("stored", self.stored.map(|stored| text(stored.word()))),
-            ("read_by", self.read_by().map(|name| text(&name.text))),
-            ("limit", self.limit.as_deref().map(text)),
-            ("shadow_refusals", (!self.shadow_refusals.is_empty()).then(|| words(&self.shadow_refusals))),
-            ("candidates", (!self.candidates.is_empty()).then(|| words(&self.candidates))),
-            ("passed_over", (!passed_over.is_empty()).then(|| Detail::PassedOver(passed_over.clone()))),
-        ];
-        let always = [
-            ("operation", text(self.operation)),
-            ("stream", Detail::Flag(self.stream)),
-            ("tries", Detail::Tries(self.tries.clone())),
-            ("reserved_tokens", Detail::Count(self.reserved)),
-            ("cached_tokens", Detail::Count(self.usage.cached)),
-            ("prompt_audio_tokens", Detail::Count(self.usage.prompt_audio)),
-            ("reasoning_tokens", Detail::Count(self.usage.reasoning)),
-            ("completion_audio_tokens", Detail::Count(self.usage.completion_audio)),
-            ("duration_ms", Detail::Count(millis(self.duration))),
-        ];
-        let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        always.into_iter().chain(optional).collect()
+        let counted = |tokens: u64| Some(tokens).filter(|tokens| *tokens > 0);
+        details.count("cache_write_tokens", counted(self.usage.cache_write));
+        details.count("prompt_image_tokens", counted(self.usage.prompt_image));
+        details.count("completion_image_tokens", counted(self.usage.completion_image));
+        details.text("unread", self.unread);
+        details.text("priority", self.queued.map(|queued| queued.priority));
+        details.count("queued_ms", self.queued.map(|queued| millis(queued.time)));
+        details.text("spilled_from", self.spill.as_ref().map(|spill| &*spill.from));
+        details.text("spill_reason", self.spill.as_ref().map(|spill| spill.cause.word()));
+        if !self.findings.is_empty() {
+            let found = |wanted: fn(&Finding) -> Option<String>| -> Vec<String> {
+                self.findings.iter().filter_map(wanted).collect()
+            };
+            details.texts("clamped", &found(Finding::clamped));
+            details.texts("refused_by", &found(Finding::refused));
+            details.texts("would_refuse", &found(|finding| finding.would(Would::Reject)));
+            details.texts("would_clamp", &found(|finding| finding.would(Would::Clamp)));
+            details.texts("would_default", &found(|finding| finding.would(Would::Default)));
+            details.texts("unknown_fields", &found(Finding::unknown));
+        }
+        details.text("pinned", self.pin.map(|pin| pin.word()));
+        details.text("stored", self.stored.map(|stored| stored.word()));
+        details.text("read_by", self.read_by().map(|name| &*name.text));
+        details.text("limit", self.limit.as_deref());
+        details.texts("shadow_refusals", &self.shadow_refusals);
+        details.texts("candidates", &self.candidates);
+        details.passed_over(&self.passed_over);
+    }
+}
+
+/// The members of the object. Its methods stay calls: thirty copies of each would be read anew for each request. What is not known, and a list without an element, is left out.
+struct Details(Writer);
+
+impl Details {
+    #[inline(never)]
+    fn text(&mut self, name: &'static str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.0.member(name);
+            self.0.text(text);
+        }
+    }
+
+    #[inline(never)]
+    fn count(&mut self, name: &'static str, count: Option<u64>) {
+        if let Some(count) = count {
+            self.0.member(name);
+            self.0.count(count);
+        }
+    }
+
+    fn flag(&mut self, name: &'static str, flag: bool) {
+        self.0.member(name);
+        self.0.flag(Some(flag));
+    }
+
+    fn texts<T: AsRef<str>>(&mut self, name: &'static str, texts: &[T]) {
+        if !texts.is_empty() {
+            self.list(name, texts.iter(), |writer, text| writer.text(text.as_ref()));
+        }
+    }
+
+    fn tries(&mut self, tries: &[Try]) {
+        self.list("tries", tries.iter(), |writer, attempt| {
+            writer.open(b'{');
+            writer.member("backend");
+            writer.text(&attempt.backend);
+            writer.member("status");
+            match attempt.status {
+                Some(status) => writer.count(status.into()),
+                None => writer.flag(None),
+            }
+            writer.close(b'}');
+        });
+    }
+
+    fn passed_over(&mut self, passed_over: &[PassedOver]) {
+        if passed_over.is_empty() {
+            return;
+        }
+        self.list("passed_over", passed_over.iter(), |writer, PassedOver { backend, why }| {
+            writer.open(b'{');
+            writer.member("backend");
+            writer.text(backend);
+            writer.member("why");
+            writer.text(why.word());
+            if let Some(wait) = why.wait_ms() {
+                writer.member("wait_ms");
+                writer.count(wait);
+            }
+            writer.close(b'}');
+        });
+    }
+
+    fn list<T>(
+        &mut self,
+        name: &'static str,
+        elements: impl Iterator<Item = T>,
+        write: impl Fn(&mut Writer, T),
+    ) {
+        self.0.member(name);
+        self.0.open(b'[');
+        for element in elements {
+            self.0.next();
+            write(&mut self.0, element);
+        }
+        self.0.close(b']');
     }
 }

@@ -1,5 +1,8 @@
 use super::*;
+use crate::decision::{PassedOver, Why};
 use crate::finding::{Effect, Would};
+use serde_json::{Value, json};
+use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -102,16 +105,11 @@ fn what_a_policy_found_is_counted_and_written_down() {
             ("tollgate_policy_audits;client=web;rule=best_of;effect=default", 1),
         ],
     );
-    let words = |word: &str| Detail::Words(vec![word.to_owned()]);
-    let expected = [
-        ("clamped", words("n=2")),
-        ("refused_by", words("seed")),
-        ("would_refuse", words("echo")),
-        ("would_clamp", words("max_tokens")),
-        ("would_default", words("best_of")),
-        ("unknown_fields", words("top_k")),
-    ];
-    assert_eq!(record.details()[9..], expected);
+    let expected = concat!(
+        r#","clamped":["n=2"],"refused_by":["seed"],"would_refuse":["echo"],"would_clamp":["max_tokens"]"#,
+        r#","would_default":["best_of"],"unknown_fields":["top_k"]}"#
+    );
+    assert!(record.details().ends_with(expected), "{}", record.details());
 }
 
 #[test]
@@ -129,10 +127,8 @@ fn refusals_by_limits_are_counted_by_limit() {
         ("tollgate_limit_shadow_refusals;client=web-shop;limit=concurrent", 1),
     ];
     assert_eq!(found[1..], expected.map(|(name, amount)| (name.to_owned(), amount)));
-    let details = record.details();
-    assert!(details.contains(&("limit", Detail::Text("tokens/minute".to_owned()))));
-    let shadows = ["group/cost/day", "concurrent"].map(str::to_owned).to_vec();
-    assert!(details.contains(&("shadow_refusals", Detail::Words(shadows))));
+    let expected = r#","limit":"tokens/minute","shadow_refusals":["group/cost/day","concurrent"]}"#;
+    assert!(record.details().ends_with(expected), "{}", record.details());
 }
 
 #[test]
@@ -145,10 +141,42 @@ fn an_unknown_client_has_a_label_of_its_own() {
 
 #[test]
 fn the_log_leaves_out_what_is_not_known() {
-    let names = |record: &Record| record.details().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-    assert_eq!(names(&record()).len(), 9);
-    let usage = Usage { cache_write: 3, prompt_image: 2, completion_image: 1, ..Usage::default() };
-    let more = Record { asked: Some("x".to_owned()), price_micros: Some(1), usage, ..record() };
-    let kinds = ["cache_write_tokens", "prompt_image_tokens", "completion_image_tokens"];
-    assert_eq!(names(&more)[9..], [&["model_asked", "price_micros"][..], &kinds].concat());
+    let always = concat!(
+        r#"{"operation":"chat/completions","stream":false,"tries":[],"reserved_tokens":0,"cached_tokens":0"#,
+        r#","prompt_audio_tokens":0,"reasoning_tokens":1,"completion_audio_tokens":0,"duration_ms":0"#
+    );
+    assert_eq!(record().details(), [always, "}"].concat());
+    let usage = Usage { cache_write: 3, prompt_image: 2, completion_image: 1, ..record().usage };
+    let more = Record { asked: Some("x\"".to_owned()), price_micros: Some(1), usage, ..record() };
+    let known = concat!(
+        r#","model_asked":"x\"","price_micros":1,"cache_write_tokens":3,"prompt_image_tokens":2"#,
+        r#","completion_image_tokens":1}"#
+    );
+    assert_eq!(more.details(), [always, known].concat());
+}
+
+#[test]
+fn a_line_is_the_fields_behind_a_comma() {
+    let passed_over = vec![
+        PassedOver { backend: "a".into(), why: Why::Pausing(Duration::from_micros(1500)) },
+        PassedOver { backend: "b".into(), why: Why::Region },
+    ];
+    let tries =
+        vec![Try { backend: "a".into(), status: Some(429) }, Try { backend: "b".into(), status: None }];
+    let record = Record { passed_over, tries, ..record() };
+    let line = String::from_utf8(record.line("i\"d")).unwrap();
+    let whole: Value = serde_json::from_str(&format!("{{{}}}", line.strip_prefix(',').unwrap())).unwrap();
+    let details: Value = serde_json::from_str(whole["details"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        details["tries"],
+        json!([{ "backend": "a", "status": 429 }, { "backend": "b", "status": null }])
+    );
+    let why =
+        json!([{ "backend": "a", "why": "cooldown", "wait_ms": 2 }, { "backend": "b", "why": "region" }]);
+    assert_eq!(details["passed_over"], why);
+    let expected = concat!(
+        r#","request_id":"i\"d","client":"web-shop","model":"gpt-4.1","backend":null,"outcome":"served""#,
+        r#","prompt_tokens":"30","completion_tokens":"11","estimated":"false","details":"{\"operation\":"#
+    );
+    assert!(line.starts_with(expected), "{line}");
 }

@@ -31,7 +31,7 @@ use crate::decision::Why;
 use crate::endpoint::Operation;
 use crate::finding::{Effect, Finding};
 use crate::gateway::BodyRoom;
-use crate::ledger::{Detail, Outcome, Pin, Source};
+use crate::ledger::{Outcome, Pin, Source};
 use crate::limits::{self, Claim, Inquiry, Part, Standing};
 use crate::route::{Cooldown, Cooldowns};
 use crate::store::{MemoryStore, Outside, Store};

@@ -79,11 +79,11 @@ fn names_of_unknown_fields_are_written_down() {
         Run::with(gateway(move |config| config["policies"][0]["unknown_fields"] = json!(word)))
     };
     let unknown = |mut run: Run| {
-        let details = run.finish().details();
-        details.into_iter().find(|(name, _)| *name == "unknown_fields").map(|(_, names)| names)
+        let details: Value = serde_json::from_str(&run.finish().details()).unwrap();
+        details.get("unknown_fields").cloned()
     };
     let body = r#"{"model":"gpt-4o","top_k":1}"#;
-    let names = Some(Detail::Words(vec!["top_k".to_owned()]));
+    let names = Some(json!(["top_k"]));
     let mut run = with("refuse");
     let _ = run.head(&CHAT);
     assert_eq!(refused(run.body(body)), "400 unknown_parameter");
@@ -109,8 +109,8 @@ fn an_audit_sends_what_the_client_wrote_and_reserves_for_it() {
     let edits = run.answer("200", "application/json");
     assert!(edits.set.iter().all(|(name, _)| *name != "x-tollgate-clamped"));
     let record = run.finish();
-    let details: Vec<_> = record.details().into_iter().map(|(name, _)| name).collect();
-    assert!(details.contains(&"would_refuse") && details.contains(&"would_clamp"), "{details:?}");
+    let details = record.details();
+    assert!(details.contains(r#""would_refuse""#) && details.contains(r#""would_clamp""#), "{details}");
 }
 
 #[test]

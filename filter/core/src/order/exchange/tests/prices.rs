@@ -1,7 +1,6 @@
 //! What is reserved of a limit on money, and what is charged, by tier and by who served it.
 
 use super::*;
-use crate::ledger;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -73,7 +72,7 @@ fn the_tier_of_the_answer_is_what_is_charged_and_written_down() {
     for (tier, micros) in [("default", 21_000), ("flex", 10_500), ("priority", 63_000), ("new", 21_000)] {
         let record = served(priced(), &[], &format!(r#"{{"service_tier":"{tier}",{usage}}}"#));
         assert_eq!((record.price_micros, record.service_tier.as_deref()), (Some(micros), Some(tier)));
-        assert!(record.details().contains(&("service_tier", ledger::Detail::Text(tier.to_owned()))));
+        assert!(record.details().contains(&format!(r#","service_tier":"{tier}""#)));
     }
     let record = served(priced(), &[], &format!("{{{usage}}}"));
     assert_eq!((record.price_micros, record.service_tier), (Some(21_000), None));
@@ -93,5 +92,5 @@ fn what_azures_spillover_served_has_its_own_price() {
     assert_eq!((record.price_micros, record.served_by_spillover), (Some(0), false));
     let record = served(spills(), &[("x-ms-spillover-from-deployment", "d")], usage);
     assert_eq!((record.price_micros, record.served_by_spillover), (Some(5000), true));
-    assert!(record.details().contains(&("served_by_spillover", ledger::Detail::Flag(true))));
+    assert!(record.details().contains(r#","served_by_spillover":true"#));
 }

@@ -80,10 +80,8 @@ fn what_spills_is_written_down_with_the_reason() {
         series.contains(&"tollgate_spills;model=gpt-4o;from=a;to=b;reason=capacity".to_owned()),
         "{series:?}"
     );
-    let details: Vec<_> =
-        record.details().into_iter().filter(|(name, _)| name.starts_with("spill")).collect();
-    let text = |text: &str| crate::ledger::Detail::Text(text.to_owned());
-    assert_eq!(details, [("spilled_from", text("a")), ("spill_reason", text("capacity"))]);
+    let details = record.details();
+    assert!(details.contains(r#","spilled_from":"a","spill_reason":"capacity""#), "{details}");
 
     // A 429, and then its pause; and a failure that is none of its own.
     for (status, cause) in [(429, Cause::Throttled), (500, Cause::Failed)] {
