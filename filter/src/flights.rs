@@ -6,13 +6,15 @@
 use crate::host;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use tollgate::attempt::Flight;
+use tollgate::digest::Fnv1a;
 
 const PROPERTY: &str = "tollgate.exchange";
 
 thread_local! {
-    static FLIGHTS: RefCell<HashMap<u32, Rc<Flight>>> = RefCell::default();
+    static FLIGHTS: RefCell<HashMap<u32, Rc<Flight>, BuildHasherDefault<Fnv1a>>> = RefCell::default();
 }
 
 /// Makes a flight known to the attempts of this stream.

@@ -7,9 +7,11 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType, Status};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tollgate::answer::Answer;
+use tollgate::digest::Fnv1a;
 use tollgate::ledger::{Kind, Series};
 use tollgate::store::{GLANCE_MAX, Loaded, Outside, Store, StoreFault, Swap, Version};
 
@@ -105,7 +107,7 @@ pub(crate) fn resume_request() {
 }
 
 thread_local! {
-    static METRICS: RefCell<HashMap<Series, u32>> = RefCell::default();
+    static METRICS: RefCell<HashMap<Series, u32, BuildHasherDefault<Fnv1a>>> = RefCell::default();
 }
 
 /// What the store answered; its fault is logged, with what could not be done, and counted.
