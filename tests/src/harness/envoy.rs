@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::leash::Leashed;
 use super::tools::target_dir;
+use super::v8;
 
 /// Compiling the module takes a second for each of workers + 2 VMs when all cores are busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -93,6 +94,7 @@ pub(super) struct Launch<'a> {
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) workers: u32,
     pub(super) log_level: &'a str,
+    pub(super) tells_names: bool,
     pub(super) args: &'a [String],
 }
 
@@ -141,8 +143,12 @@ impl Launch<'_> {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        Leashed::spawn(&mut command)
-            .with_context(|| format!("Envoy cannot be started from {}", self.program.display()))
+        let process = Leashed::spawn(&mut command)
+            .with_context(|| format!("Envoy cannot be started from {}", self.program.display()))?;
+        if self.tells_names {
+            v8::tell_names(process.id(), self.program)?;
+        }
+        Ok(process)
     }
 
     /// Envoy writes the address it listens on to a file; `None` until it has.

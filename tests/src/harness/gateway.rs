@@ -310,6 +310,7 @@ impl Attempt {
             env: &scene.env,
             workers: scene.workers,
             log_level: &scene.log_level,
+            tells_names: scene.tells_names,
             args: &scene.args,
         };
         let start = launch.start(&http).await?;

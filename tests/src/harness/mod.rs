@@ -24,6 +24,7 @@ pub mod leash;
 pub mod metrics;
 pub mod portable;
 pub mod tools;
+pub mod v8;
 
 mod browser;
 mod envoy;

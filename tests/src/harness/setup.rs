@@ -26,6 +26,7 @@ pub struct Setup {
     workers: Option<u32>,
     log_level: Option<String>,
     from_files: bool,
+    tells_names: bool,
     args: Vec<String>,
 }
 
@@ -45,6 +46,8 @@ pub(super) struct Scene {
     pub(super) log_level: String,
     /// Whether listeners and clusters are in files of their own.
     pub(super) from_files: bool,
+    /// Whether V8 writes the names of the module's code where `perf` reads them.
+    pub(super) tells_names: bool,
     pub(super) args: Vec<String>,
 }
 
@@ -73,6 +76,13 @@ impl Setup {
     pub fn redis(mut self, address: SocketAddr, password: &str) -> Self {
         self.redis = Some((address, password.to_owned()));
         self.file("envoy/fleet.yaml")
+    }
+
+    /// V8 tells the names of the module's functions, for a profile.
+    #[must_use]
+    pub fn tells_names(mut self) -> Self {
+        self.tells_names = true;
+        self
     }
 
     /// Another version of Envoy than the one that everything else is tested with.
@@ -198,6 +208,7 @@ impl Setup {
             workers: self.workers.unwrap_or(2),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             from_files: self.from_files,
+            tells_names: self.tells_names,
             args: self.args,
         })
     }
@@ -220,6 +231,7 @@ pub(super) struct Plan {
     workers: u32,
     log_level: String,
     from_files: bool,
+    tells_names: bool,
     args: Vec<String>,
 }
 
@@ -272,6 +284,7 @@ impl Plan {
             workers: self.workers,
             log_level: self.log_level,
             from_files: self.from_files,
+            tells_names: self.tells_names,
             args: self.args,
         })
     }

@@ -6,6 +6,7 @@ mod baseline;
 mod load;
 mod measure;
 mod process;
+mod profile;
 mod report;
 mod scenario;
 mod variant;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tollgate_tests::harness::tools;
+use tollgate_tests::harness::tools::{self, Source};
 
 use crate::baseline::Baseline;
 use crate::load::Rate;
@@ -52,6 +53,9 @@ struct Options {
     /// Another build of the filter, to compare with this one in the same run
     #[arg(long, value_name = "WASM")]
     beside: Option<PathBuf>,
+    /// Not how much, but where: a profile of the module's functions, by Linux' `perf` (`cargo profile-envoy`)
+    #[arg(long, conflicts_with_all = ["quick", "beside", "save", "json", "rounds"])]
+    profile: bool,
     /// Keep the numbers in tests/fixtures/benchmark.json, which later runs show beside theirs
     #[arg(long, conflicts_with_all = ["quick", "rate"])]
     save: bool,
@@ -62,7 +66,11 @@ struct Options {
 
 impl Options {
     fn plan(&self) -> Result<Plan> {
-        let (seconds, rounds, streams) = if self.quick { (0.3, 2, 50) } else { (1.0, 15, 1000) };
+        let (seconds, rounds, streams) = match () {
+            () if self.quick => (0.3, 2, 50),
+            () if self.profile => (10.0, 1, 0),
+            () => (1.0, 15, 1000),
+        };
         let seconds = self.seconds.unwrap_or(seconds);
         Ok(Plan {
             lasts: Duration::try_from_secs_f64(seconds).context("--seconds: expected a time")?,
@@ -70,6 +78,7 @@ impl Options {
             connections: self.connections,
             rate: self.rate,
             scenarios: match self.scenarios.as_slice() {
+                [] if self.profile => vec![Scenario::Small],
                 [] => Scenario::ALL.to_vec(),
                 some => some.to_vec(),
             },
@@ -100,9 +109,12 @@ async fn run(options: &Options) -> Result<()> {
         eprintln!("tollgate: there is no /proc/PID/task/*/schedstat here: CPU and memory are left out");
     }
     let baseline = Baseline::load()?;
+    if options.profile {
+        return profile(&plan).await;
+    }
     let empty = tokio::task::spawn_blocking(empty_module).await??;
     let beside = options.beside.as_deref().map(Path::canonicalize).transpose().context("--beside")?;
-    let mut bench = Bench::start(&plan, Modules { empty, beside }).await?;
+    let mut bench = Bench::start(&plan, Modules { empty, beside, are_profiled: false }).await?;
     let mut results = Vec::new();
     for scenario in &plan.scenarios {
         let result = bench.run(*scenario, &plan).await?;
@@ -120,6 +132,19 @@ async fn run(options: &Options) -> Result<()> {
     if options.save {
         let file = Baseline::of(&results, &about.envoy)?.save()?;
         println!("The baseline: {}", tools::shown(&file).display());
+    }
+    Ok(())
+}
+
+async fn profile(plan: &Plan) -> Result<()> {
+    let module = tokio::task::spawn_blocking(|| Source::here().module_with_names()).await??.file;
+    let modules = Modules { empty: module.clone(), beside: Some(module), are_profiled: true };
+    let mut bench = Bench::start(plan, modules).await?;
+    for scenario in &plan.scenarios {
+        let found = bench.profile(*scenario, plan).await?;
+        if let [(_, bare_us), (profile, per_request_us)] = found.as_slice() {
+            print!("\n{}\n{}", scenario.title(), profile.table(*per_request_us, *bare_us));
+        }
     }
     Ok(())
 }

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tollgate_tests::harness::{Gateway, credential_of};
+use tollgate_tests::harness::{Gateway, credential_of, v8};
 
 use crate::backend::Backend;
 use crate::load::{Answers, Latency, Load, Rate};
 use crate::process;
+use crate::profile::{Looking, Profile};
 use crate::scenario::{PATH, Scenario};
 use crate::variant::{KEY, Modules, Variant};
 
@@ -146,6 +147,33 @@ impl Bench {
             }
         }
         Ok(Outcome { scenario, connections, lasts: plan.lasts, rate: plan.rate, turns })
+    }
+
+    /// Looks at the worker of each Envoy while it is loaded; the first is bare. Answers what each request took there.
+    pub(crate) async fn profile(&mut self, scenario: Scenario, plan: &Plan) -> Result<Vec<(Profile, f64)>> {
+        self.backend.set(&scenario.mock()).await?;
+        let body = Bytes::from(scenario.body());
+        let connections = plan.connections.unwrap_or(scenario.connections());
+        let load = |lasts| Asked { body: body.clone(), connections, lasts, rate: plan.rate };
+        let dir = tempfile::TempDir::new()?;
+        let data = dir.path().join("perf.data");
+        let mut found = Vec::new();
+        for at in 0..self.envoys.len() {
+            self.check(at, scenario).await?;
+            self.turn(at, scenario, load(plan.lasts / 4)).await?;
+            let Envoy { variant, gateway, .. } = &self.envoys[at];
+            let (pid, is_tollgate) = (gateway.pid(), variant.is_tollgate());
+            if is_tollgate {
+                v8::are_told(pid)?;
+            }
+            let worker = process::worker(pid).context("which of Envoy's threads is its worker")?;
+            let looking = Looking::at(worker, plan.lasts, &data)?;
+            let turn = self.turn(at, scenario, load(plan.lasts)).await?;
+            let profile = looking.end(&data)?;
+            let _ = std::fs::remove_file(v8::names_of(pid));
+            found.push((profile, turn.cpu.context("what Envoy's CPU time was")?.per_request_us));
+        }
+        Ok(found)
     }
 
     /// One request, looked at closely: that each Envoy does what it is here to be measured for.

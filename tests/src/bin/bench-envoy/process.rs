@@ -7,6 +7,9 @@ use std::time::Duration;
 /// What [`cpu`] reads, for the report to say.
 pub(crate) const CPU_SOURCE: &str = "/proc/PID/task/*/schedstat";
 
+/// How Envoy calls its worker threads.
+const WORKER: &str = "wrk:";
+
 /// CPU time that a process has used since it started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cpu {
@@ -30,11 +33,20 @@ pub(crate) fn cpu(pid: u32) -> Option<Cpu> {
         let schedstat = fs::read_to_string(thread.join("schedstat")).ok()?;
         let time = Duration::from_nanos(schedstat.split(' ').next()?.parse().ok()?);
         cpu.all += time;
-        if fs::read_to_string(thread.join("comm")).ok()?.starts_with("wrk:") {
+        if fs::read_to_string(thread.join("comm")).ok()?.starts_with(WORKER) {
             cpu.workers += time;
         }
     }
     Some(cpu)
+}
+
+/// The thread in which requests are handled: of several workers, one.
+pub(crate) fn worker(pid: u32) -> Option<u32> {
+    let mut threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let is_worker = |thread: &fs::DirEntry| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.starts_with(WORKER))
+    };
+    threads.find(is_worker)?.file_name().to_str()?.parse().ok()
 }
 
 /// Resident memory in KiB. `None` where nobody tells.

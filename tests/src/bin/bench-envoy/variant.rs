@@ -30,6 +30,8 @@ pub(crate) struct Modules {
     pub(crate) empty: PathBuf,
     /// Another build of the filter, to compare with this one.
     pub(crate) beside: Option<PathBuf>,
+    /// The other one has names, and V8 tells them; only bare Envoy is beside it.
+    pub(crate) are_profiled: bool,
 }
 
 /// The client's key.
@@ -38,6 +40,9 @@ pub(crate) const KEY: &str = "bench-envoy";
 impl Variant {
     /// Those that run: the last one only where there is something to compare with.
     pub(crate) fn all(modules: &Modules) -> Vec<Self> {
+        if modules.are_profiled {
+            return vec![Self::Bare, Self::Beside];
+        }
         let beside = modules.beside.as_ref().map(|_| Self::Beside);
         [Self::Bare, Self::BareAgain, Self::Empty, Self::Tollgate].into_iter().chain(beside).collect()
     }
@@ -66,6 +71,9 @@ impl Variant {
             if let Some(env) = &backend.env {
                 setup = setup.env(env, &credential_of(&backend.name));
             }
+        }
+        if modules.are_profiled {
+            setup = setup.tells_names();
         }
         let (empty, beside) = (modules.empty.clone(), modules.beside.clone());
         Ok(setup.patch(move |envoy| {

@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use super::exports;
 use super::install::{printed, target_dir, workspace};
-use super::optimizer;
+use super::optimizer::{self, Names};
 use super::programs::{WASM_WASI, cargo, rust_target};
 
 /// A workspace to build from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
     workspace: PathBuf,
     target: PathBuf,
@@ -48,12 +48,24 @@ impl Source {
     /// # Errors
     /// It does not build.
     pub fn module(&self) -> Result<Build> {
+        self.filter(Names::Dropped)
+    }
+
+    /// The same with the names of its functions.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub fn module_with_names(&self) -> Result<Build> {
+        Self { target: self.target.join("names"), ..self.clone() }.filter(Names::Kept)
+    }
+
+    fn filter(&self, names: Names) -> Result<Build> {
         rust_target(WASM_WASI)?;
         let release = self.target.join(WASM_WASI).join("release");
-        let built = self.build("tollgate-filter", WASM_WASI, &release, "tollgate_filter.wasm")?;
+        let built = self.build("tollgate-filter", WASM_WASI, &release, "tollgate_filter.wasm", names)?;
         let module = std::fs::read(&built.file).context("the filter was built but cannot be read")?;
         let file = release.join("tollgate.wasm");
-        optimizer::write(&exports::without_uncalled(&module)?, &file)?;
+        optimizer::write(&exports::without_uncalled(&module)?, &file, names)?;
         Ok(Build { file, ..built })
     }
 
@@ -62,7 +74,7 @@ impl Source {
     /// # Errors
     /// It does not build.
     pub fn tool(&self) -> Result<Build> {
-        self.build("tollgate-cli", &self.host()?, &self.target.join("release"), "tollgate")
+        self.build("tollgate-cli", &self.host()?, &self.target.join("release"), "tollgate", Names::Dropped)
     }
 
     /// The name of this machine's kind, as `rustc` has it.
@@ -101,11 +113,14 @@ impl Source {
         std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
     }
 
-    fn build(&self, package: &str, machine: &str, dir: &Path, name: &str) -> Result<Build> {
+    fn build(&self, package: &str, machine: &str, dir: &Path, name: &str, names: Names) -> Result<Build> {
         let mut cargo = self.cargo();
         cargo.args(["build", "--locked", "--release", "--message-format", "json-render-diagnostics"]);
         cargo.args(["--package", package, "--config", &self.names_of_paths(machine)?]);
         cargo.arg("--target-dir").arg(&self.target);
+        if names == Names::Kept {
+            cargo.args(["--config", "profile.release.strip = \"debuginfo\""]);
+        }
         if machine == WASM_WASI {
             cargo.args(["--target", machine]);
         }

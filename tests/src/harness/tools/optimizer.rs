@@ -29,11 +29,20 @@ const FEATURES: [&str; 7] = [
     "--enable-simd",
 ];
 
+/// What becomes of the functions' names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// They stay out of the module: it is loaded once per worker.
+    Dropped,
+    /// They stay in it, for a profile.
+    Kept,
+}
+
 /// Writes `module`, optimised, as `file`. Of the same module nothing is done a second time.
 ///
 /// # Errors
 /// wasm-opt cannot be had, or refuses the module.
-pub(super) fn write(module: &[u8], file: &Path) -> Result<()> {
+pub(super) fn write(module: &[u8], file: &Path, names: Names) -> Result<()> {
     let made_of = file.with_extension("wasm.of");
     let by = FEATURES.join(" ");
     let of = format!("{} by binaryen {VERSION} {LEVEL} {by}\n", hex::encode(Sha256::digest(module)));
@@ -44,7 +53,14 @@ pub(super) fn write(module: &[u8], file: &Path) -> Result<()> {
     let (plain, half) = (file.with_extension("plain.wasm"), file.with_extension("half.wasm"));
     fs::write(&plain, module).with_context(|| format!("cannot write {}", plain.display()))?;
     let mut optimizer = Command::new(node()?);
-    optimizer.arg(wasm_opt()?).args(FEATURES).arg(LEVEL).arg(&plain).arg("-o").arg(&half);
+    optimizer
+        .arg(wasm_opt()?)
+        .args((names == Names::Kept).then_some("-g"))
+        .args(FEATURES)
+        .arg(LEVEL)
+        .arg(&plain)
+        .arg("-o")
+        .arg(&half);
     run(&mut optimizer, "wasm-opt does not take the filter: what it says stands above")?;
     // Whoever ends between these two does it again.
     let _ = fs::remove_file(&made_of);
@@ -80,21 +96,21 @@ mod tests {
     fn a_module_is_optimised_once_and_another_anew() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tollgate.wasm");
-        write(EMPTY, &file).unwrap();
+        write(EMPTY, &file, Names::Dropped).unwrap();
         // What is done already is not looked at.
         fs::write(&file, "as it is").unwrap();
-        write(EMPTY, &file).unwrap();
+        write(EMPTY, &file, Names::Dropped).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"as it is");
         // A section that nobody needs: another module.
         let other = [EMPTY, b"\0\x02\x01x"].concat();
-        write(&other, &file).unwrap();
+        write(&other, &file, Names::Dropped).unwrap();
         assert!(fs::read(&file).unwrap().starts_with(EMPTY));
         fs::remove_file(&file).unwrap();
-        write(&other, &file).unwrap();
+        write(&other, &file, Names::Dropped).unwrap();
         assert!(file.is_file());
         // One that is refused changes nothing.
         let before = fs::read(&file).unwrap();
-        assert!(write(b"no module", &file).is_err());
+        assert!(write(b"no module", &file, Names::Dropped).is_err());
         assert_eq!(fs::read(&file).unwrap(), before);
     }
 }
