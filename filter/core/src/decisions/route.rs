@@ -266,6 +266,17 @@ pub fn choose(
             ready.push(target.clone());
         }
     }
+    if ready.is_empty() {
+        // Nobody is refused because requests of others have failed: whoever made the pause had somebody behind it, and here
+        // there is nobody.
+        let failures = Failures::load(moment).unwrap_or_else(|_| {
+            faults += 1;
+            Failures::default()
+        });
+        let only_fails =
+            |target: &Rc<Target>| cooldowns.is_guessed(target.id) && failures.is_steady(target.id);
+        (ready, pausing) = pausing.into_iter().partition(only_fails);
+    }
     let is_sent_to_see =
         |target: &Rc<Target>| probes_first && ready.first().is_some_and(|first| first.id == target.id);
     let passed = pausing.iter().filter(|target| !is_sent_to_see(target));

@@ -174,6 +174,11 @@ impl Cooldowns {
         pause.map_or(State::Open, |pause| pause.state(nanos(now)))
     }
 
+    /// Whether its pause is one that it did not ask for, or of which it did not say how long.
+    pub(super) fn is_guessed(&self, target: u64) -> bool {
+        self.pauses.iter().any(|pause| pause.target == target && pause.asking_until.is_some())
+    }
+
     /// How long the target with this number is still to be left alone.
     #[must_use]
     pub fn remaining(&self, target: u64, now: Duration) -> Duration {

@@ -44,7 +44,7 @@ impl Failing {
                 Some(known) => *known = Failure { count: known.count.saturating_add(1), last: now, ..*known },
                 None => failures.0.push(Failure { target: target.id, last: now, count: 1 }),
             }
-            (Some(failures.write()), failures.count(target.id) >= STEADY_MIN)
+            (Some(failures.write()), failures.is_steady(target.id))
         })
     }
 
@@ -101,6 +101,12 @@ impl Failures {
     #[must_use]
     pub fn is_down(&self, target: u64) -> bool {
         self.count(target) >= FAILURES_MIN
+    }
+
+    /// Whether it has failed for so long that this is worth a pause.
+    #[must_use]
+    pub fn is_steady(&self, target: u64) -> bool {
+        self.count(target) >= STEADY_MIN
     }
 
     fn count(&self, target: u64) -> u32 {

@@ -71,12 +71,13 @@ impl Flight {
     }
 
     /// Notes that an attempt at a target failed. Answers with the pause that this makes, if it has failed time after time.
-    /// Somebody has to tell the client, so whoever comes last makes none.
+    /// Somebody has to tell the client, so whoever comes last makes none, unless it was asked whether its pause is over.
     fn note_failure(&self, target: &Target, outside: &Outside<'_>, heard: &mut Heard) -> Option<Cooldown> {
         let moment = outside.moment();
         let failed = self.gateway.failing.failed(target, moment);
         heard.faults.extend(failed.err());
-        (failed == Ok(true) && !self.is_last(target)).then(|| route::failure_pause(moment.now))
+        let makes_pause = !self.is_last(target) || self.asks_whether_over(target);
+        (failed == Ok(true) && makes_pause).then(|| route::failure_pause(moment.now))
     }
 
     /// Writes that a target is to be left alone.

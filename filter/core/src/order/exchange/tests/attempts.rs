@@ -237,6 +237,32 @@ fn who_fails_and_is_the_last_makes_no_pause() {
 }
 
 #[test]
+fn nobody_is_refused_for_failures_where_there_is_no_other() {
+    let mut run = Run::new();
+    for _ in 0..5 {
+        assert_eq!(first_is(&mut run, NOW, 500), "a");
+    }
+    assert_eq!(first_is(&mut run, NOW, 200), "b");
+    // For this client nobody is behind it, and one that goes to see is not enough.
+    let bound = gateway(|config| {
+        config["backends"][0]["region"] = json!("eu");
+        config["backends"][1]["region"] = json!("us");
+        config["clients"][0]["regions"] = json!(["eu"]);
+    });
+    for at in 0..3 {
+        run.exchange = Exchange::new(bound.clone());
+        let flight = run.send(PROMPT).flight;
+        assert_eq!(&*flight.candidates()[0].backend.name, "a", "{at}");
+        // It was asked whether its pause is over, and said no.
+        if at == 0 {
+            let outside = Outside::new(&run.store, &|| NOW);
+            let _ = attempt(&flight, "ca", &[(":status", "500")], "", &outside).unwrap();
+            assert_eq!(first_is(&mut run, NOW, 200), "b");
+        }
+    }
+}
+
+#[test]
 fn who_never_answers_makes_a_pause_as_a_failure_does() {
     let mut run = Run::new();
     let mut pauses = Vec::new();
