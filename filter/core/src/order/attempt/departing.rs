@@ -31,7 +31,10 @@ impl Flight {
         };
         let target = match target {
             Ok(target) => target,
-            Err(denial) => return Err(Refused { denial, counts, faults }),
+            Err(denial) => {
+                faults.extend(self.take_back_pause(outside).err());
+                return Err(Refused { denial, counts, faults });
+            }
         };
         // The client's own credentials were taken out before: the first attempt meets none, each later one its
         // predecessor's, which Envoy may have added.

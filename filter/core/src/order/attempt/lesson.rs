@@ -62,6 +62,16 @@ impl Flight {
         heard
     }
 
+    /// Takes back the pause that the last attempt may have made by its failure: nobody is behind it after all.
+    pub(super) fn take_back_pause(&self, outside: &Outside<'_>) -> Result<(), StoreFault> {
+        match self.tries.borrow().last() {
+            Some((target, status)) if status.is_none_or(|status| status >= 500) => {
+                Cooldowns::end(outside.store, target)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Notes that the last attempt was not answered, if it was not: Envoy has given up, and nobody was asked after it.
     pub(crate) fn note_miss(&self, moment: Moment<'_>) -> Result<(), StoreFault> {
         match self.tries.borrow().last() {

@@ -325,6 +325,23 @@ fn fail_over_stops_where_no_more_may_spill() {
 }
 
 #[test]
+fn failures_make_no_pause_where_no_more_may_spill() {
+    let mut worker = worker(|config| {
+        undeclared(config);
+        config["models"][0]["spill"]["limits"][0]["tokens"] = json!(1);
+    });
+    for _ in 0..7 {
+        // If it paused, whoever comes next would be refused without being tried anywhere.
+        let (exchange, forward) = worker.goes();
+        assert_eq!(names(&forward), ["a", "b"]);
+        attempt(&worker, &forward.flight, "ca", 500).unwrap();
+        let denial = attempt(&worker, &forward.flight, "cb", 200).unwrap_err();
+        assert_eq!(denial.code(), "spill_limit_exceeded");
+        let _ = answer(&worker, exchange, "429");
+    }
+}
+
+#[test]
 fn without_the_store_what_spills_is_as_the_budgets_are() {
     for (word, expected) in [("allow", Ok(())), ("deny", Err(Denial::StoreUnavailable))] {
         let mut worker = worker(|config| {
