@@ -69,7 +69,7 @@ const NEVER_TO_BACKENDS: &Never = &[
         ],
         "it carries a credential or an account",
     ),
-    (&["tollgate-*", "x-envoy-*", "x-tollgate-*"], "it is Tollgate's or Envoy's own"),
+    (&["tollgate-*", "x-envoy-*", "x-priority", "x-tollgate-*"], "it is Tollgate's or Envoy's own"),
     (
         &[
             ":*",
@@ -329,6 +329,7 @@ mod tests {
             "accept-encoding",
             "x-tollgate-candidates",
             "tollgate-explain",
+            "x-priority",
             "x-envoy-max-retries",
             "x-ms-spillover-deployment",
             "x-ms-oai-image-generation-deployment",
@@ -458,6 +459,8 @@ mod tests {
             ("x-ms-*", "x-ms-oai-*"),
             ("x-tollgate-cluster", "x-tollgate-*"),
             ("x-envoy-*", "x-envoy-*"),
+            ("x-priority", "x-priority"),
+            ("x-pri*", "x-priority"),
             ("x-forwarded-host", "x-forwarded-*"),
             ("host", "host"),
             ("x-http-method-override", "x-http-method*"),

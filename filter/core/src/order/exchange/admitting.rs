@@ -76,7 +76,11 @@ impl Admitting {
             gauge: target.gauge,
             spare: if choice.is_spill(target) { 0 } else { spare },
         };
-        let mut precedence = draft.gateway.precedences.of(*priority);
+        let precedences = &draft.gateway.precedences;
+        let mut precedence = precedences.of(*priority);
+        // Whoever says that it is less important leaves no less free for that, however the operator has set the two.
+        let own = precedences.of(ready.client.priority).headroom_min;
+        precedence.headroom_min = precedence.headroom_min.max(own);
         let waited = waits_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         precedence.wait_max = precedence.wait_max.saturating_sub(waited);
         let ask = Ask {

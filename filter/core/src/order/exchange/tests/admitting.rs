@@ -115,6 +115,19 @@ fn a_request_that_lowers_itself_leaves_more_room() {
 }
 
 #[test]
+fn a_request_that_lowers_itself_leaves_what_its_client_does() {
+    let worker =
+        Worker::new(|config| config["priorities"] = json!({ "low": { "headroom_min": 0, "wait_ms": 5000 } }));
+    let mut exchange = Exchange::new(worker.gateway.clone());
+    let pairs = [&CHAT[..], &[("x-priority", "low")]].concat();
+    let _ = exchange.request_head(&headers(&pairs), false, &worker.store, NOW);
+    let step = exchange.request_body(PROMPT.as_bytes(), &worker.store, NOW);
+    let Step::Reserve(claim) = step else { panic!("{step:?}") };
+    let Step::Admit(ask) = exchange.reserved(limits::reserve(&worker.store, claim, NOW)) else { panic!() };
+    assert_eq!((ask.priority, ask.precedence.headroom_min), (Priority::Low, 50_000));
+}
+
+#[test]
 fn unused_capacity_comes_back_where_the_backend_gives_it_back() {
     let mut worker = Worker::new(|_| {});
     let (mut exchange, forward) = worker.goes();
