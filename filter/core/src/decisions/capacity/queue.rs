@@ -139,8 +139,9 @@ impl Queue {
         if (is_sure && wait > ask.precedence.wait_max) || !self.makes_place(&ask) {
             return Ok(Turn::Leaves { wait });
         }
-        // Whoever gave up its place stood behind this one.
-        self.waiting.insert(place.min(self.waiting.len()), Waiting { id, ask, deadline });
+        // Whoever gave up its place may have stood before this one, if it was its equal.
+        let place = self.waiting.partition_point(|other| other.rank() <= rank);
+        self.waiting.insert(place, Waiting { id, ask, deadline });
         Ok(Turn::Waits)
     }
 

@@ -317,6 +317,22 @@ fn no_client_keeps_the_places_of_equals() {
 }
 
 #[test]
+fn whoever_gets_the_place_of_an_equal_stands_where_it_belongs() {
+    let mut full = Full::new(3);
+    for (id, client, wait_s) in [(1, "a", 70), (2, "a", 80), (3, "b", 300), (4, "c", 200)] {
+        let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
+        let ask = Ask { precedence, ..hopeful(client, Priority::Low) };
+        let moment = Moment::new(&full.store, s(0));
+        assert_eq!(full.queue.enter(id, ask, &no_pause, moment).unwrap(), Turn::Waits, "{id}");
+    }
+    assert_eq!(round(&mut full.queue, &full.store, s(0)), (vec![], vec![2]));
+    // One after the other, for each takes more than half, whoever must give up soonest first.
+    for (now, goes) in [(61, 1), (122, 4), (183, 3)] {
+        assert_eq!(round(&mut full.queue, &full.store, s(now)), (vec![goes], vec![]), "{now}");
+    }
+}
+
+#[test]
 fn who_gave_up_its_place_may_leave_by_itself() {
     let mut full = Full::new(1);
     full.check("a", Priority::Low, true, &[]);
