@@ -143,6 +143,10 @@ impl Launch<'_> {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        if self.tells_names {
+            // V8 leaves a log where it is started.
+            command.current_dir(self.dir.file("."));
+        }
         let process = Leashed::spawn(&mut command)
             .with_context(|| format!("Envoy cannot be started from {}", self.program.display()))?;
         if self.tells_names {
