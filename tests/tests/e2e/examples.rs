@@ -108,8 +108,9 @@ async fn teams_are_held_to_their_budgets_and_the_departments() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_one_region_is_never_served_in_another() {
-    let gateway = start("sovereign-regions").await;
     for (failure, status) in [(Fault::answer(500), 500), (Fault::close(), 503)] {
+        // A new one each time: who has failed time after time is left alone.
+        let gateway = start("sovereign-regions").await;
         for backend in ["sweden", "france"] {
             gateway.mock(backend).update(|settings| settings.faults = [failure.clone().always()].into());
         }
@@ -127,9 +128,7 @@ async fn a_client_of_one_region_is_never_served_in_another() {
             &json!({ "client": "shop", "backend": "virginia" }),
         );
     }
-    for backend in ["sweden", "france"] {
-        gateway.mock(backend).update(|settings| settings.faults.clear());
-    }
+    let gateway = start("sovereign-regions").await;
     // The last failure, for it outlives the commands: all of the region pause.
     run_readme("sovereign-regions", &gateway, &[]).await;
     gateway.mock("virginia").forget();
