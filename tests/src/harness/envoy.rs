@@ -14,8 +14,9 @@ use super::leash::Leashed;
 use super::tools::target_dir;
 use super::v8;
 
-/// Compiling the module takes a second for each of workers + 2 VMs when all cores are busy with other tests.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+/// Compiling the module takes a second for each of workers + 2 VMs when all cores are busy with other tests, and some tests start
+/// eight Envoys at once. One that has ended is not waited for.
+const READY_WITHIN: Duration = Duration::from_secs(300);
 
 /// How often a condition is looked at that nothing announces.
 pub(super) const POLL: Duration = Duration::from_millis(10);

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::net::TcpSocket;
 use tollgate::resp::{Commands, Reply, replies};
 
 use super::envoy::{POLL, RunDir, tail};
@@ -18,7 +19,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// An answer that takes longer does not come.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Somebody else may take a port that was free a moment ago.
+/// Somebody else may ask for just this port.
 const PORTS_TRIED: u32 = 20;
 
 /// The file that it writes what it says to.
@@ -30,6 +31,8 @@ pub struct Redis {
     process: Option<Leashed>,
     dir: RunDir,
     port: u16,
+    /// Bound to the port and never listening: nobody else is given the port while Redis is killed.
+    reserves: TcpSocket,
     password: Option<String>,
     words: Vec<String>,
 }
@@ -50,14 +53,17 @@ impl Redis {
     pub fn start_with(password: Option<&str>, words: &[&str]) -> Result<Self> {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         let dir = RunDir::new()?;
-        let mut redis = Self { process: None, dir, port: 0, password: password.map(str::to_owned), words };
+        let (reserves, password) = (reserve()?, password.map(str::to_owned));
+        let mut redis = Self { process: None, dir, port: 0, reserves, password, words };
         let mut tried = 0;
         loop {
-            redis.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            redis.port = redis.reserves.local_addr()?.port();
             tried += 1;
             match redis.restart() {
                 Ok(()) => return Ok(redis),
-                Err(_) if tail(&redis.dir.file(LOG)).contains("in use") && tried < PORTS_TRIED => {}
+                Err(_) if tail(&redis.dir.file(LOG)).contains("in use") && tried < PORTS_TRIED => {
+                    redis.reserves = reserve()?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -179,6 +185,14 @@ impl Redis {
     pub fn ask(&self, words: &[&str]) -> Result<Reply> {
         self.connect()?.ask(words)
     }
+}
+
+/// A port that nobody else is given. Redis may listen on it, for both say that they share it, and only one listens.
+fn reserve() -> Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    Ok(socket)
 }
 
 /// A connection to Redis.
