@@ -13,7 +13,7 @@ use crate::requests::{CHAT, WEB_SHOP, chat, refusal};
 const PASSWORD: &str = "a password";
 
 /// More than anything takes here.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// An Envoy that refuses what it cannot ask the store for, unless something else is said.
 fn setup(store: SocketAddr, password: &str, on_failure: &'static str) -> Setup {
@@ -21,7 +21,7 @@ fn setup(store: SocketAddr, password: &str, on_failure: &'static str) -> Setup {
         config["clients"][0]["limits"] = json!([ { "requests": 5, "per": "day" } ]);
         config["on_store_failure"] = json!(on_failure);
         // So that a busy machine is not taken for a store that is gone.
-        config["store"]["redis"]["timeout_ms"] = json!(1000);
+        config["store"]["redis"]["timeout_ms"] = json!(4000);
     })
 }
 
