@@ -3,7 +3,7 @@
 //! The words for it in records and in a header of the answer, for those who may know what is behind the gateway. Not
 //! decided here: where a request goes.
 
-use serde::Serialize;
+use crate::json::JsonWriter;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -66,33 +66,32 @@ pub struct PassedOver {
 }
 
 impl PassedOver {
-    /// As it is written.
-    #[must_use]
-    pub fn written(&self) -> Written<'_> {
-        Written { backend: &self.backend, why: self.why.word(), wait_ms: self.why.wait_ms() }
+    /// Writes it as a JSON object.
+    pub(crate) fn write(&self, json: &mut JsonWriter) {
+        json.open(b'{');
+        json.member("backend");
+        json.text(&self.backend);
+        json.member("why");
+        json.text(self.why.word());
+        if let Some(wait) = self.why.wait_ms() {
+            json.member("wait_ms");
+            json.count(wait);
+        }
+        json.close(b'}');
     }
 }
 
-/// A backend that was passed over, as a JSON object.
-#[derive(Debug, Serialize)]
-pub struct Written<'a> {
-    backend: &'a str,
-    why: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wait_ms: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Decision<'a> {
-    candidates: Vec<&'a str>,
-    passed_over: Vec<Written<'a>>,
-    attempts: Vec<Attempt<'a>>,
-}
-
-#[derive(Serialize)]
-struct Attempt<'a> {
-    backend: &'a str,
-    status: Option<u16>,
+/// Writes, as a JSON object, what a backend that was asked has answered, if it has.
+pub(crate) fn write_attempt(json: &mut JsonWriter, backend: &str, status: Option<u16>) {
+    json.open(b'{');
+    json.member("backend");
+    json.text(backend);
+    json.member("status");
+    match status {
+        Some(status) => json.count(status.into()),
+        None => json.flag(None),
+    }
+    json.close(b'}');
 }
 
 /// The header's value: the candidates in their order, who was passed over, and the attempts with their status so far. It is
@@ -102,13 +101,13 @@ pub fn header_value<'a>(
     passed_over: &'a [PassedOver],
     attempts: impl Iterator<Item = (&'a str, Option<u16>)>,
 ) -> String {
-    let decision = Decision {
-        candidates: candidates.collect(),
-        passed_over: passed_over.iter().map(PassedOver::written).collect(),
-        attempts: attempts.map(|(backend, status)| Attempt { backend, status }).collect(),
-    };
-    // Writing names and numbers to memory cannot fail.
-    serde_json::to_string(&decision).unwrap_or_default()
+    let mut json = JsonWriter::default();
+    json.open(b'{');
+    json.list("candidates", candidates, JsonWriter::text);
+    json.list("passed_over", passed_over.iter(), |json, passed| passed.write(json));
+    json.list("attempts", attempts, |json, (backend, status)| write_attempt(json, backend, status));
+    json.close(b'}');
+    json.into_text()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod writer;
 pub use edits::{Edits, Patch};
 pub use names::{Found, Names};
 pub use walks::elements;
-pub use writer::Writer;
+pub use writer::JsonWriter;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;

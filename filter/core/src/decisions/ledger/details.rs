@@ -1,9 +1,9 @@
 //! What does the access log get of a record?
 
 use super::{Record, Source, Try};
-use crate::decision::PassedOver;
+use crate::decision::{self, PassedOver};
 use crate::finding::{Finding, Would};
-use crate::json::Writer;
+use crate::json::JsonWriter;
 use crate::time::millis;
 use std::borrow::Cow;
 
@@ -29,7 +29,7 @@ impl Record {
     /// writes a line as it is cannot quote what a client has sent: of what Envoy refuses early, the id is a client's.
     #[must_use]
     pub fn line(&self, request_id: &str) -> Vec<u8> {
-        let mut line = Writer::default();
+        let mut line = JsonWriter::default();
         line.member("request_id");
         line.text(request_id);
         for (name, value) in self.fields() {
@@ -46,7 +46,7 @@ impl Record {
     /// JSON object. What is not known is left out.
     #[must_use]
     pub fn details(&self) -> String {
-        let mut details = Details(Writer::default());
+        let mut details = Details(JsonWriter::default());
         details.0.open(b'{');
         self.tell_always(&mut details);
         self.tell_known(&mut details);
@@ -110,8 +110,9 @@ impl Record {
     }
 }
 
-/// The members of the object. Its methods stay calls: thirty copies of each would be read anew for each request. What is not known, and a list without an element, is left out.
-struct Details(Writer);
+/// The members of the object. What is not known, and a list without an element, is left out. Its methods stay calls: thirty
+/// copies of each would be read anew for each request.
+struct Details(JsonWriter);
 
 impl Details {
     #[inline(never)]
@@ -137,54 +138,19 @@ impl Details {
 
     fn texts<T: AsRef<str>>(&mut self, name: &'static str, texts: &[T]) {
         if !texts.is_empty() {
-            self.list(name, texts.iter(), |writer, text| writer.text(text.as_ref()));
+            self.0.list(name, texts.iter(), |json, text| json.text(text.as_ref()));
         }
     }
 
     fn tries(&mut self, tries: &[Try]) {
-        self.list("tries", tries.iter(), |writer, attempt| {
-            writer.open(b'{');
-            writer.member("backend");
-            writer.text(&attempt.backend);
-            writer.member("status");
-            match attempt.status {
-                Some(status) => writer.count(status.into()),
-                None => writer.flag(None),
-            }
-            writer.close(b'}');
+        self.0.list("tries", tries.iter(), |json, Try { backend, status }| {
+            decision::write_attempt(json, backend, *status);
         });
     }
 
     fn passed_over(&mut self, passed_over: &[PassedOver]) {
-        if passed_over.is_empty() {
-            return;
+        if !passed_over.is_empty() {
+            self.0.list("passed_over", passed_over.iter(), |json, passed| passed.write(json));
         }
-        self.list("passed_over", passed_over.iter(), |writer, PassedOver { backend, why }| {
-            writer.open(b'{');
-            writer.member("backend");
-            writer.text(backend);
-            writer.member("why");
-            writer.text(why.word());
-            if let Some(wait) = why.wait_ms() {
-                writer.member("wait_ms");
-                writer.count(wait);
-            }
-            writer.close(b'}');
-        });
-    }
-
-    fn list<T>(
-        &mut self,
-        name: &'static str,
-        elements: impl Iterator<Item = T>,
-        write: impl Fn(&mut Writer, T),
-    ) {
-        self.0.member(name);
-        self.0.open(b'[');
-        for element in elements {
-            self.0.next();
-            write(&mut self.0, element);
-        }
-        self.0.close(b']');
     }
 }

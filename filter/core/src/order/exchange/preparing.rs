@@ -67,7 +67,8 @@ impl Draft {
     /// Notes what policies found. A field that is not known is no news to the second one.
     fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
-            if !self.findings.contains(&finding) {
+            let is_news = !matches!(finding.effect, Effect::Unknown(_)) || !self.findings.contains(&finding);
+            if is_news {
                 self.findings.push(finding);
             }
         }

@@ -3,11 +3,13 @@
 //! For what is written once for each request: a derived `Serialize` becomes, in the module, a copy of all for each type that it
 //! writes, tens of kilobytes of code that are cold each time.
 
+use crate::digest::hex;
+
 /// What has been written so far.
 #[derive(Debug, Default)]
-pub struct Writer(Vec<u8>);
+pub struct JsonWriter(Vec<u8>);
 
-impl Writer {
+impl JsonWriter {
     /// Begins an object or a list: `{` or `[`.
     pub fn open(&mut self, bracket: u8) {
         self.0.push(bracket);
@@ -31,6 +33,22 @@ impl Writer {
         self.0.push(b'"');
         self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(b"\":");
+    }
+
+    /// A member that is a list; `write` writes each element.
+    pub fn list<T>(
+        &mut self,
+        name: &'static str,
+        elements: impl Iterator<Item = T>,
+        write: impl Fn(&mut Self, T),
+    ) {
+        self.member(name);
+        self.open(b'[');
+        for element in elements {
+            self.next();
+            write(self, element);
+        }
+        self.close(b']');
     }
 
     /// A string.
@@ -95,9 +113,8 @@ impl Writer {
             0x08 => b'b',
             0x0c => b'f',
             _ => {
-                let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
                 self.0.extend_from_slice(b"\\u00");
-                self.0.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+                self.0.extend_from_slice(hex(&[byte]).as_bytes());
                 return;
             }
         };
@@ -116,7 +133,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn text(text: &str) -> String {
-        let mut writer = Writer::default();
+        let mut writer = JsonWriter::default();
         writer.text(text);
         writer.into_text()
     }
@@ -134,7 +151,7 @@ mod tests {
     #[test]
     fn numbers_are_written_with_all_their_digits() {
         for count in [0, 1, 9, 10, 101, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
-            let mut writer = Writer::default();
+            let mut writer = JsonWriter::default();
             writer.count(count);
             assert_eq!(writer.into_text(), count.to_string());
         }
@@ -142,15 +159,9 @@ mod tests {
 
     #[test]
     fn commas_stand_between_members_and_elements_only() {
-        let mut writer = Writer::default();
+        let mut writer = JsonWriter::default();
         writer.open(b'{');
-        writer.member("a");
-        writer.open(b'[');
-        for flag in [Some(true), Some(false), None] {
-            writer.next();
-            writer.flag(flag);
-        }
-        writer.close(b']');
+        writer.list("a", [Some(true), Some(false), None].into_iter(), JsonWriter::flag);
         writer.member("b");
         writer.open(b'{');
         writer.close(b'}');
@@ -161,7 +172,7 @@ mod tests {
         writer.close(b'}');
         assert_eq!(writer.into_text(), r#"{"a":[true,false,null],"b":{},"c":"[","d":0}"#);
 
-        let mut bare = Writer::default();
+        let mut bare = JsonWriter::default();
         bare.member("a");
         bare.count(1);
         assert_eq!(bare.into_bytes(), b",\"a\":1");
