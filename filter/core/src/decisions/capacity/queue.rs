@@ -163,8 +163,8 @@ impl Queue {
         };
         let most = places.into_iter().max_by_key(|(_, places)| *places);
         let Some((client, _)) = most.filter(|(_, places)| *places > will_have) else { return false };
-        let gives_up = |waiting: &Waiting| waiting.ask.priority == lowest && waiting.ask.client == client;
-        if let Some(at) = self.waiting.iter().rposition(gives_up) {
+        // The last of its requests is one of the least important.
+        if let Some(at) = self.waiting.iter().rposition(|waiting| waiting.ask.client == client) {
             self.displaced.push(self.waiting.remove(at));
         }
         true

@@ -333,6 +333,18 @@ fn whoever_gets_the_place_of_an_equal_stands_where_it_belongs() {
 }
 
 #[test]
+fn who_gave_up_its_place_is_told_how_long_it_would_have_waited() {
+    let mut full = Full::new(1);
+    full.check("a", Priority::Low, true, &[]);
+    let moment = Moment::new(&full.store, s(0));
+    assert_eq!(full.queue.enter(2, hopeful("b", Priority::High), &no_pause, moment).unwrap(), Turn::Waits);
+    // As one that comes now and gets no place.
+    let refused = full.queue.enter(3, hopeful("a", Priority::Low), &no_pause, moment).unwrap();
+    assert!(matches!(refused, Turn::Leaves { wait } if wait > Duration::ZERO), "{refused:?}");
+    assert_eq!(full.queue.round(&no_pause, moment), [(1, refused)]);
+}
+
+#[test]
 fn who_gave_up_its_place_may_leave_by_itself() {
     let mut full = Full::new(1);
     full.check("a", Priority::Low, true, &[]);

@@ -92,6 +92,7 @@ fn what_a_policy_found_is_counted_and_written_down() {
         Finding { rule: "max_tokens", effect: Effect::Would(Would::Clamp) },
         Finding { rule: "best_of", effect: Effect::Would(Would::Default) },
         Finding { rule: "unknown_fields", effect: Effect::Unknown("top_k".to_owned()) },
+        Finding { rule: "n", effect: Effect::WouldBeside(Would::Reject, "strict".into()) },
     ];
     let record = Record { findings, client: Some(Name::new("web")), ..Record::new(Outcome::Served) };
     check(
@@ -103,10 +104,11 @@ fn what_a_policy_found_is_counted_and_written_down() {
             ("tollgate_policy_audits;client=web;rule=echo;effect=reject", 1),
             ("tollgate_policy_audits;client=web;rule=max_tokens;effect=clamp", 1),
             ("tollgate_policy_audits;client=web;rule=best_of;effect=default", 1),
+            ("tollgate_policy_audits;client=web;rule=strict/n;effect=reject", 1),
         ],
     );
     let expected = concat!(
-        r#","clamped":["n=2"],"refused_by":["seed"],"would_refuse":["echo"],"would_clamp":["max_tokens"]"#,
+        r#","clamped":["n=2"],"refused_by":["seed"],"would_refuse":["echo","strict/n"],"would_clamp":["max_tokens"]"#,
         r#","would_default":["best_of"],"unknown_fields":["top_k"]}"#
     );
     assert!(record.details().ends_with(expected), "{}", record.details());

@@ -236,6 +236,15 @@ fn who_fails_and_is_the_last_makes_no_pause() {
     }
 }
 
+/// A gateway whose client may go to the first backend only.
+fn bound_to_a() -> Rc<Gateway> {
+    gateway(|config| {
+        config["backends"][0]["region"] = json!("eu");
+        config["backends"][1]["region"] = json!("us");
+        config["clients"][0]["regions"] = json!(["eu"]);
+    })
+}
+
 #[test]
 fn nobody_is_refused_for_failures_where_there_is_no_other() {
     let mut run = Run::new();
@@ -244,13 +253,8 @@ fn nobody_is_refused_for_failures_where_there_is_no_other() {
     }
     assert_eq!(first_is(&mut run, NOW, 200), "b");
     // For this client nobody is behind it, and one that goes to see is not enough.
-    let bound = gateway(|config| {
-        config["backends"][0]["region"] = json!("eu");
-        config["backends"][1]["region"] = json!("us");
-        config["clients"][0]["regions"] = json!(["eu"]);
-    });
     for at in 0..3 {
-        run.exchange = Exchange::new(bound.clone());
+        run.exchange = Exchange::new(bound_to_a());
         let flight = run.send(PROMPT).flight;
         assert_eq!(&*flight.candidates()[0].backend.name, "a", "{at}");
         // It was asked whether its pause is over, and said no.
@@ -260,6 +264,25 @@ fn nobody_is_refused_for_failures_where_there_is_no_other() {
             assert_eq!(first_is(&mut run, NOW, 200), "b");
         }
     }
+}
+
+#[test]
+fn a_wait_that_is_told_stands_above_failures() {
+    let mut run = Run::new();
+    for _ in 0..4 {
+        assert_eq!(first_is(&mut run, NOW, 500), "a");
+    }
+    run.exchange = Exchange::new(gateway(|_| {}));
+    let flight = run.send(PROMPT).flight;
+    let told = [(":status", "503"), ("retry-after", "30")];
+    let _ = attempt(&flight, "ca", &told, "", &Outside::new(&run.store, &|| NOW)).unwrap();
+    let _ = run.finish();
+    // A guess would be over.
+    assert_eq!(first_is(&mut run, NOW + Duration::from_secs(3), 200), "b");
+    // It asked for it: so it gets it from those, too, who may go nowhere else.
+    run.exchange = Exchange::new(bound_to_a());
+    let _ = run.head(&CHAT);
+    assert_eq!(refused(run.body(PROMPT)), "429 backends_throttled");
 }
 
 #[test]

@@ -76,7 +76,11 @@ fn a_refused_request_names_its_rule_and_was_not_changed() {
 fn names_of_unknown_fields_are_written_down() {
     let with = |word: &str| {
         let word = word.to_owned();
-        Run::with(gateway(move |config| config["policies"][0]["unknown_fields"] = json!(word)))
+        // One that looks on beside it tells the same of them.
+        Run::with(gateway(move |config| {
+            config["policies"][0]["unknown_fields"] = json!(word);
+            config["clients"][0]["audit_policy"] = json!([config["policies"][0]["name"]]);
+        }))
     };
     let unknown = |mut run: Run| {
         let details: Value = serde_json::from_str(&run.finish().details()).unwrap();
