@@ -84,14 +84,16 @@ pub(crate) fn reserve(
     since: Option<Duration>,
     now: Duration,
 ) -> Reserved {
-    let Some(store) = &gateway.store else { return Reserved::Now(limits::reserve(&SharedData, claim, now)) };
+    let Some(store) = &gateway.store else {
+        return Reserved::Now(limits::reserve(Moment::new(&SharedData, now), claim));
+    };
     let is_patient = since.is_none_or(|since| now.saturating_sub(since) < store.timeout + RECALL);
     let uncovered = match since {
         None => Uncovered::Waits,
         Some(_) if is_patient => Uncovered::WaitsOn,
         Some(_) => Uncovered::IsRefused,
     };
-    match limits::reserve_or(&SharedData, claim, now, uncovered) {
+    match limits::reserve_or(Moment::new(&SharedData, now), claim, uncovered) {
         Ok(Outcome::Decided(grant)) => Reserved::Now(Ok(grant)),
         Ok(Outcome::Uncovered(claim)) => {
             let budget = claim.budget.clone();
@@ -118,7 +120,7 @@ fn without_the_store(gateway: &Gateway, store: &FleetStore, claim: Claim, now: D
         }
     };
     host::count(Series::StoreUncovered { outcome }, 1);
-    Reserved::Now(match limits::reserve_or(&SharedData, claim, now, uncovered) {
+    Reserved::Now(match limits::reserve_or(Moment::new(&SharedData, now), claim, uncovered) {
         Ok(Outcome::Decided(grant)) => Ok(grant),
         Ok(Outcome::Uncovered(_)) => Err(StoreFault::Unavailable),
         Err(fault) => Err(fault),
@@ -126,7 +128,7 @@ fn without_the_store(gateway: &Gateway, store: &FleetStore, claim: Claim, now: D
 }
 
 fn fails(now: Duration) -> bool {
-    host::answered(Health::load(&SharedData, now), UNKEPT) == Some(Health::Fails)
+    host::answered(Health::load(Moment::new(&SharedData, now)), UNKEPT) == Some(Health::Fails)
 }
 
 /// Asks for what these accounts lack, as soon as the root context comes. False if that cannot be.
@@ -175,7 +177,7 @@ fn begun(
 ) -> Vec<(Rc<Account>, Call)> {
     let Some(holder) = holder() else { return Vec::new() };
     let begin = |account: Rc<Account>| {
-        let call = leases::call(&SharedData, &account, (&holder, due), now, store.timeout * 2);
+        let call = leases::call(Moment::new(&SharedData, now), &account, (&holder, due), store.timeout * 2);
         host::answered(call, UNKEPT).flatten().map(|call| (account, call))
     };
     accounts.filter_map(begin).collect()
@@ -249,14 +251,14 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
                 );
             }
             if let Some((_, pauses)) = &batch.pauses {
-                let (mut pauses, moment) = (pauses.borrow_mut(), Moment { store: &SharedData, now });
+                let (mut pauses, moment) = (pauses.borrow_mut(), Moment::new(&SharedData, now));
                 let heard = pauses.hear(moment, batch.sent, &replies.pauses.unwrap_or_default());
                 if host::answered(heard, UNPAUSED) != Some(true) {
                     host::count(Series::StoreCalls { outcome: "no_pauses" }, 1);
                     pauses.failed();
                 }
             }
-            if host::answered(Health::Answers.note(&SharedData, now), UNKEPT) == Some(true) {
+            if host::answered(Health::Answers.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
                 log::info!("the fleet's store answers again");
             }
         }
@@ -277,7 +279,7 @@ fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
     if let Some((_, pauses)) = &batch.pauses {
         pauses.borrow_mut().failed();
     }
-    if host::answered(Health::Fails.note(&SharedData, now), UNKEPT) == Some(true) {
+    if host::answered(Health::Fails.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
         log::error!("the fleet's store cannot be used ({}): {}", trouble.word(), trouble.advice());
     }
 }
@@ -291,7 +293,8 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
         return;
     }
     accounts.last_tick.set(now);
-    if host::answered(leads(&SharedData, LEADER, journal::vm(), TERM, now), UNKEPT) != Some(true) {
+    if host::answered(leads(Moment::new(&SharedData, now), LEADER, journal::vm(), TERM), UNKEPT) != Some(true)
+    {
         return;
     }
     let Some(keys) = host::answered(leases::active(&SharedData), UNKEPT) else { return };
@@ -300,9 +303,9 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
     let calls = begun(active.iter().cloned(), Due::ByTick, store, now);
     let is_called = |account: &Rc<Account>| calls.iter().any(|(other, _)| Rc::ptr_eq(other, account));
     for account in active.iter().filter(|account| !is_called(account)) {
-        host::answered(leases::retire(&SharedData, account.key(), now), UNKEPT);
+        host::answered(leases::retire(Moment::new(&SharedData, now), account.key()), UNKEPT);
     }
-    let moment = Moment { store: &SharedData, now };
+    let moment = Moment::new(&SharedData, now);
     let said = host::answered(accounts.pauses.borrow_mut().say(moment), UNPAUSED).unwrap_or_default();
     // Who serves nobody needs to hear of none.
     if !calls.is_empty() || !said.is_empty() {

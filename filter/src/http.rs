@@ -19,6 +19,7 @@ use tollgate::headers;
 use tollgate::journal::Slot;
 use tollgate::limits::{self, Claim};
 use tollgate::sse::Output;
+use tollgate::store::Moment;
 
 /// How often Envoy may go on to the next candidate. The router reads this, and takes it out.
 const MAX_RETRIES: &str = "x-envoy-max-retries";
@@ -170,12 +171,12 @@ impl Stream {
                     }
                     next
                 }
-                Step::ReadLimits(inquiry) => {
-                    self.exchange.limits_read(limits::read(&host::SharedData, &inquiry, now), now)
-                }
+                Step::ReadLimits(inquiry) => self
+                    .exchange
+                    .limits_read(limits::read(Moment::new(&host::SharedData, now), &inquiry), now),
                 Step::Admit(ask) => {
                     let turn = waiting::admit(self.id, ask, now);
-                    self.exchange.admitted(turn, &host::SharedData, now)
+                    self.exchange.admitted(turn, Moment::new(&host::SharedData, now))
                 }
                 Step::Forward(forward) => {
                     self.forward(forward);
@@ -248,7 +249,7 @@ impl Stream {
         {
             self.reply = Reply::Grpc;
         }
-        let step = self.exchange.request_head(&headers, end, &host::SharedData, now);
+        let step = self.exchange.request_head(&headers, end, Moment::new(&host::SharedData, now));
         // A key may stand in the path: it is read above, and goes no further.
         if let Some(path) = path {
             headers
@@ -284,7 +285,7 @@ impl Stream {
             return refused;
         }
         let body = host::body(BufferType::HttpRequestBody, self.body.bytes);
-        Some(self.exchange.request_body(&body, &host::SharedData, now()))
+        Some(self.exchange.request_body(&body, Moment::new(&host::SharedData, now())))
     }
 
     fn response_head(&mut self, end: bool) -> Action {
@@ -389,7 +390,7 @@ impl Stream {
         if !is_ours {
             self.exchange.is_taken_over();
         }
-        let finished = self.exchange.finish(&host::SharedData, now, interruption);
+        let finished = self.exchange.finish(Moment::new(&host::SharedData, now), interruption);
         if self.gateway.record_is_line {
             record::leave_line(&finished.record, &self.request_id);
         } else {
@@ -399,7 +400,7 @@ impl Stream {
             return;
         }
         for settlement in finished.settlements {
-            let settled = limits::settle(&host::SharedData, &settlement, now);
+            let settled = limits::settle(Moment::new(&host::SharedData, now), &settlement);
             host::answered(settled, "a budget could not be settled");
         }
         for (series, amount) in finished.record.additions().into_iter().chain(self.exchange.faults()) {
@@ -434,14 +435,14 @@ impl Waiter for Stream {
             self.received_before_body = None;
             let step = self.exchange.refuse_unheld(now);
             self.go_on(step, now);
-        } else if let Some(step) = self.exchange.wake(&host::SharedData, now) {
+        } else if let Some(step) = self.exchange.wake(Moment::new(&host::SharedData, now)) {
             self.go_on(step, now);
         }
     }
 
     fn take_turn(&mut self, turn: Turn) {
         let now = host::now();
-        let step = self.exchange.admitted(Ok(turn), &host::SharedData, now);
+        let step = self.exchange.admitted(Ok(turn), Moment::new(&host::SharedData, now));
         self.go_on(step, now);
     }
 }

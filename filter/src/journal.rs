@@ -8,6 +8,7 @@ use tollgate::exchange::Exchange;
 use tollgate::journal::{BEAT_EVERY, Journal, Note, Slot};
 use tollgate::ledger::Series;
 use tollgate::limits;
+use tollgate::store::Moment;
 
 /// What the log says of a store that does not answer.
 const UNKEPT: &str = "the journal could not be kept";
@@ -24,7 +25,9 @@ pub(crate) fn vm() -> u64 {
 
 /// Notes a request that something has been reserved for.
 pub(crate) fn enter(note: &Note, now: Duration) -> Option<Slot> {
-    JOURNAL.with_borrow_mut(|journal| host::answered(journal.enter(&SharedData, note, now), UNKEPT)).flatten()
+    JOURNAL
+        .with_borrow_mut(|journal| host::answered(journal.enter(Moment::new(&SharedData, now), note), UNKEPT))
+        .flatten()
 }
 
 /// Notes of a request that has its note what has been reserved for it since. If another VM has taken the note,
@@ -36,7 +39,7 @@ pub(crate) fn renew(slot: &Slot, note: &Note) {
 /// Takes the note back. False if another VM has written the request down already.
 pub(crate) fn leave(slot: Slot, now: Duration) -> bool {
     JOURNAL
-        .with_borrow_mut(|journal| host::answered(journal.leave(&SharedData, slot, now), UNKEPT))
+        .with_borrow_mut(|journal| host::answered(journal.leave(Moment::new(&SharedData, now), slot), UNKEPT))
         .unwrap_or(true)
 }
 
@@ -50,8 +53,8 @@ pub(crate) fn tick() {
     }
     LAST_BEAT.set(now);
     let left_behind = JOURNAL.with_borrow(|journal| {
-        host::answered(journal.beat(&SharedData, now), UNKEPT);
-        host::answered(journal.adopt(&SharedData, now), UNKEPT)
+        host::answered(journal.beat(Moment::new(&SharedData, now)), UNKEPT);
+        host::answered(journal.adopt(Moment::new(&SharedData, now)), UNKEPT)
     });
     for note in left_behind.unwrap_or_default() {
         log::warn!(

@@ -11,6 +11,7 @@ use tollgate::gateway::Gateway;
 use tollgate::identity::issuer::{Issuer, Proof};
 use tollgate::identity::jwks::{Fetch, Fetched, KEYS_BYTES_MAX, Outcome};
 use tollgate::ledger::Series;
+use tollgate::store::Moment;
 
 /// What the log says of a store that does not answer.
 const UNSHARED: &str = "the keys of an issuer could not be shared";
@@ -25,7 +26,7 @@ pub(crate) fn tick(gateway: &Rc<Gateway>) {
     for (at, issuer) in gateway.clients.issuers().iter().enumerate() {
         let Proof::Fetched(fetched) = &issuer.proof else { continue };
         host::answered(fetched.load(&SharedData), UNSHARED);
-        if host::answered(fetched.claim(&SharedData, host::now()), UNSHARED) == Some(true) {
+        if host::answered(fetched.claim(Moment::new(&SharedData, host::now())), UNSHARED) == Some(true) {
             let origin = &fetched.origin;
             match host::fetch(&origin.cluster, &origin.host, &origin.path, origin.timeout) {
                 Some(call) => {
@@ -58,7 +59,9 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) {
 }
 
 fn settle(issuer: &Issuer, fetched: &Fetched, fetch: Fetch<'_>) {
-    let Some(outcome) = host::answered(fetched.settle(&SharedData, fetch, host::now()), UNSHARED) else {
+    let Some(outcome) =
+        host::answered(fetched.settle(Moment::new(&SharedData, host::now()), fetch), UNSHARED)
+    else {
         return;
     };
     host::count(Series::JwksFetches { issuer: issuer.name.clone(), outcome: outcome.word() }, 1);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tollgate::exchange::Exchange;
 use tollgate::gateway::Gateway;
 use tollgate::pending::{BUCKETS, overdue};
+use tollgate::store::Moment;
 
 /// So many keys are looked at each time: all of them in half a minute.
 const BUCKETS_AT_ONCE: u16 = 32;
@@ -19,7 +20,7 @@ pub(crate) fn tick(gateway: &Gateway, now: Duration) {
     for _ in 0..BUCKETS_AT_ONCE {
         let bucket = NEXT.get();
         NEXT.set((bucket + 1) % BUCKETS);
-        let found = overdue(&SharedData, bucket, now);
+        let found = overdue(Moment::new(&SharedData, now), bucket);
         let Some(found) = host::answered(found, "work that goes on could not be looked for") else { return };
         for pending in found {
             let record = Exchange::expired(&pending, gateway);

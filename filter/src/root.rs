@@ -6,6 +6,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
 use tollgate::gateway::Gateway;
+use tollgate::store::Moment;
 
 /// A plugin of this VM, in one of its roles.
 #[derive(Default)]
@@ -29,7 +30,7 @@ impl Root {
                 let mut gateway = configuration::load()?;
                 waiting::set_waiting_max(gateway.waiting_max);
                 gateway.clients.trust(proxy_facts::Envoy);
-                if let Err(fault) = gateway.enter_service(&host::SharedData, host::now()) {
+                if let Err(fault) = gateway.enter_service(Moment::new(&host::SharedData, host::now())) {
                     log::error!("since when this configuration runs could not be noted: {fault:?}");
                 }
                 if let Some(client) = gateway.clients.anonymous() {

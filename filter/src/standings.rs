@@ -9,6 +9,7 @@ use std::time::Duration;
 use tollgate::gateway::Gateway;
 use tollgate::journal::BEAT_EVERY;
 use tollgate::standings::{TELL_EVERY, gauges, is_ours};
+use tollgate::store::Moment;
 
 /// What the log says of a store that does not answer.
 const UNREAD: &str = "where the limits stand could not be read";
@@ -22,8 +23,9 @@ thread_local! {
 /// Tells of this configuration from now on. What the one before told of, and this one does not, is nothing.
 pub(crate) fn configured(gateway: Rc<Gateway>) {
     if let Some(before) = CURRENT.replace(Some(gateway.clone())) {
-        let series =
-            |gateway| host::answered(gauges(gateway, &SharedData, host::now()), UNREAD).unwrap_or_default();
+        let series = |gateway| {
+            host::answered(gauges(gateway, Moment::new(&SharedData, host::now())), UNREAD).unwrap_or_default()
+        };
         let kept: HashSet<_> = series(&gateway).into_iter().map(|(series, _)| series).collect();
         for (series, _) in series(&before).into_iter().filter(|(series, _)| !kept.contains(series)) {
             host::count(series, 0);
@@ -41,14 +43,15 @@ pub(crate) fn tick() {
         return;
     }
     LAST_TOLD.set(now);
-    if host::answered(is_ours(&SharedData, journal::vm(), now), UNREAD) != Some(true) {
+    if host::answered(is_ours(Moment::new(&SharedData, now), journal::vm()), UNREAD) != Some(true) {
         return;
     }
     if let Some(gateway) = CURRENT.with_borrow(Clone::clone) {
         pending::tick(&gateway, now);
     }
-    let found =
-        CURRENT.with_borrow(|gateway| gateway.as_ref().map(|gateway| gauges(gateway, &SharedData, now)));
+    let found = CURRENT.with_borrow(|gateway| {
+        gateway.as_ref().map(|gateway| gauges(gateway, Moment::new(&SharedData, now)))
+    });
     for (series, value) in found.and_then(|found| host::answered(found, UNREAD)).unwrap_or_default() {
         host::count(series, value);
     }

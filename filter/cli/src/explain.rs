@@ -19,7 +19,7 @@ use tollgate::identity::Directory;
 use tollgate::ledger::Record;
 use tollgate::limits;
 use tollgate::route::Target;
-use tollgate::store::MemoryStore;
+use tollgate::store::{MemoryStore, Moment};
 
 /// Any time will do.
 const NOW: Duration = Duration::from_secs(1_700_000_000);
@@ -101,24 +101,28 @@ fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> (Strin
     let headers = [(":method", "POST"), (":path", path.as_str())];
     let headers: Vec<_> =
         headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-    let mut step = exchange.request_head(&headers, false, &store, NOW);
+    let mut step = exchange.request_head(&headers, false, Moment::new(&store, NOW));
     let forward = loop {
         step = match step {
             Step::AwaitBody { .. } => match exchange.request_body_grows(asked.body.len()) {
                 Some(refused) => refused,
-                None => exchange.request_body(asked.body, &store, NOW),
+                None => exchange.request_body(asked.body, Moment::new(&store, NOW)),
             },
-            Step::Reserve(claim) => exchange.reserved(limits::reserve(&store, claim, NOW)),
-            Step::ReadLimits(inquiry) => exchange.limits_read(limits::read(&store, &inquiry, NOW), NOW),
+            Step::Reserve(claim) => exchange.reserved(limits::reserve(Moment::new(&store, NOW), claim)),
+            Step::ReadLimits(inquiry) => {
+                exchange.limits_read(limits::read(Moment::new(&store, NOW), &inquiry), NOW)
+            }
             // Nobody else is there: the first has room.
-            Step::Admit(_) => exchange.admitted(Ok(Turn::Goes { place: 0, seat: None }), &store, NOW),
+            Step::Admit(_) => {
+                exchange.admitted(Ok(Turn::Goes { place: 0, seat: None }), Moment::new(&store, NOW))
+            }
             Step::Forward(forward) => break Ok(forward),
             Step::Answer(answer) => break Err(answer),
             // Nothing that it could wait for will come.
-            Step::Wait => exchange.wake(&store, Duration::MAX).unwrap_or(Step::Wait),
+            Step::Wait => exchange.wake(Moment::new(&store, Duration::MAX)).unwrap_or(Step::Wait),
         };
     };
-    let record = exchange.finish(&store, NOW, || Interruption::Other).record;
+    let record = exchange.finish(Moment::new(&store, NOW), || Interruption::Other).record;
     let head = head(found, asked.client, &record);
     match forward {
         Ok(forward) => (head + &sent(asked, &gateway, &record, &forward), true),

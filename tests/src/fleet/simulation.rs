@@ -14,7 +14,7 @@ use tollgate::calendar::Span;
 use tollgate::endpoint::Operation;
 use tollgate::limits::leases::{self, Due, Uncovered};
 use tollgate::limits::{self, Account, Budget, Claim, Grant, Outcome, Part, Reservation, Spent};
-use tollgate::store::MemoryStore;
+use tollgate::store::{MemoryStore, Moment};
 use tollgate::tokens::Usage;
 
 use super::call::Call;
@@ -267,7 +267,8 @@ impl Fleet {
         let at = self.any_envoy();
         if self.now >= self.envoys[at].cut_until {
             let claim = claim(&self.alone[client], reserves);
-            if let Ok(Grant::Granted(granted)) = limits::reserve(&self.central, claim, self.now) {
+            if let Ok(Grant::Granted(granted)) = limits::reserve(Moment::new(&self.central, self.now), claim)
+            {
                 self.figures.central += spends;
                 let (reservation, ends) = (granted.reservation, self.now + lasts);
                 self.envoys[at].central.push(UnderWay { reservation, spends, ends });
@@ -285,7 +286,7 @@ impl Fleet {
         let now = self.clock(at);
         let envoy = &mut self.envoys[at];
         let claim = claim(&self.accounts[request.client], request.reserves);
-        match limits::reserve_or(&envoy.store, claim, now, uncovered) {
+        match limits::reserve_or(Moment::new(&envoy.store, now), claim, uncovered) {
             Ok(Outcome::Decided(Grant::Granted(granted))) => {
                 let (client, spends, ends) = (request.client, request.spends, self.now + request.lasts);
                 envoy.under_way.push(UnderWay { reservation: granted.reservation, spends, ends });
@@ -334,7 +335,9 @@ impl Fleet {
         let mut is_called = false;
         for (client, due) in due {
             let account = &self.accounts[client];
-            let call = leases::call(&envoy.store, account, (&envoy.name, due), now, TIMEOUT).ok().flatten();
+            let call = leases::call(Moment::new(&envoy.store, now), account, (&envoy.name, due), TIMEOUT)
+                .ok()
+                .flatten();
             match call {
                 Some(call) => {
                     let untold = envoy.untold.entry(client).or_default();
@@ -357,7 +360,7 @@ impl Fleet {
                     is_called = true;
                 }
                 None if is_tick => {
-                    let _ = leases::retire(&envoy.store, account.key(), now);
+                    let _ = leases::retire(Moment::new(&envoy.store, now), account.key());
                 }
                 None => {}
             }
@@ -402,7 +405,7 @@ fn claim(account: &Rc<Account>, tokens: u64) -> Claim {
 fn settle(store: &MemoryStore, one: UnderWay, now: Duration) {
     let usage = Usage { prompt: one.spends, ..Usage::default() };
     let spent = Spent { usage, cost: 0, requests: 1 };
-    let _ = limits::settle(store, &one.reservation.settle(spent), now);
+    let _ = limits::settle(Moment::new(store, now), &one.reservation.settle(spent));
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tollgate::allowance::{Allowance, Measure, Scope, Whose};
 use tollgate::endpoint::Operation;
 use tollgate::limits::leases::{self, Due, TICK, Uncovered};
 use tollgate::limits::{self, Account, Budget, Claim, Grant, Outcome, Part, Reservation, Spent};
-use tollgate::store::MemoryStore;
+use tollgate::store::{MemoryStore, Moment};
 use tollgate::tokens::Usage;
 use tollgate_tests::fleet::call::Call;
 use tollgate_tests::fleet::model;
@@ -39,7 +39,7 @@ impl Envoy {
             usage: Usage::default(),
             cost: 0,
         };
-        match limits::reserve_or(&self.store, claim, now, uncovered).unwrap() {
+        match limits::reserve_or(Moment::new(&self.store, now), claim, uncovered).unwrap() {
             Outcome::Decided(Grant::Granted(granted)) => Some(granted.reservation),
             _ => None,
         }
@@ -47,7 +47,8 @@ impl Envoy {
 
     fn call(&self, redis: &mut model::Account, due: Due, now: Duration) {
         let timeout = Duration::from_secs(1);
-        let call = leases::call(&self.store, &self.account, (self.name, due), now, timeout).unwrap();
+        let call =
+            leases::call(Moment::new(&self.store, now), &self.account, (self.name, due), timeout).unwrap();
         let Some(call) = call else { return };
         let asked = Call::read(&call.arguments).unwrap();
         let reply = redis.call(&asked, i64::try_from(now.as_micros()).unwrap()).numbers();
@@ -69,7 +70,7 @@ fn a_place_that_is_idle_elsewhere_is_used_by_who_needs_it() {
     }
     assert_eq!(busy.len() as u64, PLACES);
     for place in busy.drain(2..) {
-        limits::settle(&first.store, &place.settle(Spent::default()), NOW).unwrap();
+        limits::settle(Moment::new(&first.store, NOW), &place.settle(Spent::default())).unwrap();
     }
     first.call(&mut redis, Due::ByTick, NOW);
     // Then all others come to the second, and wait for what the first does not use.
@@ -88,6 +89,6 @@ fn a_place_that_is_idle_elsewhere_is_used_by_who_needs_it() {
     }
     assert_eq!(used.len() as u64, PLACES - 2);
     for place in used.into_iter().chain(busy) {
-        limits::settle(&second.store, &place.settle(Spent::default()), now).unwrap();
+        limits::settle(Moment::new(&second.store, now), &place.settle(Spent::default())).unwrap();
     }
 }

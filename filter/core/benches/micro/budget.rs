@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 use tollgate::endpoint::Operation;
 use tollgate::limits::{self, Claim, Grant, Part, Spent};
-use tollgate::store::MemoryStore;
+use tollgate::store::{MemoryStore, Moment};
 use tollgate::tokens::Usage;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -26,12 +26,12 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                 usage: Usage { prompt: black_box(1000), ..Usage::default() },
                 cost: 0,
             };
-            let Grant::Granted(granted) = limits::reserve(&store, claim, now).unwrap() else {
+            let Grant::Granted(granted) = limits::reserve(Moment::new(&store, now), claim).unwrap() else {
                 panic!("the budget is spent");
             };
             let usage = Usage { prompt: black_box(700), ..Usage::default() };
             let spent = Spent { usage, cost: 0, requests: 1 };
-            limits::settle(&store, &granted.reservation.settle(spent), now).unwrap();
+            limits::settle(Moment::new(&store, now), &granted.reservation.settle(spent)).unwrap();
             granted.standing
         });
     });

@@ -10,7 +10,7 @@ use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
 use tollgate::gateway::Gateway;
 use tollgate::ledger::Outcome;
 use tollgate::limits;
-use tollgate::store::{MemoryStore, Outside};
+use tollgate::store::{MemoryStore, Moment, Outside};
 use tollgate::tokens::Usage;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -62,11 +62,16 @@ impl Conversation<'_> {
     /// Answers how many series are counted up for it.
     fn hold(&self, gateway: Rc<Gateway>, store: &MemoryStore, now: Duration) -> usize {
         let mut exchange = Exchange::new(gateway);
-        let _ = black_box(exchange.request_head(black_box(&self.request_headers), false, store, now));
-        let Step::Reserve(claim) = exchange.request_body(black_box(&self.request), store, now) else {
+        let _ = black_box(exchange.request_head(
+            black_box(&self.request_headers),
+            false,
+            Moment::new(store, now),
+        ));
+        let Step::Reserve(claim) = exchange.request_body(black_box(&self.request), Moment::new(store, now))
+        else {
             panic!("the request is refused");
         };
-        let grant = limits::reserve(store, claim, now);
+        let grant = limits::reserve(Moment::new(store, now), claim);
         let Step::Forward(Forward { flight, patch, .. }) = exchange.reserved(grant) else {
             panic!("there is no budget, or no backend");
         };
@@ -85,10 +90,10 @@ impl Conversation<'_> {
             let _ = black_box(exchange.response_chunk(black_box(chunk), at == last, || now));
         }
 
-        let finished = exchange.finish(store, now, || Interruption::Other);
+        let finished = exchange.finish(Moment::new(store, now), || Interruption::Other);
         assert_eq!((finished.record.outcome, finished.record.usage), (Outcome::Served, self.used));
         for settlement in &finished.settlements {
-            limits::settle(store, settlement, now).unwrap();
+            limits::settle(Moment::new(store, now), settlement).unwrap();
         }
         finished.record.additions().len()
     }

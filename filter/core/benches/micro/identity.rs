@@ -15,7 +15,7 @@ use tollgate::identity::claims::Json;
 use tollgate::identity::keys::{self, Key};
 use tollgate::identity::signature::{Verify, here};
 use tollgate::identity::{Identity, ProxyFacts, SanKind};
-use tollgate::store::MemoryStore;
+use tollgate::store::{MemoryStore, Moment};
 
 /// A proxy to which every signature is good that it has to check.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let store = MemoryStore::default();
     let ask = |gateway: &Gateway, header: &str, value: &str| {
         let headers = [("user-agent", &b"x"[..]), (header, value.as_bytes())];
-        let identity = gateway.clients.identify(headers.into_iter(), "", &store, NOW).unwrap();
+        let identity = gateway.clients.identify(headers.into_iter(), "", Moment::new(&store, NOW)).unwrap();
         assert!(matches!(identity, Identity::Client(_)));
     };
     let known = gateway();

@@ -7,7 +7,7 @@ use tollgate::config;
 use tollgate::gateway::{Client, Gateway};
 use tollgate::number::Decimal;
 use tollgate::policy::{Bound, Over, Permission, Policy, PromptBounds, Quota, Range};
-use tollgate::store::MemoryStore;
+use tollgate::store::{MemoryStore, Moment};
 
 /// When all of it happens.
 pub(crate) const NOW: Duration = Duration::from_secs(1_795_000_000);
@@ -85,7 +85,7 @@ pub(crate) fn every_rule() -> Policy {
 /// The client that the key belongs to.
 pub(crate) fn client(gateway: &Gateway) -> Rc<Client> {
     let headers = [("api-key", &b"key"[..])].into_iter();
-    let identity = gateway.clients.identify(headers, "", &MemoryStore::default(), NOW).unwrap();
+    let identity = gateway.clients.identify(headers, "", Moment::new(&MemoryStore::default(), NOW)).unwrap();
     identity.client().unwrap()
 }
 

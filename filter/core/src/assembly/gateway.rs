@@ -13,7 +13,7 @@ use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
 use crate::route::{self, Asker, Failing, Routing, Target, Watch, number_of};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;
 use crate::tokens::Usage;
 use std::collections::{HashMap, HashSet};
@@ -271,18 +271,19 @@ impl Gateway {
     }
 
     /// From now on it serves, unless one with the same fingerprint already does in this process: then it has since that did.
-    pub fn enter_service(&mut self, store: &dyn Store, now: Duration) -> Result<(), StoreFault> {
-        self.since =
-            store::update(store, "tollgate/configuration", |record| {
-                match codec::decode::<Service>(record).filter(|service| service.sha256 == self.sha256) {
-                    Some(service) => (None, Duration::from_millis(service.since_ms)),
-                    None => {
-                        let since_ms = millis(now);
-                        let service = Service { sha256: self.sha256.clone(), since_ms };
-                        (Some(codec::encode(&service)), now)
-                    }
-                }
-            })?;
+    pub fn enter_service(&mut self, moment: Moment<'_>) -> Result<(), StoreFault> {
+        self.since = store::update(moment.store, "tollgate/configuration", |record| match codec::decode::<
+            Service,
+        >(record)
+        .filter(|service| service.sha256 == self.sha256)
+        {
+            Some(service) => (None, Duration::from_millis(service.since_ms)),
+            None => {
+                let since_ms = millis(moment.now);
+                let service = Service { sha256: self.sha256.clone(), since_ms };
+                (Some(codec::encode(&service)), moment.now)
+            }
+        })?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::leader;
 use crate::ledger::{NONE, Series};
 use crate::limits::leases::Holding;
 use crate::limits::{self, Inquiry, State};
-use crate::store::{Store, StoreFault};
+use crate::store::{Moment, StoreFault};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,19 +20,19 @@ pub const TELL_EVERY: Duration = Duration::from_secs(4);
 const LEASE: Duration = Duration::from_secs(12);
 
 /// Whether this VM is the one that tells.
-pub fn is_ours(store: &dyn Store, vm: u64, now: Duration) -> Result<bool, StoreFault> {
-    leader::leads(store, "tollgate/standings", vm, LEASE, now)
+pub fn is_ours(moment: Moment<'_>, vm: u64) -> Result<bool, StoreFault> {
+    leader::leads(moment, "tollgate/standings", vm, LEASE)
 }
 
 /// Every gauge with its value. Which there are depends on the configuration alone. Clients that share a label have none:
 /// so there are no more of them than the configuration allows label values.
-pub fn gauges(gateway: &Gateway, store: &dyn Store, now: Duration) -> Result<Vec<(Series, u64)>, StoreFault> {
+pub fn gauges(gateway: &Gateway, moment: Moment<'_>) -> Result<Vec<(Series, u64)>, StoreFault> {
     let mut found = Vec::new();
     for client in gateway.roster.iter().filter(|client| client.name.label == client.name.text) {
         let name = client.name.label.clone();
         let group = client.group.clone().unwrap_or_else(|| NONE.into());
         found.push((Series::ClientInfo { client: name.clone(), group }, 1));
-        for (limit, state) in tightest(client, store, now)? {
+        for (limit, state) in tightest(client, moment)? {
             let (client, size) = (name.clone(), state.allowance.amount.get());
             found.push((Series::LimitSize { client: client.clone(), limit: limit.clone() }, size));
             found.push((Series::LimitUsed { client: client.clone(), limit: limit.clone() }, state.used));
@@ -48,14 +48,10 @@ pub fn gauges(gateway: &Gateway, store: &dyn Store, now: Duration) -> Result<Vec
 }
 
 /// Of the limits that share a label, which differ in their scope, the one of which most is used. None that only report.
-fn tightest(
-    client: &Client,
-    store: &dyn Store,
-    now: Duration,
-) -> Result<BTreeMap<Rc<str>, State>, StoreFault> {
+fn tightest(client: &Client, moment: Moment<'_>) -> Result<BTreeMap<Rc<str>, State>, StoreFault> {
     let budget = client.budget.clone();
     // The report has all limits, whatever is asked for.
-    let report = limits::read(store, &Inquiry { budget, model: None, operation: Operation::Limits }, now)?;
+    let report = limits::read(moment, &Inquiry { budget, model: None, operation: Operation::Limits })?;
     let mut found: BTreeMap<Rc<str>, State> = BTreeMap::new();
     for state in report.states.into_iter().filter(|state| !state.allowance.shadow) {
         let share = |one: &State, other: &State| {
@@ -104,7 +100,7 @@ mod tests {
 
     #[track_caller]
     fn check(gateway: &Gateway, store: &MemoryStore, expected: &[(&str, u64)]) {
-        let found = gauges(gateway, store, NOW).unwrap();
+        let found = gauges(gateway, Moment::new(store, NOW)).unwrap();
         let found: Vec<_> = found.iter().map(|(series, value)| (series.name(), *value)).collect();
         assert_eq!(
             found,
@@ -123,7 +119,7 @@ mod tests {
             usage: Usage { prompt: 100, ..Usage::default() },
             cost: 100,
         };
-        assert!(matches!(reserve(&store, claim, NOW), Ok(Grant::Granted(_))));
+        assert!(matches!(reserve(Moment::new(&store, NOW), claim), Ok(Grant::Granted(_))));
         check(
             &gateway,
             &store,
@@ -161,11 +157,12 @@ mod tests {
                 usage: Usage { prompt: 30, ..Usage::default() },
                 cost: 0,
             };
-            reserve_or(&store, claim, NOW, Uncovered::Waits).unwrap()
+            reserve_or(Moment::new(&store, NOW), claim, Uncovered::Waits).unwrap()
         };
         assert!(matches!(take(), Outcome::Uncovered(_)));
         let me = ("me", Due::ForRequests);
-        let call = leases::call(&store, &account, me, NOW, Duration::from_secs(1)).unwrap().unwrap();
+        let call =
+            leases::call(Moment::new(&store, NOW), &account, me, Duration::from_secs(1)).unwrap().unwrap();
         let (now_us, today) = (NOW.as_micros() as i64, 1_699_920_000);
         let reply = [1, now_us, 1, 50, 0, 0, 50, 0, today, 0, 0];
         assert!(matches!(leases::answered(&store, &account, call.number, &reply, (NOW, NOW)), Ok(Some(_))));
@@ -204,7 +201,7 @@ mod tests {
             // A clock that was put back stops nobody.
             (1, at(3), true),
         ] {
-            assert_eq!(is_ours(&store, vm, now), Ok(expected), "{vm} at {now:?}");
+            assert_eq!(is_ours(Moment::new(&store, now), vm), Ok(expected), "{vm} at {now:?}");
         }
     }
 }

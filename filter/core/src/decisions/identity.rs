@@ -15,7 +15,7 @@ mod verified;
 
 use crate::denial::{Denial, Flaw};
 use crate::endpoint::api_keys;
-use crate::store::Store;
+use crate::store::Moment;
 use claims::{Json, Matcher};
 use issuer::{Doubt, Issuer, Proof};
 use jwt::Token;
@@ -278,21 +278,20 @@ impl<C> Directory<C> {
         &self,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
         query: &'h str,
-        store: &dyn Store,
-        now: Duration,
+        moment: Moment<'_>,
     ) -> Result<Identity<C>, Denial> {
         let shown = self.shown(headers, query)?;
         let mut found: Option<Rc<C>> = None;
         match shown.secret {
-            Some(Secret::Key(key)) => found = Some(self.by_key(&key, now)?),
-            Some(Secret::Bearer(bearer)) => match self.by_bearer(bearer, store, now) {
+            Some(Secret::Key(key)) => found = Some(self.by_key(&key, moment.now)?),
+            Some(Secret::Bearer(bearer)) => match self.by_bearer(bearer, moment) {
                 Ok(client) => found = Some(client),
                 Err(Doubt::Denied(denial)) => return Err(denial),
                 Err(Doubt::Wait(wait)) => return Ok(Identity::Unknown(wait)),
             },
             None => {}
         }
-        for proven in self.proven(&shown.trusted, now)? {
+        for proven in self.proven(&shown.trusted, moment.now)? {
             match &found {
                 Some(other) if !Rc::ptr_eq(other, &proven) => return Err(Denial::AmbiguousClient),
                 _ => found = Some(proven),
@@ -369,29 +368,23 @@ impl<C> Directory<C> {
     }
 
     /// A key first: that is certain. What looks like a token is one if there is an issuer that could have made it.
-    fn by_bearer(&self, bearer: &[u8], store: &dyn Store, now: Duration) -> Result<Rc<C>, Doubt> {
+    fn by_bearer(&self, bearer: &[u8], moment: Moment<'_>) -> Result<Rc<C>, Doubt> {
         let is_token = !self.issuers.is_empty() && jwt::is_meant(bearer);
         if is_token && bearer.len() > jwt::TOKEN_BYTES_MAX {
             return Err(Flaw::TooLong.into());
         }
         let hash = KeyHash::of(bearer);
-        match self.by_hash(&hash, now) {
+        match self.by_hash(&hash, moment.now) {
             Some(known) => known.map_err(Doubt::Denied),
-            None if is_token => self.by_token(hash, bearer, store, now),
+            None if is_token => self.by_token(hash, bearer, moment),
             None => Err(Doubt::Denied(Denial::UnknownCredential)),
         }
     }
 
-    fn by_token(
-        &self,
-        hash: KeyHash,
-        bytes: &[u8],
-        store: &dyn Store,
-        now: Duration,
-    ) -> Result<Rc<C>, Doubt> {
+    fn by_token(&self, hash: KeyHash, bytes: &[u8], moment: Moment<'_>) -> Result<Rc<C>, Doubt> {
         let known = self.verified.borrow_mut().recall(&hash);
         if let Some(Verified { client, issuer, generation, until }) = known {
-            if now >= until {
+            if moment.now >= until {
                 self.verified.borrow_mut().forget(&hash);
                 return Err(Doubt::Denied(Denial::TokenExpired));
             }
@@ -407,10 +400,13 @@ impl<C> Directory<C> {
         // Of a token that Envoy has verified, what Envoy says counts.
         if let Proof::Envoy(payload) = &issuer.proof {
             let claims = self.proxy.jwt_payload(payload).ok_or(Flaw::Signature)?;
-            return self.by_claims(at, issuer, &claims, now).map_err(Doubt::Denied).map(|(client, _)| client);
+            return self
+                .by_claims(at, issuer, &claims, moment.now)
+                .map_err(Doubt::Denied)
+                .map(|(client, _)| client);
         }
-        issuer.verify(&token, &*self.proxy, store, now)?;
-        let (client, until) = self.by_claims(at, issuer, &token.claims, now).map_err(Doubt::Denied)?;
+        issuer.verify(&token, &*self.proxy, moment)?;
+        let (client, until) = self.by_claims(at, issuer, &token.claims, moment.now).map_err(Doubt::Denied)?;
         let verified =
             Verified { client: client.clone(), issuer: at, generation: issuer.generation(), until };
         self.verified.borrow_mut().note(hash, verified);

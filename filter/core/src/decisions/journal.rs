@@ -7,7 +7,7 @@
 //! here: what is done with a note that is left behind.
 
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault, Swap};
+use crate::store::{self, Moment, Store, StoreFault, Swap};
 use crate::time::nanos;
 use std::cell::Cell;
 use std::time::Duration;
@@ -140,16 +140,11 @@ impl Journal {
     }
 
     /// Notes a request. `None` if there is no room, or the store failed: it then goes unnoted.
-    pub fn enter(
-        &mut self,
-        store: &dyn Store,
-        note: &Note,
-        now: Duration,
-    ) -> Result<Option<Slot>, StoreFault> {
+    pub fn enter(&mut self, moment: Moment<'_>, note: &Note) -> Result<Option<Slot>, StoreFault> {
         // Whoever was silent for long may have been taken for dead, and is then not listed any more: a note of its would
         // not be found.
-        if self.is_late(now) {
-            self.beat(store, now)?;
+        if self.is_late(moment.now) {
+            self.beat(moment)?;
         }
         let number = match self.free.pop() {
             Some(slot) => slot,
@@ -157,13 +152,13 @@ impl Journal {
                 // The list says how far to look, so it grows before a note is written there.
                 let number = self.used;
                 self.used += 1;
-                self.beat(store, now)?;
+                self.beat(moment)?;
                 number
             }
             None => return Ok(None),
         };
-        store.put(&key(self.vm, number), &codec::encode(note))?;
-        let sure = (now > self.in_doubt_until.get()).then(|| self.lates.get());
+        moment.store.put(&key(self.vm, number), &codec::encode(note))?;
+        let sure = (moment.now > self.in_doubt_until.get()).then(|| self.lates.get());
         Ok(Some(Slot { number, sure }))
     }
 
@@ -178,13 +173,13 @@ impl Journal {
     }
 
     /// Takes a note back. False if somebody took it before: then the request has been written down already.
-    pub fn leave(&mut self, store: &dyn Store, slot: Slot, now: Duration) -> Result<bool, StoreFault> {
+    pub fn leave(&mut self, moment: Moment<'_>, slot: Slot) -> Result<bool, StoreFault> {
         let key = key(self.vm, slot.number);
-        let left = if slot.sure == Some(self.lates.get()) && !self.is_late(now) {
+        let left = if slot.sure == Some(self.lates.get()) && !self.is_late(moment.now) {
             // Nobody can have taken it.
-            store.put(&key, &[]).map(|()| true)
+            moment.store.put(&key, &[]).map(|()| true)
         } else {
-            take(store, &key).map(|note| note.is_some())
+            take(moment.store, &key).map(|note| note.is_some())
         };
         self.free.push(slot.number);
         left
@@ -198,9 +193,9 @@ impl Journal {
     }
 
     /// Gives a sign of life.
-    pub fn beat(&self, store: &dyn Store, now: Duration) -> Result<(), StoreFault> {
-        let own = Vm { vm: self.vm, used: self.used, seen: nanos(now) };
-        store::update(store, VMS, |record| {
+    pub fn beat(&self, moment: Moment<'_>) -> Result<(), StoreFault> {
+        let own = Vm { vm: self.vm, used: self.used, seen: nanos(moment.now) };
+        store::update(moment.store, VMS, |record| {
             let mut vms = codec::decode_all::<Vm>(record);
             match vms.iter_mut().find(|vm| vm.vm == own.vm) {
                 Some(vm) => *vm = own,
@@ -211,34 +206,35 @@ impl Journal {
         let before = self.beaten.get();
         // Nobody can miss a VM before it is listed.
         if !before.is_zero() {
-            if self.is_late(now) {
+            if self.is_late(moment.now) {
                 self.lates.set(self.lates.get().wrapping_add(1));
-                self.in_doubt_until.set(now.saturating_add(DEAD_AFTER));
+                self.in_doubt_until.set(moment.now.saturating_add(DEAD_AFTER));
             }
-            if now.abs_diff(before) > DEAD_AFTER {
-                self.judges_from.set(now.saturating_add(DEAD_AFTER));
+            if moment.now.abs_diff(before) > DEAD_AFTER {
+                self.judges_from.set(moment.now.saturating_add(DEAD_AFTER));
             }
         }
-        self.beaten.set(now);
+        self.beaten.set(moment.now);
         Ok(())
     }
 
     /// The notes that dead VMs left behind; each is answered to one caller only.
-    pub fn adopt(&self, store: &dyn Store, now: Duration) -> Result<Vec<Note>, StoreFault> {
+    pub fn adopt(&self, moment: Moment<'_>) -> Result<Vec<Note>, StoreFault> {
         let from = self.judges_from.get();
-        if now < from && from.saturating_sub(now) <= DEAD_AFTER {
+        if moment.now < from && from.saturating_sub(moment.now) <= DEAD_AFTER {
             return Ok(Vec::new());
         }
-        let listed = codec::decode_all::<Vm>(&store.load(VMS)?.value);
-        let dead: Vec<_> = listed.into_iter().filter(|vm| vm.vm != self.vm && vm.is_dead(now)).collect();
+        let listed = codec::decode_all::<Vm>(&moment.store.load(VMS)?.value);
+        let dead: Vec<_> =
+            listed.into_iter().filter(|vm| vm.vm != self.vm && vm.is_dead(moment.now)).collect();
         let mut notes = Vec::new();
         for vm in &dead {
             for slot in 0..vm.used.min(NOTES_MAX) {
-                notes.extend(take(store, &key(vm.vm, slot))?);
+                notes.extend(take(moment.store, &key(vm.vm, slot))?);
             }
         }
         if !dead.is_empty() {
-            store::update(store, VMS, |record| {
+            store::update(moment.store, VMS, |record| {
                 let mut vms = codec::decode_all::<Vm>(record);
                 // One that came back to life meanwhile stays.
                 vms.retain(|vm| !dead.contains(vm));
@@ -288,19 +284,19 @@ mod tests {
     fn what_a_dead_vm_left_is_adopted_once() {
         let store = MemoryStore::default();
         let (mut dead, heir, other) = (Journal::new(1), Journal::new(2), Journal::new(3));
-        let _ = dead.enter(&store, &note(10), NOW).unwrap();
-        let left = dead.enter(&store, &note(20), NOW).unwrap().unwrap();
-        let _ = dead.enter(&store, &note(30), NOW).unwrap();
-        assert_eq!(dead.leave(&store, left, NOW), Ok(true));
-        heir.beat(&store, NOW).unwrap();
-        assert_eq!(heir.adopt(&store, NOW + DEAD_AFTER), Ok(vec![]));
-        heir.beat(&store, NOW + DEAD_AFTER).unwrap();
+        let _ = dead.enter(Moment::new(&store, NOW), &note(10)).unwrap();
+        let left = dead.enter(Moment::new(&store, NOW), &note(20)).unwrap().unwrap();
+        let _ = dead.enter(Moment::new(&store, NOW), &note(30)).unwrap();
+        assert_eq!(dead.leave(Moment::new(&store, NOW), left), Ok(true));
+        heir.beat(Moment::new(&store, NOW)).unwrap();
+        assert_eq!(heir.adopt(Moment::new(&store, NOW + DEAD_AFTER)), Ok(vec![]));
+        heir.beat(Moment::new(&store, NOW + DEAD_AFTER)).unwrap();
         let later = NOW + DEAD_AFTER + Duration::from_nanos(1);
-        heir.beat(&store, later).unwrap();
-        let found = heir.adopt(&store, later).unwrap();
+        heir.beat(Moment::new(&store, later)).unwrap();
+        let found = heir.adopt(Moment::new(&store, later)).unwrap();
         assert_eq!(found[0], note(10));
         assert_eq!(prompts(found), [10, 30]);
-        assert_eq!(other.adopt(&store, later), Ok(vec![]));
+        assert_eq!(other.adopt(Moment::new(&store, later)), Ok(vec![]));
         assert_eq!(codec::decode_all::<Vm>(&store.load(VMS).unwrap().value).len(), 1);
     }
 
@@ -308,38 +304,38 @@ mod tests {
     fn a_vm_that_was_only_slow_finds_its_note_gone() {
         let store = MemoryStore::default();
         let (mut slow, heir) = (Journal::new(1), Journal::new(2));
-        let slot = slow.enter(&store, &note(10), NOW).unwrap().unwrap();
-        assert_eq!(heir.adopt(&store, NOW + 2 * DEAD_AFTER).unwrap().len(), 1);
-        assert_eq!(slow.leave(&store, slot, NOW + 2 * DEAD_AFTER), Ok(false));
+        let slot = slow.enter(Moment::new(&store, NOW), &note(10)).unwrap().unwrap();
+        assert_eq!(heir.adopt(Moment::new(&store, NOW + 2 * DEAD_AFTER)).unwrap().len(), 1);
+        assert_eq!(slow.leave(Moment::new(&store, NOW + 2 * DEAD_AFTER), slot), Ok(false));
         // And goes on: the next note is its own again.
-        let slot = slow.enter(&store, &note(11), NOW + 2 * DEAD_AFTER).unwrap().unwrap();
-        assert_eq!(slow.leave(&store, slot, NOW + 2 * DEAD_AFTER), Ok(true));
+        let slot = slow.enter(Moment::new(&store, NOW + 2 * DEAD_AFTER), &note(11)).unwrap().unwrap();
+        assert_eq!(slow.leave(Moment::new(&store, NOW + 2 * DEAD_AFTER), slot), Ok(true));
     }
 
     #[test]
     fn a_note_that_is_taken_by_one_who_was_late_is_found_gone() {
         let store = MemoryStore::default();
         let mut slow = Journal::new(1);
-        let first = slow.enter(&store, &note(10), NOW).unwrap().unwrap();
+        let first = slow.enter(Moment::new(&store, NOW), &note(10)).unwrap().unwrap();
         // It gives a sign of life again before it looks, and the one who found it dead is still at its notes.
         let back = NOW + 2 * DEAD_AFTER;
-        slow.beat(&store, back).unwrap();
-        let second = slow.enter(&store, &note(11), back).unwrap().unwrap();
+        slow.beat(Moment::new(&store, back)).unwrap();
+        let second = slow.enter(Moment::new(&store, back), &note(11)).unwrap().unwrap();
         for slot in [&first, &second] {
             assert!(take(&store, &key(1, slot.number)).unwrap().is_some());
         }
-        assert_eq!(slow.leave(&store, first, back), Ok(false));
-        assert_eq!(slow.leave(&store, second, back), Ok(false));
+        assert_eq!(slow.leave(Moment::new(&store, back), first), Ok(false));
+        assert_eq!(slow.leave(Moment::new(&store, back), second), Ok(false));
     }
 
     #[test]
     fn a_vm_that_is_never_late_takes_its_notes_back_unread() {
         let store = Unread(MemoryStore::default());
         let mut journal = Journal::new(1);
-        let slot = journal.enter(&store, &note(10), NOW).unwrap().unwrap();
-        journal.beat(&store, NOW + DEAD_AFTER / 2).unwrap();
-        assert_eq!(journal.leave(&store, slot, NOW + DEAD_AFTER), Ok(true));
-        assert_eq!(Journal::new(2).adopt(&store, NOW + 3 * DEAD_AFTER), Ok(vec![]));
+        let slot = journal.enter(Moment::new(&store, NOW), &note(10)).unwrap().unwrap();
+        journal.beat(Moment::new(&store, NOW + DEAD_AFTER / 2)).unwrap();
+        assert_eq!(journal.leave(Moment::new(&store, NOW + DEAD_AFTER), slot), Ok(true));
+        assert_eq!(Journal::new(2).adopt(Moment::new(&store, NOW + 3 * DEAD_AFTER)), Ok(vec![]));
     }
 
     /// A store whose notes that still stand are not to be read.
@@ -365,25 +361,25 @@ mod tests {
     fn a_vm_that_was_taken_for_dead_is_found_when_it_dies_later() {
         let store = MemoryStore::default();
         let (mut slow, heir) = (Journal::new(1), Journal::new(2));
-        let slot = slow.enter(&store, &note(10), NOW).unwrap().unwrap();
-        assert_eq!(heir.adopt(&store, NOW + 2 * DEAD_AFTER).unwrap().len(), 1);
-        assert_eq!(slow.leave(&store, slot, NOW + 2 * DEAD_AFTER), Ok(false));
+        let slot = slow.enter(Moment::new(&store, NOW), &note(10)).unwrap().unwrap();
+        assert_eq!(heir.adopt(Moment::new(&store, NOW + 2 * DEAD_AFTER)).unwrap().len(), 1);
+        assert_eq!(slow.leave(Moment::new(&store, NOW + 2 * DEAD_AFTER), slot), Ok(false));
         // It goes on before its next sign of life is due, and dies.
-        let _ = slow.enter(&store, &note(11), NOW + 2 * DEAD_AFTER).unwrap();
-        assert_eq!(prompts(heir.adopt(&store, NOW + 4 * DEAD_AFTER).unwrap()), [11]);
+        let _ = slow.enter(Moment::new(&store, NOW + 2 * DEAD_AFTER), &note(11)).unwrap();
+        assert_eq!(prompts(heir.adopt(Moment::new(&store, NOW + 4 * DEAD_AFTER)).unwrap()), [11]);
     }
 
     #[test]
     fn a_note_is_renewed_where_it_stands_and_nowhere_else() {
         let store = MemoryStore::default();
         let (mut journal, heir) = (Journal::new(1), Journal::new(2));
-        let slot = journal.enter(&store, &note(0), NOW).unwrap().unwrap();
+        let slot = journal.enter(Moment::new(&store, NOW), &note(0)).unwrap().unwrap();
         assert_eq!(journal.renew(&store, &slot, &note(10)), Ok(true));
-        assert_eq!(prompts(heir.adopt(&store, NOW + 2 * DEAD_AFTER).unwrap()), [10]);
+        assert_eq!(prompts(heir.adopt(Moment::new(&store, NOW + 2 * DEAD_AFTER)).unwrap()), [10]);
         // One that was taken does not come back.
         assert_eq!(journal.renew(&store, &slot, &note(11)), Ok(false));
-        assert_eq!(heir.adopt(&store, NOW + 4 * DEAD_AFTER), Ok(vec![]));
-        assert_eq!(journal.leave(&store, slot, NOW + 4 * DEAD_AFTER), Ok(false));
+        assert_eq!(heir.adopt(Moment::new(&store, NOW + 4 * DEAD_AFTER)), Ok(vec![]));
+        assert_eq!(journal.leave(Moment::new(&store, NOW + 4 * DEAD_AFTER), slot), Ok(false));
     }
 
     #[test]
@@ -393,17 +389,17 @@ mod tests {
             let store = MemoryStore::default();
             let (mut living, mut dead, heir) = (Journal::new(1), Journal::new(2), Journal::new(3));
             for journal in [&mut living, &mut dead] {
-                let _ = journal.enter(&store, &note(journal.vm()), before).unwrap();
+                let _ = journal.enter(Moment::new(&store, before), &note(journal.vm())).unwrap();
             }
-            heir.beat(&store, before).unwrap();
-            heir.beat(&store, after).unwrap();
-            assert_eq!(heir.adopt(&store, after), Ok(vec![]));
-            living.beat(&store, after + DEAD_AFTER / 5).unwrap();
+            heir.beat(Moment::new(&store, before)).unwrap();
+            heir.beat(Moment::new(&store, after)).unwrap();
+            assert_eq!(heir.adopt(Moment::new(&store, after)), Ok(vec![]));
+            living.beat(Moment::new(&store, after + DEAD_AFTER / 5)).unwrap();
             let later = after + DEAD_AFTER;
-            assert_eq!(prompts(heir.adopt(&store, later).unwrap()), [2]);
+            assert_eq!(prompts(heir.adopt(Moment::new(&store, later)).unwrap()), [2]);
             // The next note comes with a sign of life.
-            let _ = dead.enter(&store, &note(4), later).unwrap();
-            assert_eq!(heir.adopt(&store, later), Ok(vec![]));
+            let _ = dead.enter(Moment::new(&store, later), &note(4)).unwrap();
+            assert_eq!(heir.adopt(Moment::new(&store, later)), Ok(vec![]));
         }
     }
 
@@ -412,8 +408,8 @@ mod tests {
         let store = MemoryStore::default();
         let mut journal = Journal::new(1);
         for prompt in 0..100 {
-            let slot = journal.enter(&store, &note(prompt), NOW).unwrap().unwrap();
-            assert_eq!(journal.leave(&store, slot, NOW), Ok(true));
+            let slot = journal.enter(Moment::new(&store, NOW), &note(prompt)).unwrap().unwrap();
+            assert_eq!(journal.leave(Moment::new(&store, NOW), slot), Ok(true));
         }
         assert_eq!(journal.used, 1);
     }
@@ -422,7 +418,7 @@ mod tests {
     fn garbage_in_the_store_is_no_note() {
         let store = MemoryStore::default();
         store.put(VMS, b"garbage of some length, more than twenty bytes").unwrap();
-        assert_eq!(Journal::new(1).adopt(&store, NOW), Ok(vec![]));
+        assert_eq!(Journal::new(1).adopt(Moment::new(&store, NOW)), Ok(vec![]));
     }
 
     proptest! {
@@ -442,24 +438,24 @@ mod tests {
                 let at = usize::from(which);
                 match step {
                     0 => {
-                        let slot = journals[at].enter(&store, &note(next), now).unwrap().unwrap();
+                        let slot = journals[at].enter(Moment::new(&store, now), &note(next)).unwrap().unwrap();
                         open[at].push((slot, next));
                         next += 1;
                     }
                     1 => {
                         if let Some((slot, prompt)) = open[at].pop()
-                            && journals[at].leave(&store, slot, now).unwrap()
+                            && journals[at].leave(Moment::new(&store, now), slot).unwrap()
                         {
                             written.push(prompt);
                         }
                     }
-                    2 => journals[at].beat(&store, now).unwrap(),
-                    _ => written.extend(prompts(journals[at].adopt(&store, now).unwrap())),
+                    2 => journals[at].beat(Moment::new(&store, now)).unwrap(),
+                    _ => written.extend(prompts(journals[at].adopt(Moment::new(&store, now)).unwrap())),
                 }
             }
             for at in 0..2 {
                 while let Some((slot, prompt)) = open[at].pop() {
-                    if journals[at].leave(&store, slot, now).unwrap() {
+                    if journals[at].leave(Moment::new(&store, now), slot).unwrap() {
                         written.push(prompt);
                     }
                 }

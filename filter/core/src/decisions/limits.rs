@@ -10,7 +10,7 @@
 use crate::allowance::{Allowance, Measure, Unit};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
 use crate::tokens::Usage;
 use std::rc::Rc;
@@ -369,22 +369,17 @@ pub enum Outcome {
 
 /// Takes what a claim asks from all limits of its budget that have it in their scope, or from none. What the leases of
 /// this process do not cover is refused.
-pub fn reserve(store: &dyn Store, claim: Claim, now: Duration) -> Result<Grant, StoreFault> {
-    match reserve_or(store, claim, now, Uncovered::IsRefused)? {
+pub fn reserve(moment: Moment<'_>, claim: Claim) -> Result<Grant, StoreFault> {
+    match reserve_or(moment, claim, Uncovered::IsRefused)? {
         Outcome::Decided(grant) => Ok(grant),
         Outcome::Uncovered(_) => Err(StoreFault::Unavailable),
     }
 }
 
 /// The same; `uncovered` says what becomes of what leases do not cover.
-pub fn reserve_or(
-    store: &dyn Store,
-    claim: Claim,
-    now: Duration,
-    uncovered: Uncovered,
-) -> Result<Outcome, StoreFault> {
-    let time = nanos(now);
-    if uncovered == Uncovered::WaitsOn && lacks_still(store, &claim, time)? {
+pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Result<Outcome, StoreFault> {
+    let time = nanos(moment.now);
+    if uncovered == Uncovered::WaitsOn && lacks_still(moment, &claim)? {
         return Ok(Outcome::Uncovered(claim));
     }
     let limits = claim.budget.accounts.iter().map(|account| account.limits.len()).sum();
@@ -395,7 +390,7 @@ pub fn reserve_or(
             continue;
         }
         let before = taken.len();
-        let outcome = store::update(store, &account.key, |stored| {
+        let outcome = store::update(moment.store, &account.key, |stored| {
             taken.truncate(before);
             let mut record = account.read(stored);
             let verdict = if account.is_shared {
@@ -412,7 +407,7 @@ pub fn reserve_or(
             (Some(record.into_bytes()), verdict)
         });
         let enlisted = match &outcome {
-            Ok(Verdict { enlists: true, .. }) => leases::enlist(store, &account.key),
+            Ok(Verdict { enlists: true, .. }) => leases::enlist(moment.store, &account.key),
             _ => Ok(()),
         };
         let refusal = match enlisted.and(outcome) {
@@ -432,19 +427,19 @@ pub fn reserve_or(
             Err(fault) => Err(fault),
         };
         taken.truncate(before);
-        give_back(store, &claim, taken, time)?;
+        give_back(moment, &claim, taken)?;
         let Some(refusal) = refusal? else {
             let others = claim.budget.accounts.iter().enumerate().skip(at + 1);
             for (at, other) in others.filter(|(_, other)| other.is_shared) {
-                let verdict = leases::note(store, (at, other), &claim, time, uncovered)?;
+                let verdict = leases::note(moment, (at, other), &claim, uncovered)?;
                 if let Some(refusal) = verdict.refusal {
                     // There is nothing to wait for.
-                    return Ok(Outcome::Decided(refuse(store, &claim, refusal, at, now)));
+                    return Ok(Outcome::Decided(refuse(moment, &claim, refusal, at)));
                 }
             }
             return Ok(Outcome::Uncovered(claim));
         };
-        return Ok(Outcome::Decided(refuse(store, &claim, refusal, at, now)));
+        return Ok(Outcome::Decided(refuse(moment, &claim, refusal, at)));
     }
     let reservation = Reservation { budget: claim.budget, tokens: claim.usage.total(), taken };
     Ok(Outcome::Decided(Grant::Granted(Granted { reservation, standing, shadow_refusals })))
@@ -452,7 +447,7 @@ pub fn reserve_or(
 
 /// Whether a claim that waits for the fleet's store lacks something of any account and is refused by none. So nothing is taken of
 /// one account to be given back, each time that somebody looks.
-fn lacks_still(store: &dyn Store, claim: &Claim, now: u64) -> Result<bool, StoreFault> {
+fn lacks_still(moment: Moment<'_>, claim: &Claim) -> Result<bool, StoreFault> {
     let shared = || claim.budget.accounts.iter().enumerate().filter(|(_, account)| account.is_shared);
     // What one account lacks is seen when it is asked.
     if shared().nth(1).is_none() {
@@ -460,7 +455,7 @@ fn lacks_still(store: &dyn Store, claim: &Claim, now: u64) -> Result<bool, Store
     }
     let mut lacks = false;
     for (at, account) in shared() {
-        let verdict = leases::note(store, (at, account), claim, now, Uncovered::WaitsOn)?;
+        let verdict = leases::note(moment, (at, account), claim, Uncovered::WaitsOn)?;
         if verdict.refusal.is_some() {
             return Ok(false);
         }
@@ -480,24 +475,24 @@ fn tidy(record: &mut Record, own: &[Measured], now: u64) {
 }
 
 /// Gives back what earlier accounts gave.
-fn give_back(store: &dyn Store, claim: &Claim, taken: Vec<Taken>, now: u64) -> Result<(), StoreFault> {
+fn give_back(moment: Moment<'_>, claim: &Claim, taken: Vec<Taken>) -> Result<(), StoreFault> {
     let settlement = Settlement { budget: claim.budget.clone(), taken, spent: Spent::default() };
-    give_to_each(store, &settlement, now)
+    give_to_each(moment, &settlement)
 }
 
 /// Words a refusal by the account at `at`, once the later ones have said whether they would refuse for longer: what a
 /// client is told to wait must be enough for all. The earlier ones had room.
-fn refuse(store: &dyn Store, claim: &Claim, refusal: Refusal, at: usize, now: Duration) -> Grant {
+fn refuse(moment: Moment<'_>, claim: &Claim, refusal: Refusal, at: usize) -> Grant {
     let mut worst = refusal;
     for (at, account) in claim.budget.accounts.iter().enumerate().skip(at + 1) {
-        // An account that cannot be read now has nothing to add: it is a refusal already.
-        let Ok(loaded) = store.load(&account.key) else { continue };
+        // An account that cannot be read moment.now has nothing to add: it is a refusal already.
+        let Ok(loaded) = moment.store.load(&account.key) else { continue };
         let mut record = account.read(&loaded.value);
         let verdict = if account.is_shared {
             let uncovered = Uncovered::Waits;
-            leases::ask((at, account), &mut record, claim, &mut Vec::new(), nanos(now), uncovered)
+            leases::ask((at, account), &mut record, claim, &mut Vec::new(), nanos(moment.now), uncovered)
         } else {
-            ask((at, account), &mut record, claim, &mut Vec::new(), nanos(now))
+            ask((at, account), &mut record, claim, &mut Vec::new(), nanos(moment.now))
         };
         worst = match verdict.refusal {
             Some(other) => worst.or_longer(other),
@@ -506,25 +501,25 @@ fn refuse(store: &dyn Store, claim: &Claim, refusal: Refusal, at: usize, now: Du
     }
     let (budget, model) = (claim.budget.clone(), claim.model.clone());
     let inquiry = Inquiry { budget, model, operation: claim.operation };
-    let report = read(store, &inquiry, now).unwrap_or_default();
+    let report = read(moment, &inquiry).unwrap_or_default();
     Grant::Refused(worst.denial, report.standing)
 }
 
 /// Corrects a budget by what a request really cost, and returns its slots.
-pub fn settle(store: &dyn Store, settlement: &Settlement, now: Duration) -> Result<(), StoreFault> {
-    give_to_each(store, settlement, nanos(now))
+pub fn settle(moment: Moment<'_>, settlement: &Settlement) -> Result<(), StoreFault> {
+    give_to_each(moment, settlement)
 }
 
 /// One account that fails does not keep the others from what is due to them; the first fault is told.
-fn give_to_each(store: &dyn Store, settlement: &Settlement, now: u64) -> Result<(), StoreFault> {
+fn give_to_each(moment: Moment<'_>, settlement: &Settlement) -> Result<(), StoreFault> {
     let mut outcome = Ok(());
     for at in 0..settlement.budget.accounts.len() {
-        outcome = outcome.and(settle_account(store, settlement, at, now));
+        outcome = outcome.and(settle_account(moment, settlement, at));
     }
     outcome
 }
 
-fn settle_account(store: &dyn Store, settlement: &Settlement, at: usize, now: u64) -> Result<(), StoreFault> {
+fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Result<(), StoreFault> {
     let Some(account) = settlement.budget.accounts.get(at) else { return Ok(()) };
     let due = |taken: &&Taken| {
         let limit = account.limits.get(taken.limit).filter(|_| taken.account == at)?;
@@ -536,9 +531,9 @@ fn settle_account(store: &dyn Store, settlement: &Settlement, at: usize, now: u6
         return Ok(());
     }
     let enlists = again_while_contended(|| {
-        store::update(store, &account.key, |stored| {
+        store::update(moment.store, &account.key, |stored| {
             let mut record = account.read(stored);
-            let clock = record.clock(now);
+            let clock = record.clock(nanos(moment.now));
             let mut leased = account.is_shared.then(|| record.unshare());
             for taken in &settlement.taken {
                 let Some((limit, back)) = due(&taken) else { continue };
@@ -555,14 +550,14 @@ fn settle_account(store: &dyn Store, settlement: &Settlement, at: usize, now: u6
                 record.set(limit.give(entry, back, taken.window, clock), taken.limit);
             }
             let enlists = leased.is_some_and(|mut leased| {
-                let enlists = leases::touch(&mut leased.head, now);
+                let enlists = leases::touch(&mut leased.head, nanos(moment.now));
                 record.share(leased);
                 enlists
             });
             (Some(record.into_bytes()), enlists)
         })
     })?;
-    if enlists { leases::enlist(store, &account.key) } else { Ok(()) }
+    if enlists { leases::enlist(moment.store, &account.key) } else { Ok(()) }
 }
 
 /// Returns the slots of a reservation whose VM died, from what [`Reservation::slots`] said of it.

@@ -6,7 +6,7 @@
 //! Envoy's shared data forgets none. Not decided here: what is charged, and to which limits it is due.
 
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, Store, StoreFault};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -155,9 +155,9 @@ impl Pending {
     }
 
     /// Notes that this goes on, unless there are too many.
-    pub fn note(&self, store: &dyn Store, mark: &Mark, now: Duration) -> Result<Noted, StoreFault> {
-        let until = now.saturating_add(self.wait()).as_secs();
-        store::update(store, &key(mark.bucket()), |value| {
+    pub fn note(&self, moment: Moment<'_>, mark: &Mark) -> Result<Noted, StoreFault> {
+        let until = moment.now.saturating_add(self.wait()).as_secs();
+        store::update(moment.store, &key(mark.bucket()), |value| {
             let mut entries: Vec<Entry> = codec::decode_all(value);
             if entries.iter().any(|entry| entry.mark == *mark) {
                 return (None, Noted::IsThere);
@@ -182,10 +182,10 @@ pub fn take(store: &dyn Store, mark: &Mark) -> Result<Option<Pending>, StoreFaul
 }
 
 /// Takes out of a bucket what has been waited for too long; each is answered to one caller only.
-pub fn overdue(store: &dyn Store, bucket: u16, now: Duration) -> Result<Vec<Pending>, StoreFault> {
+pub fn overdue(moment: Moment<'_>, bucket: u16) -> Result<Vec<Pending>, StoreFault> {
     // No time is longer than the longest: what ends later was noted before the clock was set back.
-    let latest = now.saturating_add(UNRESERVED_MAX).as_secs();
-    take_where(store, bucket, |entry| entry.until <= now.as_secs() || entry.until > latest)
+    let latest = moment.now.saturating_add(UNRESERVED_MAX).as_secs();
+    take_where(moment.store, bucket, |entry| entry.until <= moment.now.as_secs() || entry.until > latest)
 }
 
 fn take_where(

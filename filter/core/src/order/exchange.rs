@@ -115,8 +115,7 @@ impl Exchange {
     }
 
     /// Takes the request's headers. `end` says that no body follows.
-    pub fn request_head(&mut self, headers: &Headers, end: bool, local: &dyn Store, now: Duration) -> Step {
-        let moment = Moment { store: local, now };
+    pub fn request_head(&mut self, headers: &Headers, end: bool, moment: Moment<'_>) -> Step {
         self.turn(|phase, draft| match phase {
             Phase::Head(head) => Ok(head.on_headers(headers, end, moment, draft)),
             phase => Err(phase),
@@ -134,8 +133,7 @@ impl Exchange {
     }
 
     /// Takes the whole body.
-    pub fn request_body(&mut self, body: &[u8], local: &dyn Store, now: Duration) -> Step {
-        let moment = Moment { store: local, now };
+    pub fn request_body(&mut self, body: &[u8], moment: Moment<'_>) -> Step {
         self.turn(|phase, draft| match phase {
             Phase::Body(held) => Ok(held.on_body(body, moment, draft)),
             phase => Err(phase),
@@ -156,8 +154,7 @@ impl Exchange {
     }
 
     /// Takes the answer to [`Step::Admit`], and after [`Turn::Waits`] the one that ends the waiting.
-    pub fn admitted(&mut self, turn: Result<Turn, StoreFault>, local: &dyn Store, now: Duration) -> Step {
-        let moment = Moment { store: local, now };
+    pub fn admitted(&mut self, turn: Result<Turn, StoreFault>, moment: Moment<'_>) -> Step {
         self.turn(|phase, draft| match phase {
             Phase::Admitting(admitting) => Ok(admitting.on_turn(turn, moment, draft)),
             phase => Err(phase),
@@ -173,11 +170,10 @@ impl Exchange {
     }
 
     /// Goes on, if what it waits for has come or will not come any more; `None` while it still waits.
-    pub fn wake(&mut self, local: &dyn Store, now: Duration) -> Option<Step> {
+    pub fn wake(&mut self, moment: Moment<'_>) -> Option<Step> {
         if !matches!(self.phase, Phase::Unidentified(_)) {
             return None;
         }
-        let moment = Moment { store: local, now };
         let step = self.turn(|phase, draft| match phase {
             Phase::Unidentified(unidentified) => Ok(unidentified.on_keys(moment, draft)),
             phase => Err(phase),
@@ -236,16 +232,11 @@ impl Exchange {
     }
 
     /// Ends the exchange, whatever became of it. `interruption` is only asked if it did not come to its end.
-    pub fn finish(
-        &mut self,
-        local: &dyn Store,
-        now: Duration,
-        interruption: impl FnOnce() -> Interruption,
-    ) -> Finished {
-        let (moment, draft) = (Moment { store: local, now }, &mut self.draft);
+    pub fn finish(&mut self, moment: Moment<'_>, interruption: impl FnOnce() -> Interruption) -> Finished {
+        let (moment, draft) = (moment, &mut self.draft);
         let finished = match std::mem::replace(&mut self.phase, Phase::Closed(Closed::GONE)) {
             Phase::Sent(sent) => sent.finish(moment, interruption, draft),
-            Phase::Admitting(admitting) => admitting.finish(now, draft),
+            Phase::Admitting(admitting) => admitting.finish(moment.now, draft),
             Phase::Interrupted(interrupted) => interrupted.finish(),
             Phase::Closed(closed) => closed.finish(),
             Phase::Head(_)
@@ -255,7 +246,7 @@ impl Exchange {
             | Phase::Reserving(_)
             | Phase::ReadingLimits(_) => Closed::GONE.finish(),
         };
-        draft.complete(finished, now)
+        draft.complete(finished, moment.now)
     }
 
     /// Whether the exchange waits for something that no callback brings.

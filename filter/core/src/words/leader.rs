@@ -1,7 +1,7 @@
 //! Which of the VMs of a process does something for all of them? The one that did it last, while it does.
 
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;
 use std::time::Duration;
 
@@ -27,15 +27,9 @@ impl Stored for Leader {
 
 /// Whether this VM is the one; then it has done it now. `key` says what is to be done, and one that has not done it for `term`
 /// is it no more.
-pub fn leads(
-    store: &dyn Store,
-    key: &str,
-    vm: u64,
-    term: Duration,
-    now: Duration,
-) -> Result<bool, StoreFault> {
-    let now = millis(now);
-    store::update(store, key, |stored| {
+pub fn leads(moment: Moment<'_>, key: &str, vm: u64, term: Duration) -> Result<bool, StoreFault> {
+    let now = millis(moment.now);
+    store::update(moment.store, key, |stored| {
         // A time from the future is a clock that was put back.
         let is_it = |leader: &Leader| now.checked_sub(leader.last_ms).is_some_and(|age| age < millis(term));
         if codec::decode::<Leader>(stored).is_some_and(|leader| leader.vm != vm && is_it(&leader)) {
@@ -59,7 +53,8 @@ mod tests {
     #[test]
     fn another_vm_leads_once_the_last_one_has_not_for_a_term() {
         let store = MemoryStore::default();
-        let leads = |vm, ms: u64| leads(&store, "k", vm, TERM, NOW + Duration::from_millis(ms)).unwrap();
+        let leads =
+            |vm, ms: u64| leads(Moment::new(&store, NOW + Duration::from_millis(ms)), "k", vm, TERM).unwrap();
         assert!(leads(1, 0) && !leads(2, 999) && leads(1, 999));
         assert!(!leads(2, 1998) && leads(2, 1999) && !leads(1, 1999));
     }
@@ -67,9 +62,9 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_makes_anybody_lead() {
         let store = MemoryStore::default();
-        assert_eq!(leads(&store, "k", 1, TERM, NOW), Ok(true));
-        assert_eq!(leads(&store, "k", 2, TERM, NOW - TERM), Ok(true));
-        assert_eq!(leads(&store, "other", 3, TERM, NOW), Ok(true));
+        assert_eq!(leads(Moment::new(&store, NOW), "k", 1, TERM), Ok(true));
+        assert_eq!(leads(Moment::new(&store, NOW - TERM), "k", 2, TERM), Ok(true));
+        assert_eq!(leads(Moment::new(&store, NOW), "other", 3, TERM), Ok(true));
     }
 
     #[test]

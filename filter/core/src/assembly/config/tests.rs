@@ -13,6 +13,7 @@ use super::*;
 use crate::ledger::Name;
 use crate::policy::{Bound, Over};
 use crate::prices::Rates;
+use crate::store::Moment;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -47,7 +48,12 @@ fn whole() -> Value {
 fn known(gateway: &Gateway) -> Rc<crate::gateway::Client> {
     let store = crate::store::MemoryStore::default();
     let headers = [("api-key", &b"key"[..])].into_iter();
-    gateway.clients.identify(headers, "", &store, std::time::Duration::ZERO).unwrap().client().unwrap()
+    gateway
+        .clients
+        .identify(headers, "", Moment::new(&store, std::time::Duration::ZERO))
+        .unwrap()
+        .client()
+        .unwrap()
 }
 
 fn load(value: Value) -> Result<Gateway, Vec<String>> {

@@ -9,7 +9,7 @@
 //! that would have moved little.
 
 use super::{Learnt, Observed, Sketch};
-use crate::store::{Store, StoreFault};
+use crate::store::{Moment, StoreFault};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -53,36 +53,30 @@ struct CachedLesson {
 
 impl Lessons {
     /// What was learnt of the model by the client's answers.
-    pub fn learnt(
-        &self,
-        store: &dyn Store,
-        subject: Subject<'_>,
-        now: Duration,
-    ) -> Result<Learnt, StoreFault> {
-        self.with(subject, |pupil| match pupil.current(now) {
+    pub fn learnt(&self, moment: Moment<'_>, subject: Subject<'_>) -> Result<Learnt, StoreFault> {
+        self.with(subject, |pupil| match pupil.current(moment.now) {
             Some(cached) => Ok(cached.learnt),
-            None => pupil.catch_up(store, subject, now),
+            None => pupil.catch_up(moment, subject),
         })
     }
 
     /// Takes an answer that reported its usage, with the sketch of its prompt.
     pub fn learn(
         &self,
-        store: &dyn Store,
+        moment: Moment<'_>,
         subject: Subject<'_>,
         sketch: Sketch,
         answer: Observed,
-        now: Duration,
     ) -> Result<(), StoreFault> {
         self.with(subject, |pupil| {
             pupil.untold.push((sketch, answer));
             let waits = pupil.untold.len() < UNTOLD_MAX;
-            match pupil.current(now).filter(|cached| waits && cached.learnt.is_settled(&sketch)) {
+            match pupil.current(moment.now).filter(|cached| waits && cached.learnt.is_settled(&sketch)) {
                 Some(CachedLesson { learnt, read }) => {
                     pupil.cached = Some(CachedLesson { learnt: learnt.with(&sketch, answer), read });
                     Ok(())
                 }
-                None => pupil.catch_up(store, subject, now).map(drop),
+                None => pupil.catch_up(moment, subject).map(drop),
             }
         })
     }
@@ -103,15 +97,10 @@ impl Pupil {
     }
 
     /// Tells what is untold, and reads what is known then. What the store does not take is not told again.
-    fn catch_up(
-        &mut self,
-        store: &dyn Store,
-        subject: Subject<'_>,
-        now: Duration,
-    ) -> Result<Learnt, StoreFault> {
+    fn catch_up(&mut self, moment: Moment<'_>, subject: Subject<'_>) -> Result<Learnt, StoreFault> {
         let untold = std::mem::take(&mut self.untold);
-        let learnt = Learnt::learn(store, subject, &untold)?;
-        self.cached = Some(CachedLesson { learnt, read: now });
+        let learnt = Learnt::learn(moment.store, subject, &untold)?;
+        self.cached = Some(CachedLesson { learnt, read: moment.now });
         Ok(learnt)
     }
 }
@@ -148,7 +137,7 @@ mod tests {
     fn settled(store: &MemoryStore) -> Lessons {
         let lessons = Lessons::default();
         for _ in 0..31 {
-            lessons.learn(store, subject(&web()), TEXT, answer(2007), NOW).unwrap();
+            lessons.learn(Moment::new(store, NOW), subject(&web()), TEXT, answer(2007)).unwrap();
         }
         lessons
     }
@@ -159,7 +148,7 @@ mod tests {
             (MemoryStore::default(), Lessons::default(), Sketch { items: 1, ..TEXT });
         for sketch in [TEXT; 31].into_iter().chain([image; 31]) {
             let before = stored(&store);
-            lessons.learn(&store, subject(&web()), sketch, answer(2107), NOW).unwrap();
+            lessons.learn(Moment::new(&store, NOW), subject(&web()), sketch, answer(2107)).unwrap();
             assert_eq!(stored(&store), before.with(&sketch, answer(2107)));
         }
     }
@@ -171,9 +160,9 @@ mod tests {
         let (before, mut own) = (stored(&store), stored(&store));
         for at in 1..=UNTOLD_MAX {
             assert_eq!(stored(&store), before, "{at}");
-            lessons.learn(&store, subject(&web()), TEXT, answer(3007), NOW).unwrap();
+            lessons.learn(Moment::new(&store, NOW), subject(&web()), TEXT, answer(3007)).unwrap();
             own = own.with(&TEXT, answer(3007));
-            assert_eq!(lessons.learnt(&store, subject(&web()), NOW), Ok(own), "{at}");
+            assert_eq!(lessons.learnt(Moment::new(&store, NOW), subject(&web())), Ok(own), "{at}");
         }
         assert_eq!(stored(&store), own);
     }
@@ -183,27 +172,30 @@ mod tests {
         let store = MemoryStore::default();
         let lessons = settled(&store);
         let before = stored(&store);
-        lessons.learn(&store, subject(&web()), TEXT, answer(3007), NOW).unwrap();
+        lessons.learn(Moment::new(&store, NOW), subject(&web()), TEXT, answer(3007)).unwrap();
         let others = Learnt::learn(&store, subject(&web()), &[(TEXT, answer(1007))]).unwrap();
-        assert_eq!(lessons.learnt(&store, subject(&web()), NOW), Ok(before.with(&TEXT, answer(3007))));
+        assert_eq!(
+            lessons.learnt(Moment::new(&store, NOW), subject(&web())),
+            Ok(before.with(&TEXT, answer(3007)))
+        );
         let both = others.with(&TEXT, answer(3007));
-        assert_eq!(lessons.learnt(&store, subject(&web()), NOW + HOLDS_FOR), Ok(both));
+        assert_eq!(lessons.learnt(Moment::new(&store, NOW + HOLDS_FOR), subject(&web())), Ok(both));
         assert_eq!(stored(&store), both);
         // Or if the clock was put back.
         let others = Learnt::learn(&store, subject(&web()), &[(TEXT, answer(1007))]).unwrap();
-        assert_eq!(lessons.learnt(&store, subject(&web()), NOW), Ok(others));
+        assert_eq!(lessons.learnt(Moment::new(&store, NOW), subject(&web())), Ok(others));
     }
 
     #[test]
     fn a_client_teaches_its_own_estimates_only() {
         let (store, lessons, odd) = (MemoryStore::default(), Lessons::default(), Rc::from("odd"));
         for _ in 0..200 {
-            lessons.learn(&store, subject(&odd), TEXT, answer(u64::MAX), NOW).unwrap();
+            lessons.learn(Moment::new(&store, NOW), subject(&odd), TEXT, answer(u64::MAX)).unwrap();
         }
-        let learnt = lessons.learnt(&store, subject(&odd), NOW).unwrap();
+        let learnt = lessons.learnt(Moment::new(&store, NOW), subject(&odd)).unwrap();
         assert!(learnt.prompt_tokens(&TEXT) > 3900);
         for lessons in [lessons, Lessons::default()] {
-            assert_eq!(lessons.learnt(&store, subject(&web()), NOW), Ok(Learnt::default()));
+            assert_eq!(lessons.learnt(Moment::new(&store, NOW), subject(&web())), Ok(Learnt::default()));
         }
         // Names that read the same one after the other are not the same.
         let (one, other) = (Rc::from("b/c"), Rc::from("c"));
@@ -217,12 +209,12 @@ mod tests {
         let lessons = settled(&store);
         let later = NOW + HOLDS_FOR;
         store.break_with(Some(StoreFault::Unavailable));
-        let told = lessons.learn(&store, subject(&web()), TEXT, answer(3007), later);
+        let told = lessons.learn(Moment::new(&store, later), subject(&web()), TEXT, answer(3007));
         assert_eq!(told, Err(StoreFault::Unavailable));
-        assert_eq!(lessons.learnt(&store, subject(&web()), later), Err(StoreFault::Unavailable));
+        assert_eq!(lessons.learnt(Moment::new(&store, later), subject(&web())), Err(StoreFault::Unavailable));
         assert!(lessons.with(subject(&web()), |pupil| pupil.untold.is_empty()));
         store.break_with(None);
-        assert_eq!(lessons.learnt(&store, subject(&web()), later), Ok(stored(&store)));
+        assert_eq!(lessons.learnt(Moment::new(&store, later), subject(&web())), Ok(stored(&store)));
     }
 
     proptest! {
@@ -239,10 +231,10 @@ mod tests {
                 now += Duration::from_millis(ms);
                 let sketch = Sketch { items, ..TEXT };
                 expected = expected.with(&sketch, answer(prompt_tokens));
-                lessons.learn(&store, subject(&web()), sketch, answer(prompt_tokens), now).unwrap();
-                prop_assert_eq!(lessons.learnt(&store, subject(&web()), now), Ok(expected));
+                lessons.learn(Moment::new(&store, now), subject(&web()), sketch, answer(prompt_tokens)).unwrap();
+                prop_assert_eq!(lessons.learnt(Moment::new(&store, now), subject(&web())), Ok(expected));
             }
-            prop_assert_eq!(lessons.learnt(&store, subject(&web()), now + HOLDS_FOR), Ok(expected));
+            prop_assert_eq!(lessons.learnt(Moment::new(&store, now + HOLDS_FOR), subject(&web())), Ok(expected));
             prop_assert_eq!(stored(&store), expected);
         }
     }

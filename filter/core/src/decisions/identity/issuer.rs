@@ -8,7 +8,7 @@ use super::jwt::Token;
 use super::keys::{Algorithm, KeySet};
 use super::signature::Verify;
 use crate::denial::{Denial, Flaw};
-use crate::store::Store;
+use crate::store::Moment;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -71,13 +71,7 @@ impl Issuer {
     }
 
     /// Checks the signature.
-    pub fn verify(
-        &self,
-        token: &Token<'_>,
-        verify: &dyn Verify,
-        store: &dyn Store,
-        now: Duration,
-    ) -> Result<(), Doubt> {
+    pub fn verify(&self, token: &Token<'_>, verify: &dyn Verify, moment: Moment<'_>) -> Result<(), Doubt> {
         if !self.algorithms.contains(&token.algorithm) {
             return Err(Flaw::Algorithm.into());
         }
@@ -91,13 +85,13 @@ impl Issuer {
                 if let Some(is_good) = known {
                     return signed(is_good);
                 }
-                // Another VM may have fetched them. A store that does not answer has no more keys than are here.
-                let loaded = fetched.load(store).is_ok();
+                // Another VM may have fetched them. A moment.store that does not answer has no more keys than are here.
+                let loaded = fetched.load(moment.store).is_ok();
                 match fetched.keys() {
                     None => Err(Doubt::Wait(fetched.origin.wait)),
                     Some(keys) => match check(token, &keys, verify) {
                         Some(is_good) => signed(is_good),
-                        None if loaded && fetched.may_bring_more(store, now) == Ok(true) => {
+                        None if loaded && fetched.may_bring_more(moment) == Ok(true) => {
                             Err(Doubt::Wait(fetched.origin.wait))
                         }
                         None => Err(Flaw::UnknownKey.into()),

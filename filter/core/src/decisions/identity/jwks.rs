@@ -6,7 +6,7 @@
 
 use super::keys::KeySet;
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::millis;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -227,9 +227,9 @@ impl Fetched {
 
     /// Whether a key that is not among ours may come with a fetch that is under way, or with one out of turn, which is then
     /// wanted.
-    pub fn may_bring_more(&self, store: &dyn Store, now: Duration) -> Result<bool, StoreFault> {
-        let now = ms(now);
-        let state = State::of(&store.load(&self.state_key)?.value).as_of(now);
+    pub fn may_bring_more(&self, moment: Moment<'_>) -> Result<bool, StoreFault> {
+        let now = ms(moment.now);
+        let state = State::of(&moment.store.load(&self.state_key)?.value).as_of(now);
         if state.is_under_way(&self.origin, now) {
             return Ok(true);
         }
@@ -239,10 +239,10 @@ impl Fetched {
     }
 
     /// Whether to fetch now. Of all VMs that ask, one is told to, and must tell what came of it to [`Self::settle`].
-    pub fn claim(&self, store: &dyn Store, now: Duration) -> Result<bool, StoreFault> {
-        let now = ms(now);
+    pub fn claim(&self, moment: Moment<'_>) -> Result<bool, StoreFault> {
+        let now = ms(moment.now);
         let wants_more = std::mem::take(&mut self.cached.borrow_mut().wants_more);
-        store::update(store, &self.state_key, |bytes| {
+        store::update(moment.store, &self.state_key, |bytes| {
             let state = State::of(bytes).as_of(now);
             if state.is_under_way(&self.origin, now) {
                 return (None, false);
@@ -257,21 +257,21 @@ impl Fetched {
     }
 
     /// Takes what a fetch brought. Whatever is wrong with it, the keys that are there stay.
-    pub fn settle(&self, store: &dyn Store, fetch: Fetch<'_>, now: Duration) -> Result<Outcome, StoreFault> {
+    pub fn settle(&self, moment: Moment<'_>, fetch: Fetch<'_>) -> Result<Outcome, StoreFault> {
         let outcome = match fetch {
             Fetch::Nothing => Outcome::Unreachable,
             Fetch::Refusal => Outcome::Refused,
             Fetch::TooLong => Outcome::TooLong,
             Fetch::Body(body) if body.len() > KEYS_BYTES_MAX => Outcome::TooLong,
             Fetch::Body(body) if KeySet::read(body).is_none() => Outcome::Unusable,
-            Fetch::Body(body) if store.load(&self.keys_key)?.value == body => Outcome::Same,
+            Fetch::Body(body) if moment.store.load(&self.keys_key)?.value == body => Outcome::Same,
             Fetch::Body(body) => {
-                store.put(&self.keys_key, body)?;
+                moment.store.put(&self.keys_key, body)?;
                 Outcome::Changed
             }
         };
-        let now = ms(now);
-        store::update(store, &self.state_key, |bytes| {
+        let now = ms(moment.now);
+        store::update(moment.store, &self.state_key, |bytes| {
             let state = State::of(bytes);
             let state = match outcome {
                 Outcome::Changed | Outcome::Same => State {
@@ -285,7 +285,7 @@ impl Fetched {
             };
             (Some(codec::encode(&state)), ())
         })?;
-        self.load(store)?;
+        self.load(moment.store)?;
         Ok(outcome)
     }
 }

@@ -60,7 +60,7 @@ fn ask_at(
     now: Duration,
 ) -> Found {
     let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-    let found = directory.identify(headers, query, &MemoryStore::default(), now);
+    let found = directory.identify(headers, query, Moment::new(&MemoryStore::default(), now));
     found.map(|identity| *identity.client().expect("it is known at once"))
 }
 

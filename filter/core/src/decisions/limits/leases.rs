@@ -12,7 +12,7 @@ use super::record::{Entry, Leased, Record};
 use super::{Account, Claim, Refusal, Taken, Verdict};
 use crate::allowance::{Flow, Measure};
 use crate::codec::{Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, StoreFault};
 use crate::time::nanos;
 use std::time::Duration;
 
@@ -500,21 +500,20 @@ pub(super) fn touch(head: &mut Head, now: u64) -> bool {
 /// Notes what a request lacks of an account besides what it lacks of an earlier one, so that one call asks for both. Nothing
 /// is taken.
 pub(super) fn note(
-    store: &dyn Store,
+    moment: Moment<'_>,
     (at, account): (usize, &Account),
     claim: &Claim,
-    now: u64,
     uncovered: Uncovered,
 ) -> Result<Verdict, StoreFault> {
-    let verdict = store::update(store, &account.key, |stored| {
+    let verdict = store::update(moment.store, &account.key, |stored| {
         let mut record = account.read(stored);
-        let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), now, uncovered);
+        let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), nanos(moment.now), uncovered);
         // What it has is not taken yet.
         let changed = (verdict.lacks && verdict.writes).then(|| record.into_bytes());
         (changed, verdict)
     })?;
     if verdict.lacks && verdict.enlists {
-        call::enlist(store, &account.key)?;
+        call::enlist(moment.store, &account.key)?;
     }
     Ok(verdict)
 }

@@ -6,7 +6,7 @@ use super::measured::Measured;
 use super::record::{Entry, Record};
 use crate::allowance::{Allowance, Unit};
 use crate::endpoint::Operation;
-use crate::store::{Store, StoreFault};
+use crate::store::{Moment, StoreFault};
 use crate::time::nanos;
 use std::rc::Rc;
 use std::time::Duration;
@@ -143,11 +143,11 @@ pub struct State {
 }
 
 /// Says where a budget stands. Changes nothing.
-pub fn read(store: &dyn Store, inquiry: &Inquiry, now: Duration) -> Result<Report, StoreFault> {
-    let now = nanos(now);
+pub fn read(moment: Moment<'_>, inquiry: &Inquiry) -> Result<Report, StoreFault> {
+    let now = nanos(moment.now);
     let mut report = Report::default();
     for account in &inquiry.budget.accounts {
-        let mut record = Record::read(&store.load(&account.key)?.value);
+        let mut record = Record::read(&moment.store.load(&account.key)?.value);
         let time = record.clock(now);
         let leased = account.is_shared.then(|| record.unshare());
         for (place, limit) in account.limits.iter().enumerate() {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::allowance::{Flow, Scope, Weights, Whose};
 use crate::calendar::Span;
-use crate::store::{Loaded, MemoryStore, Swap, Version};
+use crate::store::{Loaded, MemoryStore, Moment, Swap, Version};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::num::NonZeroU64;
@@ -73,7 +73,7 @@ fn ask_for(
     tokens: u64,
     now: Duration,
 ) -> Result<Granted, Option<Duration>> {
-    match reserve(store, claim(budget, tokens), now).unwrap() {
+    match reserve(Moment::new(store, now), claim(budget, tokens)).unwrap() {
         Grant::Granted(granted) => Ok(granted),
         Grant::Refused(Denial::RateExhausted { wait, .. } | Denial::QuotaExhausted { wait, .. }, _) => {
             Err(Some(wait))
@@ -98,11 +98,11 @@ fn take(
 /// What is used of each limit.
 fn used(store: &dyn Store, budget: &Rc<Budget>, now: Duration) -> Vec<u64> {
     let inquiry = Inquiry { budget: budget.clone(), model: None, operation: Operation::ChatCompletions };
-    read(store, &inquiry, now).unwrap().states.iter().map(|state| state.used).collect()
+    read(Moment::new(store, now), &inquiry).unwrap().states.iter().map(|state| state.used).collect()
 }
 
 fn code(store: &dyn Store, claim: Claim, now: Duration) -> String {
-    match reserve(store, claim, now).unwrap() {
+    match reserve(Moment::new(store, now), claim).unwrap() {
         Grant::Granted(_) => "granted".to_owned(),
         Grant::Refused(denial, _) => format!("{} {}", denial.code(), denial.limit().unwrap().word),
     }
@@ -122,10 +122,10 @@ fn a_bucket_is_emptied_and_flows_full() {
 fn settlement_returns_what_is_unused_and_takes_what_is_beyond() {
     let (store, budget) = (MemoryStore::default(), budget(&[(MINUTE, 100)]));
     let (reservation, _) = take(&store, &budget, 80, ms(0)).unwrap();
-    settle(&store, &reservation.settle(spent(30)), ms(0)).unwrap();
+    settle(Moment::new(&store, ms(0)), &reservation.settle(spent(30))).unwrap();
     let (reservation, left) = take(&store, &budget, 70, ms(0)).unwrap();
     assert_eq!(left, 0);
-    settle(&store, &reservation.settle(spent(90)), ms(0)).unwrap();
+    settle(Moment::new(&store, ms(0)), &reservation.settle(spent(90))).unwrap();
     // 20 in debt: the first token comes after 21 have flowed in, at 0.6 s each.
     assert_eq!(take(&store, &budget, 1, ms(0)).unwrap_err(), Duration::from_millis(12_600));
 }
@@ -135,7 +135,7 @@ fn a_settlement_never_fills_beyond_the_brim() {
     let (store, larger) = (MemoryStore::default(), budget(&[(MINUTE, 300)]));
     let budget = budget(&[(MINUTE, 100)]);
     let (reservation, _) = take(&store, &budget, 100, ms(0)).unwrap();
-    settle(&store, &reservation.settle(spent(0)), ms(60_000)).unwrap();
+    settle(Moment::new(&store, ms(60_000)), &reservation.settle(spent(0))).unwrap();
     // Nor does a bucket that is made larger find in it what the smaller could not hold.
     assert_eq!(used(&store, &larger, ms(60_000)), [200]);
     assert_eq!(take(&store, &budget, 100, ms(60_000)).unwrap().1, 0);
@@ -200,7 +200,7 @@ fn a_new_window_is_empty_and_gets_nothing_from_the_last() {
     assert!(take(&store, &budget, 1, midnight - Duration::from_nanos(1)).is_err());
     let (_, left) = take(&store, &budget, 30, midnight).unwrap();
     assert_eq!(left, 70);
-    settle(&store, &reservation.settle(spent(0)), midnight).unwrap();
+    settle(Moment::new(&store, midnight), &reservation.settle(spent(0))).unwrap();
     assert_eq!(used(&store, &budget, midnight), [30]);
 }
 
@@ -210,7 +210,7 @@ fn an_overrun_of_a_past_window_is_not_charged_to_the_next() {
     let (reservation, _) = take(&store, &budget, 10, START).unwrap();
     let tomorrow = START + Duration::from_secs(86_400);
     let _ = take(&store, &budget, 30, tomorrow).unwrap();
-    settle(&store, &reservation.settle(spent(50)), tomorrow).unwrap();
+    settle(Moment::new(&store, tomorrow), &reservation.settle(spent(50))).unwrap();
     assert_eq!(used(&store, &budget, tomorrow), [30]);
 }
 
@@ -221,9 +221,10 @@ fn requests_and_money_are_charged_when_a_backend_was_reached() {
     let one = ask_for(&store, &budget, 100, START).unwrap().reservation;
     let two = ask_for(&store, &budget, 100, START).unwrap().reservation;
     assert_eq!(used(&store, &budget, START), [2, 200, 2]);
-    settle(&store, &one.settle(Spent { usage: usage(30), cost: 7, requests: 1 }), START).unwrap();
+    settle(Moment::new(&store, START), &one.settle(Spent { usage: usage(30), cost: 7, requests: 1 }))
+        .unwrap();
     assert_eq!(used(&store, &budget, START), [2, 107, 1]);
-    settle(&store, &two.settle(Spent::default()), START).unwrap();
+    settle(Moment::new(&store, START), &two.settle(Spent::default())).unwrap();
     assert_eq!(used(&store, &budget, START), [1, 7, 0]);
 }
 
@@ -234,10 +235,14 @@ fn tokens_are_weighed_before_and_after() {
     let (store, budget) = (MemoryStore::default(), budget(&[(measure, 100)]));
     let reserved = Usage { prompt: 10, completion: 20, ..Usage::default() };
     let asked = Claim { usage: reserved, ..claim(&budget, 0) };
-    let Grant::Granted(granted) = reserve(&store, asked, START).unwrap() else { panic!() };
+    let Grant::Granted(granted) = reserve(Moment::new(&store, START), asked).unwrap() else { panic!() };
     assert_eq!(used(&store, &budget, START), [50]);
     let real = Usage { prompt: 12, cached: 8, completion: 5, ..Usage::default() };
-    settle(&store, &granted.reservation.settle(Spent { usage: real, ..Spent::default() }), START).unwrap();
+    settle(
+        Moment::new(&store, START),
+        &granted.reservation.settle(Spent { usage: real, ..Spent::default() }),
+    )
+    .unwrap();
     assert_eq!(used(&store, &budget, START), [14]);
 }
 
@@ -268,7 +273,7 @@ fn no_limit_holds_beyond_its_period_if_the_clock_is_set_back() {
     ] {
         let (store, budget) = (MemoryStore::default(), budget(&[(measure, 100)]));
         let is_granted = |now| {
-            let grant = reserve(&store, claim(&budget, 100), now).unwrap();
+            let grant = reserve(Moment::new(&store, now), claim(&budget, 100)).unwrap();
             matches!(grant, Grant::Granted(_))
         };
         assert!(is_granted(START + ahead));
@@ -336,7 +341,10 @@ fn the_headers_tell_of_the_tightest_limit_of_each_unit() {
     ];
     assert_eq!(standing.headers(), expected.map(|(name, value)| (name, value.to_owned())));
     // The same to one who is refused, without what it did not get.
-    let Grant::Refused(_, standing) = reserve(&store, claim(&budget, 501), START).unwrap() else { panic!() };
+    let Grant::Refused(_, standing) = reserve(Moment::new(&store, START), claim(&budget, 501)).unwrap()
+    else {
+        panic!()
+    };
     assert_eq!(standing.headers(), expected.map(|(name, value)| (name, value.to_owned())));
 }
 
@@ -350,9 +358,9 @@ fn a_clock_set_back_earns_nothing_and_opens_no_window_again() {
     let (reservation, _) = take(&store, &window, 10, START).unwrap();
     let yesterday = START - Duration::from_secs(86_400);
     assert!(take(&store, &window, 1, yesterday).is_err());
-    settle(&store, &reservation.settle(spent(4)), yesterday).unwrap();
+    settle(Moment::new(&store, yesterday), &reservation.settle(spent(4))).unwrap();
     let (reservation, _) = take(&store, &window, 6, yesterday).unwrap();
-    settle(&store, &reservation.settle(spent(1)), START).unwrap();
+    settle(Moment::new(&store, START), &reservation.settle(spent(1))).unwrap();
     assert_eq!(used(&store, &window, START), [5]);
 }
 
@@ -386,7 +394,7 @@ fn the_old_and_the_new_configuration_may_write_by_turns() {
         crate::codec::decode_all::<record::Entry>(&record).len()
     };
     assert_eq!(entries(), 2);
-    settle(&store, &held.settle(spent(10)), later).unwrap();
+    settle(Moment::new(&store, later), &held.settle(spent(10))).unwrap();
     assert_eq!(used(&store, &old, later), [3, 0]);
     let tomorrow = START + Duration::from_secs(86_400);
     let _ = ask_for(&store, &old, 10, tomorrow).unwrap();
@@ -417,14 +425,14 @@ fn a_client_without_limits_never_asks_the_store() {
     assert!(budget.is_unlimited());
     let granted = ask_for(&store, &budget, 1_000_000, START).unwrap();
     assert_eq!((granted.reservation.tokens(), granted.standing), (1_000_000, Standing::default()));
-    settle(&store, &granted.reservation.settle(spent(5)), START).unwrap();
+    settle(Moment::new(&store, START), &granted.reservation.settle(spent(5))).unwrap();
 }
 
 #[test]
 fn a_broken_store_is_an_error_not_a_grant() {
     let (store, budget) = (MemoryStore::default(), budget(&[(SECOND, 10)]));
     store.break_with(Some(StoreFault::Unavailable));
-    assert_eq!(reserve(&store, claim(&budget, 1), START), Err(StoreFault::Unavailable));
+    assert_eq!(reserve(Moment::new(&store, START), claim(&budget, 1)), Err(StoreFault::Unavailable));
 }
 
 type Event<'s> = Box<dyn FnOnce(&MemoryStore) -> Result<(), StoreFault> + 's>;
@@ -470,7 +478,7 @@ const SHARED: &str = "tollgate/limits/group/g";
 fn takes(budget: &Rc<Budget>, tokens: u64) -> impl FnOnce(&MemoryStore) -> Result<(), StoreFault> {
     let claim = claim(budget, tokens);
     move |store| {
-        assert!(matches!(reserve(store, claim, START), Ok(Grant::Granted(_))));
+        assert!(matches!(reserve(Moment::new(store, START), claim), Ok(Grant::Granted(_))));
         Ok(())
     }
 }
@@ -486,10 +494,10 @@ fn who_is_overtaken_sees_what_was_taken() {
     // Put back at the same moment as somebody takes: neither is lost.
     let store = MemoryStore::default();
     let (reservation, _) = take(&store, &budget, 100, START).unwrap();
-    settle(&store, &reservation.settle(spent(30)), START).unwrap();
+    settle(Moment::new(&store, START), &reservation.settle(spent(30))).unwrap();
     let (reservation, _) = take(&store, &budget, 10, START).unwrap();
     let raced = Raced::new(&store, OWN, takes(&budget, 50));
-    settle(&raced, &reservation.settle(spent(0)), START).unwrap();
+    settle(Moment::new(&raced, START), &reservation.settle(spent(0))).unwrap();
     assert!(take(&store, &budget, 21, START).is_err());
     assert!(take(&store, &budget, 20, START).is_ok());
 }
@@ -500,7 +508,7 @@ fn a_shadow_refusal_counts_once_however_often_a_write_fails() {
     let raced = Raced::new(&store, OWN, takes(&budget, 60));
     let granted = ask_for(&raced, &budget, 10, START).unwrap();
     assert_eq!(granted.shadow_refusals, [Rc::from("tokens/day")]);
-    settle(&store, &granted.reservation.settle(spent(0)), START).unwrap();
+    settle(Moment::new(&store, START), &granted.reservation.settle(spent(0))).unwrap();
     assert_eq!(used(&store, &budget, START), [0, 60]);
 }
 
@@ -514,7 +522,7 @@ fn an_account_gets_back_what_it_gave_if_the_other_refuses() {
     assert!(ask_for(&raced, &one, 41, START).is_err());
     assert_eq!(used(&store, &one, START), [&nothing[..], &[60]].concat());
     let failing = Raced::new(&store, SHARED, |_| Err(StoreFault::Unavailable));
-    assert_eq!(reserve(&failing, claim(&one, 40), START), Err(StoreFault::Unavailable));
+    assert_eq!(reserve(Moment::new(&failing, START), claim(&one, 40)), Err(StoreFault::Unavailable));
     assert_eq!(used(&store, &one, START), [&nothing[..], &[60]].concat());
     let _ = ask_for(&store, &one, 40, START).unwrap();
     assert_eq!(used(&store, &one, START), [1, 40, 1, 100]);
@@ -531,7 +539,7 @@ fn slots_are_returned_by_what_was_noted_of_them() {
     assert_eq!(used(&store, &budget, START), [20, 2, 2]);
     return_slots(&store, &lost).unwrap();
     assert_eq!(used(&store, &budget, START), [20, 1, 1]);
-    settle(&store, &held.settle(spent(10)), START).unwrap();
+    settle(Moment::new(&store, START), &held.settle(spent(10))).unwrap();
     assert_eq!(used(&store, &budget, START), [20, 0, 0]);
     for garbage in ["", "x", "a b,c", "tollgate/limits/client/c ffff", "nobody 0"] {
         return_slots(&store, garbage).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{Loaded, MemoryStore, Swap, Version};
+use crate::store::{Loaded, MemoryStore, Moment, Swap, Version};
 use proptest::prelude::*;
 use std::cell::RefCell;
 #[cfg(target_arch = "wasm32")]
@@ -24,7 +24,7 @@ fn pending(client: &str, prompt: u64) -> Pending {
 }
 
 fn note(store: &dyn Store, pending: &Pending, id: &str, now: Duration) -> Noted {
-    pending.note(store, &Mark::new("eu", id), now).unwrap()
+    pending.note(Moment::new(store, now), &Mark::new("eu", id)).unwrap()
 }
 
 fn take_id(store: &dyn Store, id: &str) -> Option<Pending> {
@@ -32,7 +32,7 @@ fn take_id(store: &dyn Store, id: &str) -> Option<Pending> {
 }
 
 fn overdue_of_all(store: &dyn Store, now: Duration) -> Vec<u64> {
-    let all = (0..BUCKETS).flat_map(|bucket| overdue(store, bucket, now).unwrap());
+    let all = (0..BUCKETS).flat_map(|bucket| overdue(Moment::new(store, now), bucket).unwrap());
     all.map(|pending| pending.prompt).collect()
 }
 
@@ -81,11 +81,11 @@ fn a_client_leaves_room_for_the_others() {
         (0..u32::MAX).map(|id| Mark::new("eu", &id.to_string())).filter(|mark| mark.bucket() == 7);
     let notes = |client: &str| {
         let pending = pending(client, 1);
-        let noted = |mark: Mark| pending.note(&store, &mark, NOW).unwrap() == Noted::Pending;
+        let noted = |mark: Mark| pending.note(Moment::new(&store, NOW), &mark).unwrap() == Noted::Pending;
         marks.by_ref().take(OF_CLIENT_MAX + 10).map(noted).filter(|noted| *noted).count()
     };
     assert_eq!(["web", "web", "a", "b", "c", "d"].map(notes), [64, 0, 64, 64, 64, 0]);
-    assert_eq!(overdue(&store, 7, NOW + RESERVED_MAX).unwrap().len(), IN_BUCKET_MAX);
+    assert_eq!(overdue(Moment::new(&store, NOW + RESERVED_MAX), 7).unwrap().len(), IN_BUCKET_MAX);
 }
 
 #[test]
@@ -166,6 +166,6 @@ proptest! {
         let mark = Mark::new("eu", "resp_1");
         store.put(&key(mark.bucket()), &[&[Entry::VERSION][..], &bytes].concat()).unwrap();
         prop_assert_eq!(note(&store, &pending("web", 1), "resp_1", NOW), Noted::Pending);
-        let _ = overdue(&store, mark.bucket(), NOW + RESERVED_MAX);
+        let _ = overdue(Moment::new(&store, NOW + RESERVED_MAX), mark.bucket());
     }
 }

@@ -56,7 +56,7 @@ impl Spilling {
     fn take(&self, on_failure: OnStoreFailure, moment: Moment<'_>) -> Result<(), Denial> {
         let mut held = self.held.borrow_mut();
         let Some(claim) = self.claim.clone().filter(|_| held.is_none()) else { return Ok(()) };
-        match limits::reserve(moment.store, claim, moment.now) {
+        match limits::reserve(moment, claim) {
             Ok(Grant::Granted(granted)) => *held = Some(granted.reservation),
             Ok(Grant::Refused(denial, _)) => return Err(denial),
             Err(_) => {
@@ -149,7 +149,7 @@ impl Flight {
         let faults = spilling.faults.take();
         let Some(held) = spilling.held.take() else { return faults };
         let spent = if self.ended_at_spill(spilling) { spent } else { Spent::default() };
-        let settled: Result<(), StoreFault> = limits::settle(moment.store, &held.settle(spent), moment.now);
+        let settled: Result<(), StoreFault> = limits::settle(moment, &held.settle(spent));
         faults + u64::from(settled.is_err())
     }
 }

@@ -119,7 +119,7 @@ impl Sent {
                 let produced = produced.map(|text_bytes| Produced { text_bytes, completion_tokens });
                 let observed = Observed { prompt_tokens: usage.prompt, produced };
                 let subject = Subject { model: &model.name.text, client: &client.name.text };
-                model.lessons.learn(store, subject, self.expected.sketch, observed, now)
+                model.lessons.learn(Moment::new(store, now), subject, self.expected.sketch, observed)
             }
             None => Ok(()),
         };

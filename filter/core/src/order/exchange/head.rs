@@ -89,7 +89,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let operation = endpoint.operation;
     draft.operation = Some(operation);
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-    let client = match gateway.clients.identify(pairs, asked.query(), moment.store, moment.now) {
+    let client = match gateway.clients.identify(pairs, asked.query(), moment) {
         Ok(Identity::Client(client)) => client,
         Ok(Identity::Unknown(wait)) => return Err(wait),
         Err(Denial::MissingCredential) if operation == Operation::Health && gateway.health_open => {

@@ -92,7 +92,7 @@ impl Draft {
         self.stream = request.stream;
         let sketch = estimate::sketch(request.prompt.iter().copied());
         let subject = Subject { model: &model.name.text, client: &held.client.name.text };
-        let learnt = model.lessons.learnt(moment.store, subject, moment.now);
+        let learnt = model.lessons.learnt(moment, subject);
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
         let prompt_tokens = learnt.prompt_tokens(&sketch);

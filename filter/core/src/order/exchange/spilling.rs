@@ -46,7 +46,7 @@ impl Draft {
             return Ok(None);
         }
         let Some(claim) = self.spill_claim(&admitting.ready) else { return Ok(None) };
-        match limits::reserve(moment.store, claim, moment.now) {
+        match limits::reserve(moment, claim) {
             Ok(Grant::Granted(granted)) => Ok(Some(granted.reservation)),
             Ok(Grant::Refused(denial, _)) => Err(denial),
             Err(_) => {

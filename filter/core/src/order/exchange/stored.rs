@@ -236,7 +236,7 @@ impl Sent {
             reserved: if usage.total() > 0 { codec::encode(&kept) } else { Vec::new() },
         };
         // What has no id would not be found again.
-        let noted = mark.map_or(Ok(Noted::Full), |mark| pending.note(moment.store, &mark, moment.now));
+        let noted = mark.map_or(Ok(Noted::Full), |mark| pending.note(moment, &mark));
         if noted != Ok(Noted::Pending) {
             let cost = Cost::estimated(usage, None);
             let faults = u64::from(noted.is_err());

@@ -34,7 +34,7 @@ use crate::gateway::BodyRoom;
 use crate::ledger::{Outcome, Pin, Source};
 use crate::limits::{self, Claim, Inquiry, Part, Standing};
 use crate::route::{Cooldown, Cooldowns};
-use crate::store::{MemoryStore, Outside, Store};
+use crate::store::{MemoryStore, Moment, Outside, Store};
 use crate::tokens::Usage;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -138,12 +138,12 @@ impl Run {
     fn perform(&mut self, step: Step) -> Step {
         match step {
             Step::Reserve(claim) => {
-                let grant = limits::reserve(&self.store, claim, NOW);
+                let grant = limits::reserve(Moment::new(&self.store, NOW), claim);
                 let next = self.exchange.reserved(grant);
                 self.perform(next)
             }
             Step::ReadLimits(inquiry) => {
-                let report = limits::read(&self.store, &inquiry, NOW);
+                let report = limits::read(Moment::new(&self.store, NOW), &inquiry);
                 self.exchange.limits_read(report, NOW)
             }
             step => step,
@@ -151,18 +151,18 @@ impl Run {
     }
 
     fn head(&mut self, pairs: &[(&str, &str)]) -> Step {
-        let step = self.exchange.request_head(&headers(pairs), false, &self.store, NOW);
+        let step = self.exchange.request_head(&headers(pairs), false, Moment::new(&self.store, NOW));
         self.perform(step)
     }
 
     fn end_of_head(&mut self) -> Step {
-        let step = self.exchange.request_head(&headers(&CHAT), true, &self.store, NOW);
+        let step = self.exchange.request_head(&headers(&CHAT), true, Moment::new(&self.store, NOW));
         self.perform(step)
     }
 
     /// Goes through to the step after the reservation.
     fn body(&mut self, body: &str) -> Step {
-        let step = self.exchange.request_body(body.as_bytes(), &self.store, NOW);
+        let step = self.exchange.request_body(body.as_bytes(), Moment::new(&self.store, NOW));
         self.perform(step)
     }
 
@@ -180,10 +180,11 @@ impl Run {
     }
 
     fn finish(&mut self) -> Record {
-        let finished =
-            self.exchange.finish(&self.store, NOW + Duration::from_secs(1), || Interruption::Client);
+        let finished = self
+            .exchange
+            .finish(Moment::new(&self.store, NOW + Duration::from_secs(1)), || Interruption::Client);
         for settlement in finished.settlements {
-            limits::settle(&self.store, &settlement, NOW).unwrap();
+            limits::settle(Moment::new(&self.store, NOW), &settlement).unwrap();
         }
         finished.record
     }
@@ -204,7 +205,7 @@ fn claim_of(gateway: &Gateway, prompt: u64) -> Claim {
 fn left(store: &dyn Store) -> u64 {
     let one = gateway(|_| {}).roster[0].clone();
     let inquiry = Inquiry { budget: one.budget.clone(), model: None, operation: Operation::ChatCompletions };
-    limits::read(store, &inquiry, NOW).unwrap().standing.tokens.unwrap().remaining
+    limits::read(Moment::new(store, NOW), &inquiry).unwrap().standing.tokens.unwrap().remaining
 }
 
 #[track_caller]
@@ -305,7 +306,7 @@ proptest! {
                 }
                 Call::Reserved => {
                     let claim = claim_of(&gateway, 50);
-                    let _ = run.exchange.reserved(limits::reserve(&run.store, claim, NOW));
+                    let _ = run.exchange.reserved(limits::reserve(Moment::new(&run.store, NOW), claim));
                 }
                 Call::Attempt(first) => {
                     if let Some(flight) = &flight {

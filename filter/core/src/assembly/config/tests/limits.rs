@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -22,7 +23,8 @@ fn limits_of(config: Value) -> Vec<Value> {
         operation: crate::endpoint::Operation::Other,
     };
     let now = std::time::Duration::from_secs(1_795_490_661);
-    let report = crate::limits::read(&crate::store::MemoryStore::default(), &inquiry, now).unwrap();
+    let report =
+        crate::limits::read(Moment::new(&crate::store::MemoryStore::default(), now), &inquiry).unwrap();
     let states = report.states.iter().map(|state| crate::answer::Standing {
         allowance: &state.allowance,
         used: state.used,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::limits::{self, Inquiry};
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -23,7 +24,9 @@ fn what_spills_has_a_share_and_limits() {
         model: None,
         operation: crate::endpoint::Operation::Responses,
     };
-    let report = limits::read(&crate::store::MemoryStore::default(), &inquiry, Default::default()).unwrap();
+    let report =
+        limits::read(Moment::new(&crate::store::MemoryStore::default(), Default::default()), &inquiry)
+            .unwrap();
     let found: Vec<_> =
         report.states.iter().map(|state| (&*state.allowance.word, state.allowance.amount.get())).collect();
     assert_eq!(found, [("spill/tokens/day", 5), ("spill/cost/month", 2_500_000)]);

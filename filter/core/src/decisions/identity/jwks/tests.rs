@@ -1,6 +1,6 @@
 use super::*;
 use crate::identity::tokens::{JWKS, public};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Moment};
 use serde_json::json;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -35,9 +35,10 @@ impl Process {
 
     /// One that fetches if one of them is to; answers what came of it.
     fn tick(&self, at: Duration, fetch: Fetch<'_>) -> Option<Outcome> {
-        let chosen: Vec<_> = self.vms.iter().filter(|vm| vm.claim(&self.store, NOW + at).unwrap()).collect();
+        let chosen: Vec<_> =
+            self.vms.iter().filter(|vm| vm.claim(Moment::new(&self.store, NOW + at)).unwrap()).collect();
         assert!(chosen.len() <= 1, "{} fetch at {at:?}", chosen.len());
-        chosen.first().map(|vm| vm.settle(&self.store, fetch, NOW + at).unwrap())
+        chosen.first().map(|vm| vm.settle(Moment::new(&self.store, NOW + at), fetch).unwrap())
     }
 
     fn generations(&self) -> Vec<u64> {
@@ -52,7 +53,7 @@ impl Process {
 
     /// A token names a key that is not there; whether it may wait for it.
     fn meet_unknown(&self, at: Duration) -> bool {
-        self.vms[0].may_bring_more(&self.store, NOW + at).unwrap()
+        self.vms[0].may_bring_more(Moment::new(&self.store, NOW + at)).unwrap()
     }
 }
 
@@ -84,8 +85,8 @@ fn refreshed_keys_have_a_new_number_only_if_they_differ() {
 #[test]
 fn while_one_fetches_nobody_else_does_until_it_must_be_dead() {
     let process = Process::new();
-    let claim = |at: Duration| process.vms[1].claim(&process.store, NOW + at).unwrap();
-    assert!(process.vms[0].claim(&process.store, NOW).unwrap());
+    let claim = |at: Duration| process.vms[1].claim(Moment::new(&process.store, NOW + at)).unwrap();
+    assert!(process.vms[0].claim(Moment::new(&process.store, NOW)).unwrap());
     assert!(!claim(Duration::ZERO));
     assert!(!claim(Duration::from_millis(5999)));
     assert!(claim(Duration::from_millis(6000)));
@@ -148,11 +149,11 @@ fn one_fetch_is_enough_for_all_workers_that_met_an_unknown_key() {
     assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
     let [one, other, _] = &process.vms;
     for vm in [one, other] {
-        assert!(vm.may_bring_more(&process.store, NOW + SECOND).unwrap());
+        assert!(vm.may_bring_more(Moment::new(&process.store, NOW + SECOND)).unwrap());
     }
-    assert!(one.claim(&process.store, NOW + SECOND).unwrap());
-    one.settle(&process.store, Fetch::Body(JWKS.as_bytes()), NOW + 2 * SECOND).unwrap();
-    assert!(!other.claim(&process.store, NOW + 2 * SECOND).unwrap());
+    assert!(one.claim(Moment::new(&process.store, NOW + SECOND)).unwrap());
+    one.settle(Moment::new(&process.store, NOW + 2 * SECOND), Fetch::Body(JWKS.as_bytes())).unwrap();
+    assert!(!other.claim(Moment::new(&process.store, NOW + 2 * SECOND)).unwrap());
 }
 
 #[test]
@@ -160,9 +161,11 @@ fn a_token_waits_for_an_unknown_key_only_while_it_may_come() {
     let process = Process::new();
     assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
     assert!(process.meet_unknown(SECOND));
-    assert!(process.vms[0].claim(&process.store, NOW + SECOND).unwrap());
+    assert!(process.vms[0].claim(Moment::new(&process.store, NOW + SECOND)).unwrap());
     assert!(process.meet_unknown(SECOND + Duration::from_millis(10)), "it is under way");
-    process.vms[0].settle(&process.store, Fetch::Body(JWKS.as_bytes()), NOW + 2 * SECOND).unwrap();
+    process.vms[0]
+        .settle(Moment::new(&process.store, NOW + 2 * SECOND), Fetch::Body(JWKS.as_bytes()))
+        .unwrap();
     assert!(!process.meet_unknown(2 * SECOND));
     assert!(process.meet_unknown(61 * SECOND));
 }
@@ -184,7 +187,7 @@ fn a_vm_that_starts_later_has_the_keys_at_once() {
     let late = fetched();
     late.load(&process.store).unwrap();
     assert_eq!((late.generation(), late.keys().is_some()), (1, true));
-    assert!(!late.claim(&process.store, NOW + SECOND).unwrap());
+    assert!(!late.claim(Moment::new(&process.store, NOW + SECOND)).unwrap());
 }
 
 #[test]

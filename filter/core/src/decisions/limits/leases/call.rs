@@ -6,7 +6,7 @@ use crate::codec::{self, Reader, Stored, Writer};
 use crate::limits::Account;
 use crate::limits::measured::Measured;
 use crate::limits::record::Leased;
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -91,14 +91,14 @@ pub(in super::super) fn enlist(store: &dyn Store, key: &str) -> Result<(), Store
 
 /// Takes an account that holds nothing out of those that the tick calls for. First out of the list: whoever takes from it
 /// meanwhile finds it active, and that is seen here.
-pub fn retire(store: &dyn Store, key: &str, now: Duration) -> Result<(), StoreFault> {
-    let now = nanos(now);
-    store::update(store, ACTIVE, |stored| {
+pub fn retire(moment: Moment<'_>, key: &str) -> Result<(), StoreFault> {
+    let now = nanos(moment.now);
+    store::update(moment.store, ACTIVE, |stored| {
         let mut active = codec::decode_all::<Active>(stored);
         active.retain(|active| active.0 != key);
         (Some(codec::encode_all(&active)), ())
     })?;
-    let is_needed = store::update(store, key, |stored| {
+    let is_needed = store::update(moment.store, key, |stored| {
         let mut record = crate::limits::record::Record::read(stored);
         let mut leased = record.unshare();
         if !leased.is_done(now) {
@@ -108,20 +108,19 @@ pub fn retire(store: &dyn Store, key: &str, now: Duration) -> Result<(), StoreFa
         record.share(leased);
         (Some(record.into_bytes()), false)
     })?;
-    if is_needed { enlist(store, key) } else { Ok(()) }
+    if is_needed { enlist(moment.store, key) } else { Ok(()) }
 }
 
 /// Begins a call, if there is something to say and none is under way. `holder` is the name of this process; a call that
 /// was sent longer than `timeout` ago has failed.
 pub fn call(
-    store: &dyn Store,
+    moment: Moment<'_>,
     account: &Account,
     (holder, due): (&str, Due),
-    now: Duration,
     timeout: Duration,
 ) -> Result<Option<Call>, StoreFault> {
-    let (now, timeout) = (nanos(now), nanos(timeout));
-    store::update(store, &account.key, |stored| {
+    let (now, timeout) = (nanos(moment.now), nanos(timeout));
+    store::update(moment.store, &account.key, |stored| {
         let mut record = account.read(stored);
         let time = record.clock(now);
         let mut leased = record.unshare();
@@ -139,7 +138,7 @@ pub fn call(
                 return (None, None);
             }
             // Who has lost his record, or found one of another version of the module, begins above all that was said before:
-            // what stands in the store under this holder's name would be answered as it was then. Only a clock that was
+            // what stands in the moment.store under this holder's name would be answered as it was then. Only a clock that was
             // set back meanwhile would say it again.
             let number = if head.number == 0 { now / 1000 } else { head.number + 1 };
             let mut said = format!("{holder} {number} {} {}", LEASE.as_millis(), head.revision);

@@ -2,7 +2,7 @@
 
 use super::TICK;
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::store::{self, Store, StoreFault};
+use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
 use std::time::Duration;
 
@@ -43,20 +43,20 @@ impl Stored for FailedAt {
 
 impl Health {
     /// As it stands. A failure that is older than the tick would leave it is none: somebody has to try.
-    pub fn load(store: &dyn Store, now: Duration) -> Result<Self, StoreFault> {
-        let failed = codec::decode::<FailedAt>(&store.load(HEALTH)?.value);
-        let fails = failed.is_some_and(|failed| nanos(now).abs_diff(failed.0) < nanos(TERM));
+    pub fn load(moment: Moment<'_>) -> Result<Self, StoreFault> {
+        let failed = codec::decode::<FailedAt>(&moment.store.load(HEALTH)?.value);
+        let fails = failed.is_some_and(|failed| nanos(moment.now).abs_diff(failed.0) < nanos(TERM));
         Ok(if fails { Self::Fails } else { Self::Answers })
     }
 
     /// Notes it. True if that is news.
-    pub fn note(self, store: &dyn Store, now: Duration) -> Result<bool, StoreFault> {
-        store::update(store, HEALTH, |stored| {
+    pub fn note(self, moment: Moment<'_>) -> Result<bool, StoreFault> {
+        store::update(moment.store, HEALTH, |stored| {
             let before = codec::decode::<FailedAt>(stored).is_some_and(|failed| failed.0 > 0);
             match self {
                 Self::Answers if !before => (None, false),
                 Self::Answers => (Some(codec::encode(&FailedAt(0))), true),
-                Self::Fails => (Some(codec::encode(&FailedAt(nanos(now)))), !before),
+                Self::Fails => (Some(codec::encode(&FailedAt(nanos(moment.now)))), !before),
             }
         })
     }

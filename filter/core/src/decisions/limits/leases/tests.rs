@@ -5,7 +5,7 @@ use crate::codec::law;
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::limits::{Budget, Grant, Inquiry, Outcome, Part, Reservation, Spent, reserve_or, settle};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Moment};
 use crate::tokens::Usage;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ fn take(
     tokens: u64,
     now: Duration,
 ) -> Result<Reservation, Box<Outcome>> {
-    match reserve_or(store, claim(account, tokens), now, Uncovered::Waits).unwrap() {
+    match reserve_or(Moment::new(store, now), claim(account, tokens), Uncovered::Waits).unwrap() {
         Outcome::Decided(Grant::Granted(granted)) => Ok(granted.reservation),
         outcome => Err(Box::new(outcome)),
     }
@@ -54,7 +54,7 @@ const FIRST: u64 = 1_795_490_661_000_000;
 
 /// What a call says, without who calls.
 fn said(store: &MemoryStore, account: &Account, due: Due, now: Duration) -> Option<(u64, String)> {
-    let call = call(store, account, ("me", due), now, CALLED).unwrap()?;
+    let call = call(Moment::new(store, now), account, ("me", due), CALLED).unwrap()?;
     let (head, limits) = call.arguments.split_once(" 3000 ").unwrap();
     assert_eq!(head, format!("me {}", call.number));
     Some((call.number - (FIRST - 1), limits.to_owned()))
@@ -103,9 +103,8 @@ fn what_a_lease_covers_asks_nobody() {
     assert!(take(&store, &account, 1, NOW).is_err());
     // What comes back is there for the next; and the tick reports what is gone.
     settle(
-        &store,
+        Moment::new(&store, NOW),
         &first.settle(Spent { usage: Usage { prompt: 25, ..Usage::default() }, ..Spent::default() }),
-        NOW,
     )
     .unwrap();
     assert!(take(&store, &account, 5, NOW).is_ok());
@@ -285,7 +284,7 @@ fn a_place_that_comes_back_is_there_for_the_next() {
     let _ = said(&store, &account, Due::ForRequests, NOW);
     hear(&store, &account, 1, &places(1, 0, 0, 1, 0), NOW);
     let first = take(&store, &account, 1, NOW).unwrap();
-    settle(&store, &first.settle(Spent::default()), NOW).unwrap();
+    settle(Moment::new(&store, NOW), &first.settle(Spent::default())).unwrap();
     let second = take(&store, &account, 1, NOW).unwrap();
     assert!(take(&store, &account, 1, NOW).is_err());
     // So is that of a worker that died.
@@ -311,7 +310,7 @@ fn one_who_waits_on_asks_for_his_amount_once() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let mut uncovered = Uncovered::Waits;
     for _ in 0..3 {
-        let outcome = reserve_or(&store, claim(&account, 30), NOW, uncovered).unwrap();
+        let outcome = reserve_or(Moment::new(&store, NOW), claim(&account, 30), uncovered).unwrap();
         assert!(matches!(outcome, Outcome::Uncovered(_)));
         uncovered = Uncovered::WaitsOn;
     }
@@ -352,7 +351,7 @@ fn who_is_refused_by_one_account_waits_for_no_other() {
         let budget = Rc::new(Budget::new([client.clone(), group.clone()]));
         Claim { budget, ..claim(&client, 30) }
     };
-    let reserved = |uncovered| reserve_or(&store, claims(), NOW, uncovered).unwrap();
+    let reserved = |uncovered| reserve_or(Moment::new(&store, NOW), claims(), uncovered).unwrap();
     assert_eq!(reserved(Uncovered::Waits), Outcome::Uncovered(claims()));
     let (number, _) = said(&store, &group, Due::ForRequests, NOW).unwrap();
     hear(&store, &group, number, &day_reply(0, 0, 100, 0, 9_000_000, 0), NOW);
@@ -364,12 +363,12 @@ fn who_is_refused_by_one_account_waits_for_no_other() {
 #[test]
 fn what_cannot_wait_is_asked_for_by_the_next_call() {
     let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
-    let outcome = reserve_or(&store, claim(&account, 30), NOW, Uncovered::IsRefused).unwrap();
+    let outcome = reserve_or(Moment::new(&store, NOW), claim(&account, 30), Uncovered::IsRefused).unwrap();
     assert!(matches!(outcome, Outcome::Decided(Grant::Refused(..))));
     says(said(&store, &account, Due::ByTick, NOW), 1, 0, &line(TODAY, 0, 0, 0, 30, 0, 0));
     // Nor if it is known that it is not to be had.
     hear(&store, &account, 1, &day_reply(0, 0, 80, 80, 9_000_000, 1), NOW);
-    let _ = reserve_or(&store, claim(&account, 30), NOW, Uncovered::IsRefused).unwrap();
+    let _ = reserve_or(Moment::new(&store, NOW), claim(&account, 30), Uncovered::IsRefused).unwrap();
     says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 0, 0, 0, 0, 0, 80));
 }
 
@@ -381,7 +380,7 @@ fn what_is_owed_is_not_needed_twice() {
     hear(&store, &account, 1, &day_reply(10, 0, 0, 10, 0, 0), NOW);
     let first = take(&store, &account, 10, NOW).unwrap();
     let spent = Spent { usage: Usage { prompt: 30, ..Usage::default() }, ..Spent::default() };
-    settle(&store, &first.settle(spent), NOW).unwrap();
+    settle(Moment::new(&store, NOW), &first.settle(spent)).unwrap();
     // What costs nothing needs no lease.
     assert!(take(&store, &account, 0, NOW).is_ok());
     assert!(take(&store, &account, 60, NOW).is_err());
@@ -391,7 +390,7 @@ fn what_is_owed_is_not_needed_twice() {
 const SHARES: Uncovered = Uncovered::Shares { envoys: 1 };
 
 fn shares(store: &MemoryStore, account: &Rc<Account>, tokens: u64, now: Duration) -> bool {
-    let outcome = reserve_or(store, claim(account, tokens), now, SHARES).unwrap();
+    let outcome = reserve_or(Moment::new(store, now), claim(account, tokens), SHARES).unwrap();
     matches!(outcome, Outcome::Decided(Grant::Granted(_)))
 }
 
@@ -415,7 +414,9 @@ fn of_a_store_that_never_answered_a_part_is_the_configured_one() {
     for (measure, size, part) in [(DAY, 100, 25), (MINUTE, 100, 25), (PLACES, 6, 2)] {
         let (store, account) = (MemoryStore::default(), account(&[(measure, size)]));
         let shares = |envoys| {
-            let outcome = reserve_or(&store, claim(&account, 1), NOW, Uncovered::Shares { envoys }).unwrap();
+            let outcome =
+                reserve_or(Moment::new(&store, NOW), claim(&account, 1), Uncovered::Shares { envoys })
+                    .unwrap();
             matches!(outcome, Outcome::Decided(Grant::Granted(_)))
         };
         let served = (0..size).filter(|_| shares(4)).count();
@@ -432,7 +433,7 @@ fn of_a_store_that_never_answered_the_configured_part_flows_in() {
     let shares = |tokens, seconds| {
         let now = NOW + Duration::from_secs(seconds);
         let uncovered = Uncovered::Shares { envoys: 4 };
-        let outcome = reserve_or(&store, claim(&account, tokens), now, uncovered).unwrap();
+        let outcome = reserve_or(Moment::new(&store, now), claim(&account, tokens), uncovered).unwrap();
         matches!(outcome, Outcome::Decided(Grant::Granted(_)))
     };
     assert!(shares(60, 0));
@@ -464,10 +465,11 @@ fn a_limit_that_only_reports_refuses_nobody() {
     let limit = Allowance::new(Whose::Client, DAY, NonZeroU64::new(100).unwrap(), Scope::default(), true);
     let account = Rc::new(Account::of_client("c", vec![limit]).shared());
     let store = MemoryStore::default();
-    let reports = |uncovered| match reserve_or(&store, claim(&account, 30), NOW, uncovered).unwrap() {
-        Outcome::Decided(Grant::Granted(granted)) => granted.shadow_refusals.len(),
-        outcome => panic!("{outcome:?}"),
-    };
+    let reports =
+        |uncovered| match reserve_or(Moment::new(&store, NOW), claim(&account, 30), uncovered).unwrap() {
+            Outcome::Decided(Grant::Granted(granted)) => granted.shadow_refusals.len(),
+            outcome => panic!("{outcome:?}"),
+        };
     assert_eq!(reports(Uncovered::IsRefused), 1);
     let _ = said(&store, &account, Due::ByTick, NOW);
     hear(&store, &account, 1, &day_reply(0, 0, 80, 80, 9_000_000, 1), NOW);
@@ -490,11 +492,11 @@ fn what_others_lack_is_given_back_and_what_is_idle() {
     // It holds nothing any more, so nobody calls for it.
     assert_eq!(active(&store), Ok(vec![account.key().to_owned()]));
     assert_eq!(said(&store, &account, Due::ByTick, later), None);
-    retire(&store, account.key(), later).unwrap();
+    retire(Moment::new(&store, later), account.key()).unwrap();
     assert_eq!(active(&store), Ok(Vec::new()));
     let _ = take(&store, &account, 10, later);
     assert_eq!(active(&store), Ok(vec![account.key().to_owned()]));
-    retire(&store, account.key(), later).unwrap();
+    retire(Moment::new(&store, later), account.key()).unwrap();
     assert_eq!(active(&store), Ok(vec![account.key().to_owned()]), "it wants something");
 }
 
@@ -533,7 +535,7 @@ fn what_belongs_to_a_window_that_is_over_changes_nothing() {
     hear(&store, &account, 1, &day_reply(50, 0, 0, 50, 0, 0), NOW);
     let yesterdays = take(&store, &account, 30, NOW).unwrap();
     let tomorrow = NOW + Duration::from_secs(86_400);
-    settle(&store, &yesterdays.settle(Spent::default()), tomorrow).unwrap();
+    settle(Moment::new(&store, tomorrow), &yesterdays.settle(Spent::default())).unwrap();
     assert!(take(&store, &account, 1, tomorrow).is_err());
     says(said(&store, &account, Due::ForRequests, tomorrow), 2, 7, &line(TODAY + 86_400, 0, 0, 0, 1, 100, 0));
 }
@@ -546,7 +548,7 @@ fn while_the_store_fails_each_spends_its_part_and_owes_it() {
     // 20 are used, and all hold 30: of the other 50 it has half.
     hear(&store, &account, 1, &day_reply(10, 0, 20, 30, 0, 0), NOW);
     let take = |tokens, uncovered| {
-        let outcome = reserve_or(&store, claim(&account, tokens), NOW, uncovered).unwrap();
+        let outcome = reserve_or(Moment::new(&store, NOW), claim(&account, tokens), uncovered).unwrap();
         matches!(outcome, Outcome::Decided(Grant::Granted(_)))
     };
     assert!(take(10, SHARES));
@@ -563,7 +565,7 @@ fn what_is_held_idle_and_owed_is_told_to_operators() {
     let holding = |now| {
         let budget = Rc::new(Budget::new([account.clone()]));
         let inquiry = Inquiry { budget, model: None, operation: Operation::Limits };
-        crate::limits::read(&store, &inquiry, now).unwrap().states[0].holding.unwrap()
+        crate::limits::read(Moment::new(&store, now), &inquiry).unwrap().states[0].holding.unwrap()
     };
     let _ = take(&store, &account, 30, NOW);
     assert_eq!(holding(NOW), Holding::default());
@@ -572,7 +574,7 @@ fn what_is_held_idle_and_owed_is_told_to_operators() {
     let reservation = take(&store, &account, 30, NOW).unwrap();
     assert_eq!(holding(NOW), Holding { leased: 50, idle: 20, owed: 0 });
     let spent = Spent { usage: Usage { prompt: 60, ..Usage::default() }, ..Spent::default() };
-    settle(&store, &reservation.settle(spent), NOW).unwrap();
+    settle(Moment::new(&store, NOW), &reservation.settle(spent)).unwrap();
     assert_eq!(holding(NOW), Holding { leased: 50, idle: 0, owed: 10 });
     assert_eq!(holding(NOW + LEASE), Holding { leased: 0, idle: 0, owed: 10 }, "it is over");
 }
@@ -589,7 +591,7 @@ fn what_is_held_is_told_though_the_stores_clock_is_ahead() {
     hear(&store, &account, 1, &reply, NOW);
     let budget = Rc::new(Budget::new([account.clone()]));
     let inquiry = Inquiry { budget, model: None, operation: Operation::Limits };
-    let holding = crate::limits::read(&store, &inquiry, NOW).unwrap().states[0].holding.unwrap();
+    let holding = crate::limits::read(Moment::new(&store, NOW), &inquiry).unwrap().states[0].holding.unwrap();
     assert_eq!(holding, Holding { leased: 50, idle: 50, owed: 0 });
 }
 
@@ -638,7 +640,7 @@ fn what_is_given_back_is_not_asked_for_ahead() {
     hear(&store, &account, 1, &day_reply(30, 0, 0, 30, 0, 0), NOW);
     for _ in 0..10 {
         let reservation = take(&store, &account, 30, NOW).unwrap();
-        settle(&store, &reservation.settle(Spent::default()), NOW).unwrap();
+        settle(Moment::new(&store, NOW), &reservation.settle(Spent::default())).unwrap();
     }
     says(said(&store, &account, Due::ByTick, NOW), 2, 7, &line(TODAY, 30, 30, 0, 0, 0, 0));
 }
@@ -646,14 +648,14 @@ fn what_is_given_back_is_not_asked_for_ahead() {
 #[test]
 fn a_failure_is_known_to_all_until_nobody_tries_any_more() {
     let store = MemoryStore::default();
-    assert_eq!(Health::load(&store, NOW), Ok(Health::Answers));
-    assert_eq!(Health::Answers.note(&store, NOW), Ok(false));
-    assert_eq!(Health::Fails.note(&store, NOW), Ok(true));
-    assert_eq!(Health::Fails.note(&store, NOW), Ok(false));
-    assert_eq!(Health::load(&store, NOW + TICK), Ok(Health::Fails));
-    assert_eq!(Health::load(&store, NOW + TICK * 4), Ok(Health::Answers));
-    assert_eq!(Health::Answers.note(&store, NOW), Ok(true));
-    assert_eq!(Health::load(&store, NOW), Ok(Health::Answers));
+    assert_eq!(Health::load(Moment::new(&store, NOW)), Ok(Health::Answers));
+    assert_eq!(Health::Answers.note(Moment::new(&store, NOW)), Ok(false));
+    assert_eq!(Health::Fails.note(Moment::new(&store, NOW)), Ok(true));
+    assert_eq!(Health::Fails.note(Moment::new(&store, NOW)), Ok(false));
+    assert_eq!(Health::load(Moment::new(&store, NOW + TICK)), Ok(Health::Fails));
+    assert_eq!(Health::load(Moment::new(&store, NOW + TICK * 4)), Ok(Health::Answers));
+    assert_eq!(Health::Answers.note(Moment::new(&store, NOW)), Ok(true));
+    assert_eq!(Health::load(Moment::new(&store, NOW)), Ok(Health::Answers));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::{DEAD_AFTER, Journal, Note, Slot};
+use crate::store::Moment;
 use std::collections::HashMap;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -42,7 +43,7 @@ proptest! {
             // Never more than was reserved: what goes beyond that is the estimate's fault.
             let real = real.min(tokens);
             if tokens <= u64::from(size) && let Ok((reservation, _)) = take(&store, &budget, tokens, now) {
-                settle(&store, &reservation.settle(spent(real)), now).unwrap();
+                settle(Moment::new(&store, now), &reservation.settle(spent(real))).unwrap();
                 charged += u128::from(real);
             }
         }
@@ -67,12 +68,12 @@ proptest! {
             let granted = ask_for(&store, &budget, tokens, ms(now));
             prop_assert_eq!(granted.is_ok(), fits);
             if let Ok(granted) = granted {
-                settle(&store, &granted.reservation.settle(spent(real)), ms(now)).unwrap();
+                settle(Moment::new(&store, ms(now)), &granted.reservation.settle(spent(real))).unwrap();
                 level = brim.min(level - i128::from(real) * 1000);
             }
             let left = u64::try_from(level.div_euclid(1000)).unwrap_or(0);
             let inquiry = Inquiry { budget: budget.clone(), model: None, operation: Operation::Other };
-            prop_assert_eq!(read(&store, &inquiry, ms(now)).unwrap().states[0].remaining, left);
+            prop_assert_eq!(read(Moment::new(&store, ms(now)), &inquiry).unwrap().states[0].remaining, left);
         }
     }
 
@@ -87,21 +88,21 @@ proptest! {
         for (tokens, has_model, ends) in asks {
             let asked = claim(&budget, tokens);
             let asked = Claim { model: asked.model.clone().filter(|_| has_model), ..asked };
-            let granted = match reserve(&whole, asked.clone(), START).unwrap() {
+            let granted = match reserve(Moment::new(&whole, START), asked.clone()).unwrap() {
                 Grant::Granted(granted) => Some(granted),
                 Grant::Refused(..) => None,
             };
             let head = Claim { part: Part::Head, model: None, usage: Usage::default(), cost: 0, ..asked.clone() };
             let body = Claim { part: Part::Body, ..asked };
-            let joined = match reserve(&parts, head, START).unwrap() {
+            let joined = match reserve(Moment::new(&parts, START), head).unwrap() {
                 Grant::Refused(..) => None,
-                Grant::Granted(head) => match reserve(&parts, body, START).unwrap() {
+                Grant::Granted(head) => match reserve(Moment::new(&parts, START), body).unwrap() {
                     Grant::Granted(mut body) => {
                         body.standing.join(&head.standing);
                         Some((body.reservation.with(Some(head.reservation)), body.standing))
                     }
                     Grant::Refused(..) => {
-                        settle(&parts, &head.reservation.settle(Spent::default()), START).unwrap();
+                        settle(Moment::new(&parts, START), &head.reservation.settle(Spent::default())).unwrap();
                         None
                     }
                 },
@@ -114,8 +115,8 @@ proptest! {
             }
             prop_assert_eq!(used(&whole, &budget, START), used(&parts, &budget, START));
             if ends && let Some((one, other)) = open.pop() {
-                settle(&whole, &one.settle(spent(tokens)), START).unwrap();
-                settle(&parts, &other.settle(spent(tokens)), START).unwrap();
+                settle(Moment::new(&whole, START), &one.settle(spent(tokens))).unwrap();
+                settle(Moment::new(&parts, START), &other.settle(spent(tokens))).unwrap();
                 prop_assert_eq!(used(&whole, &budget, START), used(&parts, &budget, START));
             }
         }
@@ -145,7 +146,7 @@ proptest! {
             // Some of those under way end, perhaps in another window than they began in.
             for _ in 0..settled.min(open.len()) {
                 let (reservation, window, tokens, real) = open.remove(0);
-                settle(&store, &reservation.settle(spent(real)), now).unwrap();
+                settle(Moment::new(&store, now), &reservation.settle(spent(real))).unwrap();
                 let charged = table.get_mut(&window).unwrap();
                 *charged = *charged + real - tokens;
             }
@@ -167,7 +168,7 @@ proptest! {
             let before = used(&store, &budget, now);
             match ask_for(&store, &budget, tokens, now) {
                 // Nobody is under way for long, so that slots are no obstacle.
-                Ok(granted) => settle(&store, &granted.reservation.settle(spent(tokens)), now).unwrap(),
+                Ok(granted) => settle(Moment::new(&store, now), &granted.reservation.settle(spent(tokens))).unwrap(),
                 Err(None) => {}
                 Err(Some(wait)) => {
                     prop_assert_eq!(&used(&store, &budget, now), &before);
@@ -175,7 +176,7 @@ proptest! {
                     prop_assert!(ask_for(&store, &budget, tokens, just_before).is_err());
                     let granted = ask_for(&store, &budget, tokens, now + wait);
                     prop_assert!(granted.is_ok(), "{:?} after {:?}", granted, wait);
-                    settle(&store, &granted.unwrap().reservation.settle(spent(tokens)), now + wait).unwrap();
+                    settle(Moment::new(&store, now + wait), &granted.unwrap().reservation.settle(spent(tokens))).unwrap();
                     now += wait;
                 }
             }
@@ -214,7 +215,7 @@ proptest! {
             prop_assert_eq!(granted.is_ok(), together + tokens <= size);
             if let Ok(granted) = granted {
                 let real = if returned { 0 } else { tokens };
-                settle(&store, &granted.reservation.settle(spent(real)), START).unwrap();
+                settle(Moment::new(&store, START), &granted.reservation.settle(spent(real))).unwrap();
                 together += real;
             }
             prop_assert_eq!(used(&store, &clients[who], START)[1], together);
@@ -241,7 +242,7 @@ proptest! {
             for (expected, measure) in expected.iter_mut().zip(&measures) {
                 *expected += spent(real).of(*measure);
             }
-            settle(&store, &reservation.settle(spent(real)), START).unwrap();
+            settle(Moment::new(&store, START), &reservation.settle(spent(real))).unwrap();
         }
         prop_assert_eq!(used(&store, &budget, START), expected);
     }
@@ -313,7 +314,7 @@ impl Vm {
             prompt: 1,
             completion: 0,
         };
-        let slot = self.journal.enter(store, &note, now).unwrap().unwrap();
+        let slot = self.journal.enter(Moment::new(store, now), &note).unwrap().unwrap();
         self.open.push((slot, reservation));
     }
 
@@ -324,16 +325,16 @@ impl Vm {
         }
         let (slot, reservation) = self.open.remove(one % self.open.len());
         // Whoever took this VM for dead has returned it.
-        if !self.journal.leave(store, slot, now).unwrap() {
+        if !self.journal.leave(Moment::new(store, now), slot).unwrap() {
             return 0;
         }
-        settle(store, &reservation.settle(spent(1)), now).unwrap();
+        settle(Moment::new(store, now), &reservation.settle(spent(1))).unwrap();
         1
     }
 
     fn adopt(&mut self, store: &MemoryStore, now: Duration) -> u64 {
-        self.journal.beat(store, now).unwrap();
-        let notes = self.journal.adopt(store, now).unwrap();
+        self.journal.beat(Moment::new(store, now)).unwrap();
+        let notes = self.journal.adopt(Moment::new(store, now)).unwrap();
         for note in &notes {
             return_slots(store, &note.slots).unwrap();
         }

@@ -99,16 +99,16 @@ mod tests {
         fn pauses(&self, seconds: u64, from_backend: bool) {
             let until = nanos(NOW + Duration::from_secs(seconds));
             let pause = Pause { target: TARGET, until, asking_until: (!from_backend).then_some(0) };
-            Cooldowns::note_pause(Moment { store: &self.store, now: NOW }, pause).unwrap();
+            Cooldowns::note_pause(Moment::new(&self.store, NOW), pause).unwrap();
         }
 
         fn says(&mut self, now: Duration) -> String {
-            self.shared.say(Moment { store: &self.store, now }).unwrap()
+            self.shared.say(Moment::new(&self.store, now)).unwrap()
         }
 
         /// The reply comes 300 ms after it was asked for.
         fn hears(&mut self, sent: Duration, reply: &[i64]) -> bool {
-            let moment = Moment { store: &self.store, now: sent + Duration::from_millis(300) };
+            let moment = Moment::new(&self.store, sent + Duration::from_millis(300));
             self.shared.hear(moment, sent, reply).unwrap()
         }
 

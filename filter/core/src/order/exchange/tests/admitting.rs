@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::capacity::{Priority, Queue, Turn};
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -35,17 +36,18 @@ impl Worker {
     /// An exchange up to the answer whether there is room.
     pub(super) fn ask(&mut self, id: u32) -> (Exchange, Step) {
         let mut exchange = Exchange::new(self.gateway.clone());
-        let _ = exchange.request_head(&headers(&CHAT), false, &self.store, NOW);
-        let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), &self.store, NOW) else {
+        let _ = exchange.request_head(&headers(&CHAT), false, Moment::new(&self.store, NOW));
+        let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), Moment::new(&self.store, NOW))
+        else {
             panic!()
         };
-        let grant = limits::reserve(&self.store, claim, NOW);
+        let grant = limits::reserve(Moment::new(&self.store, NOW), claim);
         let mut step = exchange.reserved(grant);
         while let Step::Admit(ask) = step {
             let cooldowns = Cooldowns::load(&self.store).unwrap();
             let pause = |target| cooldowns.remaining(target, NOW);
             let turn = self.queue.enter(id, ask, &pause, Moment::new(&self.store, NOW));
-            step = exchange.admitted(turn, &self.store, NOW);
+            step = exchange.admitted(turn, Moment::new(&self.store, NOW));
         }
         (exchange, step)
     }
@@ -69,9 +71,9 @@ impl Worker {
     }
 
     pub(super) fn end(&self, mut exchange: Exchange) -> Record {
-        let finished = exchange.finish(&self.store, NOW, || Interruption::Client);
+        let finished = exchange.finish(Moment::new(&self.store, NOW), || Interruption::Client);
         for settlement in finished.settlements {
-            limits::settle(&self.store, &settlement, NOW).unwrap();
+            limits::settle(Moment::new(&self.store, NOW), &settlement).unwrap();
         }
         finished.record
     }
@@ -102,12 +104,13 @@ fn a_request_that_lowers_itself_leaves_more_room() {
     {
         let mut exchange = Exchange::new(worker.gateway.clone());
         let pairs = [&CHAT[..], &[("x-priority", word)]].concat();
-        let step = exchange.request_head(&headers(&pairs), false, &worker.store, NOW);
+        let step = exchange.request_head(&headers(&pairs), false, Moment::new(&worker.store, NOW));
         let Step::AwaitBody { strip } = step else { panic!("{step:?}") };
         assert!(strip.contains(&"x-priority".to_owned()));
-        let step = exchange.request_body(PROMPT.as_bytes(), &worker.store, NOW);
+        let step = exchange.request_body(PROMPT.as_bytes(), Moment::new(&worker.store, NOW));
         let Step::Reserve(claim) = step else { panic!("{step:?}") };
-        let Step::Admit(ask) = exchange.reserved(limits::reserve(&worker.store, claim, NOW)) else {
+        let Step::Admit(ask) = exchange.reserved(limits::reserve(Moment::new(&worker.store, NOW), claim))
+        else {
             panic!()
         };
         assert_eq!((ask.priority, ask.precedence.headroom_min), (priority, headroom_min), "{word}");
@@ -120,10 +123,12 @@ fn a_request_that_lowers_itself_leaves_what_its_client_does() {
         Worker::new(|config| config["priorities"] = json!({ "low": { "headroom_min": 0, "wait_ms": 5000 } }));
     let mut exchange = Exchange::new(worker.gateway.clone());
     let pairs = [&CHAT[..], &[("x-priority", "low")]].concat();
-    let _ = exchange.request_head(&headers(&pairs), false, &worker.store, NOW);
-    let step = exchange.request_body(PROMPT.as_bytes(), &worker.store, NOW);
+    let _ = exchange.request_head(&headers(&pairs), false, Moment::new(&worker.store, NOW));
+    let step = exchange.request_body(PROMPT.as_bytes(), Moment::new(&worker.store, NOW));
     let Step::Reserve(claim) = step else { panic!("{step:?}") };
-    let Step::Admit(ask) = exchange.reserved(limits::reserve(&worker.store, claim, NOW)) else { panic!() };
+    let Step::Admit(ask) = exchange.reserved(limits::reserve(Moment::new(&worker.store, NOW), claim)) else {
+        panic!()
+    };
     assert_eq!((ask.priority, ask.precedence.headroom_min), (Priority::Low, 50_000));
 }
 
@@ -216,10 +221,12 @@ fn a_request_without_room_waits_goes_and_is_recorded_as_queued() {
     let mut turns = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, later));
     let (id, turn) = turns.pop().unwrap();
     assert_eq!(id, 2);
-    let Step::Forward(forward) = second.admitted(Ok(turn), &worker.store, later) else { panic!() };
+    let Step::Forward(forward) = second.admitted(Ok(turn), Moment::new(&worker.store, later)) else {
+        panic!()
+    };
     assert!(!second.is_waiting());
     assert_eq!(names(&forward), ["a"]);
-    let record = second.finish(&worker.store, later, || Interruption::Client).record;
+    let record = second.finish(Moment::new(&worker.store, later), || Interruption::Client).record;
     let queued = record.queued.unwrap();
     assert_eq!((queued.priority, queued.time), ("normal", Duration::from_millis(250)));
     let series: Vec<_> = record.additions().iter().map(|(series, _)| series.name()).collect();
@@ -290,26 +297,34 @@ fn whoever_envoy_answers_while_it_waits_costs_nothing_either() {
 fn without_the_store_there_is_room() {
     let mut worker = Worker::new(|_| {});
     let mut exchange = Exchange::new(worker.gateway.clone());
-    let _ = exchange.request_head(&headers(&CHAT), false, &worker.store, NOW);
-    let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), &worker.store, NOW) else { panic!() };
-    let Step::Admit(ask) = exchange.reserved(limits::reserve(&worker.store, claim, NOW)) else { panic!() };
+    let _ = exchange.request_head(&headers(&CHAT), false, Moment::new(&worker.store, NOW));
+    let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), Moment::new(&worker.store, NOW))
+    else {
+        panic!()
+    };
+    let Step::Admit(ask) = exchange.reserved(limits::reserve(Moment::new(&worker.store, NOW), claim)) else {
+        panic!()
+    };
     worker.store.break_with(Some(StoreFault::Unavailable));
     let turn = worker.queue.enter(1, ask, &|_| Duration::ZERO, Moment::new(&worker.store, NOW));
-    assert!(matches!(exchange.admitted(turn, &worker.store, NOW), Step::Forward(_)));
+    assert!(matches!(exchange.admitted(turn, Moment::new(&worker.store, NOW)), Step::Forward(_)));
     assert_eq!(exchange.faults(), Some((Series::StoreFaults, 1)));
 }
 
 #[test]
 fn a_turn_that_nobody_waits_for_is_a_fault_of_ours() {
     let mut run = Run::new();
-    assert_eq!(refused(run.exchange.admitted(Ok(Turn::Waits), &run.store, NOW)), "500 internal_error");
+    assert_eq!(
+        refused(run.exchange.admitted(Ok(Turn::Waits), Moment::new(&run.store, NOW))),
+        "500 internal_error"
+    );
 }
 
 #[test]
 fn what_is_granted_out_of_turn_is_given_back() {
     let mut run = Run::new();
     let reserve = |run: &mut Run| {
-        let grant = limits::reserve(&run.store, claim_of(&gateway(|_| {}), 500), NOW);
+        let grant = limits::reserve(Moment::new(&run.store, NOW), claim_of(&gateway(|_| {}), 500));
         assert_eq!(refused(run.exchange.reserved(grant)), "500 internal_error");
     };
     reserve(&mut run);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::json::Patch;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -186,11 +187,12 @@ fn a_store_that_fails_stops_no_attempt_and_is_told() {
 /// A worker's requests one after the other: who is asked first, and answers so.
 fn first_is(run: &mut Run, now: Duration, answers: u16) -> String {
     run.exchange = Exchange::new(gateway(|_| {}));
-    let _ = run.exchange.request_head(&headers(&CHAT), false, &run.store, now);
-    let Step::Reserve(claim) = run.exchange.request_body(PROMPT.as_bytes(), &run.store, now) else {
+    let _ = run.exchange.request_head(&headers(&CHAT), false, Moment::new(&run.store, now));
+    let Step::Reserve(claim) = run.exchange.request_body(PROMPT.as_bytes(), Moment::new(&run.store, now))
+    else {
         panic!()
     };
-    let grant = limits::reserve(&run.store, claim, now);
+    let grant = limits::reserve(Moment::new(&run.store, now), claim);
     let Step::Forward(forward) = run.exchange.reserved(grant) else { panic!() };
     let first = forward.flight.candidates()[0].clone();
     let clock = || now;

@@ -1,6 +1,7 @@
 //! What an answer costs, by its own word or by estimate.
 
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -243,7 +244,7 @@ fn an_answer_in_one_piece_is_charged_though_the_client_left() {
         let _ = begin(&forward.flight, b"ca").unwrap();
         let _ = run.answer("200", kind);
         let _ = run.exchange.response_chunk(answer.as_bytes(), false, || NOW);
-        let finished = run.exchange.finish(&run.store, NOW, || interruption);
+        let finished = run.exchange.finish(Moment::new(&run.store, NOW), || interruption);
         let Record { outcome, source, usage, .. } = finished.record;
         assert_eq!((outcome.word(), source, usage.prompt, usage.completion), expected, "{answer}");
     }

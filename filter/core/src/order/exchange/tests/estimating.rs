@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::estimate::{self, Observed, Subject};
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -57,7 +58,7 @@ fn text_is_reserved_for_and_bounded_wherever_it_stands() {
         let claim = |gateway: Rc<Gateway>| {
             let mut run = Run::with(gateway);
             let _ = run.head(&CHAT);
-            run.exchange.request_body(body.to_string().as_bytes(), &run.store, NOW)
+            run.exchange.request_body(body.to_string().as_bytes(), Moment::new(&run.store, NOW))
         };
         let Step::Reserve(claim_found) = claim(neighbours(100_000)) else { panic!("{name}") };
         assert!((1900..2300).contains(&claim_found.usage.prompt), "{name}: {}", claim_found.usage.prompt);
@@ -72,7 +73,7 @@ fn teach(gateway: &Rc<Gateway>, store: &MemoryStore, client: &str, prompt_tokens
     let sketch = estimate::sketch([&*json!([{ "role": "user", "content": long_text() }]).to_string()]);
     for _ in 0..200 {
         let observed = Observed { prompt_tokens, produced: None };
-        model.lessons.learn(store, subject, sketch, observed, NOW).unwrap();
+        model.lessons.learn(Moment::new(store, NOW), subject, sketch, observed).unwrap();
     }
 }
 
@@ -87,7 +88,8 @@ fn odd_answers_to_one_client_do_not_refuse_its_neighbour() {
         let mut run = Run::with(gateway.clone());
         teach(&gateway, &run.store, "odd", 50_000);
         let _ = run.head(&CHAT);
-        let Step::Reserve(claim) = run.exchange.request_body(long_prompt().as_bytes(), &run.store, NOW)
+        let Step::Reserve(claim) =
+            run.exchange.request_body(long_prompt().as_bytes(), Moment::new(&run.store, NOW))
         else {
             panic!()
         };
@@ -102,11 +104,11 @@ fn what_was_learnt_reserves_more_and_refuses_nobody() {
     teach(&gateway, &run.store, "web", 50_000);
     let _ = run.head(&CHAT);
     // The policy goes by the table, the reservation by the answers.
-    let step = run.exchange.request_body(long_prompt().as_bytes(), &run.store, NOW);
+    let step = run.exchange.request_body(long_prompt().as_bytes(), Moment::new(&run.store, NOW));
     let Step::Reserve(claim) = step else { panic!("{step:?}") };
     assert!(claim.usage.prompt > 7000, "{}", claim.usage.prompt);
     // A limit that could never have so much is asked for what is sure.
-    let grant = limits::reserve(&run.store, claim, NOW);
+    let grant = limits::reserve(Moment::new(&run.store, NOW), claim);
     assert!(matches!(grant, Ok(Grant::Refused(Denial::NeverFits { .. }, _))), "{grant:?}");
     let Step::Reserve(claim) = run.exchange.reserved(grant) else { panic!() };
     assert!((1900..2200).contains(&claim.usage.prompt), "{}", claim.usage.prompt);
@@ -115,6 +117,6 @@ fn what_was_learnt_reserves_more_and_refuses_nobody() {
     let mut run = Run::with(neighbours(1900));
     teach(&run.exchange.draft.gateway, &run.store, "web", 1000);
     let _ = run.head(&CHAT);
-    let step = run.exchange.request_body(long_prompt().as_bytes(), &run.store, NOW);
+    let step = run.exchange.request_body(long_prompt().as_bytes(), Moment::new(&run.store, NOW));
     assert!(matches!(step, Step::Reserve(_)), "{step:?}");
 }

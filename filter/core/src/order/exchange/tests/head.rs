@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -62,11 +63,13 @@ fn other_endpoints_pass_unread_or_are_refused() {
         config["other_endpoints"] = json!(["a"]);
         config["clients"][0]["endpoints"] = json!(["other"]);
     }));
-    let Step::Reserve(claim) = run.exchange.request_head(&headers(&files), true, &run.store, NOW) else {
+    let Step::Reserve(claim) =
+        run.exchange.request_head(&headers(&files), true, Moment::new(&run.store, NOW))
+    else {
         panic!()
     };
     assert_eq!(claim.usage, Usage::default());
-    let grant = limits::reserve(&run.store, claim, NOW);
+    let grant = limits::reserve(Moment::new(&run.store, NOW), claim);
     let Step::Forward(forward) = run.exchange.reserved(grant) else { panic!() };
     assert_eq!(forward.strip, ["api-key", "cookie"]);
     let departure = begin(&forward.flight, b"ca").unwrap().departure;

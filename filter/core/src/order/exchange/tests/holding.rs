@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::gateway::HELD_BYTES_MAX;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -28,9 +29,9 @@ fn next(gateway: &Rc<Gateway>, run: &mut Run) -> Exchange {
 }
 
 fn end(exchange: &mut Exchange, store: &MemoryStore) {
-    let finished = exchange.finish(store, NOW, || Interruption::Client);
+    let finished = exchange.finish(Moment::new(store, NOW), || Interruption::Client);
     for settlement in finished.settlements {
-        limits::settle(store, &settlement, NOW).unwrap();
+        limits::settle(Moment::new(store, NOW), &settlement).unwrap();
     }
 }
 
@@ -38,7 +39,7 @@ fn end(exchange: &mut Exchange, store: &MemoryStore) {
 fn used(gateway: &Gateway, store: &MemoryStore) -> Vec<u64> {
     let budget = gateway.roster[0].budget.clone();
     let inquiry = Inquiry { budget, model: None, operation: Operation::ChatCompletions };
-    limits::read(store, &inquiry, NOW).unwrap().states.iter().map(|state| state.used).collect()
+    limits::read(Moment::new(store, NOW), &inquiry).unwrap().states.iter().map(|state| state.used).collect()
 }
 
 /// Whether a third request is refused from its headers, after two of the same kind.
@@ -84,7 +85,8 @@ fn a_long_body_without_such_limits_costs_no_look_at_the_store() {
     let gateway =
         limited(json!([{ "tokens": 1000, "per": "minute" }, { "concurrent": 1, "models": ["gpt-4o"] }]));
     let mut exchange = Exchange::new(gateway);
-    let step = exchange.request_head(&headers(&announcing(None)), false, &MemoryStore::default(), NOW);
+    let step =
+        exchange.request_head(&headers(&announcing(None)), false, Moment::new(&MemoryStore::default(), NOW));
     assert!(matches!(step, Step::AwaitBody { .. }), "{step:?}");
 }
 
@@ -131,7 +133,7 @@ fn what_the_headers_took_comes_back_once_however_it_ends() {
         (
             "the store fails, which is allowed",
             |run| {
-                let step = run.exchange.request_body(PROMPT.as_bytes(), &run.store, NOW);
+                let step = run.exchange.request_body(PROMPT.as_bytes(), Moment::new(&run.store, NOW));
                 assert!(matches!(step, Step::Reserve(Claim { part: Part::Body, .. })), "{step:?}");
                 let step = run.exchange.reserved(Err(StoreFault::Contended));
                 assert!(matches!(step, Step::Forward(_)), "{step:?}");
@@ -291,7 +293,8 @@ fn without_a_store_headers_are_let_in_or_refused_as_configured() {
             config["on_store_failure"] = json!(word);
         });
         let mut run = Run::with(gateway.clone());
-        let step = run.exchange.request_head(&headers(&announcing(None)), false, &run.store, NOW);
+        let step =
+            run.exchange.request_head(&headers(&announcing(None)), false, Moment::new(&run.store, NOW));
         assert!(matches!(step, Step::Reserve(Claim { part: Part::Head, .. })), "{step:?}");
         let step = run.exchange.reserved(Err(StoreFault::Unavailable));
         match goes_on {
@@ -365,7 +368,7 @@ fn the_room_of_a_body_is_free_again_however_it_ends() {
             |run| {
                 let step = run.body(PROMPT);
                 let Step::Admit(_) = step else { panic!("{step:?}") };
-                let step = run.exchange.admitted(Ok(capacity::Turn::Waits), &run.store, NOW);
+                let step = run.exchange.admitted(Ok(capacity::Turn::Waits), Moment::new(&run.store, NOW));
                 assert!(matches!(step, Step::Wait));
             },
             true,
@@ -375,7 +378,7 @@ fn the_room_of_a_body_is_free_again_however_it_ends() {
             |run| {
                 let Step::Admit(_) = run.body(PROMPT) else { panic!() };
                 let turn = capacity::Turn::Goes { place: 0, seat: None };
-                let step = run.exchange.admitted(Ok(turn), &run.store, NOW);
+                let step = run.exchange.admitted(Ok(turn), Moment::new(&run.store, NOW));
                 assert!(matches!(step, Step::Forward(_)));
             },
             false,

@@ -4,6 +4,7 @@ use super::*;
 use crate::identity::issuer::{Issuer, Proof};
 use crate::identity::jwks::{Fetch, Fetched};
 use crate::identity::tokens::{self, AUDIENCE, ISSUER, JWKS, Proxy, claims, claims_with, public, token};
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -36,11 +37,11 @@ fn with_token(token: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 fn head(run: &mut Run, token: &str) -> Step {
-    run.exchange.request_head(&with_token(token), false, &run.store, tokens::NOW)
+    run.exchange.request_head(&with_token(token), false, Moment::new(&run.store, tokens::NOW))
 }
 
 fn wake(run: &mut Run, after: Duration) -> Option<Step> {
-    run.exchange.wake(&run.store, tokens::NOW + after)
+    run.exchange.wake(Moment::new(&run.store, tokens::NOW + after))
 }
 
 const MOMENT: Duration = Duration::from_millis(10);
@@ -52,8 +53,10 @@ fn a_request_waits_for_the_first_keys_and_then_goes_on() {
     assert!(matches!(head(&mut run, &token("ed25519", &claims())), Step::Wait));
     assert!(run.exchange.is_waiting() && !run.exchange.has_decided() && !run.exchange.awaits_body());
     assert!(wake(&mut run, MOMENT).is_none());
-    assert!(fetched(&gateway).claim(&run.store, tokens::NOW).unwrap());
-    fetched(&gateway).settle(&run.store, Fetch::Body(JWKS.as_bytes()), tokens::NOW + MOMENT).unwrap();
+    assert!(fetched(&gateway).claim(Moment::new(&run.store, tokens::NOW)).unwrap());
+    fetched(&gateway)
+        .settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes()))
+        .unwrap();
     let Some(Step::AwaitBody { strip }) = wake(&mut run, 2 * MOMENT) else { panic!("it goes on") };
     assert_eq!(strip, ["authorization"]);
     assert!(!run.exchange.is_waiting() && run.exchange.awaits_body());
@@ -92,8 +95,10 @@ fn bodies_that_wait_for_keys_are_bounded_and_then_their_clients() {
     assert_eq!(refused(other.exchange.request_body_grows(1).unwrap()), "503 keys_unavailable");
     let mut third = Run::with(gateway.clone());
     assert!(matches!(head(&mut third, &token("ed25519", &claims())), Step::Wait));
-    assert!(fetched(&gateway).claim(&run.store, tokens::NOW).unwrap());
-    fetched(&gateway).settle(&run.store, Fetch::Body(JWKS.as_bytes()), tokens::NOW + MOMENT).unwrap();
+    assert!(fetched(&gateway).claim(Moment::new(&run.store, tokens::NOW)).unwrap());
+    fetched(&gateway)
+        .settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes()))
+        .unwrap();
     assert!(matches!(wake(&mut run, 2 * MOMENT), Some(Step::AwaitBody { .. })));
     // What it took is now its client's.
     assert!(third.exchange.request_body_grows(max).is_none());
@@ -111,13 +116,13 @@ fn a_token_of_a_new_key_waits_for_the_fetch_that_it_makes_for() {
     let keys = fetched(&gateway);
     let store = || Run::with(gateway.clone());
     let mut run = store();
-    assert!(keys.claim(&run.store, tokens::NOW - MOMENT).unwrap());
+    assert!(keys.claim(Moment::new(&run.store, tokens::NOW - MOMENT)).unwrap());
     let old = json!({ "keys": public("rsa-1") }).to_string();
-    keys.settle(&run.store, Fetch::Body(old.as_bytes()), tokens::NOW - MOMENT).unwrap();
+    keys.settle(Moment::new(&run.store, tokens::NOW - MOMENT), Fetch::Body(old.as_bytes())).unwrap();
     assert!(matches!(head(&mut run, &token("ed25519", &claims())), Step::Wait));
-    assert!(keys.claim(&run.store, tokens::NOW).unwrap());
+    assert!(keys.claim(Moment::new(&run.store, tokens::NOW)).unwrap());
     assert!(wake(&mut run, MOMENT).is_none());
-    keys.settle(&run.store, Fetch::Body(JWKS.as_bytes()), tokens::NOW + MOMENT).unwrap();
+    keys.settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes())).unwrap();
     assert!(matches!(wake(&mut run, 2 * MOMENT), Some(Step::AwaitBody { .. })));
     // Of a key that is not there after it either, nothing more is expected for a while.
     let unknown = tokens::signed(
@@ -128,7 +133,7 @@ fn a_token_of_a_new_key_waits_for_the_fetch_that_it_makes_for() {
     );
     let mut next = Run { exchange: Exchange::new(gateway.clone()), store: run.store };
     assert_eq!(refused(head(&mut next, &unknown)), "401 invalid_token");
-    assert!(!keys.claim(&next.store, tokens::NOW + MOMENT).unwrap());
+    assert!(!keys.claim(Moment::new(&next.store, tokens::NOW + MOMENT)).unwrap());
 }
 
 #[test]
@@ -136,19 +141,19 @@ fn a_remembered_token_ends_with_the_key_that_signed_it() {
     let gateway = fetching();
     let keys = fetched(&gateway);
     let mut run = Run::with(gateway.clone());
-    assert!(keys.claim(&run.store, tokens::NOW).unwrap());
-    keys.settle(&run.store, Fetch::Body(JWKS.as_bytes()), tokens::NOW).unwrap();
+    assert!(keys.claim(Moment::new(&run.store, tokens::NOW)).unwrap());
+    keys.settle(Moment::new(&run.store, tokens::NOW), Fetch::Body(JWKS.as_bytes())).unwrap();
     let token = token("ed25519", &claims());
     assert!(matches!(head(&mut run, &token), Step::AwaitBody { .. }));
     let without = json!({ "keys": public("rsa-1") }).to_string();
     let hour = Duration::from_secs(3600);
-    assert!(keys.claim(&run.store, tokens::NOW + hour).unwrap());
-    keys.settle(&run.store, Fetch::Body(without.as_bytes()), tokens::NOW + hour).unwrap();
+    assert!(keys.claim(Moment::new(&run.store, tokens::NOW + hour)).unwrap());
+    keys.settle(Moment::new(&run.store, tokens::NOW + hour), Fetch::Body(without.as_bytes())).unwrap();
     // It makes for one look whether the key is back, and then is refused.
     let mut again = Run { exchange: Exchange::new(gateway.clone()), store: run.store };
     assert!(matches!(head(&mut again, &token), Step::Wait));
-    assert!(keys.claim(&again.store, tokens::NOW).unwrap());
-    keys.settle(&again.store, Fetch::Body(without.as_bytes()), tokens::NOW).unwrap();
+    assert!(keys.claim(Moment::new(&again.store, tokens::NOW)).unwrap());
+    keys.settle(Moment::new(&again.store, tokens::NOW), Fetch::Body(without.as_bytes())).unwrap();
     assert_eq!(refused(wake(&mut again, MOMENT).unwrap()), "401 invalid_token");
 }
 

@@ -1,6 +1,7 @@
 //! Other models that a request names: held to the client's list as its own is.
 
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -423,7 +424,7 @@ fn a_body_of_other_is_json_or_a_form_and_says_so() {
 fn bare(method: &str, path: &str) -> Result<(), String> {
     let head = [(":method", method), (":path", path), CHAT[2]];
     let mut run = Run::with(gateway(naming));
-    let step = run.exchange.request_head(&headers(&head), true, &run.store, NOW);
+    let step = run.exchange.request_head(&headers(&head), true, Moment::new(&run.store, NOW));
     match run.perform(step) {
         Step::Forward(_) => Ok(()),
         step => Err(refused(step)),

@@ -1,6 +1,7 @@
 //! What a backend keeps: where its ids lead, and what clients see of them.
 
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -58,7 +59,7 @@ impl<'a> Asked<'a> {
             ("content-type", self.content_type),
             ("content-length", "1"),
         ]);
-        let step = run.exchange.request_head(&head, self.body.is_none(), &run.store, NOW);
+        let step = run.exchange.request_head(&head, self.body.is_none(), Moment::new(&run.store, NOW));
         match (run.perform(step), self.body) {
             (Step::AwaitBody { .. }, Some(body)) => run.body(body),
             (step, _) => step,
@@ -184,7 +185,7 @@ fn other_endpoints_have_ids_restored_and_uploads_pass_unread() {
     let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(10_000));
     let mut run = run();
     let head = headers(&[(":method", "POST"), (":path", "/v1/batches"), ("api-key", "key")]);
-    let step = run.exchange.request_head(&head, false, &run.store, NOW);
+    let step = run.exchange.request_head(&head, false, Moment::new(&run.store, NOW));
     assert!(matches!(step, Step::AwaitBody { .. }));
     let step = run.exchange.request_body_grows(long.len()).unwrap();
     assert_eq!(refused(run.perform(step)), "413 request_too_large");

@@ -1,6 +1,7 @@
 //! Where Envoy is told one cluster, and where nobody sees the attempts.
 
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -1,6 +1,7 @@
 //! What is reserved of a limit on money, and what is charged, by tier and by who served it.
 
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -20,7 +21,7 @@ fn claimed(gateway: &Rc<Gateway>, more: Value) -> u64 {
     let mut run = Run::with(gateway.clone());
     let _ = run.head(&CHAT);
     let body = with(serde_json::from_str(PROMPT).unwrap(), more).to_string();
-    match run.exchange.request_body(body.as_bytes(), &run.store, NOW) {
+    match run.exchange.request_body(body.as_bytes(), Moment::new(&run.store, NOW)) {
         Step::Reserve(claim) => claim.cost,
         step => panic!("{step:?}"),
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -76,7 +77,7 @@ fn a_refusal_is_written_down_with_the_limit_that_did_it() {
     let mut first = std::mem::replace(&mut run.exchange, Exchange::new(gateway));
     let _ = run.send(PROMPT);
     assert_eq!(run.finish().shadow_refusals, ["group/requests/hour".into()]);
-    let finished = first.finish(&run.store, NOW, || Interruption::Other);
+    let finished = first.finish(Moment::new(&run.store, NOW), || Interruption::Other);
     assert_eq!((finished.record.shadow_refusals, finished.record.limit), (vec![], None));
 }
 

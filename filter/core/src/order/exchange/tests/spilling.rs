@@ -3,6 +3,7 @@
 use super::admitting::{COST, Worker, names};
 use super::*;
 use crate::ledger::{Cause, Spill};
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -34,7 +35,7 @@ fn undeclared(config: &mut Value) {
 fn used(worker: &Worker) -> u64 {
     let budget = worker.gateway.models[0].spill.budget.clone().unwrap();
     let inquiry = Inquiry { budget, model: None, operation: Operation::ChatCompletions };
-    limits::read(&worker.store, &inquiry, NOW).unwrap().states[0].used
+    limits::read(Moment::new(&worker.store, NOW), &inquiry).unwrap().states[0].used
 }
 
 /// Envoy goes on to this cluster, which answers so.
@@ -192,7 +193,7 @@ fn who_may_not_spill_waits_as_if_there_were_no_other_backend() {
     worker.end(first);
     let (id, turn) = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, NOW)).pop().unwrap();
     assert_eq!(id, 3);
-    let Step::Forward(forward) = third.admitted(Ok(turn), &worker.store, NOW) else { panic!() };
+    let Step::Forward(forward) = third.admitted(Ok(turn), Moment::new(&worker.store, NOW)) else { panic!() };
     assert_eq!(names(&forward), ["a"]);
 }
 
@@ -213,7 +214,7 @@ fn batch_work_that_never_spills_waits_for_the_first_backend() {
     worker.end(first);
     let (id, turn) = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, NOW)).pop().unwrap();
     assert_eq!(id, 3);
-    let Step::Forward(forward) = third.admitted(Ok(turn), &worker.store, NOW) else { panic!() };
+    let Step::Forward(forward) = third.admitted(Ok(turn), Moment::new(&worker.store, NOW)) else { panic!() };
     assert_eq!((names(&forward), used(&worker)), (vec!["a"], 0));
 }
 
@@ -243,18 +244,18 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
     let later = NOW + Duration::from_secs(3);
     capacity::give_back(Moment::new(&worker.store, later), &seat, Usage::default()).unwrap();
     let (_, turn) = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, later)).pop().unwrap();
-    let Step::Admit(ask) = exchange.admitted(Ok(turn), &worker.store, later) else { panic!() };
+    let Step::Admit(ask) = exchange.admitted(Ok(turn), Moment::new(&worker.store, later)) else { panic!() };
     assert_eq!((ask.places.len(), ask.precedence.wait_max), (1, Duration::from_secs(2)));
     // Its room there is free again.
     assert!(capacity::wait(Moment::new(&worker.store, later), second, COST, 0).unwrap().is_zero());
     let turn = worker.queue.enter(2, ask, &|_| Duration::ZERO, Moment::new(&worker.store, later));
-    assert!(matches!(exchange.admitted(turn, &worker.store, later), Step::Wait));
+    assert!(matches!(exchange.admitted(turn, Moment::new(&worker.store, later)), Step::Wait));
     let (_, turn) = worker
         .queue
         .round(&|_| Duration::ZERO, Moment::new(&worker.store, later + Duration::from_secs(2)))
         .pop()
         .unwrap();
-    let step = exchange.admitted(Ok(turn), &worker.store, later + Duration::from_secs(2));
+    let step = exchange.admitted(Ok(turn), Moment::new(&worker.store, later + Duration::from_secs(2)));
     assert_eq!(refused(step), "429 spill_limit_exceeded");
     let record = worker.end(exchange);
     assert_eq!(record.queued.unwrap().time, Duration::from_secs(5));
@@ -353,7 +354,7 @@ fn without_the_store_what_spills_is_as_the_budgets_are() {
         let begun = forward.flight.begin(b"cb", &Outside::new(&worker.store, &|| NOW));
         assert_eq!(begun.map(drop).map_err(|refused| refused.denial), expected);
         worker.store.break_with(None);
-        let _ = exchange.finish(&worker.store, NOW, || Interruption::Client);
+        let _ = exchange.finish(Moment::new(&worker.store, NOW), || Interruption::Client);
         assert_eq!(exchange.faults(), Some((Series::StoreFaults, 1)));
     }
 }

@@ -1,6 +1,7 @@
 //! What is told of the backends and of decisions, and to whom?
 
 use super::*;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -99,8 +100,9 @@ fn a_backend_without_room_is_passed_over_for_its_capacity() {
     let _ = run.head(&CHAT);
     let Step::Admit(ask) = run.body(PROMPT) else { panic!() };
     assert_eq!(ask.places.len(), 2);
-    let Step::Forward(_) =
-        run.exchange.admitted(Ok(capacity::Turn::Goes { place: 1, seat: None }), &run.store, NOW)
+    let Step::Forward(_) = run
+        .exchange
+        .admitted(Ok(capacity::Turn::Goes { place: 1, seat: None }), Moment::new(&run.store, NOW))
     else {
         panic!()
     };
@@ -254,10 +256,10 @@ fn which_configuration_runs_is_told_to_operators_only() {
     let mut gateway = operators(|_| {});
     let store = MemoryStore::default();
     let once = Rc::get_mut(&mut gateway).unwrap();
-    once.enter_service(&store, NOW - Duration::from_secs(90)).unwrap();
+    once.enter_service(Moment::new(&store, NOW - Duration::from_secs(90))).unwrap();
     let sha256 = once.sha256.clone();
     // Another worker loads the same one later.
-    once.enter_service(&store, NOW).unwrap();
+    once.enter_service(Moment::new(&store, NOW)).unwrap();
     let (status, answer) = ask(&mut Run::with(gateway), "/tollgate/config", &[KEY]);
     let expected = json!({
         "object": "config", "sha256": sha256, "since": "2026-11-18T11:05:10Z", "age_s": 90,
@@ -267,7 +269,7 @@ fn which_configuration_runs_is_told_to_operators_only() {
     // Another configuration begins anew.
     let mut other = self::gateway(|_| {});
     let changed = Rc::get_mut(&mut other).unwrap();
-    changed.enter_service(&store, NOW).unwrap();
+    changed.enter_service(Moment::new(&store, NOW)).unwrap();
     assert!(changed.since == NOW && changed.sha256 != sha256);
     assert_eq!(ask(&mut Run::with(other), "/tollgate/config", &[KEY]).0, 403);
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ledger::Stored;
 use crate::pending::{BUCKETS, RESERVED_MAX, UNRESERVED_MAX, overdue};
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -61,11 +62,15 @@ impl Shop {
         let body = if is_foreground { body.replace("true,\"max", "false,\"max") } else { body.to_owned() };
         // Runs and batches name no model before they are made.
         let body = if path.starts_with("/v1/responses") { body } else { "{}".to_owned() };
-        let mut step = exchange.request_head(&head, method != "POST", &self.store, NOW);
+        let mut step = exchange.request_head(&head, method != "POST", Moment::new(&self.store, NOW));
         let forward = loop {
             step = match step {
-                Step::AwaitBody { .. } => exchange.request_body(body.as_bytes(), &self.store, NOW),
-                Step::Reserve(claim) => exchange.reserved(limits::reserve(&self.store, claim, NOW)),
+                Step::AwaitBody { .. } => {
+                    exchange.request_body(body.as_bytes(), Moment::new(&self.store, NOW))
+                }
+                Step::Reserve(claim) => {
+                    exchange.reserved(limits::reserve(Moment::new(&self.store, NOW), claim))
+                }
                 Step::Forward(forward) => break forward,
                 step => panic!("{step:?}"),
             };
@@ -80,9 +85,9 @@ impl Shop {
     }
 
     fn finish(&self, mut exchange: Exchange, now: Duration) -> Record {
-        let finished = exchange.finish(&self.store, now, || Interruption::Client);
+        let finished = exchange.finish(Moment::new(&self.store, now), || Interruption::Client);
         for settlement in finished.settlements {
-            limits::settle(&self.store, &settlement, now).unwrap();
+            limits::settle(Moment::new(&self.store, now), &settlement).unwrap();
         }
         finished.record
     }
@@ -91,12 +96,12 @@ impl Shop {
     fn used(&self, at: usize) -> [u64; 6] {
         let budget = self.gateway.roster[at].budget.clone();
         let inquiry = Inquiry { budget, model: None, operation: Operation::Responses };
-        let states = limits::read(&self.store, &inquiry, NOW).unwrap().states;
+        let states = limits::read(Moment::new(&self.store, NOW), &inquiry).unwrap().states;
         [0, 1, 2, 3, 4, 5].map(|at| states[at].used)
     }
 
     fn expired(&self, now: Duration) -> Vec<Record> {
-        let pending = (0..BUCKETS).flat_map(|bucket| overdue(&self.store, bucket, now).unwrap());
+        let pending = (0..BUCKETS).flat_map(|bucket| overdue(Moment::new(&self.store, now), bucket).unwrap());
         pending.map(|pending| Exchange::expired(&pending, &self.gateway)).collect()
     }
 }
@@ -353,12 +358,12 @@ fn what_a_dead_vm_is_taken_for_is_not_noted_as_well() {
     let shop = Shop::new();
     let mut exchange = shop.begin("key", MAKE, QUEUED, true);
     exchange.is_taken_over();
-    let record = exchange.finish(&shop.store, NOW, || Interruption::Client).record;
+    let record = exchange.finish(Moment::new(&shop.store, NOW), || Interruption::Client).record;
     assert_eq!(record.stored, None);
     let _ = shop.ask("key", MAKE, QUEUED, true);
     let mut reader = shop.begin("key", READ, DONE, true);
     reader.is_taken_over();
-    assert_eq!(tokens(&reader.finish(&shop.store, NOW, || Interruption::Client).record), 0);
+    assert_eq!(tokens(&reader.finish(Moment::new(&shop.store, NOW), || Interruption::Client).record), 0);
     assert_eq!(tokens(&shop.ask("key", READ, DONE, true)), 45);
 }
 
@@ -371,7 +376,7 @@ fn a_window_that_is_over_owes_and_is_owed_nothing() {
     assert_eq!(tokens(&shop.finish(reader, later)), 45);
     let budget = shop.gateway.roster[0].budget.clone();
     let inquiry = Inquiry { budget, model: None, operation: Operation::Responses };
-    let states = limits::read(&shop.store, &inquiry, later).unwrap().states;
+    let states = limits::read(Moment::new(&shop.store, later), &inquiry).unwrap().states;
     assert_eq!([2, 4].map(|at: usize| states[at].used), [0, 0]);
 }
 
@@ -489,7 +494,7 @@ fn a_run_is_due_from_the_limits_of_its_model_too() {
         }
         let budget = shop.gateway.roster[0].budget.clone();
         let inquiry = Inquiry { budget, model: None, operation: Operation::Responses };
-        let states = limits::read(&shop.store, &inquiry, NOW).unwrap().states;
+        let states = limits::read(Moment::new(&shop.store, NOW), &inquiry).unwrap().states;
         let found: Vec<_> = states.iter().take(5).map(|state| state.used).collect();
         assert_eq!(found, [10, 1, 10_000, 0, 16], "{is_at_once}");
     }

@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::route::lot;
+use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -67,11 +68,12 @@ impl Pool {
     /// A request up to where it may go; `None` if it may go nowhere.
     fn set_out(&self, now: Duration) -> Option<Rc<Flight>> {
         let mut exchange = Exchange::new(self.gateway.clone());
-        let _ = exchange.request_head(&headers(&CHAT), false, &self.store, now);
-        let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), &self.store, now) else {
+        let _ = exchange.request_head(&headers(&CHAT), false, Moment::new(&self.store, now));
+        let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), Moment::new(&self.store, now))
+        else {
             panic!()
         };
-        match exchange.reserved(limits::reserve(&self.store, claim, now)) {
+        match exchange.reserved(limits::reserve(Moment::new(&self.store, now), claim)) {
             Step::Forward(forward) => Some(forward.flight),
             step => {
                 assert_eq!(refused(step), "429 backends_throttled");
