@@ -19,7 +19,7 @@ pub(crate) struct Found {
     pub(crate) value: Value,
     /// Why it could not even be read; then there is no value.
     unread: Option<ConfigError>,
-    /// The document around it; null where it stands alone.
+    /// The documents around it, in a list; null where it stands alone.
     pub(crate) around: Value,
 }
 
@@ -93,11 +93,12 @@ struct Search {
 
 impl Search {
     fn file(&mut self, shown: &str, depth: u32) -> Result<(), String> {
-        for document in
-            documents(&text(shown)?).map_err(|problem| format!("{shown} is not YAML: {problem}"))?
-        {
+        let documents =
+            documents(&text(shown)?).map_err(|problem| format!("{shown} is not YAML: {problem}"))?;
+        let around = Value::Array(documents.clone());
+        for document in documents {
             let before = self.found.len();
-            self.value(&document, &document, shown, "", depth);
+            self.value(&document, &around, shown, "", depth);
             self.mounts(&document, Path::new(shown), depth);
             if self.found.len() == before && is_gateway(&document) {
                 self.found.push(Found::alone(shown.to_owned(), document));
@@ -107,7 +108,7 @@ impl Search {
     }
 
     /// Looks for Wasm filters of the role that has a configuration, and into texts that may have some.
-    fn value(&mut self, value: &Value, document: &Value, shown: &str, at: &str, depth: u32) {
+    fn value(&mut self, value: &Value, around: &Value, shown: &str, at: &str, depth: u32) {
         match value {
             Value::Object(members) => {
                 if let (Some("gateway"), Some(configuration)) =
@@ -121,17 +122,17 @@ impl Search {
                         value => (value.clone(), None),
                     };
                     let place = format!("{shown} at {at}.configuration");
-                    self.found.push(Found { place, value, unread, around: document.clone() });
+                    self.found.push(Found { place, value, unread, around: around.clone() });
                     return;
                 }
                 for (name, member) in members {
                     let dot = if at.is_empty() { "" } else { "." };
-                    self.value(member, document, shown, &format!("{at}{dot}{name}"), depth);
+                    self.value(member, around, shown, &format!("{at}{dot}{name}"), depth);
                 }
             }
             Value::Array(values) => {
                 for (index, value) in values.iter().enumerate() {
-                    self.value(value, document, shown, &format!("{at}[{index}]"), depth);
+                    self.value(value, around, shown, &format!("{at}[{index}]"), depth);
                 }
             }
             Value::String(text) if depth < DEPTH_MAX && text.contains('\n') => {
@@ -148,9 +149,10 @@ impl Search {
             self.unread.push(format!("{place} is not YAML: {problem}"));
             Vec::new()
         });
+        let around = Value::Array(documents.clone());
         for document in documents {
             let before = self.found.len();
-            self.value(&document, &document, &place, "", depth + 1);
+            self.value(&document, &around, &place, "", depth + 1);
             if self.found.len() == before && is_gateway(&document) {
                 self.found.push(Found::alone(place.clone(), document));
             }

@@ -1,7 +1,8 @@
 //! Does the Envoy around a configuration do its part?
 //!
-//! Only what can be seen in the same document, and what Envoy itself does not refuse: it starts, and serves wrongly.
+//! Only what can be seen in the same file, and what Envoy itself does not refuse: it starts, and serves wrongly.
 
+mod chain;
 mod store;
 
 use crate::source::{Found, Loaded};
@@ -38,6 +39,7 @@ pub(crate) fn faults(found: &Found, loaded: &Loaded) -> Vec<String> {
     }
     if let Ok(gateway) = &loaded.gateway {
         faults.extend(clusters(&found.around, gateway));
+        faults.extend(chain::faults(found, gateway));
         faults.extend(gateway.store.iter().flat_map(|store| store::faults(&found.around, store)));
     }
     faults.sort();
@@ -51,11 +53,12 @@ fn clusters(around: &Value, gateway: &Gateway) -> Vec<String> {
         let names = list.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
         names.map(str::to_owned).collect()
     };
-    let clusters = names(&around["static_resources"]["clusters"]);
-    let groups: Vec<_> = every(around, &|value| value.get("priority_groups").is_some())
-        .into_iter()
-        .flat_map(|route| names(&route["priority_groups"]))
-        .collect();
+    let lists = |name: &str| every(around, &|value| value.get(name).is_some());
+    let resources = lists("static_resources");
+    let clusters: Vec<_> =
+        resources.iter().flat_map(|around| names(&around["static_resources"]["clusters"])).collect();
+    let groups: Vec<_> =
+        lists("priority_groups").iter().flat_map(|route| names(&route["priority_groups"])).collect();
     let targets = gateway.models.iter().flat_map(|model| &model.targets).chain(&gateway.other);
     let wanted: BTreeSet<_> = targets.map(|target| &*target.backend.cluster).collect();
     let mut faults = Vec::new();

@@ -475,3 +475,181 @@ fn each_fault_on_the_way_to_the_store_is_told() {
     let (code, printed, _) = run(&["check", "-"], &pipe);
     assert!(code == 0, "{printed}");
 }
+
+/// Takes out what a path of members and indices leads to.
+fn take_out(value: &mut serde_json::Value, path: &str) {
+    let (parent, last) = path.rsplit_once('/').unwrap();
+    match value.pointer_mut(parent).unwrap_or_else(|| panic!("nothing is at {parent}")) {
+        serde_json::Value::Object(members) => drop(members.remove(last).unwrap()),
+        serde_json::Value::Array(values) => drop(values.remove(last.parse().unwrap())),
+        other => panic!("{other} has no members"),
+    }
+}
+
+/// The configuration in this file without a part of it, or with another in its place, checked.
+fn check_without(file: &str, path: &str, in_its_place: Option<serde_json::Value>) -> (i32, String) {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let mut envoy: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+    match in_its_place {
+        Some(value) => *envoy.pointer_mut(path).unwrap_or_else(|| panic!("nothing is at {path}")) = value,
+        None => take_out(&mut envoy, path),
+    }
+    let (code, printed, _) = run(&["check", "-"], &envoy.to_string());
+    (code, printed)
+}
+
+#[test]
+fn each_link_of_the_chain_that_is_missing_is_told() {
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    let router = format!("{manager}/http_filters/3/typed_config");
+    let route = format!("{manager}/route_config/virtual_hosts/0/routes/0/route");
+    for (path, fault) in [
+        (
+            format!("{router}/upstream_http_filters"),
+            "upstream_http_filters of the router: expected the filter with root_id: attempt",
+        ),
+        (
+            format!("{router}/upstream_http_filters/0"),
+            "upstream_http_filters of the router: expected the filter with root_id: attempt",
+        ),
+        (
+            format!("{manager}/http_filters/1"),
+            "http_filters: expected a header_to_metadata filter for x-tollgate-candidates",
+        ),
+        (
+            format!("{manager}/http_filters/2"),
+            "http_filters: expected a set_filter_state filter with clear_route_cache: true",
+        ),
+        (
+            format!("{route}/inline_cluster_specifier_plugin"),
+            "the route: expected an inline_cluster_specifier_plugin with priority_groups",
+        ),
+        (format!("{route}/retry_policy"), "the route: expected the retry_policy of envoy/envoy.yaml"),
+        (
+            format!("{route}/retry_policy/retriable_status_codes/2"),
+            "retry_policy: expected 429 among retriable_status_codes",
+        ),
+        (
+            format!("{route}/retry_policy/retriable_status_codes/0"),
+            "retry_policy: expected 401 among retriable_status_codes",
+        ),
+        (
+            format!("{route}/retry_policy/retriable_headers"),
+            "retry_policy: expected retriable-headers in retry_on, and x-tollgate-elsewhere",
+        ),
+        (
+            format!("{route}/retry_policy/refresh_cluster_on_retry"),
+            "retry_policy: expected refresh_cluster_on_retry: true",
+        ),
+        (format!("{route}/timeout"), "the route: expected timeout: 0s"),
+        (format!("{route}/auto_host_rewrite"), "the route: expected auto_host_rewrite: true"),
+        (
+            format!("{manager}/early_header_mutation_extensions/0/typed_config/mutations/1"),
+            "early_header_mutation_extensions: expected one that removes x-tollgate-*",
+        ),
+        ("/stats_config/stats_tags/0".to_owned(), "stats_config.stats_tags: expected client:"),
+        (
+            "/static_resources/clusters/0/outlier_detection".to_owned(),
+            "cluster \"ptu\": expected outlier_detection",
+        ),
+    ] {
+        let (code, printed) = check_without("envoy/envoy.yaml", &path, None);
+        let line = format!(": 1 error\n  error: Envoy's part: {fault}");
+        assert!(code == 1 && printed.contains(&line), "{path}: {printed}\nnot {line}");
+    }
+    // Two are told each by its own line.
+    let (code, printed) =
+        check_without("envoy/envoy.yaml", &format!("{manager}/early_header_mutation_extensions"), None);
+    assert!(code == 1 && printed.contains(": 2 errors\n"), "{printed}");
+    // A retry policy that is too narrow.
+    let narrow = Some("connect-failure,retriable-headers".into());
+    let (_, printed) = check_without("envoy/envoy.yaml", &format!("{route}/retry_policy/retry_on"), narrow);
+    for fault in ["expected 5xx in retry_on", "expected retriable-status-codes in retry_on"] {
+        assert!(
+            printed.contains(&format!("  error: Envoy's part: retry_policy: {fault}: else ")),
+            "{printed}"
+        );
+    }
+}
+
+#[test]
+fn a_chain_whose_links_are_in_another_order_is_told() {
+    let text = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let mut envoy: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+    let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+    envoy.pointer_mut(filters).unwrap().as_array_mut().unwrap().swap(0, 1);
+    let (code, printed, _) = run(&["check", "-"], &envoy.to_string());
+    let line =
+        "1 error\n  error: Envoy's part: http_filters: expected Tollgate's before header_to_metadata: ";
+    assert!(code == 1 && printed.contains(line), "{printed}");
+}
+
+/// EnvoyFilters and patch policies have the same links in other places.
+#[test]
+fn a_missing_link_is_told_of_patches_too() {
+    let (istio, gateway) =
+        ("examples/istio/envoyfilter.yaml", "examples/envoy-gateway/envoypatchpolicy.yaml");
+    let index = |file: &str, list: &str, what: &str| {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let policy: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+        let patches = policy.pointer(list).unwrap().as_array().unwrap();
+        patches.iter().position(|patch| patch.to_string().contains(what)).unwrap()
+    };
+    let istios = |what: &str| format!("/spec/configPatches/{}", index(istio, "/spec/configPatches", what));
+    let gateways = |what: &str| format!("/spec/jsonPatches/{}", index(gateway, "/spec/jsonPatches", what));
+    let attempt = "upstream_http_filters of the router: expected the filter with root_id: attempt";
+    let internal = "early_header_mutation_extensions: expected one that removes x-envoy-*";
+    let retries = "the route: expected the retry_policy of envoy/envoy.yaml";
+    let tls = "cluster \"ptu\": expected a transport_socket with TLS for port 443";
+    for (file, path, fault) in [
+        (istio, istios("\"upstream_http_filters\""), attempt),
+        (gateway, gateways("\"upstream_http_filters\""), attempt),
+        (
+            istio,
+            format!("{}/patch/value/typed_config/early_header_mutation_extensions", istios("early_header")),
+            internal,
+        ),
+        (gateway, gateways("early_header_mutation_extensions"), internal),
+        (istio, format!("{}/patch/value/routes/0/route/retry_policy", istios("retry_policy")), retries),
+        (gateway, format!("{}/operation/value/route/retry_policy", gateways("retry_policy")), retries),
+        (gateway, format!("{}/operation/value/transport_socket", gateways("load_assignment")), tls),
+    ] {
+        let (code, printed) = check_without(file, &path, None);
+        assert!(
+            code == 1 && printed.contains(&format!("  error: Envoy's part: {fault}")),
+            "{path}: {printed}"
+        );
+    }
+}
+
+#[test]
+fn a_backend_whose_certificate_nobody_checks_is_told() {
+    let gateway = "examples/envoy-gateway/envoypatchpolicy.yaml";
+    let text = fs::read_to_string(root().join(gateway)).unwrap();
+    let policy: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+    let patches = policy.pointer("/spec/jsonPatches").unwrap().as_array().unwrap();
+    let at = patches.iter().position(|patch| patch["name"] == "ptu").unwrap();
+    let tls = format!("/spec/jsonPatches/{at}/operation/value/transport_socket/typed_config");
+    let context = format!("{tls}/common_tls_context/validation_context");
+    for (path, fault) in [
+        (context.clone(), "expected trusted_ca in its validation_context"),
+        (format!("{context}/trusted_ca"), "expected trusted_ca in its validation_context"),
+        (format!("{context}/match_typed_subject_alt_names"), "expected match_typed_subject_alt_names"),
+    ] {
+        let (code, printed) = check_without(gateway, &path, None);
+        let line = format!(": 1 error\n  error: Envoy's part: cluster \"ptu\": {fault}");
+        assert!(code == 1 && printed.contains(&line), "{path}: {printed}");
+    }
+}
+
+#[test]
+fn an_issuer_whose_keys_come_from_no_cluster_is_told() {
+    let text = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let mut envoy: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+    let value = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
+    let jwks = serde_json::json!({ "cluster": "nowhere", "host": "issuer.example", "path": "/keys" });
+    envoy.pointer_mut(value).unwrap()["issuers"] = serde_json::json!([{ "name": "idp", "issuer": "https://issuer.example", "audiences": ["us"], "jwks": jwks }]);
+    let (code, printed, _) = run(&["check", "-"], &envoy.to_string());
+    let line = "  error: Envoy's part: issuers[0].jwks.cluster: Envoy has no cluster \"nowhere\": ";
+    assert!(code == 1 && printed.contains(line), "{printed}");
+}

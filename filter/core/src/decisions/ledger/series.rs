@@ -28,6 +28,9 @@ macro_rules! series {
         }
 
         impl Series {
+            /// Every label that a metric has, some more than once.
+            pub const LABELS: &[&str] = &[$($($($label,)*)?)*];
+
             /// How it counts.
             #[must_use]
             pub const fn kind(&self) -> Kind {
