@@ -41,7 +41,7 @@ pub(crate) fn budget(arguments: &Arguments) -> Result<End, String> {
             let found = found.remove(0);
             match found.load().gateway {
                 Ok(gateway) => Some(gateway),
-                Err(errors) => return Ok(check::refused(&found.place, &errors)),
+                Err(errors) => return Ok(check::refused(&found, &errors)),
             }
         }
     };

@@ -1,8 +1,11 @@
 //! Would it load?
 
 use crate::arguments::Arguments;
+use crate::lines::Misread;
 use crate::paint::{Look, paint, print};
+use crate::source::Found;
 use crate::{End, source, surroundings};
+use tollgate::capability::AZURE_VERSIONS;
 use tollgate::config::ConfigError;
 
 /// Tells every fault of every configuration in the files.
@@ -19,8 +22,12 @@ pub(crate) fn check(arguments: &Arguments) -> Result<End, String> {
                 .iter()
                 .map(|fault| format!("  {error}: Envoy's part: {fault}\n"))
                 .collect();
+            lines.extend(found.misread().map(|(path, Misread { written, envoys, .. })| {
+                let at = found.at(path);
+                format!("  {error}: {at}: {path}: {written} without quotes is {envoys} for Envoy: expected \"{written}\"\n")
+            }));
             if let Err(errors) = &loaded.gateway {
-                lines.extend(errors.iter().map(|fault| format!("  {error}: {fault}\n")));
+                lines.extend(errors.iter().map(|fault| told(&found, fault)));
             }
             let verdict = match &loaded.gateway {
                 Ok(gateway) if lines.is_empty() => format!(
@@ -39,6 +46,9 @@ pub(crate) fn check(arguments: &Arguments) -> Result<End, String> {
             lines.extend(
                 unset.map(|name| format!("  {warning}: the environment variable {name} is not set here\n")),
             );
+            lines.extend(
+                unknown_versions(&found).into_iter().map(|version| format!("  {warning}: {version}\n")),
+            );
             print(&format!("{}: {verdict}\n{}", found.place, lines.concat()));
         }
     }
@@ -46,11 +56,46 @@ pub(crate) fn check(arguments: &Arguments) -> Result<End, String> {
 }
 
 /// Tells the faults of a configuration that does not load, to whoever asks something else of it.
-pub(crate) fn refused(place: &str, errors: &[ConfigError]) -> End {
-    let error = paint(Look::Bad, "error");
-    let lines: String = errors.iter().map(|fault| format!("  {error}: {fault}\n")).collect();
-    print(&format!("{place}: {}\n{lines}", counted(errors.len(), "error")));
+pub(crate) fn refused(found: &Found, errors: &[ConfigError]) -> End {
+    let lines: String = errors.iter().map(|fault| told(found, fault)).collect();
+    print(&format!("{}: {}\n{lines}", found.place, counted(errors.len(), "error")));
     End::Found
+}
+
+/// A fault, with the line that it is on and what may have been meant.
+fn told(found: &Found, fault: &ConfigError) -> String {
+    let meant = meant(fault).map_or(String::new(), |word| format!(": did you mean {word}?"));
+    format!("  {}: {}: {fault}{meant}\n", paint(Look::Bad, "error"), found.at(&fault.path))
+}
+
+/// Versions of backends that Azure is not known to have.
+fn unknown_versions(found: &Found) -> Vec<String> {
+    let backends = found.value["backends"].as_array().into_iter().flatten().enumerate();
+    let versions = backends.filter_map(|(at, backend)| Some((at, backend["api_version"].as_str()?)));
+    let unknown = versions.filter(|(_, version)| !AZURE_VERSIONS.contains(version));
+    let told = unknown.map(|(at, version)| {
+        let path = format!("backends[{at}].api_version");
+        let likeness =
+            AZURE_VERSIONS.iter().map(|known| (strsim::damerau_levenshtein(known, version), known));
+        let meant = likeness.min().map_or(String::new(), |(_, known)| format!(": did you mean {known}?"));
+        format!("{}: {path}: Azure is not known to have {version}{meant}", found.at(&path))
+    });
+    told.collect()
+}
+
+/// Of the words that were expected, the one that is like the one that stands there.
+fn meant(fault: &ConfigError) -> Option<String> {
+    let (what, expected) = fault.problem.split_once("expected ")?;
+    let written = match what.split('"').nth(1) {
+        Some(quoted) => quoted,
+        None if what.starts_with("unknown field") => fault.path.rsplit('.').next()?,
+        None => return None,
+    };
+    let words = expected.strip_prefix("one of ").unwrap_or(expected);
+    let words = words.split(", ").flat_map(|words| words.split(" or ")).map(|word| word.trim_matches('"'));
+    let likeness = words.map(|word| (strsim::damerau_levenshtein(word, written), word));
+    let (steps, word) = likeness.filter(|(_, word)| !word.contains(' ')).min()?;
+    (steps <= written.chars().count() / 3).then(|| word.to_owned())
 }
 
 fn counted(number: usize, what: &str) -> String {

@@ -31,7 +31,7 @@ pub(crate) fn explain(arguments: &Arguments) -> Result<End, String> {
         if found.len() == 1 { found.remove(0) } else { return Err("the file has more than one".to_owned()) };
     let mut gateway = match found.load().gateway {
         Ok(gateway) => gateway,
-        Err(errors) => return Ok(check::refused(&found.place, &errors)),
+        Err(errors) => return Ok(check::refused(&found, &errors)),
     };
     let name = arguments.option("client").ok_or("--client is needed")?;
     let client = gateway.roster.iter().find(|client| &*client.name.text == name).cloned();

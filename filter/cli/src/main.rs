@@ -9,6 +9,7 @@ mod budget;
 mod check;
 mod explain;
 mod hash_key;
+mod lines;
 mod paint;
 mod prove;
 mod replay;

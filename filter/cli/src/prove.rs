@@ -13,7 +13,7 @@ pub(crate) fn prove(arguments: &Arguments) -> Result<End, String> {
     for found in source::find(arguments.file()?)? {
         let gateway = match found.load().gateway {
             Ok(gateway) => gateway,
-            Err(errors) => return Ok(check::refused(&found.place, &errors)),
+            Err(errors) => return Ok(check::refused(&found, &errors)),
         };
         let (text, holds) = listing(&gateway);
         print(&text);

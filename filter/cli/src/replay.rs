@@ -29,7 +29,7 @@ pub(crate) fn replay(arguments: &Arguments) -> Result<End, String> {
         let found = found.remove(0);
         match found.load().gateway {
             Ok(gateway) => gateways.push(gateway),
-            Err(errors) => return Ok(check::refused(&found.place, &errors)),
+            Err(errors) => return Ok(check::refused(&found, &errors)),
         }
     }
     let [old, new] = gateways.as_slice() else { return Err("--old and --new are needed".to_owned()) };

@@ -1,11 +1,13 @@
 //! Where in a file is the gateway's configuration?
 
+use crate::lines::{Lines, Misread};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
+use std::rc::Rc;
 use tollgate::config::{self, ConfigError};
 use tollgate::gateway::Gateway;
 
@@ -14,8 +16,13 @@ const DEPTH_MAX: u32 = 4;
 
 /// A gateway configuration, and where it was found.
 pub(crate) struct Found {
-    /// The file, with the path inside it unless it is all there is.
+    /// The file, with the line where it begins unless it is all there is.
     pub(crate) place: String,
+    /// The file alone.
+    file: String,
+    lines: Rc<Lines>,
+    /// The path of it among the lines.
+    root: String,
     pub(crate) value: Value,
     /// Why it could not even be read; then there is no value.
     unread: Option<ConfigError>,
@@ -33,8 +40,21 @@ pub(crate) struct Loaded {
 }
 
 impl Found {
-    fn alone(place: String, value: Value) -> Self {
-        Self { place, value, unread: None, around: Value::Null }
+    /// The file and the line of what a path in it leads to.
+    pub(crate) fn at(&self, path: &str) -> String {
+        let dot = if self.root.is_empty() || path.is_empty() || path.starts_with('[') { "" } else { "." };
+        match self.lines.of(&format!("{}{dot}{path}", self.root)) {
+            Some(line) => format!("{}:{line}", self.file),
+            None => self.file.clone(),
+        }
+    }
+
+    /// What in it Envoy reads otherwise than it looks, by its path in it.
+    pub(crate) fn misread(&self) -> impl Iterator<Item = (&str, &Misread)> {
+        self.lines.misread.iter().filter_map(|misread| {
+            let path = misread.path.strip_prefix(&self.root)?;
+            Some((path.strip_prefix('.').unwrap_or(path), misread))
+        })
     }
 
     /// Loads it. What a variable holds is not looked at: a stand-in takes its place.
@@ -85,6 +105,14 @@ pub(crate) fn text(file: &str) -> Result<String, String> {
     String::from_utf8(bytes(file)?).map_err(|error| format!("{file} is not text: {}", error.utf8_error()))
 }
 
+/// Where a document stands that is searched.
+struct Within<'a> {
+    file: &'a str,
+    lines: &'a Rc<Lines>,
+    /// It, and the other documents beside it.
+    around: &'a Value,
+}
+
 struct Search {
     found: Vec<Found>,
     /// Why the texts inside of it that are not YAML are none, and files that it mounts.
@@ -93,68 +121,85 @@ struct Search {
 
 impl Search {
     fn file(&mut self, shown: &str, depth: u32) -> Result<(), String> {
-        let documents =
-            documents(&text(shown)?).map_err(|problem| format!("{shown} is not YAML: {problem}"))?;
-        let around = Value::Array(documents.clone());
-        for document in documents {
-            let before = self.found.len();
-            self.value(&document, &around, shown, "", depth);
-            self.mounts(&document, Path::new(shown), depth);
-            if self.found.len() == before && is_gateway(&document) {
-                self.found.push(Found::alone(shown.to_owned(), document));
-            }
+        let text = text(shown)?;
+        let documents = documents(&text).map_err(|problem| format!("{shown} is not YAML: {problem}"))?;
+        self.documents(&documents, shown, Lines::read(&text, 1), depth);
+        for document in &documents {
+            self.mounts(document, Path::new(shown), depth);
         }
         Ok(())
     }
 
+    fn documents(&mut self, documents: &[Value], file: &str, lines: Vec<Lines>, depth: u32) {
+        let around = Value::Array(documents.to_vec());
+        let mut lines = lines.into_iter();
+        for document in documents {
+            let before = self.found.len();
+            let lines = Rc::new(lines.next().unwrap_or_default());
+            let within = Within { file, lines: &lines, around: &around };
+            self.value(document, &within, "", depth);
+            if self.found.len() == before && is_gateway(document) {
+                // Alone in a file it needs no line.
+                let line = lines.of("").filter(|_| depth > 0 || documents.len() > 1);
+                let place = line.map_or(file.to_owned(), |line| format!("{file}:{line}"));
+                let (file, root) = (file.to_owned(), String::new());
+                let value = document.clone();
+                self.found.push(Found { place, file, lines, root, value, unread: None, around: Value::Null });
+            }
+        }
+    }
+
     /// Looks for Wasm filters of the role that has a configuration, and into texts that may have some.
-    fn value(&mut self, value: &Value, around: &Value, shown: &str, at: &str, depth: u32) {
+    fn value(&mut self, value: &Value, within: &Within<'_>, at: &str, depth: u32) {
         match value {
             Value::Object(members) => {
                 if let (Some("gateway"), Some(configuration)) =
                     (members.get("root_id").and_then(Value::as_str), members.get("configuration"))
                 {
-                    let (value, unread) = match configuration.get("value").unwrap_or(configuration) {
+                    let inner = configuration.get("value");
+                    let (value, unread) = match inner.unwrap_or(configuration) {
                         Value::String(text) => match json(text) {
                             Ok(value) => (value, None),
                             Err(unread) => (Value::Null, Some(unread)),
                         },
                         value => (value.clone(), None),
                     };
-                    let place = format!("{shown} at {at}.configuration");
-                    self.found.push(Found { place, value, unread, around: around.clone() });
+                    let dot = if at.is_empty() { "" } else { "." };
+                    let root =
+                        format!("{at}{dot}configuration{}", if inner.is_some() { ".value" } else { "" });
+                    let (file, lines) = (within.file.to_owned(), Rc::clone(within.lines));
+                    let place = lines.of(&root).map_or(file.clone(), |line| format!("{file}:{line}"));
+                    let around = within.around.clone();
+                    self.found.push(Found { place, file, lines, root, value, unread, around });
                     return;
                 }
                 for (name, member) in members {
                     let dot = if at.is_empty() { "" } else { "." };
-                    self.value(member, around, shown, &format!("{at}{dot}{name}"), depth);
+                    self.value(member, within, &format!("{at}{dot}{name}"), depth);
                 }
             }
             Value::Array(values) => {
                 for (index, value) in values.iter().enumerate() {
-                    self.value(value, around, shown, &format!("{at}[{index}]"), depth);
+                    self.value(value, within, &format!("{at}[{index}]"), depth);
                 }
             }
             Value::String(text) if depth < DEPTH_MAX && text.contains('\n') => {
-                self.text(text, shown, at, depth);
+                self.text(text, within, at, depth);
             }
             _ => {}
         }
     }
 
     /// A text inside of a document: a file of a ConfigMap, the `content` of a config of Compose.
-    fn text(&mut self, text: &str, shown: &str, at: &str, depth: u32) {
-        let place = format!("{shown} at {at}");
-        let documents = documents(text).unwrap_or_else(|problem| {
-            self.unread.push(format!("{place} is not YAML: {problem}"));
-            Vec::new()
-        });
-        let around = Value::Array(documents.clone());
-        for document in documents {
-            let before = self.found.len();
-            self.value(&document, &around, &place, "", depth + 1);
-            if self.found.len() == before && is_gateway(&document) {
-                self.found.push(Found::alone(place.clone(), document));
+    fn text(&mut self, text: &str, within: &Within<'_>, at: &str, depth: u32) {
+        let first = within.lines.of(at).unwrap_or(1);
+        match documents(text) {
+            Ok(documents) => {
+                self.documents(&documents, within.file, Lines::read(text, first), depth + 1);
+            }
+            Err(problem) => {
+                let place = format!("the text at {}:{first}", within.file);
+                self.unread.push(format!("{place} is not YAML: {problem}"));
             }
         }
     }

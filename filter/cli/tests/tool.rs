@@ -113,8 +113,8 @@ fn the_examples_commands_of_the_tool_print_what_is_shown() {
 fn every_fault_is_told_with_its_path() {
     let config =
         example().replace("backend: payg,", "backend: azure,").replace("models: [ \"*\" ]", "models: []");
-    let expected = "-: 2 errors\n  error: models[0].backends[1].backend: no backend is named \"azure\": expected one of \
-                    \"payg\", \"ptu\"\n  error: clients[0].models: empty: expected at least one model, or \"*\" for all\n";
+    let expected = "-: 2 errors\n  error: -:10: models[0].backends[1].backend: no backend is named \"azure\": expected one of \
+                    \"payg\", \"ptu\"\n  error: -:5: clients[0].models: empty: expected at least one model, or \"*\" for all\n";
     let warning = "  warning: the environment variable PTU_KEY is not set here\n";
     check(&["check", "-"], &config, 1, &format!("{expected}{warning}"));
     // Who asks something else of it is told the same.
@@ -124,7 +124,7 @@ fn every_fault_is_told_with_its_path() {
 
 #[test]
 fn a_configuration_inside_of_another_file_is_found_and_checked() {
-    let place = "- at filters[0].config.configuration";
+    let place = "-:9";
     let warning = "  warning: the environment variable PTU_KEY is not set here\n";
     let vm = "{ vm_id: t, environment_variables: { host_env_keys: [ PTU_KEY, PAYG_KEY ] } }";
     let well = format!("{place}: ok: 1 client, 1 model, sha256 {SHA256}\n{warning}");
@@ -132,10 +132,10 @@ fn a_configuration_inside_of_another_file_is_found_and_checked() {
     check(&["check", "-"], &envoy, 0, &well);
     // As the text of a file in a ConfigMap.
     let map = format!("data:\n  envoy.yaml: |\n    {}", envoy.replace('\n', "\n    "));
-    let expected = well.replace(place, "- at data.envoy.yaml at filters[0].config.configuration");
+    let expected = well.replace(place, "-:11");
     check(&["check", "-"], &map, 0, &expected);
     let (code, printed, _) = run(&["check", "docker-compose.yml"], "");
-    assert!(code == 0 && printed.starts_with("./envoy/envoy.yaml at static_resources."), "{printed}");
+    assert!(code == 0 && printed.starts_with("./envoy/envoy.yaml:231: ok: "), "{printed}");
     let expected = format!(
         "{place}: 2 errors\n  error: Envoy's part: the vm_config of both filters differs: expected the same, for they share \
          one VM\n  error: Envoy's part: vm_config.environment_variables.host_env_keys: expected PAYG_KEY among them\n{warning}"
@@ -146,25 +146,15 @@ fn a_configuration_inside_of_another_file_is_found_and_checked() {
 #[test]
 fn a_configuration_is_found_in_resources_and_in_compose_files() {
     let warnings = "  warning: the environment variable PTU_KEY is not set here\n";
-    for (file, place) in [
-        (
-            "examples/istio/envoyfilter.yaml",
-            "spec.configPatches[2].patch.value.typed_config.config.configuration",
-        ),
-        (
-            "examples/envoy-gateway/envoypatchpolicy.yaml",
-            "spec.jsonPatches[9].operation.value.typed_config.config.configuration",
-        ),
-    ] {
+    for file in ["examples/istio/envoyfilter.yaml", "examples/envoy-gateway/envoypatchpolicy.yaml"] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let line = |what: &str| text.lines().position(|line| line.contains(what)).unwrap() + 1;
+        let place = line(" clients:");
         let (code, printed, _) = run(&["check", file], "");
         let (verdict, rest) = printed.split_once('\n').unwrap();
-        assert!(
-            verdict.starts_with(&format!("{file} at {place}: ok: 1 client, 1 model, sha256 ")),
-            "{printed}"
-        );
+        assert!(verdict.starts_with(&format!("{file}:{place}: ok: 1 client, 1 model, sha256 ")), "{printed}");
         assert_eq!((code, rest), (0, warnings));
         // What is around it there is looked at, too.
-        let text = fs::read_to_string(root().join(file)).unwrap();
         let unheld =
             text.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false");
         let unpassed = text.replace("host_env_keys: [ PTU_KEY, PAYG_KEY ]", "host_env_keys: [ PAYG_KEY ]");
@@ -172,14 +162,15 @@ fn a_configuration_is_found_in_resources_and_in_compose_files() {
             (unheld, "the filter with root_id gateway: expected allow_on_headers_stop_iteration: true"),
             (unpassed, "vm_config.environment_variables.host_env_keys: expected PTU_KEY among them"),
         ] {
-            let expected = format!("- at {place}: 1 error\n  error: Envoy's part: {fault}\n{warnings}");
+            let expected = format!("-:{place}: 1 error\n  error: Envoy's part: {fault}\n{warnings}");
             check(&["check", "-"], &text, 1, &expected);
         }
         let fault =
             "models[0].backends[1].backend: no backend is named \"azure\": expected one of \"payg\", \"ptu\"";
+        let at = line("{ backend: payg, ");
         let text = text.replace("{ backend: payg, ", "{ backend: azure, ");
         let (code, printed, _) = run(&["check", "-"], &text);
-        assert!(code == 1 && printed.contains(&format!("  error: {fault}\n")), "{printed}");
+        assert!(code == 1 && printed.contains(&format!("  error: -:{at}: {fault}\n")), "{printed}");
     }
     for file in
         ["examples/istio/envoyfilter-fleet.yaml", "examples/envoy-gateway/envoypatchpolicy-fleet.yaml"]
@@ -196,13 +187,12 @@ fn a_configuration_is_found_in_resources_and_in_compose_files() {
          gateway:\n    content: |\n      {}",
         example().replace('\n', "\n      ")
     );
-    let expected =
-        format!("- at configs.gateway.content: ok: 1 client, 1 model, sha256 {SHA256}\n{warnings}");
+    let expected = format!("-:8: ok: 1 client, 1 model, sha256 {SHA256}\n{warnings}");
     check(&["check", "-"], &compose, 0, &expected);
     let inside = in_filter("PAYG_KEY", "{}").replace('\n', "\n      ");
     let compose = format!("services: {{}}\nconfigs:\n  envoy:\n    content: |\n      {inside}");
     let (code, printed, _) = run(&["check", "-"], &compose);
-    let place = "- at configs.envoy.content at filters[0].config.configuration: 2 errors\n";
+    let place = "-:13: 2 errors\n";
     assert!(code == 1 && printed.starts_with(place), "{printed}");
 }
 
@@ -343,7 +333,7 @@ fn what_cannot_be_read_is_told_and_never_passed_over() {
                    gateway and a configuration";
     let twice = "clients: []\nmodels: []\nbackends: []\nclients: []\n";
     let map = format!("data:\n  gateway.yaml: |\n    {}", twice.replace('\n', "\n    "));
-    let inside = "; - at data.gateway.yaml is not YAML: duplicate entry with key \"clients\"";
+    let inside = "; the text at -:3 is not YAML: duplicate entry with key \"clients\"";
     for (input, problem) in [
         ("", nothing.to_owned()),
         ("text\n", nothing.to_owned()),
@@ -368,7 +358,7 @@ fn what_cannot_be_read_is_told_and_never_passed_over() {
         ("clients: []", "a text that is not JSON: expected value at line 1 column 1"),
         (r#"{"clients":[],"clients":[]}"#, "duplicate entry with key \"clients\""),
     ] {
-        let expected = format!("- at .configuration: 1 error\n  error: configuration: {problem}\n");
+        let expected = format!("-:3: 1 error\n  error: -:3: configuration: {problem}\n");
         check(&["check", "-"], &filter(value), 1, &expected);
     }
 }
@@ -652,4 +642,59 @@ fn an_issuer_whose_keys_come_from_no_cluster_is_told() {
     let (code, printed, _) = run(&["check", "-"], &envoy.to_string());
     let line = "  error: Envoy's part: issuers[0].jwks.cluster: Envoy has no cluster \"nowhere\": ";
     assert!(code == 1 && printed.contains(line), "{printed}");
+}
+
+#[test]
+fn a_word_that_is_nearly_right_is_answered_with_the_right_one() {
+    for (from, to, fault) in [
+        (
+            "deployment: gpt-4o-ptu",
+            "deploiment: gpt-4o-ptu",
+            "-:9: models[0].backends[0].deploiment: unknown field, expected one of ",
+        ),
+        (
+            "backend: ptu",
+            "backend: pto",
+            "-:9: models[0].backends[0].backend: no backend is named \"pto\": expected one of ",
+        ),
+        (
+            "style: azure,",
+            "style: azurr,",
+            "-:12: backends[0].style: unknown variant \"azurr\", expected one of ",
+        ),
+    ] {
+        let right =
+            from.split(": ").nth(usize::from(!to.starts_with("deploiment"))).unwrap().trim_end_matches(',');
+        let (code, printed, _) = run(&["check", "-"], &example().replacen(from, to, 1));
+        let line = printed.lines().find(|line| line.contains(fault)).unwrap_or_else(|| panic!("{printed}"));
+        assert!(code == 1 && line.ends_with(&format!(": did you mean {right}?")), "{line}");
+    }
+    // What is like none of them is answered with all.
+    let (_, printed, _) = run(&["check", "-"], &example().replacen("backend: ptu", "backend: east", 1));
+    assert!(
+        printed.contains("no backend is named \"east\": expected one of \"payg\", \"ptu\"\n"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn what_envoy_reads_otherwise_than_it_looks_is_told() {
+    let config =
+        example().replace("name: team", "name: no").replace("deployment: gpt-4o-ptu", "deployment: 010");
+    let (code, printed, _) = run(&["check", "-"], &config);
+    for line in [
+        "  error: -:3: clients[0].name: no without quotes is false for Envoy: expected \"no\"\n",
+        "  error: -:9: models[0].backends[0].deployment: 010 without quotes is 8 for Envoy: expected \"010\"\n",
+    ] {
+        assert!(code == 1 && printed.contains(line), "{printed}");
+    }
+    let quoted = example().replace("name: team", "name: \"no\"");
+    assert_eq!(run(&["check", "-"], &quoted).0, 0);
+}
+
+#[test]
+fn a_version_that_azure_is_not_known_to_have_is_a_warning() {
+    let (code, printed, _) = run(&["check", "-"], &example().replace("2024-10-21", "2024-10-12"));
+    let line = "  warning: -:12: backends[0].api_version: Azure is not known to have 2024-10-12: did you mean 2024-10-21?\n";
+    assert!(code == 0 && printed.contains(line), "{printed}");
 }

@@ -26,6 +26,39 @@ pub struct Since {
     pub version: &'static str,
 }
 
+/// Azure's dated API versions of inference, which ended with the last of them: what comes after is v1, without a date. No backend is
+/// refused for another one.
+/// <https://github.com/Azure/azure-rest-api-specs/tree/main/specification/cognitiveservices/data-plane/AzureOpenAI/inference>
+pub const AZURE_VERSIONS: [&str; 27] = [
+    "2022-03-01-preview",
+    "2022-06-01-preview",
+    "2022-12-01",
+    "2023-03-15-preview",
+    "2023-05-15",
+    "2023-06-01-preview",
+    "2023-07-01-preview",
+    "2023-08-01-preview",
+    "2023-09-01-preview",
+    "2023-10-01-preview",
+    "2023-12-01-preview",
+    "2024-02-01",
+    "2024-02-15-preview",
+    "2024-03-01-preview",
+    "2024-04-01-preview",
+    "2024-05-01-preview",
+    "2024-06-01",
+    "2024-07-01-preview",
+    "2024-08-01-preview",
+    "2024-09-01-preview",
+    "2024-10-01-preview",
+    "2024-10-21",
+    "2024-12-01-preview",
+    "2025-01-01-preview",
+    "2025-02-01-preview",
+    "2025-03-01-preview",
+    "2025-04-01-preview",
+];
+
 const fn since(version: &'static str, feature: Feature) -> Since {
     Since { feature, version }
 }
