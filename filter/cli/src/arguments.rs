@@ -1,61 +1,146 @@
 //! What stands on the command line?
 
-use std::collections::{BTreeMap, BTreeSet};
+use clap::{Args, Parser, Subcommand};
 
-/// Files and options.
+/// Checks, proves and explains configurations of Tollgate, by the code that serves.
+#[derive(Parser)]
+#[command(name = "tollgate", version, after_help = FILES)]
 pub(crate) struct Arguments {
-    pub(crate) files: Vec<String>,
-    options: BTreeMap<String, String>,
-    switches: BTreeSet<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
 }
 
-impl Arguments {
-    /// Takes `--NAME VALUE` and `--NAME=VALUE` for the options that there are, `--NAME` for switches, and everything else for
-    /// files.
-    pub(crate) fn read(arguments: Vec<String>, options: &[&str], switches: &[&str]) -> Result<Self, String> {
-        let mut read = Self { files: Vec::new(), options: BTreeMap::new(), switches: BTreeSet::new() };
-        let mut arguments = arguments.into_iter();
-        while let Some(argument) = arguments.next() {
-            let Some(option) = argument.strip_prefix("--") else {
-                if argument.len() > 1 && argument.starts_with('-') {
-                    return Err(format!("there is no option {argument}"));
-                }
-                read.files.push(argument);
-                continue;
-            };
-            if switches.contains(&option) {
-                read.switches.insert(option.to_owned());
-                continue;
-            }
-            let (name, value) = match option.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (option, None),
-            };
-            if !options.contains(&name) {
-                return Err(format!("there is no option --{name}"));
-            }
-            let value = value.or_else(|| arguments.next()).ok_or(format!("--{name} needs a value"))?;
-            if read.options.insert(name.to_owned(), value).is_some() {
-                return Err(format!("--{name} stands twice"));
-            }
-        }
-        Ok(read)
-    }
+const FILES: &str = "\
+FILE is YAML or JSON: a gateway configuration alone, or whatever has one in it: a configuration of Envoy, an
+EnvoyFilter of Istio, a ConfigMap, a Compose file that has it inside or mounts it. - is standard input.
+No network is used but by budget, and no secret is needed but there: a variable of the environment that is not
+set is a warning.
 
-    /// The one file that is needed.
-    pub(crate) fn file(&self) -> Result<&str, String> {
-        match self.files.as_slice() {
-            [file] => Ok(file),
-            [] => Err("no file is given".to_owned()),
-            _ => Err("more than one file is given".to_owned()),
-        }
-    }
+Exit codes: 0 all is well, 1 something was found, 2 the call itself was wrong, or a file cannot be
+read or the result not be written.";
 
-    pub(crate) fn option(&self, name: &str) -> Option<&str> {
-        self.options.get(name).map(String::as_str)
-    }
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Tell every fault, with its line and its path
+    Check(Check),
+    /// List which client may reach which backends in which regions, and go through all failures to show that none leads out
+    Prove(Prove),
+    /// Tell what becomes of a request: its policy's edits, and the backends in their order
+    Explain(Explain),
+    /// Tell which requests of an access log would be refused or moved under a new configuration, and what all would have cost
+    Replay(Replay),
+    /// Print the JSON Schema of a configuration, for editors; or the reference of its fields
+    Schema(Schema),
+    /// Tell what a fleet has used and holds of limits, and change what is used
+    Budget {
+        #[command(subcommand)]
+        act: Act,
+    },
+    /// Read an API key from standard input, and print the line for the configuration
+    HashKey {
+        // Taken so that it can be refused without being shown.
+        #[arg(hide = true)]
+        key: Vec<String>,
+    },
+}
 
-    pub(crate) fn is_set(&self, switch: &str) -> bool {
-        self.switches.contains(switch)
-    }
+#[derive(Args)]
+pub(crate) struct Check {
+    /// Configurations, or files that have one in them; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Prove {
+    /// A configuration, or a file that has one in it
+    pub(crate) file: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// A configuration, or a file that has one in it
+    pub(crate) file: String,
+    /// Who asks
+    #[arg(long, value_name = "NAME")]
+    pub(crate) client: String,
+    /// The model, where the body does not say it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// What is asked for
+    #[arg(long, value_name = "PATH", default_value = "chat/completions")]
+    pub(crate) endpoint: String,
+    /// The request's body; a small one if not given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) body: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Replay {
+    /// The configuration that was in force
+    #[arg(long, value_name = "FILE")]
+    pub(crate) old: String,
+    /// The one that is asked about
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new: String,
+    /// The access log, as envoy.yaml writes it
+    pub(crate) log: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Schema {
+    /// The reference of all fields, in Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Act {
+    /// Tell what a fleet has used and holds
+    Show(Account),
+    /// Make so much less used of one limit
+    Give {
+        /// How much
+        amount: String,
+        #[command(flatten)]
+        account: Account,
+    },
+    /// Make nothing used, of one limit or of all
+    Reset(Account),
+}
+
+/// Whose limits, and where they stand.
+#[derive(Args)]
+pub(crate) struct Account {
+    /// The fleet's store: redis://HOST:PORT, or rediss:// with TLS; USER:PASSWORD@ and /DATABASE where they are needed
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: String,
+    /// The variable of the environment with the store's password
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) password_env: Option<String>,
+    /// What the keys begin with, if the configuration does not say it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prefix: Option<String>,
+    /// The configuration, whose words limits are called by
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<String>,
+    /// Which limit, where there are several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) limit: Option<String>,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Whose {
+    /// A client's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) client: Option<String>,
+    /// A group's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// What spills of a model
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) spill: Option<String>,
 }

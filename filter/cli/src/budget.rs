@@ -5,7 +5,7 @@
 mod record;
 mod store;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Account, Act, Whose};
 use crate::paint::{Look, paint, print};
 use crate::{End, check, source};
 use record::{Kind, Limit, Record};
@@ -16,22 +16,11 @@ use tollgate::allowance::{Allowance, Unit};
 use tollgate::calendar::rfc3339;
 use tollgate::gateway::{Gateway, PREFIX};
 
-pub(crate) const OPTIONS: [&str; 8] =
-    ["store", "password-env", "prefix", "config", "client", "group", "spill", "limit"];
-
-/// What is to be done.
-enum Act {
-    Show,
-    /// Makes less used: so much, in the words of whoever asks.
-    Give(String),
-    Reset,
-}
-
 /// Shows or changes what is used of an account.
-pub(crate) fn budget(arguments: &Arguments) -> Result<End, String> {
-    let act = act(&arguments.files)?;
-    let name = account(arguments)?;
-    let gateway = match arguments.option("config") {
+pub(crate) fn budget(act: &Act) -> Result<End, String> {
+    let (Act::Show(arguments) | Act::Give { account: arguments, .. } | Act::Reset(arguments)) = act;
+    let name = account(&arguments.whose);
+    let gateway = match &arguments.config {
         None => None,
         Some(file) => {
             let mut found = source::find(file)?;
@@ -54,15 +43,15 @@ pub(crate) fn budget(arguments: &Arguments) -> Result<End, String> {
         return Ok(End::Found);
     };
     let text = match act {
-        Act::Show => shown(&name, &store, record, &rules, seen.now_us),
-        Act::Give(amount) => {
-            let (id, limit) = one(record, &rules, arguments.option("limit"))?;
-            let amount = rules.amount(id, limit, &amount)?;
+        Act::Show(_) => shown(&name, &store, record, &rules, seen.now_us),
+        Act::Give { amount, .. } => {
+            let (id, limit) = one(record, &rules, arguments.limit.as_deref())?;
+            let amount = rules.amount(id, limit, amount)?;
             changed(&name, &mut store, &seen, &rules, vec![(id.clone(), Some(amount))])?
         }
-        Act::Reset => {
-            let ids = match arguments.option("limit") {
-                Some(_) => vec![one(record, &rules, arguments.option("limit"))?.0.clone()],
+        Act::Reset(_) => {
+            let ids = match arguments.limit.as_deref() {
+                Some(_) => vec![one(record, &rules, arguments.limit.as_deref())?.0.clone()],
                 None => counted(record).map(|(id, _)| id.clone()).collect(),
             };
             changed(&name, &mut store, &seen, &rules, ids.into_iter().map(|id| (id, None)).collect())?
@@ -72,35 +61,21 @@ pub(crate) fn budget(arguments: &Arguments) -> Result<End, String> {
     Ok(End::Well)
 }
 
-fn act(words: &[String]) -> Result<Act, String> {
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["show"] => Ok(Act::Show),
-        ["give", amount] => Ok(Act::Give((*amount).to_owned())),
-        ["reset"] => Ok(Act::Reset),
-        ["give"] => Err("give needs an amount".to_owned()),
-        _ => Err("expected one of: budget show, budget give AMOUNT, budget reset".to_owned()),
-    }
-}
-
 /// `client/NAME`, `group/NAME` or `spill/MODEL`.
-fn account(arguments: &Arguments) -> Result<String, String> {
-    let said = ["client", "group", "spill"];
-    let mut said = said.into_iter().filter_map(|whose| Some((whose, arguments.option(whose)?)));
-    match (said.next(), said.next()) {
-        (Some((whose, name)), None) => Ok(format!("{whose}/{name}")),
-        _ => Err("expected one of --client NAME, --group NAME, --spill MODEL".to_owned()),
-    }
+fn account(whose: &Whose) -> String {
+    let said = [("client", &whose.client), ("group", &whose.group), ("spill", &whose.spill)];
+    let mut said = said.into_iter().filter_map(|(whose, name)| Some(format!("{whose}/{}", name.as_deref()?)));
+    // The command line has just one of them.
+    said.next().unwrap_or_default()
 }
 
-fn open(arguments: &Arguments, gateway: Option<&Gateway>) -> Result<Store, String> {
-    let url = arguments.option("store").ok_or("--store is needed")?;
-    let password = arguments.option("password-env").map(|name| {
+fn open(arguments: &Account, gateway: Option<&Gateway>) -> Result<Store, String> {
+    let password = arguments.password_env.as_ref().map(|name| {
         std::env::var(name).map_err(|_| format!("--password-env: the environment variable {name} is not set"))
     });
     let configured = gateway.and_then(|gateway| gateway.store.as_ref()).map(|store| store.prefix.as_str());
-    let prefix = arguments.option("prefix").or(configured).unwrap_or(PREFIX);
-    Store::open(url, password.transpose()?, prefix.to_owned())
+    let prefix = arguments.prefix.as_deref().or(configured).unwrap_or(PREFIX);
+    Store::open(&arguments.store, password.transpose()?, prefix.to_owned())
 }
 
 /// What a configuration knows of an account's limits, by their ids.

@@ -1,6 +1,6 @@
 //! Would it load?
 
-use crate::arguments::Arguments;
+use crate::arguments::Check;
 use crate::lines::Misread;
 use crate::paint::{Look, paint, print};
 use crate::source::Found;
@@ -9,10 +9,7 @@ use tollgate::capability::AZURE_VERSIONS;
 use tollgate::config::ConfigError;
 
 /// Tells every fault of every configuration in the files.
-pub(crate) fn check(arguments: &Arguments) -> Result<End, String> {
-    if arguments.files.is_empty() {
-        return Err("no file is given".to_owned());
-    }
+pub(crate) fn check(arguments: &Check) -> Result<End, String> {
     let mut end = End::Well;
     for file in &arguments.files {
         for found in source::find(file)? {

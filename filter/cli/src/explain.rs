@@ -3,7 +3,7 @@
 //! The request is put through the exchange that serves, with its client as the only one there is and a store that has nothing in
 //! it: no budget is used, no backend pauses.
 
-use crate::arguments::Arguments;
+use crate::arguments::Explain;
 use crate::paint::{Look, paint, print};
 use crate::source::Found;
 use crate::{End, check, source};
@@ -25,15 +25,15 @@ use tollgate::store::{MemoryStore, Moment};
 const NOW: Duration = Duration::from_secs(1_700_000_000);
 
 /// Tells it, or why it would be refused.
-pub(crate) fn explain(arguments: &Arguments) -> Result<End, String> {
-    let mut found = source::find(arguments.file()?)?;
+pub(crate) fn explain(arguments: &Explain) -> Result<End, String> {
+    let mut found = source::find(&arguments.file)?;
     let found =
         if found.len() == 1 { found.remove(0) } else { return Err("the file has more than one".to_owned()) };
     let mut gateway = match found.load().gateway {
         Ok(gateway) => gateway,
         Err(errors) => return Ok(check::refused(&found, &errors)),
     };
-    let name = arguments.option("client").ok_or("--client is needed")?;
+    let name = arguments.client.as_str();
     let client = gateway.roster.iter().find(|client| &*client.name.text == name).cloned();
     let client = client.ok_or_else(|| {
         let names: Vec<_> = gateway.roster.iter().map(|client| &*client.name.text).collect();
@@ -56,8 +56,8 @@ struct Asked<'a> {
     body: &'a [u8],
 }
 
-fn operation(arguments: &Arguments) -> Result<Operation, String> {
-    let word = arguments.option("endpoint").unwrap_or("chat/completions");
+fn operation(arguments: &Explain) -> Result<Operation, String> {
+    let word = arguments.endpoint.as_str();
     let known = || Operation::NAMED.into_iter().filter(|operation| operation.body() == BodyKind::Json);
     known().find(|operation| operation.word() == word).ok_or_else(|| {
         let words: Vec<_> = known().map(Operation::word).collect();
@@ -66,9 +66,9 @@ fn operation(arguments: &Arguments) -> Result<Operation, String> {
 }
 
 /// The body of the file, or a small one for the model.
-fn body(arguments: &Arguments, operation: Operation) -> Result<Vec<u8>, String> {
-    let model = arguments.option("model");
-    let Some(file) = arguments.option("body") else {
+fn body(arguments: &Explain, operation: Operation) -> Result<Vec<u8>, String> {
+    let model = arguments.model.as_deref();
+    let Some(file) = &arguments.body else {
         let model = model.ok_or("--model or --body is needed")?;
         let body = match operation {
             Operation::ChatCompletions => {

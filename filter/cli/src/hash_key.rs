@@ -1,15 +1,14 @@
 //! How does a key stand in the configuration?
 
 use crate::End;
-use crate::arguments::Arguments;
 use crate::paint::print;
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead, IsTerminal, Write};
 use tollgate::digest::hex;
 
 /// Reads a key, and prints what the configuration knows of it.
-pub(crate) fn hash_key(arguments: &Arguments) -> Result<End, String> {
-    if !arguments.files.is_empty() {
+pub(crate) fn hash_key(key: &[String]) -> Result<End, String> {
+    if !key.is_empty() {
         // It would be in the shell's history, and in the list of processes.
         return Err("the key is read from standard input, not from the command line".to_owned());
     }

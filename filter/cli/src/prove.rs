@@ -1,6 +1,6 @@
 //! Which client may reach which backends, whatever fails?
 
-use crate::arguments::Arguments;
+use crate::arguments::Prove;
 use crate::paint::{Look, paint, print};
 use crate::{End, check, source};
 use std::rc::Rc;
@@ -8,9 +8,9 @@ use tollgate::gateway::Gateway;
 use tollgate::prove::{self, BACKENDS_MAX, Leak, Place, Pool};
 
 /// Lists them, with the proof that no failure leads out of a client's regions.
-pub(crate) fn prove(arguments: &Arguments) -> Result<End, String> {
+pub(crate) fn prove(arguments: &Prove) -> Result<End, String> {
     let mut end = End::Well;
-    for found in source::find(arguments.file()?)? {
+    for found in source::find(&arguments.file)? {
         let gateway = match found.load().gateway {
             Ok(gateway) => gateway,
             Err(errors) => return Ok(check::refused(&found, &errors)),

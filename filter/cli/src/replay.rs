@@ -7,7 +7,7 @@
 mod line;
 mod report;
 
-use crate::arguments::Arguments;
+use crate::arguments::Replay;
 use crate::paint::print;
 use crate::{End, check, source};
 use line::Line;
@@ -18,10 +18,9 @@ use tollgate::gateway::Gateway;
 use tollgate::route::Target;
 
 /// Tells it, client by client.
-pub(crate) fn replay(arguments: &Arguments) -> Result<End, String> {
+pub(crate) fn replay(arguments: &Replay) -> Result<End, String> {
     let mut gateways = Vec::new();
-    for option in ["old", "new"] {
-        let file = arguments.option(option).ok_or(format!("--{option} is needed"))?;
+    for file in [&arguments.old, &arguments.new] {
         let mut found = source::find(file)?;
         if found.len() > 1 {
             return Err(format!("{file} has more than one configuration"));
@@ -34,7 +33,7 @@ pub(crate) fn replay(arguments: &Arguments) -> Result<End, String> {
     }
     let [old, new] = gateways.as_slice() else { return Err("--old and --new are needed".to_owned()) };
     let mut report = Report::default();
-    let file = arguments.file()?;
+    let file = &arguments.log;
     let log = source::text(file)?;
     let mut lines: u64 = 0;
     for text in log.lines().filter(|text| !text.trim().is_empty()) {
