@@ -130,7 +130,8 @@ impl Numbers {
 /// What stands after a commit that is not the whole of the code.
 const DIRTY: &str = "-dirty";
 
-fn commit() -> Result<String> {
+/// The code that is measured.
+pub(crate) fn commit() -> Result<String> {
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
     // The baseline itself is no code.
     let baseline = format!(":!{}", tools::shown(&file()).display());
@@ -149,7 +150,7 @@ fn git(arguments: &[&str]) -> Result<String> {
 }
 
 /// What the kernel calls it.
-fn cpu() -> String {
+pub(crate) fn cpu() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     named.map_or(std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())

@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tollgate_tests::percentile;
 
+use crate::credentials::Credentials;
+
 /// No request takes longer, or something hangs.
 const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 
@@ -27,7 +29,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) path: &'static str,
-    pub(crate) header: (&'static str, &'static str),
+    pub(crate) credentials: Credentials,
     pub(crate) body: Bytes,
     pub(crate) connections: usize,
     pub(crate) lasts: Duration,
@@ -129,11 +131,10 @@ impl Load {
 
     /// Nothing but 200 counts: a load of errors is fast.
     async fn send(&self, connection: &mut SendRequest<Full<Bytes>>) -> Result<()> {
-        let (name, value) = self.header;
         let request = Request::post(self.path)
             .header(HOST, self.address.to_string())
             .header(CONTENT_TYPE, "application/json")
-            .header(name, value)
+            .header(self.credentials.header, self.credentials.next())
             .body(Full::new(self.body.clone()))?;
         connection.ready().await.context("Envoy has closed a connection")?;
         let answer = connection.send_request(request).await.context("Envoy did not answer")?;
@@ -196,7 +197,8 @@ mod tests {
     fn load(address: SocketAddr, rate: Option<Rate>) -> Load {
         let body = Bytes::from_static(b"{\"a\":1}");
         let lasts = Duration::from_millis(100);
-        Load { address, path: "/", header: ("api-key", "k"), body, connections: 3, lasts, rate }
+        let credentials = Credentials::keys(["k".to_owned(), "l".to_owned()].into_iter()).unwrap();
+        Load { address, path: "/", credentials, body, connections: 3, lasts, rate }
     }
 
     #[tokio::test]

@@ -17,14 +17,14 @@ use crate::variant::Variant;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Spread {
     min: f64,
-    lower_quartile: f64,
+    pub(crate) lower_quartile: f64,
     pub(crate) median: f64,
-    upper_quartile: f64,
+    pub(crate) upper_quartile: f64,
     max: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -42,7 +42,7 @@ impl Spread {
 /// A variant in a scenario.
 #[derive(Serialize)]
 pub(crate) struct Row {
-    variant: &'static str,
+    variant: String,
     requests: u64,
     pub(crate) cpu_per_request_us: Option<Spread>,
     pub(crate) cpu_of_bare: Option<Spread>,
@@ -66,7 +66,7 @@ pub(crate) struct Round {
     p99_ms: f64,
 }
 
-fn cpu(turn: &Turn) -> Option<f64> {
+pub(crate) fn cpu(turn: &Turn) -> Option<f64> {
     turn.cpu.map(|cpu| cpu.per_request_us)
 }
 

@@ -9,6 +9,9 @@ use tollgate_tests::harness::bootstrap::{self, Bootstrap};
 use tollgate_tests::harness::leash::Leashed;
 use tollgate_tests::harness::{Setup, credential_of, tools};
 
+use crate::credentials::Credentials;
+use crate::growth::Growth;
+
 /// What is in an Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
@@ -22,9 +25,12 @@ pub(crate) enum Variant {
     Tollgate,
     /// The same with another module.
     Beside,
+    /// The same with more of something.
+    Grown(Growth),
 }
 
 /// The modules that are no build of this workspace's filter.
+#[derive(Clone)]
 pub(crate) struct Modules {
     /// The filter that does nothing.
     pub(crate) empty: PathBuf,
@@ -40,32 +46,42 @@ pub(crate) const KEY: &str = "bench-envoy";
 impl Variant {
     /// Those that run: the last one only where there is something to compare with.
     pub(crate) fn all(modules: &Modules) -> Vec<Self> {
-        if modules.are_profiled {
-            return vec![Self::Bare, Self::Beside];
-        }
         let beside = modules.beside.as_ref().map(|_| Self::Beside);
         [Self::Bare, Self::BareAgain, Self::Empty, Self::Tollgate].into_iter().chain(beside).collect()
     }
 
     /// Whether the filter is in it.
     pub(crate) fn is_tollgate(self) -> bool {
-        matches!(self, Self::Tollgate | Self::Beside)
+        matches!(self, Self::Tollgate | Self::Beside | Self::Grown(_))
     }
 
-    pub(crate) const fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> String {
         match self {
-            Self::Bare => "bare Envoy",
-            Self::BareAgain => "bare Envoy again",
-            Self::Empty => "empty Wasm filter",
-            Self::Tollgate => "Tollgate",
-            Self::Beside => "another module",
+            Self::Bare => "bare Envoy".to_owned(),
+            Self::BareAgain => "bare Envoy again".to_owned(),
+            Self::Empty => "empty Wasm filter".to_owned(),
+            Self::Tollgate => "Tollgate".to_owned(),
+            Self::Beside => "another module".to_owned(),
+            Self::Grown(growth) => growth.to_string(),
+        }
+    }
+
+    /// By what the load is known. `new` says how many tokens stand for a new one each time.
+    pub(crate) fn credentials(self, new: usize) -> Result<Credentials> {
+        match self {
+            Self::Grown(growth) => growth.credentials(new),
+            _ => Credentials::keys(std::iter::once(KEY.to_owned())),
         }
     }
 
     /// An Envoy that has every backend at one place, and does not talk to the disk.
     pub(crate) fn setup(self, workers: u32, backend_url: &str, modules: &Modules) -> Result<Setup> {
-        let gateway = Bootstrap::load()?.gateway_mut()?.clone();
-        let mut setup = Setup::new().workers(workers).edit(never_refused);
+        let mut gateway = Bootstrap::load()?.gateway_mut()?.clone();
+        never_refused(&mut gateway);
+        if let Self::Grown(growth) = self {
+            growth.apply(&mut gateway)?;
+        }
+        let mut setup = Setup::new().workers(workers).config(gateway.clone());
         for backend in bootstrap::backends(&gateway) {
             setup = setup.backend(&backend.name, backend_url);
             if let Some(env) = &backend.env {
@@ -83,7 +99,7 @@ impl Variant {
             // Every line is written, but no disk is measured.
             connections["access_log"][0]["typed_config"]["path"] = json!("/dev/null");
             match self {
-                Self::Tollgate => {}
+                Self::Tollgate | Self::Grown(_) => {}
                 Self::Beside => {
                     if let Some(module) = &beside {
                         bootstrap::load_module(envoy, module);
