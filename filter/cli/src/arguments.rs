@@ -49,12 +49,18 @@ pub(crate) struct Check {
     /// Configurations, or files that have one in them; - is standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<String>,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct Prove {
     /// A configuration, or a file that has one in it
     pub(crate) file: String,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -73,6 +79,9 @@ pub(crate) struct Explain {
     /// The request's body; a small one if not given
     #[arg(long, value_name = "FILE")]
     pub(crate) body: Option<String>,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -85,6 +94,9 @@ pub(crate) struct Replay {
     pub(crate) new: String,
     /// The access log, as envoy.yaml writes it
     pub(crate) log: String,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -129,6 +141,9 @@ pub(crate) struct Account {
     pub(crate) limit: Option<String>,
     #[command(flatten)]
     pub(crate) whose: Whose,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

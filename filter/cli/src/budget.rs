@@ -6,9 +6,11 @@ mod record;
 mod store;
 
 use crate::arguments::{Account, Act, Whose};
-use crate::paint::{Look, paint, print};
+use crate::paint::{Look, paint, print, print_json};
 use crate::{End, check, source};
 use record::{Kind, Limit, Record};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use store::{Seen, Store};
@@ -38,12 +40,23 @@ pub(crate) fn budget(act: &Act) -> Result<End, String> {
     let mut store = open(arguments, gateway.as_ref())?;
     let seen = store.see(&name)?;
     let Some(record) = &seen.record else {
+        if arguments.json {
+            print_json(&Value::Null);
+            return Ok(End::Found);
+        }
         let (shown, prefix) = (&store.shown, &store.prefix);
         print(&format!("{name}: nothing stands in {shown} under {prefix}: no Envoy has asked for it yet\n"));
         return Ok(End::Found);
     };
-    let text = match act {
-        Act::Show(_) => shown(&name, &store, record, &rules, seen.now_us),
+    let changes = match act {
+        Act::Show(_) => {
+            if arguments.json {
+                print_json(&as_json(record, &rules, seen.now_us));
+            } else {
+                print(&shown(&name, &store, record, &rules, seen.now_us));
+            }
+            return Ok(End::Well);
+        }
         Act::Give { amount, .. } => {
             let (id, limit) = one(record, &rules, arguments.limit.as_deref())?;
             let amount = rules.amount(id, limit, amount)?;
@@ -57,7 +70,11 @@ pub(crate) fn budget(act: &Act) -> Result<End, String> {
             changed(&name, &mut store, &seen, &rules, ids.into_iter().map(|id| (id, None)).collect())?
         }
     };
-    print(&text);
+    if arguments.json {
+        print_json(&changes);
+    } else {
+        print(&told(&name, &changes));
+    }
     Ok(End::Well)
 }
 
@@ -199,26 +216,66 @@ fn state(id: &str, limit: &Limit, rules: &Rules, now_us: u64) -> String {
     }
 }
 
-/// Changes it, and tells what came of it.
+/// The same for programs.
+fn as_json(record: &Record, rules: &Rules, now_us: u64) -> Value {
+    let limits = record.limits.iter().map(|(id, limit)| {
+        let used = if limit.is_over(now_us) { 0 } else { limit.used };
+        let held = if limit.is_over(now_us) { 0 } else { limit.held };
+        json!({
+            "limit": rules.word(id, limit),
+            "id": id,
+            "size": limit.size,
+            "used": used,
+            "held": held,
+            "left": limit.size.saturating_sub(used).saturating_sub(held),
+            "ends": limit.ends().map(rfc3339),
+        })
+    });
+    let holders = record.holders.iter().map(|holder| {
+        let held = holder.held.iter().filter_map(|(id, held)| Some((record.limits.get_key_value(id)?, held)));
+        let held = held.filter(|((_, limit), held)| **held > 0 && !limit.is_over(now_us));
+        let held: Map<_, _> =
+            held.map(|((id, limit), held)| (rules.word(id, limit), Value::from(*held))).collect();
+        json!({ "name": holder.name, "called_ms_ago": now_us.saturating_sub(holder.seen) / 1000, "holds": held })
+    });
+    json!({ "limits": limits.collect::<Vec<_>>(), "holders": holders.collect::<Vec<_>>() })
+}
+
+/// What has become of one limit.
+#[derive(Serialize)]
+struct Change {
+    limit: String,
+    /// As it is shown to people: money in its currency.
+    before: String,
+    now: String,
+}
+
+fn told(name: &str, changes: &[Change]) -> String {
+    let line = |Change { limit, before, now }: &Change| {
+        format!("{name}: {}: {now} used, and not {before}\n", paint(Look::Title, limit))
+    };
+    match changes {
+        [] => format!("{name}: nothing is used\n"),
+        changes => changes.iter().map(line).collect(),
+    }
+}
+
+/// Changes it, and says what came of it.
 fn changed(
     name: &str,
     store: &mut Store,
     seen: &Seen,
     rules: &Rules,
     mut less: Vec<(String, Option<u64>)>,
-) -> Result<String, String> {
+) -> Result<Vec<Change>, String> {
     let record = seen.record.clone().unwrap_or_default();
     let limit = |id: &String| record.limits.get(id).filter(|limit| !limit.is_over(seen.now_us));
     less.retain(|(id, _)| limit(id).is_some());
-    let mut text = String::new();
+    let mut changes = Vec::new();
     for ((id, _), found) in less.iter().zip(store.change(name, &less)?) {
         let (Some(limit), Some((before, now))) = (limit(id), found) else { continue };
         let (before, now) = (rules.text(id, before), rules.text(id, now));
-        let word = paint(Look::Title, &rules.word(id, limit));
-        text += &format!("{name}: {word}: {now} used, and not {before}\n");
+        changes.push(Change { limit: rules.word(id, limit), before, now });
     }
-    if text.is_empty() {
-        text = format!("{name}: nothing is used\n");
-    }
-    Ok(text)
+    Ok(changes)
 }

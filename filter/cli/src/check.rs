@@ -2,82 +2,144 @@
 
 use crate::arguments::Check;
 use crate::lines::Misread;
-use crate::paint::{Look, paint, print};
+use crate::paint::{Look, paint, print, print_json};
 use crate::source::Found;
 use crate::{End, source, surroundings};
+use serde::Serialize;
 use tollgate::capability::AZURE_VERSIONS;
 use tollgate::config::ConfigError;
 
+/// Something that is wrong, or may be.
+#[derive(Serialize)]
+struct Fault {
+    /// The file, and the line that it is on where there is one.
+    place: Option<String>,
+    /// Of the value in the configuration.
+    path: Option<String>,
+    problem: String,
+    /// What may have been meant.
+    meant: Option<String>,
+}
+
+/// What was found of one configuration.
+#[derive(Serialize)]
+struct Report {
+    place: String,
+    ok: bool,
+    clients: Option<usize>,
+    models: Option<usize>,
+    sha256: Option<String>,
+    errors: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
 /// Tells every fault of every configuration in the files.
 pub(crate) fn check(arguments: &Check) -> Result<End, String> {
-    let mut end = End::Well;
+    let mut reports = Vec::new();
     for file in &arguments.files {
-        for found in source::find(file)? {
-            let loaded = found.load();
-            let (error, warning) = (paint(Look::Bad, "error"), paint(Look::Doubtful, "warning"));
-            let mut lines: Vec<_> = surroundings::faults(&found, &loaded)
-                .iter()
-                .map(|fault| format!("  {error}: Envoy's part: {fault}\n"))
-                .collect();
-            lines.extend(found.misread().map(|(path, Misread { written, envoys, .. })| {
-                let at = found.at(path);
-                format!("  {error}: {at}: {path}: {written} without quotes is {envoys} for Envoy: expected \"{written}\"\n")
-            }));
-            if let Err(errors) = &loaded.gateway {
-                lines.extend(errors.iter().map(|fault| told(&found, fault)));
-            }
-            let verdict = match &loaded.gateway {
-                Ok(gateway) if lines.is_empty() => format!(
-                    "{}: {}, {}, sha256 {}",
-                    paint(Look::Good, "ok"),
-                    counted(gateway.roster.len(), "client"),
-                    counted(gateway.models.len(), "model"),
-                    gateway.sha256
-                ),
-                _ => counted(lines.len(), "error"),
-            };
-            if !lines.is_empty() {
-                end = End::Found;
-            }
-            let unset = loaded.unset.iter();
-            lines.extend(
-                unset.map(|name| format!("  {warning}: the environment variable {name} is not set here\n")),
-            );
-            lines.extend(
-                unknown_versions(&found).into_iter().map(|version| format!("  {warning}: {version}\n")),
-            );
-            print(&format!("{}: {verdict}\n{}", found.place, lines.concat()));
-        }
+        reports.extend(source::find(file)?.iter().map(Report::of));
     }
-    Ok(end)
+    let is_well = reports.iter().all(|report| report.ok);
+    if arguments.json {
+        print_json(&reports);
+    } else {
+        print(&reports.iter().map(Report::text).collect::<String>());
+    }
+    Ok(if is_well { End::Well } else { End::Found })
 }
 
 /// Tells the faults of a configuration that does not load, to whoever asks something else of it.
 pub(crate) fn refused(found: &Found, errors: &[ConfigError]) -> End {
-    let lines: String = errors.iter().map(|fault| told(found, fault)).collect();
+    let lines: String = errors.iter().map(|fault| Fault::of(found, fault).text(Look::Bad, "error")).collect();
     print(&format!("{}: {}\n{lines}", found.place, counted(errors.len(), "error")));
     End::Found
 }
 
-/// A fault, with the line that it is on and what may have been meant.
-fn told(found: &Found, fault: &ConfigError) -> String {
-    let meant = meant(fault).map_or(String::new(), |word| format!(": did you mean {word}?"));
-    format!("  {}: {}: {fault}{meant}\n", paint(Look::Bad, "error"), found.at(&fault.path))
+impl Report {
+    fn of(found: &Found) -> Self {
+        let loaded = found.load();
+        let mut errors: Vec<_> = surroundings::faults(found, &loaded)
+            .into_iter()
+            .map(|fault| Fault {
+                place: None,
+                path: None,
+                problem: format!("Envoy's part: {fault}"),
+                meant: None,
+            })
+            .collect();
+        errors.extend(found.misread().map(|(path, Misread { written, envoys, .. })| {
+            let problem = format!("{written} without quotes is {envoys} for Envoy: expected \"{written}\"");
+            Fault { place: Some(found.at(path)), path: Some(path.to_owned()), problem, meant: None }
+        }));
+        let gateway = loaded.gateway.as_ref().map_err(|faults| {
+            errors.extend(faults.iter().map(|fault| Fault::of(found, fault)));
+        });
+        let gateway = gateway.ok();
+        let unset = loaded.unset.iter().map(|name| {
+            let problem = format!("the environment variable {name} is not set here");
+            Fault { place: None, path: None, problem, meant: None }
+        });
+        Self {
+            place: found.place.clone(),
+            ok: errors.is_empty(),
+            clients: gateway.map(|gateway| gateway.roster.len()),
+            models: gateway.map(|gateway| gateway.models.len()),
+            sha256: gateway.map(|gateway| gateway.sha256.to_string()),
+            warnings: unset.chain(unknown_versions(found)).collect(),
+            errors,
+        }
+    }
+
+    fn text(&self) -> String {
+        let verdict = match (self.clients, self.models, &self.sha256) {
+            (Some(clients), Some(models), Some(sha256)) if self.ok => format!(
+                "{}: {}, {}, sha256 {sha256}",
+                paint(Look::Good, "ok"),
+                counted(clients, "client"),
+                counted(models, "model")
+            ),
+            _ => counted(self.errors.len(), "error"),
+        };
+        let errors = self.errors.iter().map(|fault| fault.text(Look::Bad, "error"));
+        let warnings = self.warnings.iter().map(|fault| fault.text(Look::Doubtful, "warning"));
+        format!("{}: {verdict}\n{}", self.place, errors.chain(warnings).collect::<String>())
+    }
+}
+
+impl Fault {
+    fn of(found: &Found, fault: &ConfigError) -> Self {
+        Self {
+            place: Some(found.at(&fault.path)),
+            path: Some(fault.path.clone()),
+            problem: fault.problem.clone(),
+            meant: meant(fault),
+        }
+    }
+
+    fn text(&self, look: Look, word: &str) -> String {
+        let before: String =
+            [&self.place, &self.path].into_iter().flatten().map(|part| format!("{part}: ")).collect();
+        let meant = self.meant.as_ref().map_or(String::new(), |word| format!(": did you mean {word}?"));
+        format!("  {}: {before}{}{meant}\n", paint(look, word), self.problem)
+    }
 }
 
 /// Versions of backends that Azure is not known to have.
-fn unknown_versions(found: &Found) -> Vec<String> {
+fn unknown_versions(found: &Found) -> impl Iterator<Item = Fault> {
     let backends = found.value["backends"].as_array().into_iter().flatten().enumerate();
     let versions = backends.filter_map(|(at, backend)| Some((at, backend["api_version"].as_str()?)));
     let unknown = versions.filter(|(_, version)| !AZURE_VERSIONS.contains(version));
-    let told = unknown.map(|(at, version)| {
+    unknown.map(|(at, version)| {
         let path = format!("backends[{at}].api_version");
         let likeness =
-            AZURE_VERSIONS.iter().map(|known| (strsim::damerau_levenshtein(known, version), known));
-        let meant = likeness.min().map_or(String::new(), |(_, known)| format!(": did you mean {known}?"));
-        format!("{}: {path}: Azure is not known to have {version}{meant}", found.at(&path))
-    });
-    told.collect()
+            AZURE_VERSIONS.iter().map(|known| (strsim::damerau_levenshtein(known, version), *known));
+        Fault {
+            place: Some(found.at(&path)),
+            path: Some(path),
+            problem: format!("Azure is not known to have {version}"),
+            meant: likeness.min().map(|(_, known)| known.to_owned()),
+        }
+    })
 }
 
 /// Of the words that were expected, the one that is like the one that stands there.

@@ -4,9 +4,10 @@
 //! it: no budget is used, no backend pauses.
 
 use crate::arguments::Explain;
-use crate::paint::{Look, paint, print};
+use crate::paint::{Look, paint, print, print_json};
 use crate::source::Found;
 use crate::{End, check, source};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,7 +19,6 @@ use tollgate::gateway::{Client, Gateway};
 use tollgate::identity::Directory;
 use tollgate::ledger::Record;
 use tollgate::limits;
-use tollgate::route::Target;
 use tollgate::store::{MemoryStore, Moment};
 
 /// Any time will do.
@@ -45,9 +45,88 @@ pub(crate) fn explain(arguments: &Explain) -> Result<End, String> {
     only.enter_anonymous(client.clone());
     gateway.clients = only;
     let asked = Asked { client: &client, operation, body: &body };
-    let (text, is_served) = put_through(&found, Rc::new(gateway), &asked);
-    print(&text);
-    Ok(if is_served { End::Well } else { End::Found })
+    let explained = put_through(&found, Rc::new(gateway), &asked);
+    if arguments.json {
+        print_json(&explained);
+    } else {
+        print(&explained.text());
+    }
+    Ok(if explained.refused.is_none() { End::Well } else { End::Found })
+}
+
+/// What becomes of a request.
+#[derive(Default, Serialize)]
+struct Explained {
+    client: String,
+    /// The only ones; none is anywhere.
+    regions: Option<Vec<String>>,
+    priority: &'static str,
+    spills: bool,
+    limits: Vec<String>,
+    model: Option<String>,
+    /// Where that is another name of the model's.
+    asked_as: Option<String>,
+    policy: Option<String>,
+    audits: Vec<String>,
+    refused: Option<Refused>,
+    rules: Vec<Finding>,
+    edits: Vec<Edit>,
+    reserves: u64,
+    backends: Vec<Candidate>,
+    passed_over: Vec<Passed>,
+}
+
+/// What the client is told.
+#[derive(Serialize)]
+struct Refused {
+    status: u16,
+    code: String,
+    message: String,
+}
+
+/// What comes of a rule.
+#[derive(Serialize)]
+struct Finding {
+    rule: String,
+    effect: String,
+}
+
+/// A member that is written, changed or taken out.
+#[derive(Serialize)]
+struct Edit {
+    member: String,
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+/// Where it may go.
+#[derive(Serialize)]
+struct Candidate {
+    backend: String,
+    cluster: String,
+    region: Option<String>,
+    path: String,
+    priority: u32,
+    weight: Option<u32>,
+    /// Whether the weight draws for the client, and not for each request.
+    is_sticky: bool,
+    takes: Option<Takes>,
+    cost_max_micros: Option<u64>,
+}
+
+/// What a request takes of a declared capacity.
+#[derive(Serialize)]
+struct Takes {
+    tokens: u64,
+    of_tokens: u32,
+    window_s: u64,
+}
+
+/// A backend that is left out.
+#[derive(Serialize)]
+struct Passed {
+    backend: String,
+    why: String,
 }
 
 struct Asked<'a> {
@@ -93,8 +172,8 @@ fn body(arguments: &Explain, operation: Operation) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Puts it through, and says what came of it; the second value is whether it would be sent.
-fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> (String, bool) {
+/// Puts it through, and says what came of it.
+fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> Explained {
     let store = MemoryStore::default();
     let mut exchange = Exchange::new(Rc::clone(&gateway));
     let path = format!("/v1/{}", asked.operation.path());
@@ -123,20 +202,21 @@ fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> (Strin
         };
     };
     let record = exchange.finish(Moment::new(&store, NOW), || Interruption::Other).record;
-    let head = head(found, asked.client, &record);
+    let mut explained = head(found, asked.client, &record);
     match forward {
-        Ok(forward) => (head + &sent(asked, &gateway, &record, &forward), true),
+        Ok(forward) => sent(&mut explained, asked, &gateway, &record, &forward),
         Err(answer) => {
             let error = object(&answer.body).remove("error").unwrap_or_default();
-            let (code, message) = (error["code"].as_str(), error["message"].as_str());
-            let refused = paint(Look::Bad, &format!("{} {}", answer.status, code.unwrap_or_default()));
-            (format!("{head}refused   {refused}: {}\n", message.unwrap_or_default()), false)
+            let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
+            let (code, message) = (text("code"), text("message"));
+            explained.refused = Some(Refused { status: answer.status, code, message });
         }
     }
+    explained
 }
 
 /// Who asks for what, and by which rules.
-fn head(found: &Found, client: &Client, record: &Record) -> String {
+fn head(found: &Found, client: &Client, record: &Record) -> Explained {
     let written = found.value["clients"].as_array().into_iter().flatten();
     let written = written.into_iter().find(|one| one["name"] == *client.name.text).unwrap_or(&Value::Null);
     let model = record.model.as_ref().map(|model| &*model.text);
@@ -145,29 +225,32 @@ fn head(found: &Found, client: &Client, record: &Record) -> String {
     let mut by_model =
         by_model.filter(|(name, _)| Some(name.as_str()) == model || Some(name.as_str()) == asked);
     let policy = by_model.next().map_or(&written["policy"], |(_, policy)| policy).as_str();
-    let regions = client.regions.as_deref().map_or("anywhere".to_owned(), |regions| regions.join(", "));
-    let mut text = format!("client    {}\n", paint(Look::Title, &client.name.text));
-    text += &format!("regions   {regions}\n");
-    let spills = if client.spills { "" } else { ", never spills" };
-    text += &format!("priority  {}{spills}\n", client.priority.word());
-    text += &limits(found, written);
-    if let Some(model) = model {
-        let alias = asked.filter(|asked| *asked != model).map(|asked| format!(", asked for as {asked}"));
-        text += &format!("model     {}{}\n", paint(Look::Title, model), alias.unwrap_or_default());
-        text += &format!("policy    {}\n", policy.unwrap_or("none"));
-        for audit in &client.audits {
-            text += &format!("audit     {}\n", audit.name);
-        }
+    let regions = client.regions.as_deref();
+    Explained {
+        client: client.name.text.to_string(),
+        regions: regions.map(|regions| regions.iter().map(ToString::to_string).collect()),
+        priority: client.priority.word(),
+        spills: client.spills,
+        limits: limits(found, written),
+        model: model.map(str::to_owned),
+        asked_as: asked.filter(|asked| model.is_some_and(|model| *asked != model)).map(str::to_owned),
+        policy: policy.filter(|_| model.is_some()).map(str::to_owned),
+        audits: client
+            .audits
+            .iter()
+            .filter(|_| model.is_some())
+            .map(|audit| audit.name.to_string())
+            .collect(),
+        ..Explained::default()
     }
-    text
 }
 
 /// What is changed, and where it goes.
-fn sent(asked: &Asked<'_>, gateway: &Gateway, record: &Record, forward: &Forward) -> String {
-    let mut text = String::new();
-    for finding in &record.findings {
-        text += &format!("rule      {}: {}\n", finding.rule, effect(&finding.effect));
-    }
+fn sent(explained: &mut Explained, asked: &Asked<'_>, gateway: &Gateway, record: &Record, forward: &Forward) {
+    let findings = record.findings.iter();
+    explained.rules = findings
+        .map(|finding| Finding { rule: finding.rule.to_owned(), effect: effect(&finding.effect) })
+        .collect();
     let before = object(asked.body);
     let after = match &forward.patch {
         Some(patch) => {
@@ -176,20 +259,69 @@ fn sent(asked: &Asked<'_>, gateway: &Gateway, record: &Record, forward: &Forward
         }
         None => before.clone(),
     };
-    text += &edits(&before, &after);
-    text += &format!("reserves  {} tokens, by estimate\n", record.reserved);
+    explained.edits = edits(&before, &after);
+    explained.reserves = record.reserved;
     let tier = after.get("service_tier").and_then(Value::as_str);
     let is_sticky =
         gateway.models.iter().any(|model| model.is_sticky && Some(&model.name) == record.model.as_ref());
-    let drawn = if is_sticky { "once for the client" } else { "for each request" };
-    for (at, target) in forward.flight.candidates().iter().enumerate() {
-        let cost = forward.flight.costs_at(target, tier);
-        text += &candidate(at + 1, target, asked.operation, drawn, forward.flight.takes_of(target), cost);
+    let flight = &forward.flight;
+    let candidates = flight.candidates().iter().map(|target| Candidate {
+        backend: target.backend.name.to_string(),
+        cluster: target.backend.cluster.to_string(),
+        region: target.backend.region.as_deref().map(str::to_owned),
+        path: target.backend.style.path(asked.operation, &target.deployment),
+        priority: target.priority,
+        weight: target.weight,
+        is_sticky,
+        takes: flight.takes_of(target).zip(target.gauge).map(|(tokens, gauge)| Takes {
+            tokens,
+            of_tokens: gauge.tokens.get(),
+            window_s: gauge.window.as_secs(),
+        }),
+        cost_max_micros: flight.costs_at(target, tier),
+    });
+    explained.backends = candidates.collect();
+    let passed = record.passed_over.iter();
+    explained.passed_over = passed
+        .map(|passed| Passed { backend: passed.backend.to_string(), why: passed.why.word().to_owned() })
+        .collect();
+}
+
+impl Explained {
+    fn text(&self) -> String {
+        let regions = self.regions.as_ref().map_or("anywhere".to_owned(), |regions| regions.join(", "));
+        let mut text = format!("client    {}\n", paint(Look::Title, &self.client));
+        text += &format!("regions   {regions}\n");
+        let spills = if self.spills { "" } else { ", never spills" };
+        text += &format!("priority  {}{spills}\n", self.priority);
+        for limit in &self.limits {
+            text += &format!("limit     {limit}\n");
+        }
+        if let Some(model) = &self.model {
+            let alias = self.asked_as.as_ref().map(|asked| format!(", asked for as {asked}"));
+            text += &format!("model     {}{}\n", paint(Look::Title, model), alias.unwrap_or_default());
+            text += &format!("policy    {}\n", self.policy.as_deref().unwrap_or("none"));
+            for audit in &self.audits {
+                text += &format!("audit     {audit}\n");
+            }
+        }
+        if let Some(Refused { status, code, message }) = &self.refused {
+            let refused = paint(Look::Bad, &format!("{status} {code}"));
+            return text + &format!("refused   {refused}: {message}\n");
+        }
+        for Finding { rule, effect } in &self.rules {
+            text += &format!("rule      {rule}: {effect}\n");
+        }
+        text += &self.edits.iter().map(Edit::text).collect::<String>();
+        text += &format!("reserves  {} tokens, by estimate\n", self.reserves);
+        for (at, candidate) in self.backends.iter().enumerate() {
+            text += &candidate.text(at + 1);
+        }
+        for Passed { backend, why } in &self.passed_over {
+            text += &format!("not       {backend}: {why}\n");
+        }
+        text
     }
-    for passed in &record.passed_over {
-        text += &format!("not       {}: {}\n", passed.backend, passed.why.word());
-    }
-    text
 }
 
 /// What comes of a rule, in words.
@@ -217,10 +349,10 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// One line for each limit of the client and of its group, as they are written.
-fn limits(found: &Found, written: &Value) -> String {
+/// Each limit of the client and of its group, as they are written.
+fn limits(found: &Found, written: &Value) -> Vec<String> {
     let line = |limit: &Value, of: &str| {
-        let Some(members) = limit.as_object() else { return String::new() };
+        let members = limit.as_object()?;
         let unit =
             ["tokens", "requests", "cost", "concurrent"].into_iter().find(|unit| members.contains_key(*unit));
         let unit = unit.unwrap_or_default();
@@ -228,56 +360,60 @@ fn limits(found: &Found, written: &Value) -> String {
         let per = members.get("per").map_or(String::new(), |per| format!(" per {}", plain(per)));
         let more = members.iter().filter(|(name, _)| *name != unit && *name != "per");
         let more: String = more.map(|(name, value)| format!(", {name} {}", plain(value))).collect();
-        format!("limit     {amount} {unit}{per}{more}{of}\n")
+        Some(format!("{amount} {unit}{per}{more}{of}"))
     };
-    let of = |owner: &Value, of: &str| -> String {
-        owner["limits"].as_array().into_iter().flatten().map(|limit| line(limit, of)).collect()
+    let of = |owner: &Value, of: &str| -> Vec<String> {
+        owner["limits"].as_array().into_iter().flatten().filter_map(|limit| line(limit, of)).collect()
     };
     let groups = found.value["groups"].as_array().into_iter().flatten();
     let group = written["group"].as_str();
     let group =
         group.and_then(|name| groups.into_iter().find(|one| one["name"] == name).map(|one| (name, one)));
-    of(written, "") + &group.map_or(String::new(), |(name, group)| of(group, &format!(", of group {name}")))
+    let of_group = group.map_or(Vec::new(), |(name, group)| of(group, &format!(", of group {name}")));
+    [of(written, ""), of_group].concat()
 }
 
-/// One line for each member that is written, changed or taken out.
-fn edits(before: &Map<String, Value>, after: &Map<String, Value>) -> String {
+/// Each member that is written, changed or taken out.
+fn edits(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Edit> {
     let mut names: Vec<_> = before.keys().chain(after.keys()).collect();
     names.sort();
     names.dedup();
-    let mut text = String::new();
-    for name in names {
-        text += &match (before.get(name), after.get(name)) {
-            (Some(old), Some(new)) if old != new => format!("edit      {name}: {old} becomes {new}\n"),
-            (None, Some(new)) => format!("edit      {name}: {new} is written\n"),
-            (Some(old), None) => format!("edit      {name}: {old} is taken out\n"),
-            _ => String::new(),
-        };
-    }
-    text
+    let edit = |name: &String| {
+        let (before, after) = (before.get(name).cloned(), after.get(name).cloned());
+        (before != after).then(|| Edit { member: name.clone(), before, after })
+    };
+    names.into_iter().filter_map(edit).collect()
 }
 
-fn candidate(
-    at: usize,
-    target: &Target,
-    operation: Operation,
-    drawn: &str,
-    takes: Option<u64>,
-    cost: Option<u64>,
-) -> String {
-    let backend = &target.backend;
-    let path = backend.style.path(operation, &target.deployment);
-    let region = backend.region.as_deref().map_or(String::new(), |region| format!(", region {region}"));
-    let weight = target.weight.map_or(String::new(), |weight| format!(", weight {weight}: drawn {drawn}"));
-    let capacity = takes.zip(target.gauge).map_or(String::new(), |(takes, gauge)| {
-        format!(", takes {takes} of its {} tokens in {} s", gauge.tokens, gauge.window.as_secs())
-    });
-    let cost = cost.map_or(String::new(), |micros| format!(", costs {} at most", currency(micros)));
-    let name = paint(Look::Title, &backend.name);
-    format!(
-        "{at:<9} {name}: cluster {}{region}, {path}, priority {}{weight}{capacity}{cost}\n",
-        backend.cluster, target.priority
-    )
+impl Edit {
+    fn text(&self) -> String {
+        let name = &self.member;
+        match (&self.before, &self.after) {
+            (Some(old), Some(new)) => format!("edit      {name}: {old} becomes {new}\n"),
+            (None, Some(new)) => format!("edit      {name}: {new} is written\n"),
+            (Some(old), None) => format!("edit      {name}: {old} is taken out\n"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+impl Candidate {
+    fn text(&self, at: usize) -> String {
+        let region = self.region.as_ref().map_or(String::new(), |region| format!(", region {region}"));
+        let drawn = if self.is_sticky { "once for the client" } else { "for each request" };
+        let weight = self.weight.map_or(String::new(), |weight| format!(", weight {weight}: drawn {drawn}"));
+        let capacity = self.takes.as_ref().map_or(String::new(), |Takes { tokens, of_tokens, window_s }| {
+            format!(", takes {tokens} of its {of_tokens} tokens in {window_s} s")
+        });
+        let cost = self
+            .cost_max_micros
+            .map_or(String::new(), |micros| format!(", costs {} at most", currency(micros)));
+        let name = paint(Look::Title, &self.backend);
+        let Self { cluster, path, priority, .. } = self;
+        format!(
+            "{at:<9} {name}: cluster {cluster}{region}, {path}, priority {priority}{weight}{capacity}{cost}\n"
+        )
+    }
 }
 
 /// Millionths as the currency's own, without zeros that say nothing.

@@ -42,6 +42,15 @@ pub(crate) fn print(text: &str) {
     }
 }
 
+/// Writes to standard output what programs read.
+pub(crate) fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&format!("{text}\n")),
+        // Texts, numbers and lists of them are JSON.
+        Err(error) => complain(&format!("the result is no JSON: {error}")),
+    }
+}
+
 /// Says on standard error what is wrong with the call.
 pub(crate) fn complain(problem: &str) {
     let error = painted(Look::Bad, "error", io::stderr().is_terminal());

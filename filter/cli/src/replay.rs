@@ -8,7 +8,7 @@ mod line;
 mod report;
 
 use crate::arguments::Replay;
-use crate::paint::print;
+use crate::paint::{print, print_json};
 use crate::{End, check, source};
 use line::Line;
 use report::{Account, Report};
@@ -48,7 +48,11 @@ pub(crate) fn replay(arguments: &Replay) -> Result<End, String> {
             "{file} has no record of a request of a client: expected the JSON lines of envoy.yaml's access log"
         ));
     }
-    print(&report.text());
+    if arguments.json {
+        print_json(&report.as_json());
+    } else {
+        print(&report.text());
+    }
     Ok(if report.is_changed() { End::Found } else { End::Well })
 }
 

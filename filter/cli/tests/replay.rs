@@ -12,8 +12,13 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn replay(old: &Path, new: &Path, log: &str) -> (i32, String) {
+    replay_by(&[], old, new, log)
+}
+
+fn replay_by(options: &[&str], old: &Path, new: &Path, log: &str) -> (i32, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .arg("replay")
+        .args(options)
         .arg("--old")
         .arg(old)
         .arg("--new")
@@ -173,4 +178,19 @@ fn what_is_not_known_is_told() {
     let limited =
         line(json!({ "backend": null, "outcome": "rate_limit_exceeded", "prompt_tokens": "0" }), json!({}));
     check(paid, json!([{ "backend": "b" }]), &limited, 0, &[], "0.000000 0.000000 +0.000000");
+}
+
+#[test]
+fn what_a_replay_tells_is_json_for_programs() {
+    let (code, printed) = replay_by(&["--json"], &fixture("old.yaml"), &fixture("new.yaml"), &log());
+    let told: Value = serde_json::from_str(&printed).unwrap();
+    let text = replay(&fixture("old.yaml"), &fixture("new.yaml"), &log()).1;
+    let requests = |client: &str| told["clients"][client]["requests"].as_u64().unwrap();
+    let clients = told["clients"].as_object().unwrap();
+    assert!(code == 1 && !clients.is_empty());
+    for client in clients.keys() {
+        let line = text.lines().find(|line| line.starts_with(&format!("{client} "))).unwrap();
+        assert_eq!(line.split_whitespace().nth(1).unwrap(), requests(client).to_string());
+    }
+    assert!(!told["changes"].as_array().unwrap().is_empty());
 }

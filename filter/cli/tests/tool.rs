@@ -704,3 +704,37 @@ fn a_version_that_azure_is_not_known_to_have_is_a_warning() {
     let line = "  warning: -:12: backends[0].api_version: Azure is not known to have 2024-10-12: did you mean 2024-10-21?\n";
     assert!(code == 0 && printed.contains(line), "{printed}");
 }
+
+/// What a command prints with `--json`, and its exit code.
+fn as_json(arguments: &[&str], input: &str) -> (i32, serde_json::Value) {
+    let (code, printed, _) = run(&[arguments, &["--json"]].concat(), input);
+    (code, serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}")))
+}
+
+#[test]
+fn what_commands_tell_is_json_for_programs() {
+    use serde_json::json;
+    let (code, told) = as_json(&["check", "-"], &example());
+    assert_eq!(
+        (code, &told[0]["ok"], &told[0]["clients"], &told[0]["sha256"]),
+        (0, &json!(true), &json!(1), &json!(SHA256))
+    );
+    let (code, told) = as_json(&["check", "-"], &example().replacen("backend: ptu", "backend: pto", 1));
+    let error = json!([{
+        "place": "-:9",
+        "path": "models[0].backends[0].backend",
+        "problem": "no backend is named \"pto\": expected one of \"payg\", \"ptu\"",
+        "meant": "ptu",
+    }]);
+    assert_eq!((code, &told[0]["ok"], &told[0]["errors"]), (1, &json!(false), &error));
+    let (code, told) = as_json(&["prove", "-"], &example());
+    assert_eq!((code, &told[0]["holds"], &told[0]["reach"][0]["backend"]), (0, &json!(true), &json!("ptu")));
+    let explain = ["explain", "-", "--client", "team", "--model"];
+    let (code, told) = as_json(&[&explain[..], &["gpt-4o"]].concat(), &example());
+    let first = json!({ "backend": "ptu", "path": "/openai/deployments/gpt-4o-ptu/chat/completions?api-version=2024-10-21" });
+    for (member, value) in first.as_object().unwrap() {
+        assert_eq!((code, &told["backends"][0][member]), (0, value));
+    }
+    let (code, told) = as_json(&[&explain[..], &["gpt-5"]].concat(), &example());
+    assert_eq!((code, &told["refused"]["code"]), (1, &json!("model_not_allowed")));
+}

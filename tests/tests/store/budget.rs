@@ -165,6 +165,15 @@ fn budgets_are_shown_in_the_words_of_the_configuration() {
     let nothing =
         "client/web: nothing stands in redis://ADDRESS under other: no Envoy has asked for it yet\n";
     desk.check("show --store STORE --client web --prefix other", 1, nothing, "");
+    // For programs.
+    let (code, printed, _) = desk.run("show --store STORE --client web --config gateway.yaml --json");
+    let told: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let tokens =
+        told["limits"].as_array().unwrap().iter().find(|limit| limit["limit"] == "tokens/month").unwrap();
+    let numbers = ["size", "used", "held", "left"].map(|member| tokens[member].as_u64().unwrap());
+    assert_eq!((code, numbers, &tokens["ends"]), (0, [1000, 300, 190, 510], &serde_json::json!(ends)));
+    assert_eq!(told["holders"][0]["holds"], serde_json::json!({ "tokens/month": 190, "concurrent": 1 }));
+    assert_eq!(desk.run("show --store STORE --client lab --json"), (1, "null\n".to_owned(), String::new()));
 }
 
 #[test]

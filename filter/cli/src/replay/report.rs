@@ -2,6 +2,8 @@
 
 use super::line::Line;
 use crate::paint::{Look, paint};
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What cannot be known.
@@ -30,14 +32,16 @@ pub(crate) struct Report {
 }
 
 /// What became of a client's requests.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize)]
 pub(crate) struct Account {
     pub(crate) requests: u64,
     pub(crate) refused: u64,
     pub(crate) admitted: u64,
     pub(crate) moved: u64,
     /// Millionths of the currency.
+    #[serde(rename = "old_cost_micros")]
     pub(crate) before: u64,
+    #[serde(rename = "new_cost_micros")]
     pub(crate) after: u64,
 }
 
@@ -49,6 +53,24 @@ impl Report {
     /// Whether anybody is served differently.
     pub(crate) fn is_changed(&self) -> bool {
         !self.reasons.is_empty()
+    }
+
+    /// For programs: what the text says.
+    pub(crate) fn as_json(&self) -> Value {
+        let reasons = self.reasons.iter();
+        let reasons =
+            reasons.map(|((what, why), count)| json!({ "what": what, "why": why, "requests": count }));
+        json!({
+            "clients": self.clients,
+            "changes": reasons.collect::<Vec<_>>(),
+            "lines": {
+                "unread": self.unread,
+                "untold": self.untold,
+                "unpriced": self.unpriced,
+                "estimated": self.estimated,
+                "misfits": self.misfits,
+            },
+        })
     }
 
     pub(crate) fn text(&self) -> String {
