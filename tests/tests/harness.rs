@@ -360,6 +360,11 @@ fn the_demo_says_in_one_sentence_what_it_cannot_do() {
         &["--config", "/nowhere.yaml"],
         "error: cannot read /nowhere.yaml: No such file or directory (os error 2)",
     );
+    // As `tollgate check` says it, and not in the midst of Envoy's log.
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("gateway.yaml");
+    std::fs::write(&config, "clients: []\nmodels: []\nbackends: []\nstore: { redis: {} }\n").unwrap();
+    check(&["--config", config.to_str().unwrap()], "  store.redis: missing field \"cluster\"");
     check(
         &["--backend", "azure=http://127.0.0.1:9"],
         r#"error: the configuration has no backend "azure": it has ptu, payg-a, payg-b"#,

@@ -60,7 +60,9 @@ pub async fn demo(options: &Options, envoys: u8) -> Result<()> {
         Some(file) => gateway_from(file)?,
         None => Bootstrap::load_from("envoy/fleet.yaml")?.gateway_mut()?.clone(),
     };
-    let mut fleet = Fleet::start(shared(config, is_show), envoys, &options.backends).await?;
+    let config = shared(config, is_show);
+    crate::check(&config)?;
+    let mut fleet = Fleet::start(config, envoys, &options.backends).await?;
     let mut page = Page::new();
     if options.json {
         page.line(&serde_json::to_string(&fleet.ready())?)?;

@@ -92,6 +92,7 @@ async fn demo(options: Options) -> Result<()> {
         Some(file) => gateway_from(file)?,
         None => Bootstrap::load()?.gateway_mut()?.clone(),
     };
+    check(&config)?;
     let mut gateway = Gateway::start(setup(&options, &config)).await?;
     if options.json {
         let ready = Ready { proxy: gateway.url(), admin: gateway.admin_url(), backends: gateway.backends() };
@@ -111,6 +112,16 @@ async fn demo(options: Options) -> Result<()> {
     }
     tips::curl(&config, &gateway, &mut page)?;
     follow(&mut gateway, &mut page).await
+}
+
+/// Says what `tollgate check` would, where Envoy would say it in the midst of its log and end.
+fn check(config: &Value) -> Result<()> {
+    // Long enough for any secret; the run has its own.
+    let secret = |_: &str| Some("a-secret-that-is-long-enough-for-any-purpose".to_owned());
+    let faults = tollgate::config::from_value(config.clone(), &secret).err().unwrap_or_default();
+    let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    ensure!(faults.is_empty(), "the configuration does not load:{faults}");
+    Ok(())
 }
 
 fn setup(options: &Options, config: &Value) -> Setup {
