@@ -31,6 +31,9 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// A process counts a lease as over so much sooner than the store does.
 const MARGIN: Duration = Duration::from_millis(250);
 
+/// The store forgets a record that nobody calls for in so long.
+const FORGOTTEN: Duration = Duration::from_secs(40 * 24 * 60 * 60);
+
 /// What the store has told counts for so long, unless it tells anew.
 const FRESH: Duration = TICK.saturating_mul(2);
 
@@ -493,6 +496,10 @@ fn answer(
 
 /// Notes that somebody takes from an account or gives back to it. True if nobody calls for it yet.
 pub(super) fn touch(head: &mut Head, now: u64) -> bool {
+    if now.abs_diff(head.touched) > nanos(FORGOTTEN) {
+        // What the store has forgotten by then is not lost.
+        head.revision = 0;
+    }
     head.touched = now;
     !std::mem::replace(&mut head.is_active, true)
 }

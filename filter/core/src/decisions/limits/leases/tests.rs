@@ -625,6 +625,29 @@ fn a_store_that_knows_nothing_any_more_is_noticed_once() {
 }
 
 #[test]
+fn what_the_store_forgot_after_40_idle_days_is_not_lost() {
+    const DAYS: Duration = Duration::from_secs(24 * 60 * 60);
+    for (idle, has_lost) in [(39, true), (41, false)] {
+        let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+        let _ = take(&store, &account, 30, NOW);
+        let _ = said(&store, &account, Due::ForRequests, NOW);
+        hear(&store, &account, 1, &day_reply(30, 0, 0, 30, 0, 0), NOW);
+        let back = NOW + DAYS * idle;
+        let _ = take(&store, &account, 30, back);
+        let call =
+            call(Moment::new(&store, back), &account, ("me", Due::ForRequests), CALLED).unwrap().unwrap();
+        let revision = if has_lost { " 3000 7 " } else { " 3000 0 " };
+        assert!(call.arguments.contains(revision), "{}", call.arguments);
+        // The record begins with this call.
+        let mut reply = day_reply(30, 0, 0, 30, 0, 0);
+        reply[1] = i64::try_from(back.as_micros()).unwrap();
+        reply[0] = reply[1] + 1;
+        let heard = answered(&store, &account, call.number, &reply, (back, back)).unwrap().unwrap();
+        assert_eq!(heard.has_lost, has_lost, "after {idle} days");
+    }
+}
+
+#[test]
 fn a_process_has_one_name_for_all_its_vms() {
     let store = MemoryStore::default();
     assert_eq!(holder(&store, "a"), Ok("a".to_owned()));
