@@ -149,6 +149,8 @@ impl Account {
         let score = self.seen.get(&call.holder).copied().filter(|score| *score >= 0);
         let is_seen = score.is_some_and(|score| now - score <= lease);
         let own = self.holders.get(&call.holder).cloned();
+        let answered =
+            own.as_ref().and_then(|own| own.answer.as_ref()).map_or(call.rev_seen, |answer| answer.rev);
         let last = own.as_ref().map_or(0, |own| own.seq);
         let is_repeated = call.seq <= last;
         let mut is_alive = own.is_some() && is_seen;
@@ -169,9 +171,9 @@ impl Account {
         self.sweep(&call.holder, lease, now);
         let present = self.seen.values().filter(|score| **score >= (now - lease).max(0)).count();
         let present = i64::try_from(present).expect("few") + i64::from(!is_seen);
-        let (mut revs, knows) = self.revs(call.rev_seen, now);
+        let (mut revs, knows) = self.revs(call.rev_seen, answered, now);
         if knows {
-            revs.high = call.rev_seen;
+            revs.high = revs.high.max(call.rev_seen);
         }
         revs.rev += 1;
         self.revs = Some(revs);
@@ -235,17 +237,19 @@ impl Account {
         }
     }
 
-    /// The numbers of changes; and whether this one knows of changes that the store forgot.
-    fn revs(&self, rev_seen: i64, now: i64) -> (Revs, bool) {
+    /// The numbers of changes; and whether this one knows of changes that the store forgot. `answered` is the number of the last
+    /// answer to it that stands here.
+    fn revs(&self, rev_seen: i64, answered: i64, now: i64) -> (Revs, bool) {
+        let forgot_own = rev_seen > answered;
         let revs = match self.revs {
             None => Revs { rev: now, base: now, high: 0 },
-            Some(Revs { rev, .. }) if rev_seen > rev => {
-                let base = now.max(rev_seen + 1);
+            Some(Revs { rev, base, .. }) if rev_seen > rev || forgot_own && rev_seen >= base => {
+                let base = now.max(rev_seen + 1).max(rev + 1);
                 Revs { rev: base, base, high: rev }
             }
             Some(revs) => revs,
         };
-        (revs, rev_seen > revs.high && rev_seen < revs.base)
+        (revs, forgot_own || (rev_seen > revs.high && rev_seen < revs.base))
     }
 
     /// What all hold of a limit.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The SHA-1 of the script, by which the store knows it.
-pub const SCRIPT_SHA1: &str = "2d75fcc243d7e7084fe3051e9bfc15e3308c52bd";
+pub const SCRIPT_SHA1: &str = "15fd0bd24d9e13f52564c466f60c7b0c182a5c11";
 
 /// The same of the script for pauses.
 pub const PAUSES_SHA1: &str = "a3ab7aa7e0af4706910011fdc6dfa5cbb86c49cd";

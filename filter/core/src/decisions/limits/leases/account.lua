@@ -266,18 +266,21 @@ if score < 0 or now - score > lease then present = present + 1 end
 --
 -- After a fail-over or a FLUSHALL a holder has seen changes that are not there. A record begins anew at `base`, which is the time:
 -- above all numbers of before. Who has seen a number below it, and above `high`, knows of what was forgotten: of windows `used` gets
--- what he was told beyond what others have told already.
+-- what he was told beyond what others have told already. So does a holder whose own last answer here is older than the one that it
+-- had: so a loss is noticed however many changes others have made since.
 
 local rev, base, high = tonumber(head[2] or 0), tonumber(head[3] or 0), tonumber(head[4] or 0)
+local answered = head[6] and tonumber(string.match(head[6], '%d+')) or rev_seen
+local forgot_own = rev_seen > answered
 if not head[2] then
   base = now
   rev = base
-elseif rev_seen > rev then
-  base, high = max(now, rev_seen + 1), rev
+elseif rev_seen > rev or (forgot_own and rev_seen >= base) then
+  base, high = max(now, rev_seen + 1, rev + 1), rev
   rev = base
 end
-local knows = rev_seen > high and rev_seen < base
-if knows then high = rev_seen end
+local knows = forgot_own or (rev_seen > high and rev_seen < base)
+if knows then high = max(high, rev_seen) end
 rev = rev + 1
 -- What others hold is not known either, before they have called.
 local retells = high > 0 and now >= base and now - base < RETELL
