@@ -75,8 +75,8 @@ fn validate(mut bootstrap: Bootstrap) {
 fn validate_text(suffix: &str, text: &str) {
     let file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
     fs::write(file.path(), text).unwrap();
-    let keys =
-        ["PTU_KEY", "PAYG_A_KEY", "PAYG_B_KEY", "BACKENDS_KEY", "REDIS_PASSWORD"].map(|name| (name, "key"));
+    let keys = ["PTU_KEY", "PAYG_KEY", "PAYG_A_KEY", "PAYG_B_KEY", "BACKENDS_KEY", "REDIS_PASSWORD"]
+        .map(|name| (name, "key"));
     let output = Command::new(tools::envoy().unwrap())
         .args(["--mode", "validate", "-c"])
         .arg(file.path())
@@ -96,6 +96,30 @@ fn envoy_takes_its_files_as_they_are() {
         assert_ne!(placed, text);
         validate_text(".yaml", &placed);
     }
+}
+
+#[test]
+fn envoy_takes_what_the_tool_renders_as_it_is() {
+    let module = tools::wasm().unwrap();
+    let certified = rcgen::generate_simple_self_signed(["gateway.example.com".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key, file] =
+        ["tls.crt", "tls.key", "gateway.yaml"].map(|name| folder.path().join(name));
+    fs::write(&certificate, certified.cert.pem()).unwrap();
+    fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+    let part = json!({
+        "module": module,
+        "tls": { "certificate": certificate, "key": key },
+        "store": { "address": "redis.example.com", "tls": true },
+        "clusters": { "payg": { "address": "one.openai.azure.com" }, "entra": { "address": "10.0.0.9" } },
+    });
+    let store = "store: { redis: { cluster: tollgate-store, password_env: REDIS_PASSWORD } }";
+    let own = read("examples/entra-id/gateway.yaml");
+    fs::write(&file, format!("{own}{store}\nenvoy: {part}\n")).unwrap();
+    let output = Command::new(tools::tool().unwrap()).arg("render").arg(&file).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    validate_text(".yaml", &text);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What stands on the command line?
 
+use crate::new::Backends;
 use clap::{Args, Parser, Subcommand};
 
 /// Checks, proves and explains configurations of Tollgate, by the code that serves.
@@ -21,8 +22,12 @@ read or the result not be written.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Write a first configuration: its clients' keys are told on standard error, once
+    New(New),
     /// Tell every fault, with its line and its path
     Check(Check),
+    /// Write the whole envoy.yaml of a configuration that has an envoy part beside it
+    Render(Render),
     /// List which client may reach which backends in which regions, and go through all failures to show that none leads out
     Prove(Prove),
     /// Tell what becomes of a request: its policy's edits, and the backends in their order
@@ -52,6 +57,24 @@ pub(crate) struct Check {
     /// As JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Render {
+    /// A gateway configuration, with where its clusters are in its member envoy; - is standard input
+    pub(crate) file: String,
+}
+
+#[derive(Args)]
+pub(crate) struct New {
+    #[command(flatten)]
+    pub(crate) backends: Backends,
+    /// A client, which gets a key of its own; may stand several times
+    #[arg(long = "client", value_name = "NAME", required = true)]
+    pub(crate) clients: Vec<String>,
+    /// A model, which all backends have; may stand several times
+    #[arg(long = "model", value_name = "NAME", default_value = "gpt-4o")]
+    pub(crate) models: Vec<String>,
 }
 
 #[derive(Args)]

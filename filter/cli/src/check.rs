@@ -4,7 +4,7 @@ use crate::arguments::Check;
 use crate::lines::Misread;
 use crate::paint::{Look, paint, print, print_json};
 use crate::source::Found;
-use crate::{End, source, surroundings};
+use crate::{End, render, source, surroundings};
 use serde::Serialize;
 use tollgate::capability::AZURE_VERSIONS;
 use tollgate::config::ConfigError;
@@ -48,6 +48,12 @@ pub(crate) fn check(arguments: &Check) -> Result<End, String> {
     Ok(if is_well { End::Well } else { End::Found })
 }
 
+/// What is said of a configuration that is not well; of one that is, nothing.
+pub(crate) fn refusal(found: &Found) -> Option<String> {
+    let report = Report::of(found);
+    (!report.ok).then(|| report.text())
+}
+
 /// Tells the faults of a configuration that does not load, to whoever asks something else of it.
 pub(crate) fn refused(found: &Found, errors: &[ConfigError]) -> End {
     let lines: String = errors.iter().map(|fault| Fault::of(found, fault).text(Look::Bad, "error")).collect();
@@ -75,6 +81,7 @@ impl Report {
             errors.extend(faults.iter().map(|fault| Fault::of(found, fault)));
         });
         let gateway = gateway.ok();
+        errors.extend(render::faults(found).iter().map(|fault| Fault::of(found, fault)));
         let unset = loaded.unset.iter().map(|name| {
             let problem = format!("the environment variable {name} is not set here");
             Fault { place: None, path: None, problem, meant: None }

@@ -10,8 +10,10 @@ mod check;
 mod explain;
 mod hash_key;
 mod lines;
+mod new;
 mod paint;
 mod prove;
+mod render;
 mod replay;
 mod schema;
 mod source;
@@ -43,7 +45,9 @@ fn main() -> ExitCode {
 /// Does what the command line asks for, or says why the call was wrong.
 fn run(command: Command) -> Result<End, String> {
     match command {
+        Command::New(arguments) => new::new(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Render(arguments) => render::render(&arguments),
         Command::Prove(arguments) => prove::prove(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),

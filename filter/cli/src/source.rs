@@ -28,6 +28,8 @@ pub(crate) struct Found {
     unread: Option<ConfigError>,
     /// The documents around it, in a list; null where it stands alone.
     pub(crate) around: Value,
+    /// What stood beside it for `render`, which the filter never sees.
+    pub(crate) envoy: Option<Value>,
 }
 
 /// A gateway configuration that has been loaded, or its faults.
@@ -78,8 +80,13 @@ impl Found {
 
 /// All configurations in a file; `-` is standard input.
 pub(crate) fn find(file: &str) -> Result<Vec<Found>, String> {
+    find_in(&text(file)?, file)
+}
+
+/// All configurations in the text of a file.
+pub(crate) fn find_in(text: &str, file: &str) -> Result<Vec<Found>, String> {
     let mut search = Search { found: Vec::new(), unread: Vec::new() };
-    search.file(file, 0)?;
+    search.file(text, file, 0)?;
     if search.found.is_empty() {
         let unread: String = search.unread.iter().map(|problem| format!("; {problem}")).collect();
         return Err(format!(
@@ -120,10 +127,9 @@ struct Search {
 }
 
 impl Search {
-    fn file(&mut self, shown: &str, depth: u32) -> Result<(), String> {
-        let text = text(shown)?;
-        let documents = documents(&text).map_err(|problem| format!("{shown} is not YAML: {problem}"))?;
-        self.documents(&documents, shown, Lines::read(&text, 1), depth);
+    fn file(&mut self, text: &str, shown: &str, depth: u32) -> Result<(), String> {
+        let documents = documents(text).map_err(|problem| format!("{shown} is not YAML: {problem}"))?;
+        self.documents(&documents, shown, Lines::read(text, 1), depth);
         for document in &documents {
             self.mounts(document, Path::new(shown), depth);
         }
@@ -143,8 +149,9 @@ impl Search {
                 let line = lines.of("").filter(|_| depth > 0 || documents.len() > 1);
                 let place = line.map_or(file.to_owned(), |line| format!("{file}:{line}"));
                 let (file, root) = (file.to_owned(), String::new());
-                let value = document.clone();
-                self.found.push(Found { place, file, lines, root, value, unread: None, around: Value::Null });
+                let (value, envoy) = apart(document.clone());
+                let (unread, around) = (None, Value::Null);
+                self.found.push(Found { place, file, lines, root, value, unread, around, envoy });
             }
         }
     }
@@ -170,7 +177,7 @@ impl Search {
                     let (file, lines) = (within.file.to_owned(), Rc::clone(within.lines));
                     let place = lines.of(&root).map_or(file.clone(), |line| format!("{file}:{line}"));
                     let around = within.around.clone();
-                    self.found.push(Found { place, file, lines, root, value, unread, around });
+                    self.found.push(Found { place, file, lines, root, value, unread, around, envoy: None });
                     return;
                 }
                 for (name, member) in members {
@@ -221,7 +228,8 @@ impl Search {
             let is_readable = [".yaml", ".yml", ".json"].iter().any(|end| source.ends_with(end));
             let path = file.parent().unwrap_or(Path::new("")).join(source);
             if is_readable && path.is_file() {
-                let read = self.file(&path.display().to_string(), depth + 1);
+                let shown = path.display().to_string();
+                let read = text(&shown).and_then(|text| self.file(&text, &shown, depth + 1));
                 self.unread.extend(read.err());
             }
         }
@@ -249,6 +257,17 @@ fn documents(text: &str) -> Result<Vec<Value>, serde_yaml_ng::Error> {
     }
     let documents = serde_yaml_ng::Deserializer::from_str(text).map(Value::deserialize);
     documents.filter(|document| !matches!(document, Ok(Value::Null))).collect()
+}
+
+/// A gateway's configuration as `render` gives it to the filter, and the part beside it that is for Envoy.
+fn apart(mut document: Value) -> (Value, Option<Value>) {
+    let Some(members) = document.as_object_mut() else { return (document, None) };
+    let envoy = members.remove("envoy");
+    if envoy.is_some() {
+        // As the access log of the file that is rendered reads it.
+        members.entry("record").or_insert(Value::from("line"));
+    }
+    (document, envoy)
 }
 
 /// Whether it looks like one, so that its faults are told and not that it is none.

@@ -2,8 +2,10 @@
 //! Gateway have to be?
 //!
 //! Whole files, for a reader to copy; but each is another one with some blocks replaced, and is written from it:
-//! `cargo portable`. What a block is follows from how far its lines are indented.
+//! `cargo portable`. What a block is, the tool says, which renders whole files from `envoy.yaml` too.
 
+#[path = "../../../filter/cli/src/render/blocks.rs"]
+mod blocks;
 mod fleet;
 
 use std::fs;
@@ -11,6 +13,7 @@ use std::fs;
 use anyhow::{Context, Result};
 
 use super::tools::workspace;
+use blocks::{indented, place, replace};
 
 /// The files, by their paths in the workspace, with what has to be in them.
 ///
@@ -179,37 +182,6 @@ fn split<'t>(text: &'t str, at: &str) -> Result<(&'t str, &'t str)> {
     Ok(text.split_at(found))
 }
 
-/// Where the line begins on which `key` comes first, and how far it is indented.
-fn place(text: &str, key: &str) -> Result<(usize, usize)> {
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let indent = line.len() - line.trim_start_matches(' ').len();
-        if text[at + indent..].starts_with(key) {
-            return Ok((at, indent));
-        }
-        at += line.len();
-    }
-    anyhow::bail!("envoy.yaml has no line that begins with {key:?}")
-}
-
-/// The replacement takes the place of the first block that begins with `key`.
-fn replace(text: &str, key: &str, replacement: &str) -> Result<String> {
-    let (start, indent) = place(text, key)?;
-    let first = text[start..].split_inclusive('\n').next().unwrap_or_default();
-    let is_item = first.trim_start().starts_with("- ");
-    let mut end = start + first.len();
-    for line in text[end..].split_inclusive('\n') {
-        let deeper = line.len() - line.trim_start_matches(' ').len();
-        let continues =
-            deeper > indent || (deeper == indent && !is_item && line.trim_start().starts_with("- "));
-        if !continues || line.trim().is_empty() {
-            break;
-        }
-        end += line.len();
-    }
-    Ok(format!("{}{}{}", &text[..start], indented(replacement, indent), &text[end..]))
-}
-
 /// Puts a block before the comment and the line that begins with `key`.
 fn before(text: &str, key: &str, block: &str) -> Result<String> {
     let (mut start, indent) = place(text, key)?;
@@ -219,9 +191,4 @@ fn before(text: &str, key: &str, block: &str) -> Result<String> {
         start -= line.len() + 1;
     }
     Ok(format!("{}{}{}", &text[..start], indented(block, indent), &text[start..]))
-}
-
-fn indented(block: &str, indent: usize) -> String {
-    let indent_of = |line: &str| if line.is_empty() { 0 } else { indent };
-    block.lines().map(|line| format!("{:1$}{line}\n", "", indent_of(line))).collect()
 }

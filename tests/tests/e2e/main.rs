@@ -89,6 +89,7 @@ mod examples;
 mod langchain;
 mod litellm;
 mod mesh;
+mod rendered;
 mod sdk;
 mod sdk_newer;
 mod semantic_kernel;
