@@ -13,7 +13,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
-use tollgate::gateway::{FleetStore, Gateway, OnStoreFailure, StoreTrouble};
+use tollgate::capacity::shared as capacity;
+use tollgate::gateway::{Beside, FleetStore, Gateway, OnStoreFailure, Replies, StoreTrouble};
+use tollgate::gauge::Gauge;
 use tollgate::leader::leads;
 use tollgate::ledger::Series;
 use tollgate::limits::leases::{self, Call, Due, Health, LEADER, TERM, TICK, Uncovered};
@@ -26,6 +28,9 @@ const UNKEPT: &str = "the leases of the fleet's budgets could not be kept";
 
 /// The same of its pauses.
 const UNPAUSED: &str = "the pauses of backends could not be shared";
+
+/// The same of the use of their capacity.
+const UNSHARED: &str = "the use of backends' capacity could not be shared";
 
 /// How much longer than one call a request waits, for others to return what they hold.
 const RECALL: Duration = TICK.saturating_mul(3);
@@ -42,15 +47,22 @@ thread_local! {
 struct Batch {
     gateway: Rc<Gateway>,
     calls: Vec<(Rc<Account>, Call)>,
-    /// What it says of pauses, and who did.
-    pauses: Option<(String, Pauses)>,
+    /// What it says beside them, and who did, on a tick.
+    beside: Beside,
+    teller: Option<Teller>,
     sent: Duration,
     /// Whether it brings the scripts along.
     loads: bool,
 }
 
-/// The pauses of backends that the others know of.
-type Pauses = Rc<RefCell<SharedPauses>>;
+/// Who tells the others of backends.
+#[derive(Clone, Default)]
+struct Teller {
+    /// The pauses that the others know of.
+    pauses: Rc<RefCell<SharedPauses>>,
+    /// The capacities that are declared.
+    gauges: Rc<[Gauge]>,
+}
 
 /// What became of a claim.
 pub(crate) enum Reserved {
@@ -65,7 +77,7 @@ pub(crate) enum Reserved {
 pub(crate) struct Accounts {
     by_key: HashMap<String, Rc<Account>>,
     last_tick: Cell<Duration>,
-    pauses: Pauses,
+    teller: Teller,
 }
 
 /// Begins with a configuration.
@@ -74,7 +86,8 @@ pub(crate) fn configured(gateway: &Gateway) -> Accounts {
         QUEUE.set(host::queue(&format!("tollgate/fleet/{:x}", journal::vm())));
         waiting::set_tick(TICK);
     }
-    Accounts { by_key: gateway.shared_accounts(), ..Accounts::default() }
+    let teller = Teller { gauges: gateway.gauges().into(), ..Teller::default() };
+    Accounts { by_key: gateway.shared_accounts(), teller, ..Accounts::default() }
 }
 
 /// Makes a claim. `since` is when the request began to wait for the store, if it does.
@@ -161,7 +174,8 @@ pub(crate) fn call() {
         let Some(store) = &gateway.store else { continue };
         let calls = begun(same.into_iter().map(|(_, account)| account), Due::ForRequests, store, now);
         // Nothing to say is a call that is under way.
-        let batch = Batch { gateway: gateway.clone(), calls, pauses: None, sent: now, loads: false };
+        let beside = Beside::default();
+        let batch = Batch { gateway: gateway.clone(), calls, beside, teller: None, sent: now, loads: false };
         all_sent &= batch.calls.is_empty() || send(store, batch);
     }
     if !all_sent {
@@ -185,8 +199,7 @@ fn begun(
 
 fn send(store: &FleetStore, batch: Batch) -> bool {
     let calls = batch.calls.iter().map(|(account, call)| (&**account, call));
-    let pauses = batch.pauses.as_ref().map(|(said, _)| said.as_str());
-    let body = store.request(calls, pauses, batch.loads);
+    let body = store.request(calls, &batch.beside, batch.loads);
     match host::post(&store.cluster, &store.path, &body, store.timeout) {
         Some(call) => {
             UNDER_WAY.with_borrow_mut(|batches| batches.insert(call, batch));
@@ -217,7 +230,7 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
     let replies = match status {
         Some(200) => {
             let body = host::fetched_body(body_bytes);
-            store.replies(&body, batch.calls.len(), batch.pauses.is_some(), batch.loads)
+            store.replies(&body, batch.calls.len(), &batch.beside, batch.loads)
         }
         _ => Err(StoreTrouble::Unreached),
     };
@@ -250,13 +263,8 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
                     "the fleet's store has lost what it had told, about {losses} of those who have limits"
                 );
             }
-            if let Some((_, pauses)) = &batch.pauses {
-                let (mut pauses, moment) = (pauses.borrow_mut(), Moment::new(&SharedData, now));
-                let heard = pauses.hear(moment, batch.sent, &replies.pauses.unwrap_or_default());
-                if host::answered(heard, UNPAUSED) != Some(true) {
-                    host::count(Series::StoreCalls { outcome: "no_pauses" }, 1);
-                    pauses.failed();
-                }
+            if let Some(teller) = &batch.teller {
+                teller.hear(batch.sent, now, &replies);
             }
             if host::answered(Health::Answers.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
                 log::info!("the fleet's store answers again");
@@ -276,8 +284,8 @@ fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
     for (account, call) in &batch.calls {
         host::answered(leases::failed(&SharedData, account, call.number), UNKEPT);
     }
-    if let Some((_, pauses)) = &batch.pauses {
-        pauses.borrow_mut().failed();
+    if let Some(teller) = &batch.teller {
+        teller.pauses.borrow_mut().failed();
     }
     if host::answered(Health::Fails.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
         log::error!("the fleet's store cannot be used ({}): {}", trouble.word(), trouble.advice());
@@ -305,11 +313,41 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
     for account in active.iter().filter(|account| !is_called(account)) {
         host::answered(leases::retire(Moment::new(&SharedData, now), account.key()), UNKEPT);
     }
-    let moment = Moment::new(&SharedData, now);
-    let said = host::answered(accounts.pauses.borrow_mut().say(moment), UNPAUSED).unwrap_or_default();
-    // Who serves nobody needs to hear of none.
-    if !calls.is_empty() || !said.is_empty() {
-        let pauses = Some((said, accounts.pauses.clone()));
-        send(store, Batch { gateway: gateway.clone(), calls, pauses, sent: now, loads: false });
+    let (beside, is_news) = accounts.teller.say(now);
+    // Who serves nobody needs to hear of nothing.
+    if !calls.is_empty() || is_news {
+        let teller = Some(accounts.teller.clone());
+        send(store, Batch { gateway: gateway.clone(), calls, beside, teller, sent: now, loads: false });
+    }
+}
+
+impl Teller {
+    /// What the others are told, and whether that alone is worth a call.
+    fn say(&self, now: Duration) -> (Beside, bool) {
+        let moment = Moment::new(&SharedData, now);
+        let pauses = host::answered(self.pauses.borrow_mut().say(moment), UNPAUSED).unwrap_or_default();
+        let holder = if self.gauges.is_empty() { None } else { holder() };
+        let said =
+            holder.and_then(|holder| host::answered(capacity::say(moment, &holder, &self.gauges), UNSHARED));
+        let is_news = !pauses.is_empty() || said.as_ref().is_some_and(|said| said.is_in_use);
+        (Beside { pauses: Some(pauses), capacity: said.map(|said| said.words) }, is_news)
+    }
+
+    /// Takes what the others have told.
+    fn hear(&self, sent: Duration, now: Duration, replies: &Replies) {
+        let (mut pauses, moment) = (self.pauses.borrow_mut(), Moment::new(&SharedData, now));
+        let heard = pauses.hear(moment, sent, replies.pauses.as_deref().unwrap_or_default());
+        if host::answered(heard, UNPAUSED) != Some(true) {
+            host::count(Series::StoreCalls { outcome: "no_pauses" }, 1);
+            pauses.failed();
+        }
+        if self.gauges.is_empty() {
+            return;
+        }
+        let reply = replies.capacity.as_deref().unwrap_or_default();
+        let heard = capacity::hear(moment, sent, &self.gauges, reply);
+        if host::answered(heard, UNSHARED) != Some(true) {
+            host::count(Series::StoreCalls { outcome: "no_capacity" }, 1);
+        }
     }
 }

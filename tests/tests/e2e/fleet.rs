@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tollgate::gateway::{PAUSES_SHA1, SCRIPT_SHA1};
+use tollgate::capacity::shared as capacity;
+use tollgate::gateway::{CAPACITY_SHA1, PAUSES_SHA1, SCRIPT_SHA1};
 use tollgate::limits::leases::SCRIPT;
 use tollgate::resp::Reply;
 use tollgate::route;
@@ -56,7 +57,8 @@ fn the_store_knows_each_script_by_its_name() {
     let Some(redis) = Redis::or_skip("the_store_knows_each_script_by_its_name", Some(PASSWORD), &[]) else {
         return;
     };
-    for (script, name) in [(SCRIPT, SCRIPT_SHA1), (route::SCRIPT, PAUSES_SHA1)] {
+    let scripts = [(SCRIPT, SCRIPT_SHA1), (route::SCRIPT, PAUSES_SHA1), (capacity::SCRIPT, CAPACITY_SHA1)];
+    for (script, name) in scripts {
         assert_eq!(redis.ask(&["SCRIPT", "LOAD", script]).unwrap(), Reply::Bulk(name.into()));
     }
 }
@@ -246,4 +248,59 @@ async fn a_pause_that_one_envoy_is_told_holds_for_all() {
         assert!(Instant::now() < deadline, "nobody has told it");
     }
     assert!(!is_served_by_ptu(hears).await);
+}
+
+#[tokio::test]
+async fn envoys_together_send_no_more_than_a_backend_takes() {
+    let Some(redis) =
+        Redis::or_skip("envoys_together_send_no_more_than_a_backend_takes", Some(PASSWORD), &[])
+    else {
+        return;
+    };
+    const FITS: usize = 6;
+    let config = |config: &mut Value| {
+        // Nothing that this is about is a client's: who has no limits tells and hears of capacity all the same.
+        config["clients"] = json!([client("any", json!([]))]);
+        let of_one = prompt_estimate(&small_chat()) + 10;
+        config["priorities"] = json!({ "normal": { "headroom_min": 0 } });
+        config["models"] =
+            json!([ { "name": "gpt-4o", "backends": [ { "backend": "ptu" }, { "backend": "payg-b" } ] } ]);
+        let credential = |env: &str| json!({ "header": "api-key", "env": env });
+        config["backends"] = json!([
+            { "name": "ptu", "cluster": "ptu", "style": "azure-v1", "credential": credential("PTU_KEY"),
+              "tokens_per_minute": of_one * FITS as u64 + of_one / 2 },
+            { "name": "payg-b", "cluster": "payg-b", "style": "openai", "credential": credential("PAYG_B_KEY") },
+        ]);
+    };
+    let fleet = Fleet::start(&redis, 2, config, &Settings::default()).await;
+    let [first, second] = &fleet.0[..] else { panic!("two") };
+    let at_ptu = |gateway: &Gateway| gateway.mock("ptu").received().len();
+    let ask = async |gateway: &Gateway| {
+        assert_eq!(gateway.post(CHAT, "any", &small_chat()).await.unwrap().status, 200);
+    };
+    // What was asked before the first of these calls is told in the second.
+    let calls = async |gateway: &Gateway| {
+        let ok = async || gateway.metric("tollgate_store_calls", &[("outcome", "ok")]).await.unwrap();
+        let before = ok().await;
+        until_async(async || {
+            let now = ok().await;
+            if now >= before + 2.0 { Ok(()) } else { Err(format!("{before} calls and then {now}")) }
+        })
+        .await;
+    };
+    ask(second).await;
+    calls(second).await;
+    ask(first).await;
+    calls(first).await;
+    for _ in 0..FITS {
+        ask(first).await;
+    }
+    assert_eq!((at_ptu(first), at_ptu(second)), (FITS - 1, 1), "all but what the second uses");
+    calls(first).await;
+    calls(second).await;
+    for _ in 0..FITS {
+        ask(second).await;
+    }
+    assert_eq!((at_ptu(first), at_ptu(second)), (FITS - 1, 1), "the second knows that it is full");
+    assert!(second.mock("payg-b").received().len() >= FITS, "the rest goes to the next backend");
 }

@@ -108,6 +108,29 @@ async fn pauses_that_cannot_be_shared_stop_no_budget() {
 }
 
 #[tokio::test]
+async fn a_capacity_that_cannot_be_shared_stops_no_budget() {
+    let Some(redis) = Redis::or_skip("a_capacity_that_cannot_be_shared_stops_no_budget", Some(PASSWORD), &[])
+    else {
+        return;
+    };
+    // The keys of clients' accounts, and not those of capacity.
+    redis.ask(&["ACL", "SETUSER", "default", "resetkeys", "~tollgate:{client/*"]).unwrap();
+    let setup = setup(redis.address(), PASSWORD, "deny").edit(|config| {
+        for backend in config["backends"].as_array_mut().unwrap() {
+            backend["tokens_per_minute"] = json!(1_000_000);
+        }
+    });
+    let gateway = Gateway::start(setup).await.unwrap();
+    let ask = async || gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap().status;
+    assert_eq!(ask().await, 200);
+    let (deadline, calls) = (Instant::now() + PATIENCE, [("outcome", "no_capacity")]);
+    while gateway.metric("tollgate_store_calls", &calls).await.unwrap() == 0.0 {
+        assert!(Instant::now() < deadline, "no call is no_capacity: {}", gateway.log_text().unwrap());
+    }
+    assert_eq!(ask().await, 200);
+}
+
+#[tokio::test]
 async fn what_is_not_there_at_the_start_is_done_without() {
     let Some(mut redis) =
         Redis::or_skip("what_is_not_there_at_the_start_is_done_without", Some(PASSWORD), &[])

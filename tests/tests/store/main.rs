@@ -1,6 +1,7 @@
 //! The fleet's store: a script in Redis, and a model of it.
 
 mod budget;
+mod capacity;
 mod laws;
 mod places;
 mod script;

@@ -5,6 +5,7 @@ use crate::codec::{self, Reader, Stored, Writer};
 use crate::denial::{Denial, shown};
 use crate::endpoint::Operation;
 use crate::estimate::Lessons;
+use crate::gauge::Gauge;
 use crate::headers::Passing;
 use crate::identity::Directory;
 use crate::ledger::Name;
@@ -16,7 +17,7 @@ use crate::route::{self, Asker, Failing, Routing, Target, Watch, number_of};
 use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;
 use crate::tokens::Usage;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,7 +25,10 @@ mod bodies;
 mod fleet;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
-pub use fleet::{FleetStore, PAUSES_SHA1, PREFIX, SCRIPT_SHA1, Secret, StoreTrouble, keys_of};
+pub use fleet::{
+    Beside, CAPACITY_SHA1, FleetStore, PAUSES_SHA1, PREFIX, Replies, SCRIPT_SHA1, Secret, StoreTrouble,
+    keys_of,
+};
 
 /// A policy that looks on beside a client's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,6 +258,17 @@ impl Gateway {
         let budgets = self.roster.iter().map(|client| &client.budget).chain(spills);
         let accounts = budgets.flat_map(|budget| budget.shared());
         accounts.map(|account| (account.key().to_owned(), account.clone())).collect()
+    }
+
+    /// Each capacity that somebody declared.
+    #[must_use]
+    pub fn gauges(&self) -> Vec<Gauge> {
+        let targets = self.models.iter().flat_map(|model| &model.targets).chain(&self.other);
+        let of_ids = self.pinning.iter().flat_map(|pinned| pinned.targets.values());
+        let gauges = targets.chain(of_ids).filter_map(|target| target.gauge);
+        // Models weigh a capacity that they share each in its own way, and it is one.
+        let by_id: BTreeMap<u64, Gauge> = gauges.map(|gauge| (gauge.id, gauge)).collect();
+        by_id.into_values().collect()
     }
 
     /// The models that a client may use; all of them for whoever has shown nothing, who is told no names.

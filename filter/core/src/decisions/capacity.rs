@@ -6,6 +6,7 @@
 //! argument. Not decided here: which backends may serve it, and in which order.
 
 mod queue;
+pub mod shared;
 mod window;
 
 pub use queue::{Ask, Place, Queue, Turn};

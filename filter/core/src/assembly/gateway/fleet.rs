@@ -1,5 +1,6 @@
 //! Where do the budgets of a fleet of Envoys stand, and how is that place asked?
 
+use crate::capacity::shared as capacity;
 use crate::limits::Account;
 use crate::limits::leases::{Call, SCRIPT};
 use crate::resp::{self, Commands, Reply};
@@ -12,6 +13,12 @@ pub const SCRIPT_SHA1: &str = "15fd0bd24d9e13f52564c466f60c7b0c182a5c11";
 
 /// The same of the script for pauses.
 pub const PAUSES_SHA1: &str = "a3ab7aa7e0af4706910011fdc6dfa5cbb86c49cd";
+
+/// The same of the script for the use of capacity.
+pub const CAPACITY_SHA1: &str = "00bc9c8ebf743bf639a5bbfa94868a9e4f445487";
+
+/// Whose keys those of the use of capacity are. An account's name has a `/`.
+const CAPACITY: &str = "capacity";
 
 /// What the names of keys begin with, if nothing else is said.
 pub const PREFIX: &str = "tollgate";
@@ -128,13 +135,21 @@ impl StoreTrouble {
     }
 }
 
+/// What is said beside the calls for budgets: the arguments of each script that is run for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Of pauses.
+    pub pauses: Option<String>,
+    /// Of the use of capacity.
+    pub capacity: Option<String>,
+}
+
 impl FleetStore {
-    /// What is sent for these calls, and for the pauses that the others are told of if those are shared with it; `loads` says
-    /// whether the scripts come along.
+    /// What is sent for these calls, and beside them; `loads` says whether the scripts come along.
     pub fn request<'c>(
         &self,
         calls: impl Iterator<Item = (&'c Account, &'c Call)>,
-        pauses: Option<&str>,
+        beside: &Beside,
         loads: bool,
     ) -> Vec<u8> {
         let mut commands = self.opening(loads);
@@ -144,10 +159,16 @@ impl FleetStore {
             let words: Vec<_> = words.into_iter().chain(call.arguments.split(' ')).collect();
             commands.push(&words);
         }
-        if let Some(pauses) = pauses {
+        if let Some(pauses) = &beside.pauses {
             let key = format!("{}:pauses", self.prefix);
             let words = ["EVALSHA", PAUSES_SHA1, "1", &key];
             let words: Vec<_> = words.into_iter().chain(pauses.split_whitespace()).collect();
+            commands.push(&words);
+        }
+        if let Some(capacity) = &beside.capacity {
+            let [uses, ends] = keys_of(&self.prefix, CAPACITY);
+            let words = ["EVALSHA", CAPACITY_SHA1, "2", &uses, &ends];
+            let words: Vec<_> = words.into_iter().chain(capacity.split(' ')).collect();
             commands.push(&words);
         }
         // What answers this has answered everything.
@@ -168,37 +189,40 @@ impl FleetStore {
         if loads {
             commands.push(&["SCRIPT", "LOAD", SCRIPT]);
             commands.push(&["SCRIPT", "LOAD", route::SCRIPT]);
+            commands.push(&["SCRIPT", "LOAD", capacity::SCRIPT]);
         }
         commands
     }
 
-    /// What was answered to so many calls: the numbers of each, and those about pauses, if these were shared and that went well.
-    /// No budget waits for what pauses lack.
+    /// What was answered to so many calls, and to what was said beside them. No budget waits for what goes wrong beside it.
     pub fn replies(
         &self,
         body: &[u8],
         calls: usize,
-        has_pauses: bool,
+        beside: &Beside,
         loads: bool,
     ) -> Result<Replies, StoreTrouble> {
         let replies = resp::replies(body).ok_or(StoreTrouble::Garbled)?;
         let opening = self.opening(loads).count();
-        let of_pauses = has_pauses.then_some(opening + calls);
+        let of_pauses = beside.pauses.as_ref().map(|_| opening + calls);
+        let pauses_end = opening + calls + usize::from(of_pauses.is_some());
+        let of_capacity = beside.capacity.as_ref().map(|_| pauses_end);
+        let end = pauses_end + usize::from(of_capacity.is_some());
         let code = replies.iter().enumerate().find_map(|(at, reply)| {
-            reply.error_code().filter(|code| of_pauses != Some(at) || *code == "NOSCRIPT" && !loads)
+            let is_beside = [of_pauses, of_capacity].contains(&Some(at));
+            reply.error_code().filter(|code| !is_beside || *code == "NOSCRIPT" && !loads)
         });
         if let Some(code) = code {
             return Err(StoreTrouble::of(code));
         }
-        let is_whole = replies.len() == opening + calls + usize::from(has_pauses) + 1
-            && replies.last() == Some(&Reply::Simple("OK".into()));
+        let is_whole = replies.len() == end + 1 && replies.last() == Some(&Reply::Simple("OK".into()));
         if !is_whole {
             return Err(StoreTrouble::Garbled);
         }
         let numbers = replies.iter().skip(opening).take(calls).map(Reply::integers);
         let calls = numbers.collect::<Option<_>>().ok_or(StoreTrouble::Garbled)?;
-        let pauses = of_pauses.and_then(|at| replies.get(at)).and_then(Reply::integers);
-        Ok(Replies { calls, pauses })
+        let of = |at: Option<usize>| at.and_then(|at| replies.get(at)).and_then(Reply::integers);
+        Ok(Replies { calls, pauses: of(of_pauses), capacity: of(of_capacity) })
     }
 }
 
@@ -207,6 +231,8 @@ impl FleetStore {
 pub struct Replies {
     /// The numbers of each call.
     pub calls: Vec<Vec<i64>>,
-    /// Those about pauses.
+    /// Those about pauses, if these were shared and that went well.
     pub pauses: Option<Vec<i64>>,
+    /// Likewise those about the use of capacity.
+    pub capacity: Option<Vec<i64>>,
 }

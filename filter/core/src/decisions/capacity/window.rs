@@ -27,36 +27,48 @@ struct Sent {
     /// The number of the newest slot since the epoch; that of slot `n` is at `n % KEPT`.
     newest: u64,
     tokens: [u32; KEPT],
+    /// As the backend told.
     others: Others,
+    /// As the fleet's store told.
+    fleet: Others,
 }
 
-/// What others have sent, as the backend told.
+/// What others have sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Others {
     tokens: u64,
-    /// When it told, in nanoseconds since the epoch.
+    /// When that was told, in nanoseconds since the epoch.
     at: u64,
 }
 
 impl Stored for Sent {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let (newest, others) = (from.u64()?, Others { tokens: from.u64()?, at: from.u64()? });
+        let newest = from.u64()?;
+        let [others, fleet] = [Others::read(from)?, Others::read(from)?];
         let mut tokens = [0; KEPT];
         for tokens in &mut tokens {
             *tokens = from.u32()?;
         }
-        Some(Self { newest, tokens, others })
+        Some(Self { newest, tokens, others, fleet })
     }
 
     fn write(&self, to: &mut Writer) {
         to.u64(self.newest);
-        to.u64(self.others.tokens);
-        to.u64(self.others.at);
+        for told in [self.others, self.fleet] {
+            to.u64(told.tokens);
+            to.u64(told.at);
+        }
         for tokens in self.tokens {
             to.u32(tokens);
         }
+    }
+}
+
+impl Others {
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { tokens: from.u64()?, at: from.u64()? })
     }
 }
 
@@ -65,7 +77,7 @@ impl Window {
     pub(super) fn read(record: &[u8], window: Duration, now: Duration) -> Self {
         let slot = (window / SLOTS as u32).max(Duration::from_nanos(1));
         let newest = nanos(now) / nanos(slot);
-        let nothing = Sent { newest, tokens: [0; KEPT], others: Others::default() };
+        let nothing = Sent { newest, tokens: [0; KEPT], others: Others::default(), fleet: Others::default() };
         // A clock that was set back forgets nothing, unless by more than a window: it would not for all that time.
         let is_of_now = |sent: &Sent| sent.newest <= newest.saturating_add(KEPT as u64);
         let sent = codec::decode(record).filter(is_of_now).unwrap_or(nothing);
@@ -77,8 +89,10 @@ impl Window {
             }
         }
         read.sent.newest = read.sent.newest.max(newest);
-        if nanos(now).saturating_sub(read.sent.others.at) >= nanos(window) {
-            read.sent.others = Others::default();
+        for told in [&mut read.sent.others, &mut read.sent.fleet] {
+            if nanos(now).saturating_sub(told.at) >= nanos(window) {
+                *told = Others::default();
+            }
         }
         read
     }
@@ -91,9 +105,9 @@ impl Window {
         self.sent.tokens.get_mut((slot % KEPT as u64) as usize)
     }
 
-    /// By us and by others.
+    /// By us and by others. The backend counts the fleet's among the others': they are not added up.
     pub(super) fn used_by_all(&self) -> u64 {
-        self.used().saturating_add(self.sent.others.tokens)
+        self.used().saturating_add(self.sent.others.tokens.max(self.sent.fleet.tokens))
     }
 
     /// By us.
@@ -125,6 +139,13 @@ impl Window {
         is_news
     }
 
+    /// Takes note of what the fleet's other processes use, as their store told at that time; answers whether that is news.
+    pub(super) fn fleet_uses(&mut self, tokens: u64, at: Duration) -> bool {
+        let is_news = tokens > 0 || self.sent.fleet.tokens > 0;
+        self.sent.fleet = Others { tokens, at: nanos(at) };
+        is_news
+    }
+
     /// Until `tokens` more fit into `room`, if nobody else comes.
     pub(super) fn wait(&self, tokens: u64, room: u64) -> Duration {
         let mut over = self.used_by_all().saturating_add(tokens).saturating_sub(room);
@@ -132,10 +153,12 @@ impl Window {
             return Duration::ZERO;
         }
         let oldest = self.sent.newest.saturating_sub(SLOTS);
-        // Others are taken to leave when nothing of ours is left: sooner than they do, but nobody can say when.
+        // The fleet's are taken to have come evenly. Others are taken to leave when nothing of ours is left: sooner than they do,
+        // but nobody can say when.
+        let fleet = self.sent.fleet.tokens / KEPT as u64;
         for slot in oldest..=self.sent.newest {
             let tokens = self.sent.tokens.get((slot % KEPT as u64) as usize).copied().unwrap_or_default();
-            over = over.saturating_sub(tokens.into());
+            over = over.saturating_sub(u64::from(tokens).saturating_add(fleet));
             if over == 0 {
                 return self.leaves(slot);
             }
@@ -166,6 +189,7 @@ mod tests {
                 newest: 1_795_000_000,
                 tokens,
                 others: Others { tokens: 9, at: 1_795_000_000_000_000_000 },
+                fleet: Others { tokens: 8, at: 1_795_000_000_000_000_000 },
             }],
         );
     }
