@@ -6,8 +6,10 @@ use crate::paint::{Look, paint, print, print_json};
 use crate::source::Found;
 use crate::{End, render, source, surroundings};
 use serde::Serialize;
+use std::rc::Rc;
 use tollgate::capability::AZURE_VERSIONS;
 use tollgate::config::ConfigError;
+use tollgate::gateway::Model;
 
 /// Something that is wrong, or may be.
 #[derive(Serialize)]
@@ -82,6 +84,7 @@ impl Report {
         });
         let gateway = gateway.ok();
         errors.extend(render::faults(found).iter().map(|fault| Fault::of(found, fault)));
+        let models = gateway.map(|gateway| gateway.models.as_slice()).unwrap_or_default();
         let unset = loaded.unset.iter().map(|name| {
             let problem = format!("the environment variable {name} is not set here");
             Fault { place: None, path: None, problem, meant: None }
@@ -92,7 +95,7 @@ impl Report {
             clients: gateway.map(|gateway| gateway.roster.len()),
             models: gateway.map(|gateway| gateway.models.len()),
             sha256: gateway.map(|gateway| gateway.sha256.to_string()),
-            warnings: unset.chain(unknown_versions(found)).collect(),
+            warnings: unset.chain(unknown_versions(found)).chain(small_weights(models)).collect(),
             errors,
         }
     }
@@ -146,6 +149,27 @@ fn unknown_versions(found: &Found) -> impl Iterator<Item = Fault> {
             problem: format!("Azure is not known to have {version}"),
             meant: likeness.min().map(|(_, known)| known.to_owned()),
         }
+    })
+}
+
+/// Backends whose weight is far below those of the others, and who get all requests when those pause.
+fn small_weights(models: &[Rc<Model>]) -> impl Iterator<Item = Fault> {
+    // A fifth of the weights and less.
+    const ONE_IN: u64 = 5;
+    let unbounded = models.iter().flat_map(|model| {
+        let targets = model.targets.iter().filter(|target| target.share_max.is_none());
+        targets.map(move |target| (model, target))
+    });
+    unbounded.filter_map(|(model, target)| {
+        let weight = u64::from(target.weight.filter(|weight| *weight > 0)?);
+        let equals = model.targets.iter().filter(|other| other.priority == target.priority);
+        let all: u64 = equals.filter_map(|other| other.weight).map(u64::from).sum();
+        let problem = format!(
+            "model {:?}: backend {:?} has a weight of {weight} in {all} and no share_max: when the others pause, it gets all \
+             requests",
+            model.name.text, target.backend.name
+        );
+        (weight * ONE_IN <= all).then_some(Fault { place: None, path: None, problem, meant: None })
     })
 }
 

@@ -108,6 +108,8 @@ struct Candidate {
     path: String,
     priority: u32,
     weight: Option<u32>,
+    /// The most of the model's requests that go there, in millionths of them.
+    share_max_parts: Option<u32>,
     /// Whether the weight draws for the client, and not for each request.
     is_sticky: bool,
     takes: Option<Takes>,
@@ -272,6 +274,7 @@ fn sent(explained: &mut Explained, asked: &Asked<'_>, gateway: &Gateway, record:
         path: target.backend.style.path(asked.operation, &target.deployment),
         priority: target.priority,
         weight: target.weight,
+        share_max_parts: target.share_max,
         is_sticky,
         takes: flight.takes_of(target).zip(target.gauge).map(|(tokens, gauge)| Takes {
             tokens,
@@ -402,6 +405,9 @@ impl Candidate {
         let region = self.region.as_ref().map_or(String::new(), |region| format!(", region {region}"));
         let drawn = if self.is_sticky { "once for the client" } else { "for each request" };
         let weight = self.weight.map_or(String::new(), |weight| format!(", weight {weight}: drawn {drawn}"));
+        let share = self
+            .share_max_parts
+            .map_or(String::new(), |parts| format!(", share_max {}", currency(parts.into())));
         let capacity = self.takes.as_ref().map_or(String::new(), |Takes { tokens, of_tokens, window_s }| {
             format!(", takes {tokens} of its {of_tokens} tokens in {window_s} s")
         });
@@ -411,7 +417,7 @@ impl Candidate {
         let name = paint(Look::Title, &self.backend);
         let Self { cluster, path, priority, .. } = self;
         format!(
-            "{at:<9} {name}: cluster {cluster}{region}, {path}, priority {priority}{weight}{capacity}{cost}\n"
+            "{at:<9} {name}: cluster {cluster}{region}, {path}, priority {priority}{weight}{share}{capacity}{cost}\n"
         )
     }
 }

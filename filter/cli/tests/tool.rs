@@ -93,6 +93,28 @@ fn every_example_is_well_without_a_warning() {
 }
 
 #[test]
+fn a_small_weight_without_a_bound_is_a_warning() {
+    let config = |next: &str| {
+        format!(
+            "clients: [{{ name: web, anonymous: true, models: ['*'] }}]\n\
+             models: [{{ name: m, backends: [{{ backend: a, weight: 80 }}, {{ backend: b, weight: {next} }}] }}]\n\
+             backends: [{{ name: a, cluster: a, style: openai }}, {{ name: b, cluster: b, style: openai }}]\n"
+        )
+    };
+    let warnings = |next: &str| {
+        let (code, printed, _) = run(&["check", "-"], &config(next));
+        assert_eq!(code, 0, "{printed}");
+        printed.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let warning = "  warning: model \"m\": backend \"b\" has a weight of 20 in 100 and no share_max: when the others pause, \
+                   it gets all requests";
+    assert_eq!(warnings("20"), [warning]);
+    for fine in ["21", "0", "20, share_max: 0.4"] {
+        assert_eq!(warnings(fine), [] as [&str; 0], "{fine}");
+    }
+}
+
+#[test]
 fn the_examples_commands_of_the_tool_print_what_is_shown() {
     let mut ran = 0;
     for example in examples() {

@@ -276,6 +276,8 @@ fn shares(stable: u32, next: u32) -> impl FnOnce(&mut Bootstrap) {
         let gateway = whole.gateway_mut().unwrap();
         gateway["models"][0]["backends"][0]["weight"] = json!(stable);
         gateway["models"][0]["backends"][1]["weight"] = json!(next);
+        // It is no canary any more.
+        gateway["models"][0]["backends"][1].as_object_mut().unwrap().remove("share_max");
         let hash = hex::encode(Sha256::digest(format!("witness-{next}")));
         gateway["clients"][0]["api_keys"] = json!([{ "sha256": hash }]);
     }

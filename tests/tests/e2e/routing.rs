@@ -105,6 +105,39 @@ async fn weights_share_requests_and_a_sticky_client_stays() {
 }
 
 #[tokio::test]
+async fn a_canary_gets_no_more_than_its_share_while_the_other_pauses() {
+    const REQUESTS: usize = 100;
+    let canary = |config: &mut Value| {
+        config["models"][0]["backends"] = json!([
+            { "backend": "payg-a", "deployment": "gpt-4o", "weight": 95 },
+            { "backend": "payg-b", "deployment": "gpt-4o", "weight": 5, "share_max": 0.1 },
+            { "backend": "ptu", "deployment": "gpt-4o-ptu", "priority": 1 },
+        ]);
+    };
+    let busy = Fault::answer(429).header("retry-after", "300");
+    let busy = || Settings { faults: [busy.clone()].into(), record: false, ..Settings::default() };
+    let setup = Setup::new().workers(2).edit(nobody_is_limited).edit(canary);
+    let gateway = Gateway::start(setup.mock("payg-a", busy())).await.unwrap();
+    for _ in 0..REQUESTS {
+        assert_eq!(status(&gateway, WEB_SHOP).await, 200);
+    }
+    let asked = ["payg-a", "payg-b", "ptu"].map(|backend| gateway.mock(backend).received().len());
+    // Five were saved up, and the rest is a tenth.
+    assert!((5 + REQUESTS / 10 - 2..=5 + REQUESTS / 10).contains(&asked[1]), "{asked:?}");
+    assert_eq!(asked[1] + asked[2], REQUESTS, "{asked:?}");
+
+    // Where nobody else is left, the rest is refused.
+    gateway.mock("ptu").update(|settings| settings.faults = busy().faults);
+    let mut statuses = Vec::new();
+    for _ in 0..40 {
+        statuses.push(status(&gateway, WEB_SHOP).await);
+    }
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    assert!((3..=40 / 10 + 1).contains(&served), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+}
+
+#[tokio::test]
 async fn when_every_backend_pauses_on_a_guess_one_request_goes_to_see() {
     let only_ptu = |config: &mut Value| {
         config["models"][0]["backends"] = json!([{ "backend": "ptu", "deployment": "gpt-4o-ptu" }]);

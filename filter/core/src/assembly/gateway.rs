@@ -13,7 +13,7 @@ use crate::limits::{Account, Budget};
 use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
-use crate::route::{self, Asker, Failing, Routing, Target, Watch, number_of};
+use crate::route::{self, Asker, Failing, Routing, Shares, Target, Watch, number_of};
 use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;
 use crate::tokens::Usage;
@@ -94,6 +94,8 @@ pub struct Model {
     pub stream_start_max: Option<Duration>,
     /// Where it is kept how soon its targets speak, if they are ordered by that.
     pub nearness: Option<Rc<str>>,
+    /// What bounds the shares of its targets; `None` where nothing does.
+    pub shares: Option<Rc<Shares>>,
     /// When its requests go to targets of a lower priority, and how much of them.
     pub spill: Spill,
     /// What its answers taught about its tokenizer.
@@ -343,7 +345,7 @@ impl Client {
     /// Who asks, when it is decided where a request of its own goes.
     #[must_use]
     pub fn asker(&self, lot: u64) -> Asker<'_> {
-        Asker { regions: self.regions.as_deref(), stays: !self.spills, lot, watch: None }
+        Asker { regions: self.regions.as_deref(), stays: !self.spills, lot, ..Asker::default() }
     }
 
     /// Whether the model is one of its own.

@@ -10,6 +10,7 @@ mod failing;
 pub mod nearness;
 mod order;
 mod pools;
+mod share;
 
 pub use answer::{cooldown, failure_pause, room};
 pub use cooldown::{
@@ -18,6 +19,7 @@ pub use cooldown::{
 pub use failing::{Failing, Failures};
 pub use nearness::{Sight, Watch};
 pub use pools::{Fitted, Pool, Routing};
+pub use share::{Open, PARTS, Shares};
 
 use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
@@ -25,7 +27,7 @@ use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
 use crate::endpoint::Style;
 use crate::gauge::Gauge;
 use crate::prices::{Prices, Service};
-use crate::store::Moment;
+use crate::store::{Moment, StoreFault};
 use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
@@ -90,6 +92,8 @@ pub struct Target {
     pub priority: u32,
     /// Its part of the requests among those of the same priority; `None` where they have an order.
     pub weight: Option<u32>,
+    /// The most of the model's requests that go there, in [parts](PARTS) of each; `None` is all.
+    pub share_max: Option<u32>,
     id: u64,
 }
 
@@ -106,6 +110,7 @@ impl Target {
             spillover_prices: None,
             priority: 0,
             weight: None,
+            share_max: None,
             id,
         }
     }
@@ -174,6 +179,8 @@ pub struct Asker<'a> {
     pub lot: u64,
     /// What orders those of one priority by how soon they speak; `None` where they are not.
     pub watch: Option<&'a Watch>,
+    /// What bounds the shares of targets; `None` where nothing does.
+    pub shares: Option<&'a Rc<Shares>>,
 }
 
 /// Where a request goes.
@@ -190,9 +197,22 @@ pub struct Choice {
     pub preferred: Option<Rc<Target>>,
     /// What its answer is measured for; `None` where nobody wants to know.
     pub watch: Option<Watch>,
+    /// What bounds the shares of targets; `None` where nothing does.
+    pub shares: Option<Rc<Shares>>,
 }
 
 impl Choice {
+    /// Puts the targets with a bound behind all others, but for the first; those that are not `open` are left out, and all of them
+    /// where no attempt is seen, for nobody could count that it goes there.
+    pub fn put_bounded_last(&mut self, open: &Open, fitted: Fitted) {
+        let Some(shares) = &self.shares else { return };
+        let mut is_first = true;
+        let bounded = |target: &mut Rc<Target>| !std::mem::take(&mut is_first) && shares.bound(target);
+        let mut bounded: Vec<_> = self.targets.extract_if(.., bounded).collect();
+        bounded.retain(|target| open.has(target) && fitted == Fitted::EachAttempt);
+        self.targets.append(&mut bounded);
+    }
+
     /// Whether a target is of a lower priority than where the request would go, were every target open.
     #[must_use]
     pub fn is_spill(&self, target: &Target) -> bool {
@@ -220,6 +240,15 @@ pub fn choose(
         let lower = permitted.extract_if(.., |target| Some(target.priority) != first);
         passed_over.extend(lower.map(|target| target.passed_over(Why::Spill)));
     }
+    let preferred = permitted.first().cloned();
+    let open = asker.shares.map(|shares| Ok::<_, StoreFault>((shares, shares.open(moment.store)?)));
+    let open = open.transpose();
+    let has_no_share = |target: &Rc<Target>| {
+        let known = open.as_ref().ok().and_then(Option::as_ref);
+        known.is_some_and(|(shares, open)| shares.bound(target) && !open.has(target))
+    };
+    let beyond = permitted.extract_if(.., |target| has_no_share(target));
+    passed_over.extend(beyond.map(|target| target.passed_over(Why::Share)));
     let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
     let now = moment.now;
     let mut loaded = Cooldowns::glance(moment);
@@ -229,7 +258,7 @@ pub fn choose(
     if loaded.as_ref().is_ok_and(|known| !is_first_open(known)) {
         loaded = Cooldowns::load(moment.store);
     }
-    let mut faults = u64::from(arranged.is_err()) + u64::from(loaded.is_err());
+    let mut faults = u64::from(open.is_err()) + u64::from(arranged.is_err()) + u64::from(loaded.is_err());
     let cooldowns = loaded.unwrap_or_default();
     let state = |target: &Rc<Target>| cooldowns.state(target.id, now);
     let mut claim = |target: &Rc<Target>| {
@@ -286,8 +315,8 @@ pub fn choose(
         let wait = pausing.iter().map(|target| cooldowns.remaining(target.id, now)).min();
         return Err(Denial::BackendsThrottled { wait: wait.unwrap_or(COOLDOWN_DEFAULT) });
     }
-    let (preferred, watch) = (permitted.into_iter().next(), asker.watch.cloned());
-    Ok(Choice { targets: ready, probes_first, faults, preferred, watch })
+    let (watch, shares) = (asker.watch.cloned(), asker.shares.cloned());
+    Ok(Choice { targets: ready, probes_first, faults, preferred, watch, shares })
 }
 
 #[cfg(test)]

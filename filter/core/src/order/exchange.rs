@@ -33,6 +33,7 @@ mod preparing;
 mod reading_limits;
 mod reserving;
 mod sent;
+mod sharing;
 mod spilling;
 mod status;
 mod step;

@@ -26,6 +26,8 @@ pub enum Why {
     Pausing(Duration),
     /// It is of a lower priority, and the client's requests do not go there.
     Spill,
+    /// It has had its share of the model's requests.
+    Share,
     /// It had no room, where its capacity was declared. It stays at the end of the order, for fail-over.
     Capacity,
 }
@@ -40,6 +42,7 @@ impl Why {
             Self::Unsupported => "unsupported",
             Self::Pausing(_) => "cooldown",
             Self::Spill => "spill",
+            Self::Share => "share",
             Self::Capacity => "capacity",
         }
     }
@@ -51,7 +54,9 @@ impl Why {
             Self::Pausing(wait) => {
                 Some(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
             }
-            Self::Region | Self::Pinned | Self::Unsupported | Self::Spill | Self::Capacity => None,
+            Self::Region | Self::Pinned | Self::Unsupported | Self::Spill | Self::Share | Self::Capacity => {
+                None
+            }
         }
     }
 }
@@ -126,13 +131,14 @@ mod tests {
             passed("other", Why::Pinned),
             passed("old", Why::Unsupported),
             passed("dear", Why::Spill),
+            passed("new", Why::Share),
         ];
         let value = header_value(
             ["a", "full"].into_iter(),
             &passed_over,
             [("a", Some(429)), ("full", None)].into_iter(),
         );
-        let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"},{"backend":"other","why":"pinned"},{"backend":"old","why":"unsupported"},{"backend":"dear","why":"spill"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
+        let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"},{"backend":"other","why":"pinned"},{"backend":"old","why":"unsupported"},{"backend":"dear","why":"spill"},{"backend":"new","why":"share"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
         assert_eq!(value, expected);
     }
 }

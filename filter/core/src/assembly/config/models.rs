@@ -8,7 +8,7 @@ use crate::endpoint::{Style, is_path_segment, may_be_added};
 use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
 use crate::request::Family;
-use crate::route::{Backend, Target, nearness};
+use crate::route::{Backend, PARTS, Shares, Target, nearness};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,7 +31,8 @@ impl Build<'_> {
                 wire::Family::OSeries => Family::OSeries,
             };
             self.versions(&format!("{path}.backends"), &model);
-            self.shares(&format!("{path}.backends"), &model);
+            self.weighted(&format!("{path}.backends"), &model);
+            self.bounded(&format!("{path}.backends"), &model);
             let is_sticky = matches!(model.sticky_by, Some(wire::StickyBy::Client));
             let stream_start_max = model.stream_start_ms_max.map(|ms| Duration::from_millis(ms.into()));
             if stream_start_max == Some(Duration::ZERO) {
@@ -40,6 +41,7 @@ impl Build<'_> {
             }
             let name = labelled(name, at, labels_max);
             let nearness = self.nearness(&path, &model);
+            let shares = Shares::of(&model.name, &targets);
             let mut built = Model {
                 name,
                 family,
@@ -47,6 +49,7 @@ impl Build<'_> {
                 is_sticky,
                 stream_start_max,
                 nearness,
+                shares,
                 spill: Spill::default(),
                 lessons: Lessons::default(),
             };
@@ -96,7 +99,7 @@ impl Build<'_> {
     }
 
     /// A backend without a weight has no share that it could be drawn by: it would be first always, or never.
-    fn shares(&mut self, path: &str, model: &wire::Model) {
+    fn weighted(&mut self, path: &str, model: &wire::Model) {
         for (at, place) in model.backends.iter().enumerate().filter(|(_, place)| place.weight.is_none()) {
             let priority = place.priority;
             if model.backends.iter().any(|other| other.priority == priority && other.weight.is_some()) {
@@ -106,6 +109,23 @@ impl Build<'_> {
                 self.fault(format!("{path}[{at}].weight"), problem);
             }
         }
+    }
+
+    /// Were all bounded, some requests could go nowhere.
+    fn bounded(&mut self, path: &str, model: &wire::Model) {
+        if !model.backends.is_empty() && model.backends.iter().all(|place| place.share_max.is_some()) {
+            self.fault(path.to_owned(), "every backend has a share_max: expected one that takes the rest");
+        }
+    }
+
+    /// In parts of a request.
+    fn share_max(&mut self, path: &str, place: &wire::Place) -> Option<u32> {
+        let share = place.share_max?;
+        if !(share > 0.0 && share < 1.0) {
+            let problem = format!("{share}: expected a share above 0 and below 1");
+            self.fault(format!("{path}.share_max"), problem);
+        }
+        Some((share * f64::from(PARTS)).round() as u32)
     }
 
     fn targets(&mut self, path: &str, model: &wire::Model, backends: &Backends) -> Vec<Rc<Target>> {
@@ -154,6 +174,7 @@ impl Build<'_> {
                 }
             }
             (target.priority, target.weight) = (place.priority, place.weight);
+            target.share_max = self.share_max(&path, place);
             targets.push(Rc::new(target));
         }
         targets.sort_by_key(|target| target.priority);

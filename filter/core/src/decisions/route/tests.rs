@@ -5,7 +5,7 @@ use proptest::prelude::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn targets(names: &[&str]) -> Vec<Rc<Target>> {
+pub(super) fn targets(names: &[&str]) -> Vec<Rc<Target>> {
     let target = |name: &&str| {
         let backend = Backend {
             name: (*name).into(),

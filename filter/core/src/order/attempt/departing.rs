@@ -8,8 +8,8 @@ use super::{Attempt, Flight, Heard, Leg, Phase, Place};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::json::Edits;
-use crate::route::{Fitted, Target};
-use crate::store::Outside;
+use crate::route::{COOLDOWN_DEFAULT, Fitted, Target};
+use crate::store::{Outside, StoreFault};
 use std::rc::Rc;
 
 /// What is asked of whichever backend it is.
@@ -26,7 +26,7 @@ impl Flight {
     pub fn begin(self: &Rc<Self>, cluster: &[u8], outside: &Outside<'_>) -> Result<Begun<'_>, Refused> {
         let Heard { counts, mut faults, .. } = self.learn_miss(outside);
         let target = match self.candidate(cluster).ok_or(Denial::Unplanned) {
-            Ok(target) => self.may_spill_to(target, outside).map(|()| target),
+            Ok(target) => self.may_go_to(target, outside, &mut faults).map(|()| target),
             Err(denial) => Err(denial),
         };
         let target = match target {
@@ -48,6 +48,30 @@ impl Flight {
         let is_to_edit = leg.edits().is_some();
         let attempt = Attempt { leg, is_to_edit, phase: Phase::Passing };
         Ok(Begun { attempt, departure: self.departure(target, remove), counts, faults })
+    }
+
+    /// Whether an attempt may go to a candidate: the bounds on spilling and on the shares of backends must have it.
+    fn may_go_to(
+        &self,
+        target: &Target,
+        outside: &Outside<'_>,
+        faults: &mut Vec<StoreFault>,
+    ) -> Result<(), Denial> {
+        self.may_spill_to(target, outside)?;
+        let Some(shares) = &self.shares else { return Ok(()) };
+        let mut counted = self.counted.borrow_mut();
+        if counted.contains(&target.number()) {
+            return Ok(());
+        }
+        match shares.go_on(target, outside.store) {
+            Ok(true) => counted.push(target.number()),
+            Ok(false) => {
+                let wait = self.shortest_pause().unwrap_or(COOLDOWN_DEFAULT);
+                return Err(Denial::BackendsThrottled { wait });
+            }
+            Err(fault) => faults.push(fault),
+        }
+        Ok(())
     }
 
     /// Begins all attempts, where none of them is seen; `None` where each is.

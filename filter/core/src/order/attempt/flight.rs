@@ -8,7 +8,7 @@ use super::spilling::Spilling;
 use crate::capacity::Seat;
 use crate::gateway::Gateway;
 use crate::ledger::Try;
-use crate::route::{Choice, Target};
+use crate::route::{Choice, Shares, Target};
 use crate::tokens::Usage;
 use crate::usage::UsageEvent;
 use std::cell::{Cell, RefCell};
@@ -37,6 +37,10 @@ pub struct Flight {
     pub(super) shortest_pause: Cell<Option<Duration>>,
     pub(super) stopwatch: Stopwatch,
     pub(super) spilling: Option<Spilling>,
+    /// What bounds the shares of targets; `None` where nothing does.
+    pub(super) shares: Option<Rc<Shares>>,
+    /// The targets that it was counted for.
+    pub(super) counted: RefCell<Vec<u64>>,
 }
 
 impl Flight {
@@ -51,7 +55,8 @@ impl Flight {
         usage: Usage,
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
-        let Choice { targets, probes_first, watch, .. } = choice;
+        let Choice { targets, probes_first, watch, shares, .. } = choice;
+        let counted = RefCell::new(targets.first().map(|first| first.number()).into_iter().collect());
         let (cluster, candidates) = gateway.routing.way(targets);
         Self {
             gateway,
@@ -67,6 +72,8 @@ impl Flight {
             shortest_pause: Cell::new(None),
             stopwatch: Stopwatch::new(watch),
             spilling: None,
+            shares,
+            counted,
         }
     }
 

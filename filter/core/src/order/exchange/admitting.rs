@@ -46,7 +46,7 @@ impl Admitting {
 }
 
 impl Admitting {
-    /// Asks for room, if any of the backends has declared how much it has, or what goes elsewhere is bounded.
+    /// Asks for room, if any of the backends has declared how much it has, or what goes to one is bounded.
     pub(super) fn begin(
         mut ready: Ready,
         reservation: Option<Reservation>,
@@ -58,7 +58,7 @@ impl Admitting {
             Err(denial) => return draft.refuse(&denial, reservation, standing),
         };
         let is_declared = choice.targets.iter().any(|target| target.gauge.is_some());
-        if !is_declared && !draft.spills_within_a_bound(&choice) {
+        if !is_declared && choice.shares.is_none() && !draft.spills_within_a_bound(&choice) {
             return Sent::begin(ready, choice, reservation, standing, None, None, draft);
         }
         let priority = draft.priority;
@@ -110,6 +110,7 @@ impl Admitting {
             }
             Ok(Turn::Leaves { wait }) => {
                 draft.queued = self.queued(Wait::Refused, now);
+                draft.count_unserved(&self.choice, moment);
                 let denial = match self.spill_refusal.take() {
                     Some(denial) => refusal(denial, Some(wait)),
                     None => Denial::NoCapacity { wait },
@@ -122,6 +123,9 @@ impl Admitting {
         let spilled = match draft.claim_spill(&self, place, moment) {
             Ok(spilled) => spilled,
             Err(denial) => return self.keep_from_spilling(seat, denial, moment, draft),
+        };
+        let Some(may_go_on) = draft.count_share(&self.choice, place, moment) else {
+            return self.keep_from(place, seat, spilled, moment, draft);
         };
         draft.queued = self.queued(Wait::Went, now);
         let Self { ready, mut choice, reservation, standing, .. } = self;
@@ -136,6 +140,7 @@ impl Admitting {
         choice.targets.retain(|target| {
             std::mem::take(&mut is_first) || cooldowns.remaining(target.number(), now).is_zero()
         });
+        choice.put_bounded_last(&may_go_on, draft.gateway.routing.fitted);
         Sent::begin(ready, choice, reservation, standing, seat, spilled, draft)
     }
 

@@ -171,7 +171,7 @@ impl Draft {
             patch = edits.patch(bytes);
         }
         Ok(Ready {
-            choice: self.choose(&targets, &client, 0, None, moment),
+            choice: self.choose(&targets, client.asker(0), moment),
             client,
             destination: Destination::Passthrough(path, query),
             strip: Vec::new(),

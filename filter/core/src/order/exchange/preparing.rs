@@ -17,7 +17,7 @@ use crate::json::Patch;
 use crate::media::Media;
 use crate::policy::{self, Asked, Policy, Refusal, Rule, Verdict};
 use crate::request::{Field, Inner, Request};
-use crate::route::{self, Asker, Choice, Target, Watch};
+use crate::route::{self, Asker, Choice, Target};
 use crate::store::Moment;
 use crate::tokens::Usage;
 use std::borrow::Cow;
@@ -133,7 +133,7 @@ impl Draft {
         let named = request.named(&policy.allowed_fields)?;
         let in_form = form.as_ref().map(|form| form.models(&policy.allowed_fields));
         let in_form = in_form.transpose()?.unwrap_or_default();
-        let kept = targets.clone();
+        let (kept, targets_kept) = (targets.clone(), targets.len());
         let targets =
             self.holding_to_models(&held.client, &named, &in_form, targets, &mut |span, text| {
                 request.splice(span, text);
@@ -141,7 +141,11 @@ impl Draft {
         self.leave_out(&kept, &targets, Why::Unsupported);
         let able = fitting::able(&targets, &model, &held.client, operation, &request)?;
         self.leave_out(&targets, &able, Why::Unsupported);
-        let choice = self.choose(&able, &held.client, lot, watch.as_ref(), moment);
+        // Where it has to go it goes.
+        let is_pinned = targets_kept != model.targets.len();
+        let shares = model.shares.as_ref().filter(|_| !is_pinned);
+        let asker = Asker { watch: watch.as_ref(), shares, ..held.client.asker(lot) };
+        let choice = self.choose(&able, asker, moment);
         let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
         let reasons = model.family.reasons() && !is_told_not_to_reason(&request);
         let fitting = held.fitting(body, form.as_ref(), &choice);
@@ -166,13 +170,14 @@ impl Draft {
     pub(super) fn choose(
         &mut self,
         targets: &[Rc<Target>],
-        client: &Client,
-        lot: u64,
-        watch: Option<&Watch>,
+        asker: Asker<'_>,
         moment: Moment<'_>,
     ) -> Result<Choice, Denial> {
-        let asker = Asker { watch, ..client.asker(lot) };
-        let choice = route::choose(targets, asker, moment, &mut self.passed_over)?;
+        let choice = route::choose(targets, asker, moment, &mut self.passed_over);
+        if let (Err(Denial::BackendsThrottled { .. }), Some(shares)) = (&choice, asker.shares) {
+            self.store_faults += u64::from(shares.serve_nobody(moment.store).is_err());
+        }
+        let choice = choice?;
         self.store_faults += choice.faults;
         Ok(choice)
     }

@@ -17,6 +17,7 @@ mod prices;
 mod refusals;
 mod reserving;
 mod sent;
+mod sharing;
 mod spilling;
 mod status;
 mod stored;

@@ -1,5 +1,6 @@
 //! A model and where it is served, as the operator writes it.
 
+use crate::config::fractions;
 use crate::config::limits::wire::Weights;
 use crate::config::prices::wire::Prices;
 use crate::config::spill::wire::Spill;
@@ -86,6 +87,10 @@ pub(in crate::config) struct Place {
     /// Its part of the requests among those of the same priority. Absent, at all of them: they are asked in the order
     /// they stand in.
     pub(in crate::config) weight: Option<u32>,
+    /// The most of the model's requests that go there, as a share of them, whatever the others do. Absent: all.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1)))]
+    #[serde(default, deserialize_with = "fractions::maybe")]
+    pub(in crate::config) share_max: Option<f64>,
     /// Which version of the model is served there: the same at all, unless the model has `rollout`.
     pub(in crate::config) version: Option<String>,
     /// The prices of tokens there. Absent: the model's.

@@ -116,6 +116,26 @@ fn of_one_priority_all_have_weights_or_none_has() {
     assert!(load(config).is_ok());
 }
 
+#[test]
+fn a_share_is_of_a_whole_and_somebody_takes_the_rest() {
+    let mut config = whole();
+    config["models"][0]["backends"][0]["share_max"] = json!("0.05");
+    let gateway = load(config.clone()).unwrap();
+    let bounds: Vec<_> = gateway.models[0].targets.iter().map(|target| target.share_max).collect();
+    assert_eq!(bounds.iter().flatten().collect::<Vec<_>>(), [&50_000]);
+    assert!(gateway.models[0].shares.is_some());
+    config["models"][0]["backends"][0]["share_max"] = json!(1);
+    config["models"][0]["backends"][1]["share_max"] = json!(0);
+    assert_eq!(
+        load(config).unwrap_err(),
+        [
+            "models[0].backends[0].share_max: 1: expected a share above 0 and below 1",
+            "models[0].backends[1].share_max: 0: expected a share above 0 and below 1",
+            "models[0].backends: every backend has a share_max: expected one that takes the rest",
+        ]
+    );
+}
+
 fn with_weight(backend: &Value, weight: u32) -> Value {
     let mut backend = backend.clone();
     backend["weight"] = json!(weight);
