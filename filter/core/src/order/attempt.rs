@@ -68,9 +68,6 @@ enum Phase {
     Unproven(Box<Unproven>),
     /// It is an error that waits until it is read.
     Failed(Failed),
-    /// All of it is here, and it goes on when its end has been told, which HTTP/1 does apart and at once: in one piece it costs
-    /// whoever comes after one call less.
-    Whole,
     /// It goes on as it comes, or nothing of it is here yet.
     Passing,
     /// Another one goes in its place: nothing that still comes of it goes on.
@@ -79,7 +76,7 @@ enum Phase {
 
 impl Phase {
     const fn waits(&self) -> bool {
-        matches!(self, Self::Unproven(_) | Self::Failed(_) | Self::Whole)
+        matches!(self, Self::Unproven(_) | Self::Failed(_))
     }
 }
 
@@ -109,8 +106,7 @@ impl Attempt {
         self.hear(|phase, leg, heard| match phase {
             Phase::Unproven(unproven) => unproven.on_body(body, leg, outside, heard),
             Phase::Failed(failed) => failed.on_body(body, leg, outside, heard),
-            Phase::Whole if !body.end => Phase::Whole,
-            Phase::Whole | Phase::Passing => Phase::Passing,
+            Phase::Passing => Phase::Passing,
             Phase::Replaced => {
                 heard.patch = Some(Patch { replaced: body.bytes, bytes: Vec::new() });
                 Phase::Replaced

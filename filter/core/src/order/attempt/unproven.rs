@@ -3,7 +3,6 @@
 use super::opening::Opening;
 use super::step::Waiting;
 use super::{Heard, Leg, Phase};
-use crate::headers;
 use crate::json::Patch;
 use crate::store::Outside;
 
@@ -31,7 +30,7 @@ impl Unproven {
             Opening::Unfinished => return Phase::Unproven(self),
             Opening::KeepAlive | Opening::Answer => {
                 leg.learn(self.status, &self.headers, outside, heard);
-                return if !body.end && self.is_whole(body.bytes) { Phase::Whole } else { Phase::Passing };
+                return Phase::Passing;
             }
             Opening::Failure(failure) => (failure, Phase::Passing),
             Opening::FailureEvent(failure) => {
@@ -47,12 +46,5 @@ impl Unproven {
         leg.learn(status, &self.headers, outside, heard);
         leg.leave_misfit(status, &failure, outside, heard);
         next
-    }
-
-    /// Whether this is all of it, by its length.
-    fn is_whole(&self, bytes: usize) -> bool {
-        let length =
-            headers::text(&self.headers, "content-length").and_then(|length| length.parse::<usize>().ok());
-        self.is_json && length == Some(bytes)
     }
 }

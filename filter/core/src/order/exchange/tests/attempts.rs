@@ -92,39 +92,6 @@ fn a_head_waits_until_its_status_is_sure_and_then_teaches_once() {
 }
 
 #[test]
-fn an_answer_whose_last_byte_is_here_goes_on_in_one_piece() {
-    let body = r#"{"id":"chatcmpl-1","choices":[]}"#;
-    let length = body.len().to_string();
-    let of_length = |length: &'static str| [JSON[0], JSON[1], ("content-length", length)];
-    let whole = of_length(length.leak());
-    let mut answer = Answering::new();
-    assert!(answer.head(&whole, false).waits);
-    let heard = answer.piece(body, false);
-    assert_eq!((heard.waits, counted(&heard)), (true, Some(200)));
-    let waits = Heard { waits: true, ..Heard::default() };
-    assert_eq!(answer.piece("", false), waits);
-    assert_eq!(answer.piece("", true), Heard::default());
-
-    // Its end may be told by trailers.
-    let mut answer = Answering::new();
-    let _ = answer.head(&whole, false);
-    assert!(answer.piece(body, false).waits);
-    assert_eq!(answer.trailers(), Heard::default());
-
-    // More of it is to come, or nobody says how much.
-    for head in [&of_length("100")[..], &of_length("a lot")[..], &JSON[..]] {
-        let mut answer = Answering::new();
-        let _ = answer.head(head, false);
-        assert!(!answer.piece(body, false).waits, "{head:?}");
-    }
-    // No event waits for the next one.
-    let mut answer = Answering::new();
-    let event = "data: {\"choices\":[]}\n\n";
-    let _ = answer.head(&[EVENTS[0], EVENTS[1], ("content-length", event.len().to_string().leak())], false);
-    assert!(!answer.piece(event, false).waits);
-}
-
-#[test]
 fn an_error_event_is_replaced_by_a_whole_error() {
     let mut answer = Answering::new();
     let _ = answer.head(&EVENTS, false);
