@@ -104,6 +104,8 @@ struct Holder {
     seq: u64,
     held: Vec<Held>,
     answer: Option<Answer>,
+    /// The number of its last answer: known of one that is gone, too.
+    answered: Option<i64>,
 }
 
 /// An account in the store.
@@ -149,8 +151,7 @@ impl Account {
         let score = self.seen.get(&call.holder).copied().filter(|score| *score >= 0);
         let is_seen = score.is_some_and(|score| now - score <= lease);
         let own = self.holders.get(&call.holder).cloned();
-        let answered =
-            own.as_ref().and_then(|own| own.answer.as_ref()).map_or(call.rev_seen, |answer| answer.rev);
+        let answered = own.as_ref().and_then(|own| own.answered).unwrap_or(call.rev_seen);
         let last = own.as_ref().map_or(0, |own| own.seq);
         let is_repeated = call.seq <= last;
         let mut is_alive = own.is_some() && is_seen;
@@ -205,7 +206,8 @@ impl Account {
         }
         held.extend(elsewhere);
         let answer = Answer { rev: revs.rev, now_us: now, holders: present, limits: told };
-        let holder = Holder { seq: call.seq.max(last), held, answer: Some(answer.clone()) };
+        let (seq, answered) = (call.seq.max(last), Some(revs.rev));
+        let holder = Holder { seq, held, answer: Some(answer.clone()), answered };
         self.holders.insert(call.holder.clone(), holder);
         self.seen.insert(call.holder.clone(), now);
         answer
@@ -401,6 +403,8 @@ impl Account {
             if let Some(answer) = &holder.answer {
                 let numbers: Vec<_> = answer.numbers().iter().map(ToString::to_string).collect();
                 fields.insert(format!("r:{name}"), numbers.join(" "));
+            } else if let Some(answered) = holder.answered {
+                fields.insert(format!("r:{name}"), answered.to_string());
             }
         }
         (fields, self.seen.clone())

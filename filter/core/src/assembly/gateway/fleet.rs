@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The SHA-1 of the script, by which the store knows it.
-pub const SCRIPT_SHA1: &str = "15fd0bd24d9e13f52564c466f60c7b0c182a5c11";
+pub const SCRIPT_SHA1: &str = "485d906b12ed13881c4e26e1975673c72bb5c3c3";
 
 /// The same of the script for pauses.
 pub const PAUSES_SHA1: &str = "a3ab7aa7e0af4706910011fdc6dfa5cbb86c49cd";

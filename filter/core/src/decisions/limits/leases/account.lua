@@ -15,7 +15,7 @@
 --              do not need, in us. branch, told: see below.
 --   h:HOLDER   seq, and for each limit: LIMIT held turn; of places, in the place of turn how many of them are idle. A holder
 --              that is gone has its seq only.
---   r:HOLDER   the last answer it got
+--   r:HOLDER   the last answer it got; of a holder that is gone its rev only
 -- KEYS[2], a sorted set: when each holder was last seen, in us; of one that is gone, less than zero: when that was noticed.
 --
 -- ARGV: holder seq lease_ms rev_seen, and for each limit
@@ -241,16 +241,18 @@ local function sweep(from, to) return redis.call('ZRANGEBYSCORE', seen, from, to
 
 for _, other in ipairs(sweep('0', '(' .. text(now - lease))) do
   if other ~= holder then
-    local entry = words(redis.call('HGET', record, 'h:' .. other) or '0')
+    local stood = redis.call('HMGET', record, 'h:' .. other, 'r:' .. other)
+    local entry = words(stood[1] or '0')
     release(entry)
     writes[#writes + 1], writes[#writes + 2] = 'h:' .. other, entry[1]
-    removed[#removed + 1] = 'r:' .. other
+    -- A fail-over may take longer than a lease, and who comes back after it has to find what it was told.
+    if stood[2] then writes[#writes + 1], writes[#writes + 2] = 'r:' .. other, string.match(stood[2], '%d+') end
     scores[#scores + 1], scores[#scores + 2] = text(-now), other
   end
 end
 for _, other in ipairs(sweep('(' .. text(GONE - now), '(0')) do
   if other ~= holder then
-    removed[#removed + 1] = 'h:' .. other
+    removed[#removed + 1], removed[#removed + 2] = 'h:' .. other, 'r:' .. other
     forgotten[#forgotten + 1] = other
   end
 end
