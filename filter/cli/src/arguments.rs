@@ -44,7 +44,7 @@ pub(crate) enum Command {
     /// Read an API key from standard input, and print the line for the configuration
     HashKey {
         // Taken so that it can be refused without being shown.
-        #[arg(hide = true)]
+        #[arg(hide = true, allow_hyphen_values = true)]
         key: Vec<String>,
     },
 }

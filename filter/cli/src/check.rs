@@ -137,6 +137,7 @@ impl Fault {
 /// Versions of backends that Azure is not known to have.
 fn unknown_versions(found: &Found) -> impl Iterator<Item = Fault> {
     let backends = found.value["backends"].as_array().into_iter().flatten().enumerate();
+    let backends = backends.filter(|(_, backend)| backend["style"] == "azure");
     let versions = backends.filter_map(|(at, backend)| Some((at, backend["api_version"].as_str()?)));
     let unknown = versions.filter(|(_, version)| !AZURE_VERSIONS.contains(version));
     unknown.map(|(at, version)| {
@@ -147,7 +148,11 @@ fn unknown_versions(found: &Found) -> impl Iterator<Item = Fault> {
             place: Some(found.at(&path)),
             path: Some(path),
             problem: format!("Azure is not known to have {version}"),
-            meant: likeness.min().map(|(_, known)| known.to_owned()),
+            // One that is newer than all that are known is like some old one, and not meant so.
+            meant: likeness
+                .min()
+                .filter(|(steps, _)| *steps <= 3 && AZURE_VERSIONS.last().is_some_and(|last| version < *last))
+                .map(|(_, known)| known.to_owned()),
         }
     })
 }

@@ -1,12 +1,14 @@
 //! On which line does each value of a document stand, and which of them does Envoy read otherwise?
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The lines of one document.
 #[derive(Default)]
 pub(crate) struct Lines {
     of: HashMap<String, usize>,
+    /// Texts whose lines are lines of the document.
+    literal: HashSet<String>,
     /// Values that are written without quotes and mean something else to Envoy.
     pub(crate) misread: Vec<Misread>,
 }
@@ -44,7 +46,7 @@ impl Lines {
                     }
                     is_empty &= open.is_empty()
                         && style == ScalarStyle::Plain
-                        && ["", "~", "null"].contains(&&*value);
+                        && ["", "~", "null", "Null", "NULL"].contains(&&*value);
                     let path = place(&mut open);
                     if style == ScalarStyle::Plain
                         && let Some(envoys) = misread(&value)
@@ -54,6 +56,9 @@ impl Lines {
                             written: value.into_owned(),
                             envoys,
                         });
+                    }
+                    if style == ScalarStyle::Literal {
+                        lines.literal.insert(path.clone());
                     }
                     lines.of.insert(path, line);
                 }
@@ -69,6 +74,22 @@ impl Lines {
                 }
                 _ => {}
             }
+        }
+        documents
+    }
+
+    /// Those of a text that stands at this path. Where its lines are none of the document, all of it is where it begins.
+    pub(crate) fn inside(&self, path: &str, text: &str) -> Vec<Self> {
+        let first = self.of(path).unwrap_or(1);
+        if self.literal.contains(path) {
+            // What is told is its first line that is not empty.
+            let empty = text.bytes().take_while(|byte| *byte == b'\n').count();
+            return Self::read(text, first.saturating_sub(empty).max(1));
+        }
+        let mut documents = Self::read(text, 1);
+        for lines in &mut documents {
+            lines.of.values_mut().for_each(|line| *line = first);
+            lines.literal.clear();
         }
         documents
     }
@@ -140,6 +161,22 @@ mod tests {
         assert_eq!(documents[0].of("a[0].x.y"), Some(3));
         assert_eq!(documents[1].of("e"), Some(12));
         assert_eq!(Lines::read("a: 1\n", 40)[0].of("a"), Some(40));
+    }
+
+    #[test]
+    fn a_text_has_its_own_lines_only_where_it_is_written_in_lines() {
+        for (text, line) in [
+            ("a: |\n  b: 1\n  c: 2\n", 3),
+            ("a: | # comment\n\n\n  b: 1\n  c: 2\n", 5),
+            ("x: 0\na: \"b: 1\\nc: 2\"\n", 2),
+            ("x: 0\na: \"b: 1\\nc: |\\n 2\"\n", 2),
+        ] {
+            let value: serde_json::Value = serde_yaml_ng::from_str(text).unwrap();
+            let inside = Lines::read(text, 1)[0].inside("a", value["a"].as_str().unwrap());
+            assert_eq!(inside[0].of("c"), Some(line), "{text}");
+        }
+        // A document that is nothing is not counted, however it is written.
+        assert_eq!(Lines::read("Null\n---\na: 1\n", 1).len(), 1);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Found {
         let dot = if self.root.is_empty() || path.is_empty() || path.starts_with('[') { "" } else { "." };
         match self.lines.of(&format!("{}{dot}{path}", self.root)) {
             Some(line) => format!("{}:{line}", self.file),
-            None => self.file.clone(),
+            None => self.place.clone(),
         }
     }
 
@@ -177,6 +177,15 @@ impl Search {
                     let (file, lines) = (within.file.to_owned(), Rc::clone(within.lines));
                     let place = lines.of(&root).map_or(file.clone(), |line| format!("{file}:{line}"));
                     let around = within.around.clone();
+                    // A text has lines of its own.
+                    let inside = match inner.unwrap_or(configuration) {
+                        Value::String(text) if unread.is_none() => {
+                            lines.inside(&root, text).into_iter().next()
+                        }
+                        _ => None,
+                    };
+                    let (lines, root) =
+                        inside.map_or((lines, root), |inside| (Rc::new(inside), String::new()));
                     self.found.push(Found { place, file, lines, root, value, unread, around, envoy: None });
                     return;
                 }
@@ -202,7 +211,7 @@ impl Search {
         let first = within.lines.of(at).unwrap_or(1);
         match documents(text) {
             Ok(documents) => {
-                self.documents(&documents, within.file, Lines::read(text, first), depth + 1);
+                self.documents(&documents, within.file, within.lines.inside(at, text), depth + 1);
             }
             Err(problem) => {
                 let place = format!("the text at {}:{first}", within.file);

@@ -307,6 +307,10 @@ fn a_key_is_hashed_and_never_taken_from_the_command_line() {
     for key in ["demo-web-shop", "demo-web-shop\n", "demo-web-shop\r\n"] {
         check(&["hash-key"], key, 0, hash);
     }
+    for key in ["--demo-web-shop", "-demo-web-shop"] {
+        let (code, printed, problem) = run(&["hash-key", key], "");
+        assert!(code == 2 && printed.is_empty() && !problem.contains("demo"), "{problem}");
+    }
     let (code, printed, problem) = run(&["hash-key", "demo-web-shop"], "");
     assert_eq!((code, printed.as_str()), (2, ""));
     assert!(!problem.contains("demo-web-shop"), "{problem}");
@@ -588,6 +592,129 @@ fn each_link_of_the_chain_that_is_missing_is_told() {
             "{printed}"
         );
     }
+}
+
+/// What others write in another way, and Envoy serves alike.
+#[test]
+fn a_chain_that_is_written_otherwise_is_well() {
+    use serde_json::{Value, json};
+    fn take(of: &mut Value, name: &str) -> Value {
+        of.as_object_mut().unwrap().remove(name).expect("it to be there")
+    }
+    fn at(envoy: &mut Value, path: &str, change: &dyn Fn(&mut Value)) {
+        change(envoy.pointer_mut(path).unwrap_or_else(|| panic!("nothing is at {path}")));
+    }
+    #[track_caller]
+    fn check(what: &str, change: &dyn Fn(&mut Value)) {
+        let text = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+        let mut envoy: Value = serde_yaml_ng::from_str(&text).unwrap();
+        change(&mut envoy);
+        let (code, printed, problem) = run(&["check", "-"], &envoy.to_string());
+        assert_eq!(code, 0, "{what}: {printed}{problem}");
+    }
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    let table = format!("{manager}/route_config");
+    let host = format!("{table}/virtual_hosts/0");
+    let route = format!("{host}/routes/0/route");
+    let filters = format!("{manager}/http_filters");
+    let mutations = format!("{manager}/early_header_mutation_extensions/0/typed_config/mutations");
+    let configuration = format!("{filters}/0/typed_config/config/configuration/value");
+    let issuers = json!([{
+        "name": "idp", "issuer": "https://issuer.example", "audiences": ["us"],
+        "jwks": { "cluster": "idp", "host": "issuer.example", "path": "/keys" },
+    }]);
+    let tls = |context: Value| {
+        json!({ "name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context": context,
+        } })
+    };
+    let redirects = json!({ "name": "redirect", "filter_chains": [ { "filters": [ { "typed_config": {
+        "route_config": { "virtual_hosts": [ { "name": "all", "domains": ["*"], "routes": [
+            { "match": { "prefix": "/" }, "redirect": { "https_redirect": true } },
+        ] } ] },
+        "http_filters": [],
+    } } ] } ] });
+    check("routes by RDS, and a listener that redirects", &|envoy| {
+        at(envoy, manager, &|manager| {
+            take(manager, "route_config");
+            manager["rds"] = json!({ "route_config_name": "openai" });
+        });
+        at(envoy, "/static_resources/listeners", &|all| all.as_array_mut().unwrap().push(redirects.clone()));
+    });
+    check("a host's policy beside another host's", &|envoy| {
+        at(envoy, &host, &|host| {
+            let policy = take(&mut host["routes"][0]["route"], "retry_policy");
+            host["retry_policy"] = policy;
+        });
+        let other = json!({ "name": "other", "retry_policy": { "retry_on": "reset" }, "routes": [] });
+        at(envoy, &table, &|table| {
+            table["virtual_hosts"].as_array_mut().unwrap().insert(0, other.clone());
+        });
+    });
+    check("a plugin by its name", &|envoy| {
+        at(envoy, &table, &|table| {
+            let route = &mut table["virtual_hosts"][0]["routes"][0]["route"];
+            let plugin = take(route, "inline_cluster_specifier_plugin");
+            route["cluster_specifier_plugin"] = plugin["extension"]["name"].clone();
+            table["cluster_specifier_plugins"] = json!([plugin]);
+        });
+    });
+    check("another filter that clears the route before Tollgate", &|envoy| {
+        let other = json!({ "name": "authz", "typed_config": { "clear_route_cache": true } });
+        at(envoy, &filters, &|all| all.as_array_mut().unwrap().insert(0, other.clone()));
+    });
+    for matcher in [json!({ "prefix": "x-" }), json!({ "safe_regex": { "regex": "x-(envoy|tollgate)-.*" } })]
+    {
+        check("internal headers by another matcher", &|envoy| {
+            at(envoy, &mutations, &|all| {
+                *all = json!([{ "remove_on_match": { "key_matcher": matcher.clone() } }]);
+            });
+        });
+    }
+    check("the failures one by one, and no timeout by another field", &|envoy| {
+        at(envoy, &route, &|route| {
+            take(route, "timeout");
+            route["max_stream_duration"] = json!({ "max_stream_duration": "3600s" });
+            route["retry_policy"]["retry_on"] =
+                json!("gateway-error,retriable-status-codes,retriable-headers");
+            route["retry_policy"]["retriable_status_codes"] = json!([401, 408, 429, 500]);
+        });
+    });
+    check("an issuer's cluster whose addresses come from elsewhere", &|envoy| {
+        at(envoy, &configuration, &|value| value["issuers"] = issuers.clone());
+        let cluster = json!({ "name": "idp", "type": "EDS" });
+        at(envoy, "/static_resources/clusters", &|all| all.as_array_mut().unwrap().push(cluster.clone()));
+    });
+    check("clusters by CDS", &|envoy| {
+        at(envoy, &configuration, &|value| value["issuers"] = issuers.clone());
+        envoy["dynamic_resources"] = json!({ "cds_config": { "ads": {} } });
+        at(envoy, "/static_resources/clusters", &|all| {
+            all.as_array_mut().unwrap().truncate(1);
+            all[0]["name"] = json!("xds");
+        });
+    });
+    for context in [
+        json!({ "combined_validation_context": {
+            "default_validation_context": {}, "validation_context_sds_secret_config": { "name": "ca" },
+        } }),
+        json!({ "validation_context": { "custom_validator_config": { "name": "spiffe" } } }),
+    ] {
+        check("a certificate that is checked elsewhere", &|envoy| {
+            at(envoy, "/static_resources/clusters/0", &|cluster| {
+                cluster["transport_socket"] = tls(context.clone());
+            });
+        });
+    }
+    check("TLS by the address", &|envoy| {
+        at(envoy, "/static_resources/clusters/0", &|cluster| {
+            cluster["transport_socket_matches"] =
+                json!([{ "name": "all", "match": {}, "transport_socket": tls(json!({})) }]);
+            let end =
+                "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/port_value";
+            *cluster.pointer_mut(end).unwrap() = json!(443);
+        });
+    });
 }
 
 #[test]

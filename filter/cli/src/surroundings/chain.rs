@@ -50,7 +50,9 @@ pub(super) fn faults(found: &Found, gateway: &Gateway) -> Vec<String> {
 fn settings<'v>(around: &'v Value, name: &str) -> Vec<&'v Value> {
     let of_patch = |value: &Value| {
         let path = value["path"].as_str().unwrap_or_default();
-        value.get("op").is_some() && path.rsplit('/').next() == Some(name)
+        // Also where it puts one more into a list.
+        let is_place = |part: &&str| *part == "-" || part.parse::<usize>().is_ok();
+        value.get("op").is_some() && path.rsplit('/').find(|part| !is_place(part)) == Some(name)
     };
     let members = every(around, &|value| value.get(name).is_some()).into_iter().map(|value| &value[name]);
     members.chain(every(around, &of_patch).into_iter().map(|patch| &patch["value"])).collect()
@@ -131,10 +133,12 @@ fn sequence(filters: &Value) -> Option<String> {
     let filters = filters.as_array()?;
     let at =
         |is_it: &dyn Fn(&Value) -> bool| filters.iter().position(|filter| !every(filter, is_it).is_empty());
+    // Filters before Tollgate's, that know who asks, may do it too: the last one counts.
+    let clears = |filter: &Value| !every(filter, &|value| value["clear_route_cache"] == true).is_empty();
     let links = [
         ("Tollgate's", at(&|value| value["root_id"] == "gateway")),
         ("header_to_metadata", at(&|value| value["header"] == CANDIDATES)),
-        ("the one with clear_route_cache", at(&|value| value["clear_route_cache"] == true)),
+        ("the one with clear_route_cache", filters.iter().rposition(clears)),
         ("the router", at(&|value| is_type(value, ".router.v3.Router"))),
     ];
     let found: Vec<_> = links.into_iter().filter_map(|(name, at)| Some((name, at?))).collect();
@@ -147,7 +151,13 @@ fn sequence(filters: &Value) -> Option<String> {
 fn headers(around: &Value) -> Vec<String> {
     let mutations = settings(around, "early_header_mutation_extensions");
     let removes = |prefix: &str| {
-        let is_it = |value: &Value| value["remove_on_match"]["key_matcher"]["prefix"] == prefix;
+        let is_it = |value: &Value| {
+            let matcher = &value["remove_on_match"]["key_matcher"];
+            let is_wider = matcher["prefix"].as_str().is_some_and(|removed| prefix.starts_with(removed));
+            // What else a regular expression says of it is not looked at.
+            let word = prefix.trim_start_matches("x-").trim_end_matches('-');
+            is_wider || matcher["safe_regex"]["regex"].as_str().is_some_and(|regex| regex.contains(word))
+        };
         mutations.iter().any(|mutation| !every(mutation, &is_it).is_empty())
     };
     let missing = INTERNAL.iter().filter(|(prefix, _)| !removes(prefix));
@@ -160,15 +170,29 @@ fn headers(around: &Value) -> Vec<String> {
 
 /// The routes that lead to backends, where routes are in this document.
 fn routes(around: &Value, reads_order: bool) -> Vec<String> {
+    let has_groups =
+        |plugin: &Value| !every(plugin, &|value| value.get("priority_groups").is_some()).is_empty();
+    // A table of routes may have its plugins beside them, and call them by name.
+    let named: BTreeSet<_> = every(around, &|value| value.get("cluster_specifier_plugins").is_some())
+        .into_iter()
+        .flat_map(|table| table["cluster_specifier_plugins"].as_array().into_iter().flatten())
+        .filter(|plugin| has_groups(plugin))
+        .filter_map(|plugin| plugin["extension"]["name"].as_str())
+        .collect();
     let by_order = |action: &Value| {
-        !every(&action["inline_cluster_specifier_plugin"], &|value| value.get("priority_groups").is_some())
-            .is_empty()
+        has_groups(&action["inline_cluster_specifier_plugin"])
+            || action["cluster_specifier_plugin"].as_str().is_some_and(|name| named.contains(name))
     };
     let by_cluster = |action: &Value| action["cluster_header"] == CLUSTER;
     let is_ours = |value: &Value| if reads_order { by_order(value) } else { by_cluster(value) };
     let routes = every(around, &|value| value.get("route").is_some_and(&is_ours));
     let tables = settings(around, "virtual_hosts");
-    if routes.is_empty() && !tables.is_empty() {
+    // Then the tables that are here are those of other listeners.
+    let is_elsewhere = |value: &Value| {
+        (value.get("rds").is_some() || value.get("scoped_routes").is_some())
+            && !every(&value["http_filters"], &|value| value["root_id"] == "gateway").is_empty()
+    };
+    if routes.is_empty() && !tables.is_empty() && every(around, &is_elsewhere).is_empty() {
         let (what, comes) = if reads_order {
             ("an inline_cluster_specifier_plugin with priority_groups", "the order of backends")
         } else {
@@ -183,7 +207,8 @@ fn routes(around: &Value, reads_order: bool) -> Vec<String> {
     for route in routes {
         let action = &route["route"];
         let policy = if action["retry_policy"].is_null() {
-            of_host.first().map_or(&Value::Null, |host| &host["retry_policy"])
+            let has_route = |host: &&&Value| !every(host, &|value| std::ptr::eq(value, route)).is_empty();
+            of_host.iter().find(has_route).map_or(&Value::Null, |host| &host["retry_policy"])
         } else {
             &action["retry_policy"]
         };
@@ -197,7 +222,8 @@ fn routes(around: &Value, reads_order: bool) -> Vec<String> {
                     .to_owned(),
             );
         }
-        if action["timeout"].is_null() {
+        // With the second the first is out of force.
+        if action["timeout"].is_null() && action["max_stream_duration"].is_null() {
             faults.push(
                 "the route: expected timeout: 0s: Envoy's own 15 s would end answers that take longer, and streams"
                     .to_owned(),
@@ -239,9 +265,12 @@ fn retries(policy: &Value, reads_order: bool) -> Vec<String> {
         }
     };
     let failed = "a failure of the first backend is what the client gets";
-    expect(on.contains("5xx"), "5xx in retry_on", failed);
     let codes = policy["retriable_status_codes"].as_array();
     let by_code = on.contains("retriable-status-codes");
+    let has_code = |code: u64| codes.is_some_and(|codes| codes.iter().any(|listed| *listed == code));
+    // gateway-error: 502 to 504, and no answer at all.
+    let fails = on.contains("5xx") || on.contains("gateway-error") && by_code && has_code(500);
+    expect(fails, "5xx in retry_on", failed);
     expect(
         by_code,
         "retriable-status-codes in retry_on",
@@ -252,8 +281,7 @@ fn retries(policy: &Value, reads_order: bool) -> Vec<String> {
         (408, "a backend that gave up fails the request"),
         (429, "a 429 of the first backend is what the client gets"),
     ] {
-        let is_there = codes.is_some_and(|codes| codes.iter().any(|listed| *listed == code));
-        expect(is_there || !by_code, &format!("{code} among retriable_status_codes"), gets);
+        expect(has_code(code) || !by_code, &format!("{code} among retriable_status_codes"), gets);
     }
     let elsewhere = "x-tollgate-elsewhere";
     let by_header = on.contains("retriable-headers")
@@ -276,8 +304,10 @@ fn labels(around: &Value) -> Option<String> {
     let is_bootstrap = ["static_resources", "dynamic_resources"]
         .iter()
         .any(|name| !every(around, &|value| value.get(name).is_some()).is_empty());
-    let is_named = |label: &str| !every(around, &|value| value["tag_name"] == label).is_empty();
-    let missing: BTreeSet<_> = Series::LABELS.iter().filter(|label| !is_named(label)).copied().collect();
+    let tags = every(around, &|value| value.get("tag_name").is_some());
+    let named: BTreeSet<_> = tags.iter().filter_map(|tag| tag["tag_name"].as_str()).collect();
+    let missing: BTreeSet<_> =
+        Series::LABELS.iter().filter(|label| !named.contains(*label)).copied().collect();
     (is_bootstrap && !missing.is_empty()).then(|| {
         let missing: Vec<_> = missing.into_iter().collect();
         format!(
@@ -289,12 +319,20 @@ fn labels(around: &Value) -> Option<String> {
 
 /// Clusters that give the keys of issuers, where Envoy says which it knows.
 fn issuers(found: &Found) -> Vec<String> {
-    let known: BTreeSet<_> =
-        clusters(&found.around).iter().filter_map(|cluster| cluster["name"].as_str()).collect();
+    if clusters(&found.around).is_empty() || super::has_more_clusters(&found.around) {
+        return Vec::new();
+    }
+    // Also those whose addresses come from elsewhere.
+    let is_cluster = |value: &Value| {
+        ["load_assignment", "type", "cluster_type"].iter().any(|name| value.get(name).is_some())
+    };
+    let known = every(&found.around, &is_cluster);
+    let known: BTreeSet<_> = known.iter().filter_map(|cluster| cluster["name"].as_str()).collect();
     let issuers = found.value["issuers"].as_array().into_iter().flatten().enumerate();
     let missing = issuers.filter_map(|(at, issuer)| {
         let cluster = issuer["jwks"]["cluster"].as_str()?;
-        (!known.is_empty() && !known.contains(cluster)).then(|| {
+        // Envoy Gateway calls its own clusters so: they are in no patch.
+        (!known.contains(cluster) && !cluster.contains('/')).then(|| {
             format!(
                 "issuers[{at}].jwks.cluster: Envoy has no cluster {cluster:?}: every token of this issuer would wait, and get 503"
             )
@@ -319,8 +357,10 @@ fn backend(cluster: &Value) -> Vec<String> {
     }
     let tls = every(&cluster["transport_socket"], &|value| is_type(value, ".tls.v3.UpstreamTlsContext"));
     let asks_https = !every(&cluster["load_assignment"], &|value| value["port_value"] == 443).is_empty();
+    let has_socket =
+        ["transport_socket", "transport_socket_matches"].iter().any(|name| cluster.get(name).is_some());
     match tls.first() {
-        None if asks_https && cluster.get("transport_socket").is_none() => faults.push(format!(
+        None if asks_https && !has_socket => faults.push(format!(
             "cluster {name}: expected a transport_socket with TLS for port 443: without it the key goes there unencrypted"
         )),
         None => {}
@@ -337,11 +377,24 @@ fn certificate(cluster: &Value, tls: &Value) -> Option<String> {
         return None;
     }
     let combined = &common["combined_validation_context"];
+    if !combined["validation_context_sds_secret_config"].is_null() {
+        return None;
+    }
     let checks = if combined.is_null() {
         &common["validation_context"]
     } else {
         &combined["default_validation_context"]
     };
+    if checks["trust_chain_verification"] == "ACCEPT_UNTRUSTED" {
+        return Some(
+            "expected no trust_chain_verification: ACCEPT_UNTRUSTED: with it any certificate is taken, and whoever answers gets the key"
+                .to_owned(),
+        );
+    }
+    if checks.get("custom_validator_config").is_some() {
+        // What it checks is its own.
+        return None;
+    }
     let authorities = [
         "trusted_ca",
         "system_root_certs",
@@ -349,8 +402,7 @@ fn certificate(cluster: &Value, tls: &Value) -> Option<String> {
         "verify_certificate_hash",
         "verify_certificate_spki",
     ];
-    let knows_authorities = !combined["validation_context_sds_secret_config"].is_null()
-        || authorities.iter().any(|name| checks.get(name).is_some());
+    let knows_authorities = authorities.iter().any(|name| checks.get(name).is_some());
     let names = [
         "match_typed_subject_alt_names",
         "match_subject_alt_names",

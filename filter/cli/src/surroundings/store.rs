@@ -68,7 +68,9 @@ pub(super) fn faults(around: &Value, store: &FleetStore) -> Option<String> {
     }
     let name = &store.cluster;
     let Some(cluster) = clusters.into_iter().find(|cluster| cluster["name"] == **name) else {
-        return Some(format!("clusters: expected one with the name {name:?}, which store.redis names"));
+        let is_missing = !super::has_more_clusters(around);
+        return is_missing
+            .then(|| format!("clusters: expected one with the name {name:?}, which store.redis names"));
     };
     let ends = every(&cluster["load_assignment"], &|value| value.get("endpoint").is_some());
     let end = ends.first().and_then(|end| Address::of(&end["endpoint"]["address"]));
