@@ -215,7 +215,7 @@ impl StandIn {
         fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
         for (program, path) in &self.programs {
             fs::copy(program, place(path)?).with_context(|| format!("no {}", program.display()))?;
-            for library in libraries_of(program)? {
+            for library in libraries_of(program, &self.directories)? {
                 fs::copy(&library, place(&library)?).with_context(|| format!("no {library}"))?;
             }
         }
@@ -260,11 +260,17 @@ fn libraries(tree: &Path) -> Result<PathBuf> {
     kinds.find(|kind| kind.join("xtables").is_dir()).context("the package iptables has no extensions")
 }
 
-/// The paths of the libraries that a program is linked with: none if it is static.
-fn libraries_of(program: &Path) -> Result<Vec<String>> {
-    let listed = Command::new("ldd").arg(program).output().context("no ldd")?;
+/// The paths of the libraries that a program is linked with, but for those in the directories that come along, whose own are
+/// among them; none if it is static.
+fn libraries_of(program: &Path, directories: &[(PathBuf, &str)]) -> Result<Vec<String>> {
+    let beside = std::env::join_paths(directories.iter().map(|(directory, _)| directory))?;
+    let listed =
+        Command::new("ldd").arg(program).env("LD_LIBRARY_PATH", beside).output().context("no ldd")?;
     let listed = String::from_utf8(listed.stdout)?;
-    Ok(listed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect())
+    let is_beside =
+        |word: &str| directories.iter().any(|(directory, _)| Path::new(word).starts_with(directory));
+    let paths = listed.split_whitespace().filter(|word| word.starts_with('/') && !is_beside(word));
+    Ok(paths.map(str::to_owned).collect())
 }
 
 fn output(command: &mut Command) -> Result<String> {
