@@ -1,14 +1,15 @@
 //! Does a replay tell what a new configuration changes, and no more than a log can tell?
 
+mod common;
+
+use common::{root, run};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Made by Envoy: `the_log_that_is_replayed_is_what_envoy_writes` makes it again.
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/replay").join(name)
+    root().join("tests/fixtures/replay").join(name)
 }
 
 fn replay(old: &Path, new: &Path, log: &str) -> (i32, String) {
@@ -16,24 +17,9 @@ fn replay(old: &Path, new: &Path, log: &str) -> (i32, String) {
 }
 
 fn replay_by(options: &[&str], old: &Path, new: &Path, log: &str) -> (i32, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-        .arg("replay")
-        .args(options)
-        .arg("--old")
-        .arg(old)
-        .arg("--new")
-        .arg(new)
-        .arg("-")
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(log.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let told = if output.stderr.is_empty() { output.stdout } else { output.stderr };
-    (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+    let files = ["--old", old.to_str().unwrap(), "--new", new.to_str().unwrap(), "-"];
+    let (code, printed, complaint) = run(&[&["replay"], options, &files].concat(), log);
+    (code, if complaint.is_empty() { printed } else { complaint })
 }
 
 fn log() -> String {
