@@ -236,3 +236,47 @@ pub struct Replies {
     /// Likewise those about the use of capacity.
     pub capacity: Option<Vec<i64>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    /// What becomes of this answer to one call for a budget, and to what was said beside it.
+    fn replies(body: &str, loads: bool) -> Result<Replies, StoreTrouble> {
+        let store = FleetStore {
+            cluster: "store".to_owned(),
+            path: "/redis".to_owned(),
+            timeout: Duration::from_millis(250),
+            prefix: PREFIX.to_owned(),
+            database: 0,
+            user: None,
+            password: None,
+            envoys: 1,
+        };
+        let beside = Beside { pauses: Some(String::new()), capacity: Some("a".to_owned()) };
+        store.replies(body.as_bytes(), 1, &beside, loads)
+    }
+
+    #[test]
+    fn what_fails_beside_budgets_stops_none_of_them() {
+        let (call, pauses, capacity) = (vec![vec![7]], Some(vec![8]), Some(vec![9, 10]));
+        let whole = "*1\r\n:7\r\n*1\r\n:8\r\n*2\r\n:9\r\n:10\r\n+OK\r\n";
+        let expected = Replies { calls: call.clone(), pauses: pauses.clone(), capacity: capacity.clone() };
+        assert_eq!(replies(whole, false), Ok(expected));
+        let refused = "*1\r\n:7\r\n*1\r\n:8\r\n-NOPERM no\r\n+OK\r\n";
+        assert_eq!(replies(refused, false), Ok(Replies { calls: call.clone(), pauses, capacity: None }));
+        let refused = "*1\r\n:7\r\n-NOPERM no\r\n*2\r\n:9\r\n:10\r\n+OK\r\n";
+        assert_eq!(replies(refused, false), Ok(Replies { calls: call, pauses: None, capacity }));
+        // A script that is not there is brought along, once; a budget that is refused is not kept.
+        let unknown = "*1\r\n:7\r\n*1\r\n:8\r\n-NOSCRIPT no\r\n+OK\r\n";
+        assert_eq!(replies(unknown, false), Err(StoreTrouble::NoScript));
+        let refused = "-NOPERM no\r\n*1\r\n:8\r\n*2\r\n:9\r\n:10\r\n+OK\r\n";
+        assert_eq!(replies(refused, false), Err(StoreTrouble::Refused));
+        // One answer is missing.
+        assert_eq!(replies("*1\r\n:7\r\n*1\r\n:8\r\n+OK\r\n", false), Err(StoreTrouble::Garbled));
+        // What was loaded is answered before the calls.
+        assert_eq!(replies(whole, true), Err(StoreTrouble::Garbled));
+    }
+}

@@ -98,3 +98,35 @@ fn capacity_and_priority_have_bounds() {
         &["clients[0].priority: unknown variant \"urgent\", expected one of \"high\", \"normal\", \"low\""],
     );
 }
+
+#[test]
+fn each_declared_capacity_is_told_to_the_fleet_once() {
+    let ids = |config: &Value| -> Vec<u64> {
+        load(config.clone()).unwrap().gauges().iter().map(|gauge| gauge.id).collect()
+    };
+    let mut config = whole();
+    assert_eq!(ids(&config), Vec::<u64>::new());
+    // By two models, and by endpoints without a policy.
+    config["backends"][0]["tokens_per_minute"] = json!(6000);
+    let mut other = config["models"][0].clone();
+    (other["name"], other["aliases"]) = (json!("other"), json!([]));
+    config["models"].as_array_mut().unwrap().push(other);
+    config["other_endpoints"] = json!([config["backends"][0]["name"]]);
+    assert_eq!(ids(&config).len(), 1);
+    // A deployment's own is another one.
+    config["models"][0]["backends"][0]["tokens_per_minute"] = json!(500);
+    assert_eq!(ids(&config).len(), 2);
+    // Of a backend that no model has, by endpoints without a policy alone.
+    let mut alone = whole();
+    let name = "alone";
+    let backend = json!({ "name": name, "cluster": "alone", "style": "openai", "tokens_per_minute": 6000 });
+    alone["backends"].as_array_mut().unwrap().push(backend);
+    alone["other_endpoints"] = json!([name]);
+    assert_eq!(ids(&alone).len(), 1);
+    // Or by ids that it gave.
+    alone.as_object_mut().unwrap().remove("other_endpoints");
+    assert_eq!(ids(&alone), Vec::<u64>::new());
+    alone["pinning"] = json!({ "secret_envs": ["LONG"] });
+    let pinned = from_value(alone, &|_| Some("x".repeat(32))).unwrap();
+    assert_eq!(pinned.gauges().len(), 1);
+}

@@ -40,6 +40,34 @@ fn a_backend_that_has_had_its_share_is_left_out() {
     assert_eq!(passed, [("a", "share")]);
 }
 
+/// The first attempt was counted with the request; Envoy may begin another at the same backend.
+#[test]
+fn a_request_is_counted_once_at_a_backend_that_it_asks_twice() {
+    let mut worker = worker();
+    for at in 1..=6 {
+        let (exchange, forward) = worker.goes();
+        assert_eq!(names(&forward)[0] == "a", at <= 5, "{at}");
+        for _ in 0..2 {
+            answered(&worker, &forward.flight, if at <= 5 { "ca" } else { "cb" }, "200").unwrap();
+        }
+        worker.end(exchange);
+    }
+    // Nor does one that goes on there, of six which all learnt that there is a share left.
+    let mut worker = Worker::new(|config| {
+        bounded(config);
+        config["models"][0]["backends"][0]["priority"] = json!(1);
+        config["clients"][0].as_object_mut().unwrap().remove("regions");
+    });
+    let together: Vec<_> = (0..6).map(|_| worker.goes()).collect();
+    for (at, (exchange, forward)) in together.into_iter().enumerate() {
+        answered(&worker, &forward.flight, "cb", "500").unwrap();
+        for _ in 0..2 {
+            assert_eq!(answered(&worker, &forward.flight, "ca", "200").is_ok(), at < 5, "{at}");
+        }
+        worker.end(exchange);
+    }
+}
+
 #[test]
 fn while_others_pause_a_bounded_backend_gets_its_share_only() {
     let mut worker = worker();
