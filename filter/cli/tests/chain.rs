@@ -158,6 +158,14 @@ fn each_link_of_the_chain_that_is_missing_is_told() {
     let (code, printed) =
         check_without("envoy/envoy.yaml", &format!("{manager}/early_header_mutation_extensions"), None);
     assert!(code == 1 && printed.contains(": 2 errors\n"), "{printed}");
+    // A time that ends what is all right, and one that does not.
+    for (timeout, fault) in [("15s", "the route: expected timeout: 0s: 15 s would end answers"), ("600s", "")]
+    {
+        let path = format!("{route}/timeout");
+        let (code, printed) = check_without("envoy/envoy.yaml", &path, Some(timeout.into()));
+        assert_eq!(code, i32::from(!fault.is_empty()), "{printed}");
+        assert!(printed.contains(fault), "{printed}");
+    }
     // A retry policy that is too narrow.
     let narrow = Some("connect-failure,retriable-headers".into());
     let (_, printed) = check_without("envoy/envoy.yaml", &format!("{route}/retry_policy/retry_on"), narrow);

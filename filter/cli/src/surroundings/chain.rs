@@ -21,6 +21,9 @@ const INTERNAL: [(&str, &str); 2] = [
     ("x-tollgate-", "a client could set headers of Tollgate's"),
 ];
 
+/// In seconds: what ends an answer sooner ends many that are all right. A long answer takes minutes.
+const TIMEOUT_LEAST: f64 = 60.0;
+
 /// What each link lacks, and what comes of it.
 pub(super) fn faults(found: &Found, gateway: &Gateway) -> Vec<String> {
     let around = &found.around;
@@ -228,6 +231,13 @@ fn routes(around: &Value, reads_order: bool) -> Vec<String> {
                 "the route: expected timeout: 0s: Envoy's own 15 s would end answers that take longer, and streams"
                     .to_owned(),
             );
+        }
+        let seconds =
+            action["timeout"].as_str().and_then(|timeout| timeout.trim_end_matches('s').parse().ok());
+        if let Some(seconds) = seconds.filter(|seconds: &f64| *seconds > 0.0 && *seconds < TIMEOUT_LEAST) {
+            faults.push(format!(
+                "the route: expected timeout: 0s: {seconds} s would end answers that take longer, and streams"
+            ));
         }
         if policy.get("per_try_timeout").is_some() {
             faults.push(
