@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
-use tokio::net::{TcpSocket, TcpStream};
 use tollgate_tests::harness::bootstrap::Bootstrap;
 use tollgate_tests::harness::tools::workspace;
 use tollgate_tests::harness::{Gateway, Setup};
 
+use crate::deaf::Deaf;
 use crate::envoy_lines::{MANAGER, PTU, ROUTE, part, paths_of_lines, shortened, take_out};
 use crate::overload::OVERLOAD;
 use crate::requests::{CHAT, WEB_SHOP, chat, nobody_is_limited};
@@ -216,37 +216,6 @@ fn every_label_of_a_metric_has_its_rule() {
     assert_eq!(rules, expected);
 }
 
-/// A port whose queue of connections is full: the kernel lets nobody connect, and refuses nobody.
-struct Deaf {
-    url: String,
-    _socket: tokio::net::TcpListener,
-    _queue: tokio::task::JoinSet<()>,
-}
-
-impl Deaf {
-    async fn new() -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let socket = socket.listen(1).unwrap();
-        let address = socket.local_addr().unwrap();
-        let (connected, mut connections) = tokio::sync::mpsc::channel(1);
-        let mut queue = tokio::task::JoinSet::new();
-        for _ in 0..8 {
-            let connected = connected.clone();
-            queue.spawn(async move {
-                let _stream = TcpStream::connect(address).await;
-                let _ = connected.send(()).await;
-                std::future::pending::<()>().await;
-            });
-        }
-        // As many as there is room for.
-        for _ in 0..2 {
-            connections.recv().await.unwrap();
-        }
-        Self { url: format!("http://{address}"), _socket: socket, _queue: queue }
-    }
-}
-
 #[tokio::test]
 async fn a_backend_that_lets_nobody_connect_is_left_for_the_next_one() {
     let deaf = Deaf::new().await;
@@ -264,7 +233,7 @@ async fn a_backend_that_lets_nobody_connect_is_left_for_the_next_one() {
             .workers(1)
             .edit(nobody_is_limited)
             .patch(patch)
-            .backend("ptu", &deaf.url)
+            .backend("ptu", &deaf.url())
             .env("PTU_KEY", "unused");
         let gateway = Gateway::start(setup).await.unwrap();
         let answer = gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap();

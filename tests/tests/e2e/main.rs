@@ -4,6 +4,7 @@
 //! mock's rules and by [`requests`], not read back from the gateway.
 
 // Used by several of them.
+mod deaf;
 mod drivers;
 mod fleets;
 mod issuer;

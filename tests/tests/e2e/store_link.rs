@@ -8,6 +8,7 @@ use tollgate::resp::Reply;
 use tollgate_tests::harness::{Gateway, Link, LinkFault, Redis};
 use tollgate_tests::mock::Settings;
 
+use crate::deaf::Deaf;
 use crate::fleets::{
     Fleet, Held, PASSWORD, RECLAIMED_WITHIN, charged, client, lapses, received_from, told_in_time, until,
     until_async,
@@ -92,6 +93,26 @@ async fn whatever_the_network_loses_is_charged_once() {
         return;
     };
     join_all(["deny", "share"].map(|on_failure| check_faults(&redis, on_failure))).await;
+}
+
+/// One that answers no attempt to connect, as where a firewall drops them.
+#[tokio::test]
+async fn an_address_that_lets_nobody_connect_holds_nobody() {
+    let deaf = Deaf::new().await;
+    let config = |on_failure: &'static str| {
+        move |config: &mut Value| {
+            config["clients"] = json!([client("web", json!([ { "requests": DAILY, "per": "day" } ]))]);
+            config["on_store_failure"] = json!(on_failure);
+        }
+    };
+    let settings = Settings::default();
+    let fleets =
+        ["deny", "share"].map(|on_failure| Fleet::start_at(deaf.address, 1, config(on_failure), &settings));
+    for (fleet, status) in join_all(fleets).await.iter().zip([503, 200]) {
+        let answers = fleet.ask("web", 3).join_all().await;
+        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [status; 3]);
+        assert!(calls(&fleet.0[0], "unreached").await > 0.0);
+    }
 }
 
 /// A budget of a day, and one of places.
