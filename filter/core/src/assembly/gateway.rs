@@ -13,7 +13,7 @@ use crate::limits::{Account, Budget};
 use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
-use crate::route::{self, Asker, Failing, Routing, Shares, Target, Watch, number_of};
+use crate::route::{self, Asker, Failing, Nearness, Routing, Shares, Target, Watch, number_of};
 use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;
 use crate::tokens::Usage;
@@ -92,8 +92,8 @@ pub struct Model {
     pub is_sticky: bool,
     /// How long a backend may take until a stream begins, before the next one is asked.
     pub stream_start_max: Option<Duration>,
-    /// Where it is kept how soon its targets speak, if they are ordered by that.
-    pub nearness: Option<Rc<str>>,
+    /// How its targets are ordered by how soon they answer, if they are.
+    pub nearness: Option<Nearness>,
     /// What bounds the shares of its targets; `None` where nothing does.
     pub shares: Option<Rc<Shares>>,
     /// When its requests go to targets of a lower priority, and how much of them.
@@ -121,10 +121,10 @@ impl Model {
         route::lot(number)
     }
 
-    /// What is to be measured about a request, if its targets are ordered by how soon they speak.
+    /// What is to be measured about a request, if its targets are ordered by how soon they answer.
     #[must_use]
     pub fn watch(&self, prompt_tokens: u64, is_stream: bool) -> Option<Watch> {
-        Some(Watch::new(self.nearness.clone()?, prompt_tokens, is_stream))
+        Some(self.nearness.as_ref()?.watch(prompt_tokens, is_stream))
     }
 
     /// The most that these tokens can cost at any of its targets, in millionths of the currency. `asked` is the tier of

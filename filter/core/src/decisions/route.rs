@@ -7,7 +7,7 @@
 mod answer;
 mod cooldown;
 mod failing;
-pub mod nearness;
+mod nearness;
 mod order;
 mod pools;
 mod share;
@@ -17,7 +17,7 @@ pub use cooldown::{
     COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown, Cooldowns, SCRIPT, Shared as SharedPauses, State,
 };
 pub use failing::{Failing, Failures};
-pub use nearness::{Sight, Watch};
+pub use nearness::{Measure, Nearness, Sight, Watch, per_token};
 pub use pools::{Fitted, Pool, Routing};
 pub use share::{Open, PARTS, Shares};
 
@@ -177,7 +177,7 @@ pub struct Asker<'a> {
     pub stays: bool,
     /// The number that decides between weights: one for each request, or always the same for one client.
     pub lot: u64,
-    /// What orders those of one priority by how soon they speak; `None` where they are not.
+    /// What orders those of one priority by how soon they answer; `None` where they are not.
     pub watch: Option<&'a Watch>,
     /// What bounds the shares of targets; `None` where nothing does.
     pub shares: Option<&'a Rc<Shares>>,

@@ -9,7 +9,6 @@
 mod bodies;
 mod departing;
 mod failed;
-mod first_token;
 mod flight;
 mod head;
 mod lesson;
@@ -18,6 +17,7 @@ mod opening;
 mod seat;
 mod spilling;
 mod step;
+mod stopwatch;
 mod unproven;
 
 pub use bodies::{Bodies, EditedBody};

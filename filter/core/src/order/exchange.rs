@@ -216,8 +216,9 @@ impl Exchange {
         }
     }
 
-    /// Takes the next piece of the answer's body. `now` is only asked when the first text of a stream has come.
-    pub fn response_chunk(&mut self, chunk: &[u8], end: bool, now: impl FnOnce() -> Duration) -> Output {
+    /// Takes the next piece of the answer's body. `now` is only asked when the first text of a stream has come, and at the end
+    /// of an answer that is measured.
+    pub fn response_chunk(&mut self, chunk: &[u8], end: bool, now: impl Fn() -> Duration) -> Output {
         match &mut self.phase {
             Phase::Sent(sent) => sent.on_chunk(chunk, end, now, &self.draft),
             Phase::Interrupted(interrupted) => interrupted.on_chunk(),

@@ -8,7 +8,7 @@ use crate::endpoint::{Style, is_path_segment, may_be_added};
 use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
 use crate::request::Family;
-use crate::route::{Backend, PARTS, Shares, Target, nearness};
+use crate::route::{Backend, Nearness, PARTS, Shares, Target};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -70,9 +70,9 @@ impl Build<'_> {
         (models, by_name)
     }
 
-    /// Where it is kept how near the model's backends are, if they are ordered by that.
-    fn nearness(&mut self, path: &str, model: &wire::Model) -> Option<Rc<str>> {
-        let wire::OrderBy::TimeToFirstToken = model.order_by?;
+    /// How the model's backends are ordered by how near they are, if they are.
+    fn nearness(&mut self, path: &str, model: &wire::Model) -> Option<Nearness> {
+        let order_by = model.order_by?;
         if let Some(at) = model.backends.iter().position(|place| place.weight.is_some()) {
             let problem = "order_by decides which backend is first: expected one of order_by and weights";
             self.fault(format!("{path}.backends[{at}].weight"), problem);
@@ -81,7 +81,7 @@ impl Build<'_> {
             let problem = "order_by decides which backend is first: expected one of order_by and sticky_by";
             self.fault(format!("{path}.sticky_by"), problem);
         }
-        Some(nearness::key(&model.name))
+        Some(Nearness::new(&model.name, matches!(order_by, wire::OrderBy::Latency)))
     }
 
     /// One name stands for one version, or a client's answers would change with the load.

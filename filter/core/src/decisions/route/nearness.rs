@@ -1,15 +1,16 @@
-//! Which of several equals speaks first?
+//! Which of several equals answers soonest?
 //!
-//! How long each target of a model took of late until the first token of a stream, by the size of the prompt: one record
-//! for each model that all workers share. Of targets of one priority the nearest comes first. What has not been seen for
-//! a while is asked by some of the requests, so that nobody stays slow for ever who was slow once. Not decided here:
-//! which targets may serve the request, and which of them pause or are full.
+//! How long each target of a model took of late, by the size of the prompt: until the first token of a stream, and for each
+//! token of a whole answer. Each of the two has one record for each model that all workers share. Of targets of one priority
+//! the nearest comes first. What has not been seen for a while is asked by some of the requests, so that nobody stays slow
+//! for ever who was slow once. Not decided here: which targets may serve the request, and which of them pause or are full.
 
 use super::Target;
 use super::order::mix;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;
+use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const FADES_IN: Duration = Duration::from_secs(30);
 /// A target that has not been seen for so long may have changed.
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
-/// One stream in so many goes first to a target that may have changed,
+/// One request in so many goes first to a target that may have changed,
 const STALE_ONE_IN: u64 = 16;
 
 /// and one in so many to a target of which nothing is known.
@@ -33,26 +34,48 @@ const UNKNOWN_ONE_IN: u64 = 4;
 /// Whoever takes no longer than the nearest and a tenth of that is as near.
 const TOLERANCE: u64 = 10;
 
+/// What a whole answer takes whatever it says counts as so many tokens of it: without that, a short one would seem slow.
+const ANSWER_COUNTS: u64 = 32;
+
+/// So many tokens of a prompt, which are read all at once, count as one that is produced one after the other.
+const PROMPT_TOKENS_COUNT_ONE: u64 = 128;
+
 /// The most targets in a record; beyond, the one that was not seen for the longest is forgotten.
 const TARGETS_MAX: usize = 64;
+
+/// How a model's targets are ordered, and where it is kept how near they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nearness {
+    to_first_token: Rc<str>,
+    /// `None` where whole answers are not measured: they go where streams do.
+    per_token: Option<Rc<str>>,
+}
 
 /// What is to be measured about a request: where that is kept, and of which size its prompt is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
     key: Rc<str>,
     size: usize,
-    /// Whether its answer will tell: only a stream shows its first token.
-    is_stream: bool,
+    shows: Option<Measure>,
+}
+
+/// What an answer shows of its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The time until its first token: it is a stream.
+    ToFirstToken,
+    /// The time that it took for each token: it comes whole.
+    PerToken,
 }
 
 /// What became of the attempts of one request, in their order.
-pub type Sights = [(u64, Sight)];
+pub(crate) type Sights = [(u64, Sight)];
 
 /// What one attempt showed of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// So long it took until the first token.
-    FirstToken(Duration),
+    /// So long it took, by the measure of the request.
+    Took(Duration),
     /// It did not serve the request.
     Failed,
 }
@@ -60,7 +83,7 @@ pub enum Sight {
 /// What is known of a target for prompts of one size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
-    /// Microseconds until the first token; 0 if nothing is known, [`Seen::FAILED`] if it has failed ever since.
+    /// Microseconds by the record's measure; 0 if nothing is known, [`Seen::FAILED`] if it has failed ever since.
     us: u32,
     /// When it was seen last, in milliseconds since the epoch.
     at_ms: u64,
@@ -91,7 +114,7 @@ impl Seen {
     fn note(&mut self, sight: Sight, now: Duration) {
         let age_ms = u128::from(millis(self.age(now)));
         let us = match (sight, self.us()) {
-            (Sight::FirstToken(took), known) => {
+            (Sight::Took(took), known) => {
                 let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).clamp(1, Self::FAILED - 1);
                 // The old counts seven parts of eight, and less the older it is.
                 let fades_ms = FADES_IN.as_millis();
@@ -135,18 +158,43 @@ impl Entry {
     }
 }
 
-/// Where it is kept how near a model's targets are.
+/// The time that a whole answer took for each of its tokens.
 #[must_use]
-pub fn key(model: &str) -> Rc<str> {
-    format!("tollgate/nearness/{model}").into()
+pub fn per_token(took: Duration, usage: Usage) -> Duration {
+    let of_prompt = usage.prompt / PROMPT_TOKENS_COUNT_ONE;
+    let tokens = ANSWER_COUNTS.saturating_add(usage.completion).saturating_add(of_prompt);
+    let nanos = took.as_nanos() / u128::from(tokens);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+impl Nearness {
+    /// That of a model's targets; `measures_whole` says whether whole answers are measured as well.
+    #[must_use]
+    pub fn new(model: &str, measures_whole: bool) -> Self {
+        Self {
+            to_first_token: format!("tollgate/nearness/{model}").into(),
+            per_token: measures_whole.then(|| format!("tollgate/pace/{model}").into()),
+        }
+    }
+
+    /// What is to be measured about a request.
+    #[must_use]
+    pub fn watch(&self, prompt_tokens: u64, is_stream: bool) -> Watch {
+        let size = SIZES.iter().take_while(|most| prompt_tokens > **most).count();
+        let (key, shows) = match &self.per_token {
+            _ if is_stream => (&self.to_first_token, Some(Measure::ToFirstToken)),
+            Some(per_token) => (per_token, Some(Measure::PerToken)),
+            None => (&self.to_first_token, None),
+        };
+        Watch { key: key.clone(), size, shows }
+    }
 }
 
 impl Watch {
-    /// For a request to the model with this [`key`].
+    /// Whether the answer shows this.
     #[must_use]
-    pub fn new(key: Rc<str>, prompt_tokens: u64, is_stream: bool) -> Self {
-        let size = SIZES.iter().take_while(|most| prompt_tokens > **most).count();
-        Self { key, size, is_stream }
+    pub fn shows(&self, measure: Measure) -> bool {
+        self.shows == Some(measure)
     }
 
     /// Puts the nearest of each priority first. Those of which nothing is known stay as they stand, behind the others.
@@ -172,7 +220,7 @@ impl Watch {
                 Some(us) => us,
                 None => u64::MAX,
             });
-            if self.is_stream {
+            if self.shows.is_some() {
                 explore(equals, &seen, lot, moment.now);
             }
         }

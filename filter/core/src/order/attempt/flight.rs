@@ -2,9 +2,9 @@
 
 use super::bodies::Bodies;
 use super::departing::Destination;
-use super::first_token::Stopwatch;
 use super::misfit::Misfit;
 use super::spilling::Spilling;
+use super::stopwatch::Stopwatch;
 use crate::capacity::Seat;
 use crate::gateway::Gateway;
 use crate::ledger::Try;

@@ -123,6 +123,13 @@ impl Sent {
             }
             None => Ok(()),
         };
+        let measured = match outcome {
+            // What goes on after its answer has not been produced yet.
+            Outcome::Served if stored != Some(Stored::Pending) && self.expected.teaches() => {
+                self.flight.note_answer(usage, store)
+            }
+            _ => Ok(()),
+        };
         let is_known = source == Source::Reported && stored != Some(Stored::Pending) || tried.is_none();
         let took = is_known.then_some(usage);
         let seat = self.flight.land(took, moment);
@@ -164,7 +171,8 @@ impl Sent {
         };
         let spill_faults = self.flight.settle_spill(spent, moment);
         settlements.extend(self.reservation.map(|reservation| reservation.settle(spent)));
-        let faults = [learnt.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from);
+        let faults =
+            [learnt.is_err(), measured.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from);
         draft.store_faults += faults.sum::<u64>() + spill_faults + stored_faults;
         Finished { settlements, record }
     }

@@ -170,7 +170,7 @@ impl Sent {
         &mut self,
         chunk: &[u8],
         end: bool,
-        now: impl FnOnce() -> Duration,
+        now: impl Fn() -> Duration,
         draft: &Draft,
     ) -> Output {
         let Some(answer) = &mut self.answer else { return Output::Same };
@@ -182,6 +182,9 @@ impl Sent {
                     let now = now();
                     answer.first_token = Some(now.saturating_sub(draft.began));
                     self.flight.speaks(now);
+                }
+                if end {
+                    self.flight.ends(now);
                 }
                 match &mut answer.stamp {
                     Some(stamp) => pinned::stamped(stamp, chunk, output, end),

@@ -10,6 +10,7 @@ mod forms;
 mod head;
 mod holding;
 mod identity;
+mod measuring;
 mod naming;
 mod pinned;
 mod portable;

@@ -52,8 +52,10 @@ pub(in crate::config) enum StickyBy {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum OrderBy {
-    /// How soon each has spoken of late.
+    /// How soon each has spoken of late, by its streams; whole answers follow.
     TimeToFirstToken,
+    /// The same for streams, and for whole answers the time that each took for a token of late.
+    Latency,
 }
 
 /// What kind of model it is.

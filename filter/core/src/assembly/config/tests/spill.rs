@@ -1,5 +1,6 @@
 use super::*;
 use crate::limits::{self, Inquiry};
+use crate::route::Nearness;
 use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -89,7 +90,10 @@ fn nearness_and_weights_exclude_each_other() {
     let mut config = whole();
     config["models"][0]["order_by"] = json!("time_to_first_token");
     let gateway = load(config.clone()).unwrap();
-    assert_eq!(gateway.models[0].nearness.as_deref(), Some("tollgate/nearness/gpt-4o"));
+    assert_eq!(gateway.models[0].nearness, Some(Nearness::new("gpt-4o", false)));
+    config["models"][0]["order_by"] = json!("latency");
+    let gateway = load(config.clone()).unwrap();
+    assert_eq!(gateway.models[0].nearness, Some(Nearness::new("gpt-4o", true)));
     config["models"][0]["backends"][1]["weight"] = json!(1);
     config["models"][0]["sticky_by"] = json!("client");
     let problems = [
@@ -100,6 +104,6 @@ fn nearness_and_weights_exclude_each_other() {
     check(
         "/models/0/order_by",
         json!("price"),
-        &["models[0].order_by: unknown variant \"price\", expected \"time_to_first_token\""],
+        &["models[0].order_by: unknown variant \"price\", expected \"time_to_first_token\" or \"latency\""],
     );
 }

@@ -29,7 +29,12 @@ fn equals(names: &[&str]) -> Vec<Rc<Target>> {
 }
 
 fn watch(prompt_tokens: u64) -> Watch {
-    Watch::new(key("m"), prompt_tokens, true)
+    Nearness::new("m", true).watch(prompt_tokens, true)
+}
+
+/// For an answer that comes whole and is not measured.
+fn unmeasured(prompt_tokens: u64) -> Watch {
+    Nearness::new("m", false).watch(prompt_tokens, false)
 }
 
 /// One worker's view: targets and the store.
@@ -44,7 +49,7 @@ impl Pool {
     }
 
     fn saw(&self, at: usize, ms: u64, now: Duration) {
-        let sights = [(self.targets[at].number(), Sight::FirstToken(Duration::from_millis(ms)))];
+        let sights = [(self.targets[at].number(), Sight::Took(Duration::from_millis(ms)))];
         watch(0).note(Moment::new(&self.store, now), &sights).unwrap();
     }
 
@@ -69,7 +74,7 @@ impl Pool {
     }
 
     fn known_us(&self, at: usize) -> u32 {
-        let record = self.store.load(&key("m")).unwrap().value;
+        let record = self.store.load(&watch(0).key).unwrap().value;
         let entries: Vec<Entry> = codec::decode_all(&record);
         let found = entries.iter().find(|entry| entry.target == self.targets[at].number());
         found.map_or(0, |entry| entry.seen[0].us)
@@ -91,7 +96,7 @@ fn a_prompt_is_compared_with_those_of_its_size() {
     let pool = Pool::new(&["a", "b"]);
     pool.saw(0, 300, NOW);
     pool.saw(1, 100, NOW);
-    let order = |tokens| pool.order(&Watch { is_stream: false, ..watch(tokens) }, 0, NOW);
+    let order = |tokens| pool.order(&unmeasured(tokens), 0, NOW);
     assert_eq!([order(0), order(1000)], ["ba", "ba"]);
     assert_eq!([order(1001), order(8001), order(u64::MAX)], ["ab", "ab", "ab"]);
     let sizes = [0, 1000, 1001, 8000, 8001, 32_000, 32_001].map(|tokens| watch(tokens).size);
@@ -108,8 +113,7 @@ fn some_streams_ask_who_is_not_known() {
     // One in four is 1000, and five standard deviations are 140. `c` waits until `b` is known.
     assert!((860..1140).contains(&counts[1].1) && counts.len() == 2, "{counts:?}");
     // What is no stream shows nothing, and asks nobody.
-    let unseen = Watch { is_stream: false, ..watch(0) };
-    assert!((0..100).all(|stream| pool.order(&unseen, lot(stream), NOW) == "abc"));
+    assert!((0..100).all(|stream| pool.order(&unmeasured(0), lot(stream), NOW) == "abc"));
 }
 
 #[test]
@@ -133,12 +137,56 @@ fn who_was_slow_once_is_asked_again_and_judged_anew() {
 }
 
 #[test]
+fn streams_and_whole_answers_are_ordered_by_what_each_showed() {
+    let pool = Pool::new(&["a", "b"]);
+    let whole = Nearness::new("m", true).watch(0, false);
+    // `b` speaks sooner, and takes longer for each token.
+    pool.saw(0, 300, NOW);
+    pool.saw(1, 100, NOW);
+    for (at, ms) in [(0, 10), (1, 40)] {
+        let sights = [(pool.targets[at].number(), Sight::Took(Duration::from_millis(ms)))];
+        whole.note(Moment::new(&pool.store, NOW), &sights).unwrap();
+    }
+    assert_eq!(
+        [&watch(0), &whole, &unmeasured(0)].map(|watch| pool.order(watch, 0, NOW)),
+        ["ba", "ab", "ba"]
+    );
+    let later = NOW + STALE_AFTER;
+    // Whoever is measured asks again who was slow.
+    let asked = |watch: &Watch| (0..200).any(|one| pool.order(watch, lot(one), later) == "ba");
+    assert!(asked(&whole));
+    let is_same = |one| pool.order(&unmeasured(0), lot(one), later) == "ba";
+    assert!((0..200).all(is_same));
+}
+
+#[test]
+fn a_short_answer_is_not_taken_for_a_slow_one() {
+    let used = |prompt, completion| Usage { prompt, completion, ..Usage::default() };
+    // Of one backend that begins after 400 ms and then makes a token in 12: what it shows differs little.
+    let shown = [1, 30, 1000].map(|tokens| {
+        let took = Duration::from_millis(400 + 12 * tokens);
+        per_token(took, used(100, tokens)).as_micros()
+    });
+    assert_eq!(shown, [12_484, 12_258, 12_015]);
+    // One that is ten times slower shows ten times as much, whatever is asked.
+    let slow = per_token(Duration::from_millis(4120), used(100, 1));
+    assert_eq!(slow.as_micros(), 124_848);
+    // Embeddings produce nothing: a longer text takes longer to read.
+    let embeddings = [(40, 10), (60, 900), (80, 4_000)];
+    let shown =
+        embeddings.map(|(ms, prompt)| per_token(Duration::from_millis(ms), used(prompt, 0)).as_micros());
+    assert_eq!(shown, [1250, 1538, 1269]);
+    assert_eq!(per_token(Duration::MAX, Usage::default()).as_nanos(), u128::from(u64::MAX));
+    assert_eq!(per_token(Duration::from_secs(1), used(0, u64::MAX)), Duration::ZERO);
+}
+
+#[test]
 fn a_failing_backend_is_not_probed_and_not_taken_for_slow() {
     let pool = Pool::new(&["a", "b"]);
     pool.saw(0, 100, NOW);
     let failed = [
         (pool.targets[1].number(), Sight::Failed),
-        (pool.targets[0].number(), Sight::FirstToken(Duration::from_millis(100))),
+        (pool.targets[0].number(), Sight::Took(Duration::from_millis(100))),
     ];
     watch(0).note(Moment::new(&pool.store, NOW), &failed).unwrap();
     assert_eq!(pool.firsts(500, NOW), [("a".to_owned(), 500)]);
@@ -192,7 +240,7 @@ proptest! {
         let watch = watch(tokens);
         for (at, ms, ago_ms) in seen {
             let Some(target) = targets.get(at) else { continue };
-            let sights = [(target.number(), Sight::FirstToken(Duration::from_millis(ms)))];
+            let sights = [(target.number(), Sight::Took(Duration::from_millis(ms)))];
             watch.note(Moment::new(&store, NOW - Duration::from_millis(ago_ms)), &sights).unwrap();
         }
         if let Some(garbage) = garbage {
@@ -232,11 +280,11 @@ proptest! {
         let (mut now, mut bounds) = (NOW, std::collections::HashMap::<u64, (u64, u64)>::new());
         for (target, us, later_ms) in seen {
             now += Duration::from_millis(later_ms);
-            let sights = [(target, Sight::FirstToken(Duration::from_micros(us)))];
+            let sights = [(target, Sight::Took(Duration::from_micros(us)))];
             watch(0).note(Moment::new(&store, now), &sights).unwrap();
             let (least, most) = bounds.entry(target).or_insert((us, us));
             (*least, *most) = ((*least).min(us), (*most).max(us));
-            let record = store.load(&key("m")).unwrap().value;
+            let record = store.load(&watch(0).key).unwrap().value;
             prop_assert!(codec::decode_all::<Entry>(&record).len() <= TARGETS_MAX);
             let entries: Vec<Entry> = codec::decode_all(&record);
             let found = entries.iter().find(|entry| entry.target == target).unwrap();
