@@ -172,7 +172,7 @@ fn small_weights(models: &[Rc<Model>]) -> impl Iterator<Item = Fault> {
         let problem = format!(
             "model {:?}: backend {:?} has a weight of {weight} in {all} and no share_max: when the others pause, it gets all \
              requests",
-            model.name.text, target.backend.name
+            model.name.text, target.word
         );
         (weight * ONE_IN <= all).then_some(Fault { place: None, path: None, problem, meant: None })
     })

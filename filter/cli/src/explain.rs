@@ -268,7 +268,7 @@ fn sent(explained: &mut Explained, asked: &Asked<'_>, gateway: &Gateway, record:
         gateway.models.iter().any(|model| model.is_sticky && Some(&model.name) == record.model.as_ref());
     let flight = &forward.flight;
     let candidates = flight.candidates().iter().map(|target| Candidate {
-        backend: target.backend.name.to_string(),
+        backend: target.word.to_string(),
         cluster: target.backend.cluster.to_string(),
         region: target.backend.region.as_deref().map(str::to_owned),
         path: target.backend.style.path(asked.operation, &target.deployment),

@@ -139,7 +139,11 @@ fn cost(line: &Line, targets: &[Rc<Target>]) -> Option<u64> {
 
 /// The target where the log says that it was served.
 fn served<'t>(line: &Line, targets: &'t [Rc<Target>]) -> &'t [Rc<Target>] {
-    let at = targets.iter().position(|target| Some(&*target.backend.name) == line.backend.as_deref());
+    let is_there = |target: &Rc<Target>| Some(&*target.backend.name) == line.backend.as_deref();
+    let is_it = |target: &Rc<Target>| {
+        is_there(target) && line.deployment.as_ref().is_none_or(|name| **name == *target.deployment)
+    };
+    let at = targets.iter().position(is_it).or_else(|| targets.iter().position(is_there));
     at.and_then(|at| targets.get(at..=at)).unwrap_or_default()
 }
 
@@ -213,7 +217,7 @@ fn shown(line: &Line) -> String {
 
 /// Those that are asked first, in a fixed order.
 fn names(targets: &[Rc<Target>], first: usize) -> Vec<&str> {
-    let mut names: Vec<_> = targets.iter().take(first).map(|target| &*target.backend.name).collect();
+    let mut names: Vec<_> = targets.iter().take(first).map(|target| &*target.word).collect();
     names.sort_unstable();
     names
 }

@@ -145,6 +145,17 @@ fn a_changed_weight_moves_nobody_and_another_backend_does() {
 }
 
 #[test]
+fn what_several_deployments_cost_is_told_apart() {
+    let at = |name: &str, prompt: f64| json!({ "backend": "a", "deployment": name, "prices": { "prompt": prompt } });
+    let old = || json!([at("stable", 1.0), at("canary", 2.0)]);
+    let served = line(json!({}), json!({ "deployment": "canary", "price_micros": 2000 }));
+    check(old(), old(), &served, 0, &[], "0.002000 0.002000 +0.000000");
+    let moved = "moved 1 of web: m: a/stable -> a/canary\n";
+    let turned = json!([at("canary", 3.0), at("stable", 1.0)]);
+    check(old(), turned, &served, 1, &[moved], "0.002000 0.003000 +0.001000");
+}
+
+#[test]
 fn what_is_not_known_is_told() {
     let (free, paid) = (json!([{ "backend": "a" }]), json!([{ "backend": "a", "prices": { "prompt": 1 } }]));
     let unpriced = "1 of the lines: in no cost: there is no price, or it depends on who is drawn or on what was not produced\n";

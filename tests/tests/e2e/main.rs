@@ -46,6 +46,7 @@ mod store_tls;
 mod store_troubles;
 
 // Where a request goes.
+mod deployments;
 mod failover;
 mod faults;
 mod fitting;

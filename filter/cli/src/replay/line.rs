@@ -13,6 +13,8 @@ pub(crate) struct Line {
     pub(crate) model: Option<String>,
     /// Where it was served, or tried last.
     pub(crate) backend: Option<String>,
+    /// What the model is called there.
+    pub(crate) deployment: Option<String>,
     pub(crate) operation: String,
     pub(crate) outcome: String,
     pub(crate) usage: Usage,
@@ -46,6 +48,7 @@ impl Line {
             client: word(&line["client"])?,
             model: word(&details["model_asked"]).or_else(|| word(&line["model"])),
             backend: word(&line["backend"]),
+            deployment: word(&details["deployment"]),
             operation: word(&details["operation"])?,
             outcome: word(&line["outcome"])?,
             usage: Usage {

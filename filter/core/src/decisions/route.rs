@@ -82,6 +82,8 @@ pub struct Target {
     pub backend: Rc<Backend>,
     /// What it is called there.
     pub deployment: Rc<str>,
+    /// Its word in records and metrics: the backend's name, and with its deployment where the model has several there.
+    pub word: Rc<str>,
     /// What it costs there, if anybody said.
     pub prices: Option<Prices>,
     /// What it costs where the backend has served it from another deployment of its own, if that differs.
@@ -104,6 +106,7 @@ impl Target {
         let id = number_of(&[&backend.name, &deployment]);
         Self {
             gauge: backend.gauge,
+            word: backend.name.clone(),
             backend,
             deployment,
             prices,
@@ -146,7 +149,7 @@ impl Target {
     /// That it was not the next one to be asked, for the record.
     #[must_use]
     pub fn passed_over(&self, why: Why) -> PassedOver {
-        PassedOver { backend: self.backend.name.clone(), why }
+        PassedOver { backend: self.word.clone(), why }
     }
 
     /// The number by which its pauses are known.

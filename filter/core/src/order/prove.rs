@@ -260,7 +260,7 @@ impl Findings {
                 *reached = true;
             }
             if at.is_none() || !is_permitted(&chosen, client) {
-                let pausing = failing.iter().map(|(target, _)| target.backend.name.clone()).collect();
+                let pausing = failing.iter().map(|(target, _)| target.word.clone()).collect();
                 self.leaks.push(Leak { to: place(&chosen), pausing });
             }
         }

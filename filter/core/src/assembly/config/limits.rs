@@ -118,7 +118,7 @@ impl Build<'_> {
                 let problem = format!(
                     "model {:?} has no prices at backend {:?}: expected prices, or a limit with models that all have \
                      them",
-                    model.name.text, target.backend.name
+                    model.name.text, target.word
                 );
                 self.fault(path.clone(), problem);
             }

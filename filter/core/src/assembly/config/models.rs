@@ -129,7 +129,7 @@ impl Build<'_> {
     }
 
     fn targets(&mut self, path: &str, model: &wire::Model, backends: &Backends) -> Vec<Rc<Target>> {
-        let mut targets: Vec<Rc<Target>> = Vec::new();
+        let mut targets: Vec<Target> = Vec::new();
         if model.backends.is_empty() {
             self.fault(path.to_owned(), "empty: expected at least one backend");
         }
@@ -139,10 +139,14 @@ impl Build<'_> {
             let Some(backend) = self.named(format!("{path}.backend"), &place.backend, backends) else {
                 continue;
             };
-            if !seen.insert(&place.backend) {
-                self.fault(format!("{path}.backend"), format!("{:?} stands more than once", place.backend));
-            }
             let deployment = place.deployment.as_ref().unwrap_or(&model.name);
+            if !seen.insert((&place.backend, deployment)) {
+                let problem = format!(
+                    "{:?} stands more than once with deployment {deployment:?}: expected another deployment each time",
+                    place.backend
+                );
+                self.fault(format!("{path}.backend"), problem);
+            }
             let field = format!("{path}.deployment");
             if matches!(backend.style, Style::Azure(_)) && !is_path_segment(deployment) {
                 self.fault(
@@ -175,10 +179,20 @@ impl Build<'_> {
             }
             (target.priority, target.weight) = (place.priority, place.weight);
             target.share_max = self.share_max(&path, place);
-            targets.push(Rc::new(target));
+            targets.push(target);
+        }
+        for (backend, deployment) in &seen {
+            // What is told apart by its deployment alone has that in its word.
+            let is_one_of_several = seen.iter().any(|other| other.0 == *backend && other.1 != *deployment);
+            let is_it = |target: &&mut Target| {
+                *target.backend.name == **backend && *target.deployment == **deployment
+            };
+            if let Some(target) = targets.iter_mut().find(is_it).filter(|_| is_one_of_several) {
+                target.word = format!("{backend}/{deployment}").into();
+            }
         }
         targets.sort_by_key(|target| target.priority);
-        targets
+        targets.into_iter().map(Rc::new).collect()
     }
 
     /// The backend of this name, if it has no fault of its own.

@@ -115,7 +115,7 @@ impl Build<'_> {
             let problem = format!(
                 "backends {:?} and {:?} differ in {what}: expected the same at all that one request may go to, where \
                  it is fitted once",
-                first.backend.name, other.backend.name
+                first.word, other.word
             );
             self.fault(company.path.clone(), problem);
         }
@@ -143,11 +143,14 @@ fn companies<'c>(
     let mut companies = Vec::new();
     for (at, pool) in pools.iter().enumerate() {
         for targets in models.iter().map(|model| model.targets.as_slice()).chain([other]) {
-            let at_member = |member: &Rc<Backend>| targets.iter().find(|target| is_at(target, member));
+            // Of several deployments at a member a request may go to any.
+            let at_member = |member: &Rc<Backend>| {
+                let there: Vec<_> = targets.iter().filter(|target| is_at(target, member)).collect();
+                (!there.is_empty()).then_some(there)
+            };
             let targets: Option<Vec<_>> = pool.members.iter().map(at_member).collect();
-            companies.extend(
-                targets.map(|targets| Company { path: format!("routing.pools[{at}].backends"), targets }),
-            );
+            let path = format!("routing.pools[{at}].backends");
+            companies.extend(targets.map(|targets| Company { path, targets: targets.concat() }));
         }
     }
     companies
@@ -248,6 +251,15 @@ mod tests {
         }
         // Nobody goes from one to another.
         check(json!({ "fitted": "once", "pools": [] }), &[]);
+        // A request may go to either deployment of the member, and on to the other backend.
+        let mut config = whole();
+        config["routing"] = once(&["a", "b"]);
+        config["models"][0]["backends"][2] = json!({ "backend": "a", "deployment": "z" });
+        let errors = from_value(config.clone(), &|name| Some(name.to_owned())).unwrap_err();
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told, [differ("routing.pools[0].backends", "a/x", "a/z", "deployment")]);
+        config["routing"]["pools"] = json!([]);
+        assert!(from_value(config, &|name| Some(name.to_owned())).is_ok());
         // The whole order is told, so all of it must agree.
         check(json!({ "fitted": "once" }), &[&differ("models[0].backends", "a", "c", "style")]);
     }

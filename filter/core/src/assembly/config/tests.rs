@@ -198,9 +198,12 @@ fn what_cannot_be_meant_is_refused() {
     );
     check("/models/0/backends", json!([]), &["models[0].backends: empty: expected at least one backend"]);
     check(
-        "/models/0/backends/0/backend",
-        json!("a"),
-        &["models[0].backends[1].backend: \"a\" stands more than once"],
+        "/models/0/backends/0",
+        json!({ "backend": "a", "deployment": "x", "priority": 1 }),
+        &[
+            "models[0].backends[1].backend: \"a\" stands more than once with deployment \"x\": expected another deployment each \
+           time",
+        ],
     );
     check(
         "/models/0/backends/1/deployment",

@@ -49,7 +49,8 @@ impl Routing {
 }
 
 impl Pool {
-    /// Its members as targets, if all of them are, and the first is the first.
+    /// Its members as targets, if all of them are, and the first is the first. Envoy goes to each member once, so of several
+    /// deployments there only the first in the order is asked for.
     fn among(&self, targets: &[Rc<Target>]) -> Option<Vec<Rc<Target>>> {
         let of = |member: &Rc<Backend>| {
             targets.iter().find(|target| target.backend.cluster == member.cluster).cloned()

@@ -95,9 +95,14 @@ impl Flight {
         &self.candidates
     }
 
-    /// The candidate that Envoy has picked by its cluster.
+    /// The candidate that Envoy has picked by its cluster. Where a cluster stands for several, with a deployment each, it is the
+    /// next one in the order after the last that was tried; of attempts beyond the end it is the last one there.
     pub(super) fn candidate(&self, cluster: &[u8]) -> Option<&Rc<Target>> {
-        self.candidates.iter().find(|target| target.backend.cluster.as_bytes() == cluster)
+        let is_there = |target: &&Rc<Target>| target.backend.cluster.as_bytes() == cluster;
+        let last = self.last_tried().map(|target| target.number());
+        let tried = last.and_then(|last| self.candidates.iter().position(|target| target.number() == last));
+        let next = self.candidates.iter().skip(tried.map_or(0, |at| at + 1)).find(is_there);
+        next.or_else(|| self.candidates.iter().rfind(is_there))
     }
 
     /// The target of the last attempt; `None` if none was made.
@@ -116,10 +121,7 @@ impl Flight {
     #[must_use]
     pub fn tries(&self) -> Vec<Try> {
         let tries = self.tries.borrow();
-        tries
-            .iter()
-            .map(|(target, status)| Try { backend: target.backend.name.clone(), status: *status })
-            .collect()
+        tries.iter().map(|(target, status)| Try { backend: target.word.clone(), status: *status }).collect()
     }
 
     /// What the answer that the client would get says is wrong with the configuration.

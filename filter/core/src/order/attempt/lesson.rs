@@ -16,7 +16,7 @@ impl Leg {
         if let Some((_, answered)) = flight.tries.borrow_mut().last_mut() {
             *answered = Some(status);
         }
-        heard.counts.push(Series::UpstreamResponses { backend: target.backend.name.clone(), status });
+        heard.counts.push(Series::UpstreamResponses { backend: target.word.clone(), status });
         heard.noted(self.learn_room(status, headers, outside));
         let asked_for = route::cooldown(status, |name| headers::text(headers, name), || outside.now());
         if let Some(pause) = asked_for {
@@ -92,7 +92,7 @@ impl Flight {
 
     /// Writes that a target is to be left alone.
     fn leave_alone(&self, target: &Target, pause: Cooldown, outside: &Outside<'_>, heard: &mut Heard) {
-        heard.counts.push(Series::Cooldowns { backend: target.backend.name.clone() });
+        heard.counts.push(Series::Cooldowns { backend: target.word.clone() });
         heard.noted(Cooldowns::note(outside.moment(), target, pause));
     }
 

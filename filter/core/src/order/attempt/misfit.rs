@@ -98,12 +98,11 @@ impl Leg {
         let (flight, target) = (&self.flight, &self.target);
         let Some(misfit) = flight.misfit_of(status, failure) else { return };
         flight.misfit.set(Some(misfit));
-        let backend = target.backend.name.clone();
         let series = match misfit {
-            Misfit::MissingDeployment => Series::MissingDeployments { backend },
+            Misfit::MissingDeployment => Series::MissingDeployments { backend: target.word.clone() },
             Misfit::RefusedCredential => {
                 heard.noted(flight.gateway.failing.failed(target, outside.moment()).map(drop));
-                Series::RefusedCredentials { backend }
+                Series::RefusedCredentials { backend: target.backend.name.clone() }
             }
         };
         heard.counts.push(series);

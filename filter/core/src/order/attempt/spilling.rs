@@ -119,7 +119,7 @@ impl Flight {
             (Some((_, Some(429))), _) => Cause::Throttled,
             (Some(_), _) => Cause::Failed,
         };
-        let (from, to) = (spilling.preferred.backend.name.clone(), served.backend.name.clone());
+        let (from, to) = (spilling.preferred.word.clone(), served.word.clone());
         Some(Spill { from, to, cause })
     }
 

@@ -185,7 +185,7 @@ impl Draft {
         let candidates = flight.map(Flight::candidates).unwrap_or_default();
         let tries = flight.map(Flight::tries).unwrap_or_default();
         let value = decision::header_value(
-            candidates.iter().map(|target| &*target.backend.name),
+            candidates.iter().map(|target| &*target.word),
             &self.passed_over,
             tries.iter().map(|attempt| (&*attempt.backend, attempt.status)),
         );
@@ -212,7 +212,7 @@ impl Draft {
         if self.passed_over.is_empty() {
             return Vec::new();
         }
-        flight.candidates().iter().map(|target| target.backend.name.clone()).collect()
+        flight.candidates().iter().map(|target| target.word.clone()).collect()
     }
 
     /// Adds what is known to the end of the last phase; nothing is known afterwards.

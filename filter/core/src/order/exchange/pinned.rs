@@ -61,7 +61,7 @@ pub(super) fn reads_passthrough_body(rest: &str, headers: &Headers) -> bool {
 }
 
 impl Draft {
-    /// The targets of a model that may serve this body: all, or the one that keeps what it refers to.
+    /// The targets of a model that may serve this body: all, or those at the backend that keeps what it refers to.
     pub(super) fn keepers<'m>(
         &mut self,
         client: &Client,
@@ -86,9 +86,12 @@ impl Draft {
         let place = reading.place();
         self.spoken = reading.spoken();
         let Some(place) = place else { return Ok(Cow::Borrowed(&model.targets)) };
-        let keeper = model.targets.iter().find(|target| target.backend.name == place);
-        let keeper = keeper.ok_or_else(|| Denial::NotServedThere(model.name.text.to_string()))?;
-        Ok(Cow::Owned(vec![keeper.clone()]))
+        let keepers = model.targets.iter().filter(|target| target.backend.name == place);
+        let keepers: Vec<_> = keepers.cloned().collect();
+        if keepers.is_empty() {
+            return Err(Denial::NotServedThere(model.name.text.to_string()));
+        }
+        Ok(Cow::Owned(keepers))
     }
 
     /// Notes what came of reading ids.

@@ -17,7 +17,7 @@ use crate::json::Patch;
 use crate::media::Media;
 use crate::policy::{self, Asked, Policy, Refusal, Rule, Verdict};
 use crate::request::{Field, Inner, Request};
-use crate::route::{self, Asker, Choice, Target};
+use crate::route::{self, Asker, Choice, Shares, Target};
 use crate::store::Moment;
 use crate::tokens::Usage;
 use std::borrow::Cow;
@@ -141,9 +141,13 @@ impl Draft {
         self.leave_out(&kept, &targets, Why::Unsupported);
         let able = fitting::able(&targets, &model, &held.client, operation, &request)?;
         self.leave_out(&targets, &able, Why::Unsupported);
-        // Where it has to go it goes.
+        // Where it has to go it goes: what is pinned has a choice only among deployments that are not bounded alike.
         let is_pinned = targets_kept != model.targets.len();
-        let shares = model.shares.as_ref().filter(|_| !is_pinned);
+        let has_choice = |shares: &&Rc<Shares>| {
+            let bounded = kept.iter().filter(|target| shares.bound(target)).count();
+            !is_pinned || (1..targets_kept).contains(&bounded)
+        };
+        let shares = model.shares.as_ref().filter(has_choice);
         let asker = Asker { watch: watch.as_ref(), shares, ..held.client.asker(lot) };
         let choice = self.choose(&able, asker, moment);
         let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);

@@ -79,7 +79,7 @@ pub(in crate::config) enum Family {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Place {
-    /// The name of one of `backends`.
+    /// The name of one of `backends`; it may stand here more than once, each time with another `deployment`.
     pub(in crate::config) backend: String,
     /// What the model is called there. Absent: its own name.
     pub(in crate::config) deployment: Option<String>,

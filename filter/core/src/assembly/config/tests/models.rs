@@ -71,6 +71,29 @@ fn backends_may_name_the_model_each_in_its_own_way() {
 }
 
 #[test]
+fn a_model_may_have_several_deployments_of_one_backend() {
+    let mut config = whole();
+    let places = json!([
+        { "backend": "a", "deployment": "x", "priority": 1 }, { "backend": "b", "deployment": "d" },
+        { "backend": "a" }, { "backend": "a", "deployment": "y", "priority": 1 },
+    ]);
+    config["models"][0]["backends"] = places;
+    let gateway = load(config.clone()).unwrap();
+    let words: Vec<_> = gateway.models[0].targets.iter().map(|target| &*target.word).collect();
+    // Only who stands there more than once needs more than a backend's name.
+    assert_eq!(words, ["b", "a/gpt-4o", "a/x", "a/y"]);
+    // The name of the model is a deployment's name too.
+    config["models"][0]["backends"][3]["deployment"] = json!("gpt-4o");
+    assert_eq!(
+        load(config).unwrap_err(),
+        [
+            "models[0].backends[3].backend: \"a\" stands more than once with deployment \"gpt-4o\": expected another \
+             deployment each time"
+        ]
+    );
+}
+
+#[test]
 fn a_pool_has_one_version_unless_it_is_a_rollout() {
     let mut config = whole();
     config["models"][0]["backends"][0]["version"] = json!("2024-08-06");

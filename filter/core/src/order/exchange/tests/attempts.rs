@@ -328,6 +328,57 @@ fn each_attempt_has_its_own_path_and_credential() {
     assert_eq!(begin(&forward.flight, b"cc").unwrap_err().denial, Denial::Unplanned);
 }
 
+/// `gpt-4o` at three deployments of `a`, and at `b` between the second and the third.
+fn deployments() -> Rc<Gateway> {
+    gateway(|config| {
+        config["models"][0]["backends"] = json!([
+            { "backend": "a", "deployment": "x" }, { "backend": "a", "deployment": "y" },
+            { "backend": "b", "deployment": "e" }, { "backend": "a", "deployment": "z" },
+        ]);
+    })
+}
+
+/// Where an attempt at this cluster goes.
+fn path(flight: &Rc<Flight>, cluster: &[u8]) -> String {
+    let path = begin(flight, cluster).unwrap().departure.path;
+    path.trim_start_matches("/openai/deployments/").split("/chat").next().unwrap().to_owned()
+}
+
+#[test]
+fn attempts_at_one_cluster_go_down_its_deployments_in_order() {
+    let mut run = Run::with(deployments());
+    let flight = run.send(PROMPT).flight;
+    let paths = [&b"ca"[..], b"ca", b"cb", b"ca"].map(|cluster| path(&flight, cluster));
+    assert_eq!(paths, ["x", "y", "/v1", "z"]);
+    let tried: Vec<_> = flight.tries().iter().map(|tried| tried.backend.to_string()).collect();
+    assert_eq!(tried, ["a/x", "a/y", "b", "a/z"]);
+    // Beyond the end Envoy stays with the last one.
+    assert_eq!(path(&flight, b"ca"), "z");
+    // Of what Envoy has skipped nothing is asked any more: the order goes on from there.
+    let mut run = Run::with(deployments());
+    let flight = run.send(PROMPT).flight;
+    assert_eq!([&b"cb"[..], b"ca"].map(|cluster| path(&flight, cluster)), ["/v1", "z"]);
+}
+
+#[test]
+fn a_deployment_that_is_throttled_pauses_alone() {
+    let mut run = Run::with(deployments());
+    let flight = run.send(PROMPT).flight;
+    let outside = Outside::new(&run.store, &|| NOW);
+    let throttled = [(":status", "429"), ("retry-after", "5")];
+    let heard = attempt(&flight, "ca", &throttled, "", &outside).unwrap();
+    assert!(heard.counts.contains(&Series::Cooldowns { backend: "a/x".into() }), "{:?}", heard.counts);
+    let _ = attempt(&flight, "ca", &[(":status", "200")], "", &outside).unwrap();
+    let record = run.finish();
+    let served = record.served.unwrap();
+    assert_eq!((&*served.backend, &*served.deployment), ("a", "y"));
+    run.exchange = Exchange::new(deployments());
+    let flight = run.send(PROMPT).flight;
+    let candidates: Vec<_> = flight.candidates().iter().map(|target| target.word.to_string()).collect();
+    assert_eq!(candidates, ["a/y", "b", "a/z"]);
+    assert_eq!(path(&flight, b"ca"), "y");
+}
+
 #[test]
 fn a_pausing_backend_is_left_out_and_nothing_stays_reserved() {
     let mut run = Run::new();

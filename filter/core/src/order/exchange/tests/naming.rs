@@ -103,6 +103,19 @@ fn the_model_of_a_tool_is_one_of_the_clients() {
 }
 
 #[test]
+fn of_several_deployments_the_first_is_what_the_model_is_called() {
+    let several = |config: &mut Value| {
+        config["models"].as_array_mut().unwrap().pop();
+        config["models"].as_array_mut().unwrap().push(json!({ "name": "art", "backends": [
+            { "backend": "b", "deployment": "new", "priority": 1 }, { "backend": "b", "deployment": "old" },
+        ] }));
+    };
+    let body = r#"{"model":"art","input":"x"}"#;
+    let expected = ("b".to_owned(), body.replace("art", "old"));
+    assert_eq!(asked(several, "/v1/rerank", JSON, body), Ok(expected));
+}
+
+#[test]
 fn every_object_of_a_request_that_names_a_model_is_held() {
     for more in [
         r#""moderation":{"model":"NAME"}"#,

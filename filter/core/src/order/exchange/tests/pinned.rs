@@ -120,6 +120,34 @@ fn follow_up(id: &str) -> String {
 }
 
 #[test]
+fn an_id_leads_to_all_deployments_of_the_backend_that_keeps_it() {
+    let id = made_by("cb", "resp_1");
+    let several = |config: &mut Value| {
+        pinning(config);
+        config["models"][0]["backends"] = json!([
+            { "backend": "b", "deployment": "new", "share_max": 0.1 }, { "backend": "a", "deployment": "d" },
+            { "backend": "b", "deployment": "old" },
+        ]);
+    };
+    let mut run = Run::with(gateway(several));
+    let body = follow_up(&id);
+    for sent in 0..20 {
+        let step = Asked { body: Some(&body), ..Asked::new(RESPONSES) }.step(&mut run);
+        assert!(matches!(&step, Step::Admit(ask) if ask.places.len() <= 2), "{step:?}");
+        let goes = Turn::Goes { place: 0, seat: None };
+        let step = run.exchange.admitted(Ok(goes), Moment::new(&run.store, NOW));
+        let Step::Forward(forward) = step else { panic!("{step:?}") };
+        let candidates: Vec<_> =
+            forward.flight.candidates().iter().map(|target| &*target.deployment).collect();
+        // Both keep it, so the bound on the one holds: five are saved up, and the sixth would be the tenth request.
+        assert_eq!(candidates[0], if sent < 5 || sent == 10 { "new" } else { "old" }, "{sent}");
+        assert!(!candidates.contains(&"d"), "{candidates:?}");
+        let _ = run.finish();
+        run.exchange = Exchange::new(gateway(several));
+    }
+}
+
+#[test]
 fn an_id_leads_back_to_whoever_answered_and_nowhere_else() {
     let body = r#"{"model":"gpt-4o","input":"x"}"#;
     let first = Asked {
