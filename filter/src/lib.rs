@@ -39,5 +39,7 @@ proxy_wasm::main! {{
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         log::error!("a fault of ours at {place}; this worker's streams are lost, the VM is reloaded");
     }));
+    // The first one of the VM stays.
+    let _ = proxy_facts::CRYPTO.install_default();
     proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
 }}

@@ -1,14 +1,14 @@
 //! What Envoy knows of a stream, and can do better than a VM.
 
 use crate::{configuration, host};
+use jsonwebtoken::crypto::CryptoProvider;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use prost::Message;
 use prost_types::Struct;
 use proxy_wasm::hostcalls;
 use std::collections::HashMap;
 use tollgate::identity::claims::Json;
-use tollgate::identity::keys::{Algorithm, Key, Material};
-use tollgate::identity::signature::{self, Verify};
-use tollgate::identity::{ProxyFacts, SanKind};
+use tollgate::identity::{ProxyFacts, SanKind, public_key, signature};
 
 /// The filter whose metadata has the claims of tokens that it has verified.
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
@@ -46,24 +46,25 @@ struct Metadata {
     filter_metadata: HashMap<String, Struct>,
 }
 
-impl Verify for Envoy {
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
+/// Envoy's cryptography, and what it has not in the VM.
+pub(crate) static CRYPTO: CryptoProvider = signature::provider(|algorithm, key| {
+    signature::verifier(algorithm, key, |algorithm, key, message, signature| {
         signature::here(algorithm, key, message, signature)
             .unwrap_or_else(|| by_envoy(algorithm, key, message, signature).unwrap_or(false))
-    }
-}
+    })
+});
 
-fn by_envoy(algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> Option<bool> {
+fn by_envoy(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &[u8]) -> Option<bool> {
     let hash_function = match algorithm {
-        Algorithm::Rs256 | Algorithm::Es256 => "sha256",
-        Algorithm::Rs384 | Algorithm::Es384 => "sha384",
-        Algorithm::Rs512 => "sha512",
+        Algorithm::RS256 | Algorithm::ES256 => "sha256",
+        Algorithm::RS384 | Algorithm::ES384 => "sha384",
+        Algorithm::RS512 => "sha512",
         _ => return None,
     };
-    let (public_key, signature) = match &key.material {
-        Material::Rsa { der, .. } => (der.clone(), signature.to_vec()),
-        Material::Ec { der, .. } => (der.clone(), signature::ecdsa_der(algorithm, signature)?),
-        Material::Ed25519(_) | Material::Secret(_) => return None,
+    let public_key = public_key::der(key)?;
+    let signature = match algorithm.family() {
+        AlgorithmFamily::Ec => public_key::ecdsa_der(algorithm, signature)?,
+        _ => signature.to_vec(),
     };
     let question =
         Question { hash_function: hash_function.to_owned(), public_key, signature, text: message.to_vec() };

@@ -5,11 +5,11 @@
 //! same client's is refused. Not decided here: what the client may do.
 
 pub mod claims;
-pub mod der;
 pub mod issuer;
 pub mod jwks;
 pub mod jwt;
 pub mod keys;
+pub mod public_key;
 pub mod signature;
 mod verified;
 
@@ -19,9 +19,7 @@ use crate::store::Moment;
 use claims::{Json, Matcher};
 use issuer::{Doubt, Issuer, Proof};
 use jwt::Token;
-use keys::{Algorithm, Key};
 use sha2::{Digest, Sha256};
-use signature::Verify;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -76,8 +74,8 @@ impl Validity {
     pub const ALWAYS: Self = Self { from: Duration::ZERO, until: Duration::MAX };
 }
 
-/// What the proxy knows of a stream, and does better.
-pub trait ProxyFacts: Verify + fmt::Debug {
+/// What the proxy knows of a stream.
+pub trait ProxyFacts: fmt::Debug {
     /// The first name of this kind in the certificate that the client's end of the connection has proved to have.
     fn certified(&self, kind: SanKind) -> Option<String>;
 
@@ -97,12 +95,6 @@ pub enum SanKind {
 /// There is no proxy.
 #[derive(Debug)]
 struct NoProxy;
-
-impl Verify for NoProxy {
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
-        signature::here(algorithm, key, message, signature) == Some(true)
-    }
-}
 
 impl ProxyFacts for NoProxy {
     fn certified(&self, _: SanKind) -> Option<String> {
@@ -405,7 +397,7 @@ impl<C> Directory<C> {
                 .map_err(Doubt::Denied)
                 .map(|(client, _)| client);
         }
-        issuer.verify(&token, &*self.proxy, moment)?;
+        issuer.verify(&token, moment)?;
         let (client, until) = self.by_claims(at, issuer, &token.claims, moment.now).map_err(Doubt::Denied)?;
         let verified =
             Verified { client: client.clone(), issuer: at, generation: issuer.generation(), until };

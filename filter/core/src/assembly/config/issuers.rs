@@ -6,7 +6,8 @@ use super::{Build, Range};
 use crate::identity::claims::{Json, Path};
 use crate::identity::issuer::{Issuer, Proof};
 use crate::identity::jwks::{Fetched, Origin};
-use crate::identity::keys::{Algorithm, KEYS_MAX, Key, KeySet};
+use crate::identity::keys::{self, KEYS_MAX, Key, KeySet, OF_PAIRS, OF_SECRETS};
+use jsonwebtoken::Algorithm;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Build<'_> {
 
     /// How tokens are verified, and the algorithms that they may have.
     fn proof(&mut self, path: &str, issuer: &wire::Issuer) -> (Proof, Vec<Algorithm>) {
-        let pairs = &Algorithm::OF_PAIRS;
+        let pairs = &OF_PAIRS;
         let written = issuer.algorithms.as_deref();
         match (&issuer.jwks, &issuer.keys, &issuer.secret_env, &issuer.verified_by_envoy) {
             (Some(jwks), None, None, None) => {
@@ -111,10 +112,10 @@ impl Build<'_> {
         }
         let mut algorithms = Vec::new();
         for (at, name) in written.iter().enumerate() {
-            match Algorithm::named(name).filter(|algorithm| possible.contains(algorithm)) {
+            match keys::algorithm(name).filter(|algorithm| possible.contains(algorithm)) {
                 Some(algorithm) => algorithms.push(algorithm),
                 None => {
-                    let names: Vec<_> = possible.iter().map(|algorithm| algorithm.name()).collect();
+                    let names: Vec<_> = possible.iter().map(|algorithm| format!("{algorithm:?}")).collect();
                     let problem = format!("{name:?}: expected one of {}", names.join(", "));
                     self.fault(format!("{path}.algorithms[{at}]"), problem);
                 }
@@ -178,16 +179,16 @@ impl Build<'_> {
         let secret_path = format!("{path}.secret_env");
         let secret = self.secret(&secret_path, env).unwrap_or_default();
         let bytes_min = |algorithm: Algorithm| match algorithm {
-            Algorithm::Hs384 => 48,
-            Algorithm::Hs512 => 64,
+            Algorithm::HS384 => 48,
+            Algorithm::HS512 => 64,
             _ => 32,
         };
         let possible: Vec<_> = match written {
-            None => Algorithm::OF_SECRETS
+            None => OF_SECRETS
                 .into_iter()
                 .filter(|algorithm| bytes_min(*algorithm) <= secret.len().max(32))
                 .collect(),
-            Some(_) => Algorithm::OF_SECRETS.to_vec(),
+            Some(_) => OF_SECRETS.to_vec(),
         };
         let algorithms = self.algorithms(path, written, &possible);
         let needed = algorithms.iter().map(|algorithm| bytes_min(*algorithm)).max().unwrap_or_default();

@@ -5,10 +5,11 @@
 use super::claims::{Json, Path};
 use super::jwks::Fetched;
 use super::jwt::Token;
-use super::keys::{Algorithm, KeySet};
-use super::signature::Verify;
+use super::keys::KeySet;
+use super::signature;
 use crate::denial::{Denial, Flaw};
 use crate::store::Moment;
+use jsonwebtoken::Algorithm;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -71,17 +72,17 @@ impl Issuer {
     }
 
     /// Checks the signature.
-    pub fn verify(&self, token: &Token<'_>, verify: &dyn Verify, moment: Moment<'_>) -> Result<(), Doubt> {
+    pub fn verify(&self, token: &Token<'_>, moment: Moment<'_>) -> Result<(), Doubt> {
         if !self.algorithms.contains(&token.algorithm) {
             return Err(Flaw::Algorithm.into());
         }
         match &self.proof {
-            Proof::Keys(keys) => match check(token, keys, verify) {
+            Proof::Keys(keys) => match check(token, keys) {
                 Some(is_good) => signed(is_good),
                 None => Err(Flaw::UnknownKey.into()),
             },
             Proof::Fetched(fetched) => {
-                let known = fetched.keys().and_then(|keys| check(token, &keys, verify));
+                let known = fetched.keys().and_then(|keys| check(token, &keys));
                 if let Some(is_good) = known {
                     return signed(is_good);
                 }
@@ -89,7 +90,7 @@ impl Issuer {
                 let loaded = fetched.load(moment.store).is_ok();
                 match fetched.keys() {
                     None => Err(Doubt::Wait(fetched.origin.wait)),
-                    Some(keys) => match check(token, &keys, verify) {
+                    Some(keys) => match check(token, &keys) {
                         Some(is_good) => signed(is_good),
                         None if loaded && fetched.may_bring_more(moment) == Ok(true) => {
                             Err(Doubt::Wait(fetched.origin.wait))
@@ -131,10 +132,10 @@ impl Issuer {
 }
 
 /// Whether one of the keys made the signature; `None` if there is no key that could have.
-fn check(token: &Token<'_>, keys: &KeySet, verify: &dyn Verify) -> Option<bool> {
+fn check(token: &Token<'_>, keys: &KeySet) -> Option<bool> {
     let mut candidates = keys.of(token.kid.as_deref(), token.algorithm).take(KEYS_TRIED_MAX).peekable();
     candidates.peek()?;
-    Some(candidates.any(|key| verify.verify(token.algorithm, key, token.signed, &token.signature)))
+    Some(candidates.any(|key| signature::is_signed_by(token, key)))
 }
 
 fn signed(is_good: bool) -> Result<(), Doubt> {

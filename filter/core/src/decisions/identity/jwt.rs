@@ -1,14 +1,15 @@
 //! What does a token say of itself, before anything of it is believed?
 //!
-//! The compact form of a JWS, read once and strictly. Keys that a token brings along (`jwk`, `jku`, `x5c`, `x5u`) are not
-//! looked at. Not decided here: whether its signature is good.
+//! The compact form of a JWS, as `jsonwebtoken` reads it, behind checks of what it does not refuse. Keys that a token brings
+//! along (`jwk`, `jku`, `x5c`, `x5u`) are not used. Not decided here: whether its signature is good.
 //! <https://www.rfc-editor.org/rfc/rfc7515#section-3.1>, <https://www.rfc-editor.org/rfc/rfc8725>
 
 use super::claims::Json;
-use super::keys::Algorithm;
+use super::keys;
 use crate::denial::Flaw;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, dangerous};
 
 /// The longest token. Envoy takes 60 KiB of headers; the longest tokens that identity providers make are a tenth of it.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -23,8 +24,8 @@ pub struct Token<'t> {
     pub claims: Json,
     /// What was signed.
     pub signed: &'t [u8],
-    /// By this.
-    pub signature: Vec<u8>,
+    /// By this, in base64url.
+    pub signature: &'t str,
 }
 
 /// Whether a credential is meant to be a token: three parts in the letters of base64url, whatever they say.
@@ -40,45 +41,47 @@ impl<'t> Token<'t> {
         if bytes.len() > TOKEN_BYTES_MAX {
             return Err(Flaw::TooLong);
         }
-        let mut dots = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
-        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
+        let text = std::str::from_utf8(bytes).map_err(|_| Flaw::Malformed)?;
+        let mut parts = text.split('.');
+        let (Some(header), Some(_), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(Flaw::Malformed);
         };
-        let part = |range| bytes.get(range).ok_or(Flaw::Malformed);
-        let header = object(part(0..first)?)?;
-        let algorithm = match header.member("alg") {
-            Some(Json::Text(name)) => Algorithm::named(name).ok_or(Flaw::Algorithm)?,
-            _ => return Err(Flaw::Algorithm),
-        };
-        // What a header says is critical must be understood, and nothing here is.
-        // https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11
-        if header.member("crit").is_some() {
-            return Err(Flaw::Critical);
-        }
-        // An unencoded payload or an encrypted one is another thing than what is read here.
-        if header.member("b64").is_some() || header.member("enc").is_some() || header.member("zip").is_some()
-        {
+        check_header(&Json::object(&decode(header)?).ok_or(Flaw::Malformed)?)?;
+        let token = dangerous::insecure_decode::<Json>(bytes).map_err(|_| Flaw::Malformed)?;
+        if !matches!(token.claims, Json::Object(_)) {
             return Err(Flaw::Malformed);
         }
-        let kid = match header.member("kid") {
-            None => None,
-            Some(Json::Text(kid)) => Some(kid.clone()),
-            Some(_) => return Err(Flaw::Malformed),
-        };
-        let claims = object(part(first + 1..second)?)?;
-        let signature = decode(part(second + 1..bytes.len())?)?;
-        if signature.is_empty() {
+        if decode(signature)?.is_empty() {
             return Err(Flaw::Signature);
         }
-        Ok(Self { algorithm, kid, claims, signed: part(0..second)?, signature })
+        let signed = bytes.get(..bytes.len() - signature.len() - 1).unwrap_or_default();
+        Ok(Self {
+            algorithm: token.header.alg,
+            kid: token.header.kid,
+            claims: token.claims,
+            signed,
+            signature,
+        })
     }
 }
 
-/// The canonical form only: no padding, and no bits that stand for nothing, or one token had many spellings.
-fn decode(part: &[u8]) -> Result<Vec<u8>, Flaw> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| Flaw::Malformed)
+/// What a header must not say, and `jsonwebtoken` lets it.
+fn check_header(header: &Json) -> Result<(), Flaw> {
+    header.member("alg").and_then(Json::text).and_then(keys::algorithm).ok_or(Flaw::Algorithm)?;
+    // What a header says is critical must be understood, and nothing here is.
+    // https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11
+    if header.member("crit").is_some() {
+        return Err(Flaw::Critical);
+    }
+    // An unencoded payload or an encrypted one is another thing than what is read here.
+    let is_other = ["b64", "enc", "zip"].into_iter().any(|name| header.member(name).is_some());
+    let is_named = header.member("kid").is_none_or(|kid| kid.text().is_some());
+    if is_other || !is_named { Err(Flaw::Malformed) } else { Ok(()) }
 }
 
-fn object(part: &[u8]) -> Result<Json, Flaw> {
-    Json::object(&decode(part)?).ok_or(Flaw::Malformed)
+/// The canonical form only: no padding, and no bits that stand for nothing, or one token had many spellings.
+fn decode(part: &str) -> Result<Vec<u8>, Flaw> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Flaw::Malformed)
 }

@@ -4,10 +4,14 @@
 //! comes from there. <https://www.rfc-editor.org/rfc/rfc7517>, <https://www.rfc-editor.org/rfc/rfc7518#section-6>
 
 use super::claims::Json;
-use super::der;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use super::public_key;
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, EllipticCurveKeyParameters, Jwk, KeyOperations,
+    OctetKeyPairParameters, PublicKeyUse, RSAKeyParameters,
+};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use rsa::BigUint;
+use serde_json::Value;
 use std::fmt;
 
 /// The most keys of one issuer.
@@ -19,61 +23,24 @@ const RSA_BITS_MIN: usize = 2048;
 /// The longest RSA key, in bits: to check a signature takes time with the square of it.
 const RSA_BITS_MAX: usize = 4096;
 
-/// A signature's algorithm: a closed list, without `none`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// RSA, PKCS#1 v1.5
-    Rs256,
-    /// The same with SHA-384
-    Rs384,
-    /// The same with SHA-512
-    Rs512,
-    /// RSA, PSS
-    Ps256,
-    /// ECDSA on P-256
-    Es256,
-    /// ECDSA on P-384
-    Es384,
-    /// Ed25519
-    EdDsa,
-    /// HMAC with SHA-256: whoever can check it can sign too
-    Hs256,
-    /// The same with SHA-384
-    Hs384,
-    /// The same with SHA-512
-    Hs512,
-}
+/// The algorithms of key pairs that a token may be signed by: a closed list, without `none`.
+pub const OF_PAIRS: [Algorithm; 7] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
 
-impl Algorithm {
-    /// Those of key pairs.
-    pub const OF_PAIRS: [Self; 7] =
-        [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Es256, Self::Es384, Self::EdDsa];
+/// Those of secrets: whoever can check such a signature can sign too.
+pub const OF_SECRETS: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 
-    /// Those of secrets.
-    pub const OF_SECRETS: [Self; 3] = [Self::Hs256, Self::Hs384, Self::Hs512];
-
-    /// Its name in JWS. <https://www.iana.org/assignments/jose/jose.xhtml>
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rs256 => "RS256",
-            Self::Rs384 => "RS384",
-            Self::Rs512 => "RS512",
-            Self::Ps256 => "PS256",
-            Self::Es256 => "ES256",
-            Self::Es384 => "ES384",
-            Self::EdDsa => "EdDSA",
-            Self::Hs256 => "HS256",
-            Self::Hs384 => "HS384",
-            Self::Hs512 => "HS512",
-        }
-    }
-
-    /// The algorithm of this name, in just these letters.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::OF_PAIRS.into_iter().chain(Self::OF_SECRETS).find(|algorithm| algorithm.name() == name)
-    }
+/// The algorithm of this name, in just these letters. <https://www.iana.org/assignments/jose/jose.xhtml>
+#[must_use]
+pub fn algorithm(name: &str) -> Option<Algorithm> {
+    name.parse().ok().filter(|algorithm| OF_PAIRS.contains(algorithm) || OF_SECRETS.contains(algorithm))
 }
 
 /// A curve of ECDSA.
@@ -86,7 +53,9 @@ pub enum Curve {
 }
 
 impl Curve {
-    const fn coordinate_bytes(self) -> usize {
+    /// How long each coordinate of a point is, and each number of a signature.
+    #[must_use]
+    pub const fn coordinate_bytes(self) -> usize {
         match self {
             Self::P256 => 32,
             Self::P384 => 48,
@@ -118,36 +87,12 @@ impl Curve {
         x < prime && y < prime && (&y * &y) % &prime == (&x * &x * &x + three_less * &x + b) % &prime
     }
 
-    /// Its object identifier, as DER.
-    const fn oid(self) -> &'static [u8] {
-        match self {
-            Self::P256 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
-            Self::P384 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22],
-        }
+    /// The curve of a key, if it is one of a curve.
+    #[must_use]
+    pub fn of(key: &DecodingKey) -> Option<Self> {
+        let point = key.try_get_as_bytes().ok().filter(|_| key.family() == AlgorithmFamily::Ec)?;
+        [Self::P256, Self::P384].into_iter().find(|curve| point.len() == 1 + 2 * curve.coordinate_bytes())
     }
-}
-
-/// What a key is made of.
-#[derive(Clone)]
-pub enum Material {
-    /// Of an RSA pair.
-    Rsa {
-        /// For a check in the VM.
-        public: Box<rsa::RsaPublicKey>,
-        /// The same as a DER `SubjectPublicKeyInfo`.
-        der: Vec<u8>,
-    },
-    /// Of a pair on a curve.
-    Ec {
-        /// Which.
-        curve: Curve,
-        /// A DER `SubjectPublicKeyInfo`.
-        der: Vec<u8>,
-    },
-    /// Of an Ed25519 pair.
-    Ed25519(ed25519_dalek::VerifyingKey),
-    /// A secret that the issuer shares with us.
-    Secret(Vec<u8>),
 }
 
 /// A key that checks signatures.
@@ -158,7 +103,7 @@ pub struct Key {
     /// The only algorithm it is for, if that is said.
     pub algorithm: Option<Algorithm>,
     /// What it is made of.
-    pub material: Material,
+    pub decoding: DecodingKey,
 }
 
 impl fmt::Debug for Key {
@@ -190,35 +135,30 @@ impl Key {
     /// The key that a secret is.
     #[must_use]
     pub fn secret(secret: &[u8]) -> Self {
-        Self { kid: None, algorithm: None, material: Material::Secret(secret.to_vec()) }
+        Self { kid: None, algorithm: None, decoding: DecodingKey::from_secret(secret) }
     }
 
-    /// Reads a JSON Web Key.
+    /// Reads a JSON Web Key. What `jsonwebtoken` takes is looked at more closely: its strength, and whether it is a key at all.
     pub fn read(jwk: &Json) -> Result<Self, NoKey> {
-        let text = |name| jwk.member(name).and_then(Json::text);
-        let is_for_signatures = text("use").is_none_or(|purpose| purpose == "sig")
-            && match jwk.member("key_ops") {
-                Some(Json::List(operations)) => operations.iter().any(|one| one.text() == Some("verify")),
-                _ => true,
-            };
+        let jwk: Jwk = serde_json::from_value(unpadded(jwk)).map_err(|_| {
+            NoKey::Broken("a JSON Web Key (RFC 7517), its members of the kinds that they have there")
+        })?;
+        let Jwk { common, algorithm: parameters } = jwk;
+        let is_for_signatures =
+            common.public_key_use.is_none_or(|purpose| purpose == PublicKeyUse::Signature)
+                && common.key_operations.is_none_or(|all| all.contains(&KeyOperations::Verify));
         if !is_for_signatures {
             return Err(NoKey::Foreign("use sig, and key_ops with verify, or neither"));
         }
-        let algorithm = match text("alg") {
+        let of_pair = |name| Algorithm::try_from(name).ok().filter(|algorithm| OF_PAIRS.contains(algorithm));
+        let algorithm = match common.key_algorithm {
             None => None,
             Some(name) => Some(
-                Algorithm::named(name)
-                    .filter(|algorithm| Algorithm::OF_PAIRS.contains(algorithm))
+                of_pair(name)
                     .ok_or(NoKey::Foreign("alg RS256, RS384, RS512, PS256, ES256, ES384 or EdDSA"))?,
             ),
         };
-        let material = match text("kty") {
-            Some("RSA") => rsa(jwk)?,
-            Some("EC") => ec(jwk)?,
-            Some("OKP") if text("crv") == Some("Ed25519") => ed25519(jwk)?,
-            _ => return Err(NoKey::Foreign("kty RSA, EC or OKP (Ed25519)")),
-        };
-        let key = Self { kid: text("kid").map(str::to_owned), algorithm: None, material };
+        let key = Self { kid: common.key_id, algorithm: None, decoding: decoding(&parameters)? };
         if algorithm.is_some_and(|algorithm| !key.fits(algorithm)) {
             return Err(NoKey::Broken("an alg for this kty and crv"));
         }
@@ -229,59 +169,82 @@ impl Key {
     /// of an HMAC would let everybody sign. <https://www.rfc-editor.org/rfc/rfc8725#section-3.1>
     #[must_use]
     pub fn fits(&self, algorithm: Algorithm) -> bool {
-        use Algorithm::{EdDsa, Es256, Es384, Hs256, Hs384, Hs512, Ps256, Rs256, Rs384, Rs512};
+        let curve_fits = || match algorithm {
+            Algorithm::ES256 => Curve::of(&self.decoding) == Some(Curve::P256),
+            Algorithm::ES384 => Curve::of(&self.decoding) == Some(Curve::P384),
+            _ => true,
+        };
         self.algorithm.is_none_or(|only| only == algorithm)
-            && match &self.material {
-                Material::Rsa { .. } => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256),
-                Material::Ec { curve: Curve::P256, .. } => algorithm == Es256,
-                Material::Ec { curve: Curve::P384, .. } => algorithm == Es384,
-                Material::Ed25519(_) => algorithm == EdDsa,
-                Material::Secret(_) => matches!(algorithm, Hs256 | Hs384 | Hs512),
-            }
+            && self.decoding.family() == algorithm.family()
+            && curve_fits()
     }
 }
 
-fn decoded(jwk: &Json, name: &str) -> Option<Vec<u8>> {
-    let text = jwk.member(name).and_then(Json::text)?;
-    // Some issuers pad.
-    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
-}
-
-fn rsa(jwk: &Json) -> Result<Material, NoKey> {
-    const BROKEN: NoKey = NoKey::Broken("n of 2048 to 4096 bits and e, both odd, in base64url");
-    let (Some(modulus), Some(exponent)) = (decoded(jwk, "n"), decoded(jwk, "e")) else { return Err(BROKEN) };
-    let number = BigUint::from_bytes_be;
-    let modulus_number = number(&modulus);
-    let is_odd = |bytes: &[u8]| bytes.last().is_some_and(|byte| byte % 2 == 1);
-    let is_sound = is_odd(&modulus) && is_odd(&exponent);
-    if !is_sound || !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&modulus_number.bits()) {
-        return Err(BROKEN);
+/// The same key, for `jsonwebtoken`, which takes no padding. Some issuers pad.
+fn unpadded(jwk: &Json) -> Value {
+    let mut value = jwk.value();
+    for name in ["n", "e", "x", "y"] {
+        if let Some(Value::String(text)) = value.get_mut(name) {
+            text.truncate(text.trim_end_matches('=').len());
+        }
     }
-    let public = rsa::RsaPublicKey::new(modulus_number, number(&exponent)).map_err(|_| BROKEN)?;
-    Ok(Material::Rsa { public: Box::new(public), der: der::rsa_public_key(&modulus, &exponent) })
+    value
 }
 
-fn ec(jwk: &Json) -> Result<Material, NoKey> {
-    let curve = match jwk.member("crv").and_then(Json::text) {
-        Some("P-256") => Curve::P256,
-        Some("P-384") => Curve::P384,
-        _ => return Err(NoKey::Foreign("crv P-256 or P-384")),
+fn decoding(parameters: &AlgorithmParameters) -> Result<DecodingKey, NoKey> {
+    const KIND: NoKey = NoKey::Foreign("kty RSA, EC or OKP (Ed25519)");
+    match parameters {
+        AlgorithmParameters::RSA(rsa) => of_rsa(rsa),
+        AlgorithmParameters::EllipticCurve(ec) => of_curve(ec),
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => of_ed25519(pair),
+        // One of a known kind that lacks a part, or has a curve that `jsonwebtoken` does not know.
+        AlgorithmParameters::Other(rest) => {
+            let text = |name| rest.fields.get(name).and_then(Value::as_str);
+            Err(match (text("kty"), text("crv")) {
+                (Some("RSA"), _) => WEAK,
+                (Some("EC"), Some("P-256" | "P-384")) => LENGTHS,
+                (Some("EC"), _) => CURVES,
+                (Some("OKP"), Some("Ed25519")) => NO_POINT,
+                _ => KIND,
+            })
+        }
+        _ => Err(KIND),
+    }
+}
+
+const WEAK: NoKey = NoKey::Broken("n of 2048 to 4096 bits and e, both odd, in base64url");
+const CURVES: NoKey = NoKey::Foreign("crv P-256 or P-384");
+const LENGTHS: NoKey = NoKey::Broken("x and y of the curve's length, in base64url");
+const NO_POINT: NoKey = NoKey::Broken("x, a point of Ed25519, in base64url");
+
+fn of_rsa(jwk: &RSAKeyParameters) -> Result<DecodingKey, NoKey> {
+    let key = DecodingKey::from_rsa_components(&jwk.n, &jwk.e).map_err(|_| WEAK)?;
+    let DecodingKeyKind::RsaModulusExponent { n, e } = key.kind() else { return Err(WEAK) };
+    let is_strong = (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&BigUint::from_bytes_be(n).bits());
+    if is_strong && public_key::rsa(n, e).is_some() { Ok(key) } else { Err(WEAK) }
+}
+
+fn of_curve(jwk: &EllipticCurveKeyParameters) -> Result<DecodingKey, NoKey> {
+    let curve = match jwk.curve {
+        EllipticCurve::P256 => Curve::P256,
+        EllipticCurve::P384 => Curve::P384,
+        _ => return Err(CURVES),
     };
-    let whole = |bytes: &Vec<u8>| bytes.len() == curve.coordinate_bytes();
-    match (decoded(jwk, "x").filter(whole), decoded(jwk, "y").filter(whole)) {
-        (Some(x), Some(y)) if !curve.has(&x, &y) => Err(NoKey::Broken("x and y, a point of the curve")),
-        (Some(x), Some(y)) => Ok(Material::Ec { curve, der: der::ec_public_key(curve.oid(), &x, &y) }),
-        _ => Err(NoKey::Broken("x and y of the curve's length, in base64url")),
+    // In base64 each coordinate has four letters for three bytes.
+    let letters = (curve.coordinate_bytes() * 4).div_ceil(3);
+    if [&jwk.x, &jwk.y].iter().any(|coordinate| coordinate.len() != letters) {
+        return Err(LENGTHS);
     }
+    let key = DecodingKey::from_ec_components(&jwk.x, &jwk.y).map_err(|_| LENGTHS)?;
+    let point = key.try_get_as_bytes().ok().and_then(|bytes| bytes.get(1..)).unwrap_or_default();
+    let (x, y) = point.split_at_checked(curve.coordinate_bytes()).ok_or(LENGTHS)?;
+    if curve.has(x, y) { Ok(key) } else { Err(NoKey::Broken("x and y, a point of the curve")) }
 }
 
-fn ed25519(jwk: &Json) -> Result<Material, NoKey> {
-    decoded(jwk, "x")
-        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-        .and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok())
-        .filter(|key| !key.is_weak())
-        .map(Material::Ed25519)
-        .ok_or(NoKey::Broken("x, a point of Ed25519, in base64url"))
+fn of_ed25519(jwk: &OctetKeyPairParameters) -> Result<DecodingKey, NoKey> {
+    let key = DecodingKey::from_ed_components(&jwk.x).map_err(|_| NO_POINT)?;
+    let is_point = public_key::ed25519(&key).is_some_and(|key| !key.is_weak());
+    if is_point { Ok(key) } else { Err(NO_POINT) }
 }
 
 /// The keys of one issuer.
@@ -321,6 +284,8 @@ impl KeySet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -358,6 +323,29 @@ mod tests {
             r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA"}"#,
             Err(NoKey::Broken("x, a point of Ed25519, in base64url")),
         );
+    }
+
+    #[test]
+    fn a_key_fits_the_algorithms_of_its_kind_and_no_others() {
+        use Algorithm::{ES256, ES384, EdDSA, PS256, RS256, RS384, RS512};
+        let all = || OF_PAIRS.into_iter().chain(OF_SECRETS);
+        let check = |key: &Key, expected: &[Algorithm]| {
+            assert_eq!(all().filter(|algorithm| key.fits(*algorithm)).collect::<Vec<_>>(), expected);
+        };
+        let key = |kid: &str| {
+            let jwk = super::super::tokens::public(kid).remove(0).to_string();
+            Key::read(&Json::object(jwk.as_bytes()).unwrap()).unwrap()
+        };
+        check(&key("rsa-1"), &[RS256, RS384, RS512, PS256]);
+        check(&key("ec-256"), &[ES256]);
+        check(&key("ec-384"), &[ES384]);
+        check(&key("ed25519"), &[EdDSA]);
+        check(&Key::secret(b"secret"), &OF_SECRETS);
+    }
+
+    #[test]
+    fn a_key_that_an_issuer_pads_is_read() {
+        check(&rsa_of(256, "").replace("\",\"e", "==\",\"e"), Ok(()));
     }
 
     #[test]

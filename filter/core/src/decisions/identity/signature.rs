@@ -1,31 +1,110 @@
 //! Is this the signature of that?
 //!
-//! The question has one interface, [`Verify`], and where the answer comes from depends on the algorithm. Envoy's own
-//! cryptography is many times faster than any in a VM, and adds nothing to the module, but it does PKCS#1 and ECDSA only; the
-//! rest is done [`here`]. `docs/identity.md` has the numbers.
+//! `jsonwebtoken` asks a [`CryptoProvider`]. Envoy's own cryptography is many times faster than any in a VM, and adds nothing to
+//! the module, but it does PKCS#1 and ECDSA only; the rest is done [`here`]. `docs/identity.md` has the numbers. Who has more
+//! than what is here installs a provider of its own before the first token comes.
 
-use super::keys::{Algorithm, Key, Material};
+use super::jwt::Token;
+use super::keys::Key;
+use super::public_key;
 use hmac::{Hmac, Mac};
+use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::{ErrorKind, Result};
+use jsonwebtoken::signature::{self, Verifier};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use sha2::{Sha256, Sha384, Sha512};
 
-/// Checks signatures.
-pub trait Verify {
-    /// Whether `signature` was made with the key's secret half over `message`. The key fits the algorithm.
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool;
+/// Whether the last is a signature of the one before it, made with the key's secret half. The key's family is the algorithm's.
+pub type Check = fn(Algorithm, &DecodingKey, &[u8], &[u8]) -> bool;
+
+/// Whether the key made the token's signature.
+#[must_use]
+pub fn is_signed_by(token: &Token<'_>, key: &Key) -> bool {
+    // Whoever was first stays.
+    let _ = DEFAULT.install_default();
+    jsonwebtoken::crypto::verify(token.signature, token.signed, &key.decoding, token.algorithm)
+        .unwrap_or(false)
+}
+
+#[cfg(not(test))]
+static DEFAULT: CryptoProvider = provider(|algorithm, key| {
+    verifier(algorithm, key, |algorithm, key, message, signature| {
+        here(algorithm, key, message, signature) == Some(true)
+    })
+});
+#[cfg(test)]
+use super::tokens::ORACLE as DEFAULT;
+
+/// A provider that verifies, and neither signs nor makes keys.
+#[must_use]
+pub const fn provider(
+    verifier_factory: fn(&Algorithm, &DecodingKey) -> Result<Box<dyn JwtVerifier>>,
+) -> CryptoProvider {
+    CryptoProvider {
+        signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
+        verifier_factory,
+        key_utils: KeyUtils {
+            rsa_pub_components_from_private_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
+            rsa_pub_components_from_public_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
+            ec_pub_components_from_private_key: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
+            ed_pub_components_from_private_key: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
+            compute_digest: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
+        },
+    }
+}
+
+/// The verifier of a provider: a key of another family than the algorithm's is none.
+pub fn verifier(algorithm: &Algorithm, key: &DecodingKey, check: Check) -> Result<Box<dyn JwtVerifier>> {
+    if key.family() != algorithm.family() {
+        return Err(ErrorKind::InvalidAlgorithm.into());
+    }
+    Ok(Box::new(Verification { algorithm: *algorithm, key: key.clone(), check }))
+}
+
+struct Verification {
+    algorithm: Algorithm,
+    key: DecodingKey,
+    check: Check,
+}
+
+impl Verifier<Vec<u8>> for Verification {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), signature::Error> {
+        let is_good = (self.check)(self.algorithm, &self.key, message, signature);
+        is_good.then_some(()).ok_or_else(signature::Error::new)
+    }
+}
+
+impl JwtVerifier for Verification {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
 }
 
 /// Of the signatures that a VM checks for itself: PS256, EdDSA, HS256, HS384, HS512. `None` for the others.
 #[must_use]
-pub fn here(algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> Option<bool> {
-    let is_good = match (algorithm, &key.material) {
-        (Algorithm::Ps256, Material::Rsa { public, .. }) => pss(public, message, signature),
-        (Algorithm::EdDsa, Material::Ed25519(key)) => ed25519_dalek::Signature::from_slice(signature)
+pub fn here(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &[u8]) -> Option<bool> {
+    if key.family() != algorithm.family() {
+        return Some(false);
+    }
+    let is_good = match (algorithm, key.kind()) {
+        (Algorithm::PS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            public_key::rsa(n, e).is_some_and(|key| pss(&key, message, signature))
+        }
+        (Algorithm::EdDSA, _) => ed25519_dalek::Signature::from_slice(signature)
             // The strict check takes no key and no signature of small order, with which one signature fits many messages.
-            .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
-        (Algorithm::Hs256, Material::Secret(secret)) => hmac::<Hmac<Sha256>>(secret, message, signature),
-        (Algorithm::Hs384, Material::Secret(secret)) => hmac::<Hmac<Sha384>>(secret, message, signature),
-        (Algorithm::Hs512, Material::Secret(secret)) => hmac::<Hmac<Sha512>>(secret, message, signature),
-        (Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Es256 | Algorithm::Es384, _) => {
+            .is_ok_and(|signature| {
+                public_key::ed25519(key).is_some_and(|key| key.verify_strict(message, &signature).is_ok())
+            }),
+        (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) => {
+            hmac::<Hmac<Sha256>>(secret, message, signature)
+        }
+        (Algorithm::HS384, DecodingKeyKind::SecretOrDer(secret)) => {
+            hmac::<Hmac<Sha384>>(secret, message, signature)
+        }
+        (Algorithm::HS512, DecodingKeyKind::SecretOrDer(secret)) => {
+            hmac::<Hmac<Sha512>>(secret, message, signature)
+        }
+        (Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::ES256 | Algorithm::ES384, _) => {
             return None;
         }
         _ => false,
@@ -45,51 +124,5 @@ fn hmac<M: Mac + hmac::digest::KeyInit>(secret: &[u8], message: &[u8], signature
         .is_ok_and(|mac| mac.chain_update(message).verify_slice(signature).is_ok())
 }
 
-/// The DER form of an ECDSA signature, which JWS writes as two numbers of fixed length, one after the other. `None` if they
-/// are not of this curve's length, or if one of them is zero: that would fit every message where a verifier forgets to
-/// look (CVE-2022-21449).
-#[must_use]
-pub fn ecdsa_der(algorithm: Algorithm, signature: &[u8]) -> Option<Vec<u8>> {
-    let bytes = match algorithm {
-        Algorithm::Es256 => 32,
-        Algorithm::Es384 => 48,
-        _ => return None,
-    };
-    if signature.len() != 2 * bytes {
-        return None;
-    }
-    let (r, s) = signature.split_at_checked(bytes)?;
-    if [r, s].iter().any(|number| number.iter().all(|byte| *byte == 0)) {
-        return None;
-    }
-    Some(super::der::sequence(&[super::der::integer(r), super::der::integer(s)]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    #[track_caller]
-    fn check(algorithm: Algorithm, signature: &[u8], expected: Option<&[u8]>) {
-        assert_eq!(ecdsa_der(algorithm, signature).as_deref(), expected, "{algorithm:?} {signature:?}");
-    }
-
-    #[test]
-    fn an_ecdsa_signature_is_two_numbers_of_which_none_is_zero() {
-        let number = |last: u8, bytes: usize| [vec![0; bytes - 1], vec![last]].concat();
-        let both = |r: u8, s: u8, bytes: usize| [number(r, bytes), number(s, bytes)].concat();
-        let der = &[0x30, 7, 2, 1, 1, 2, 2, 0, 0x80][..];
-        check(Algorithm::Es256, &both(1, 0x80, 32), Some(der));
-        check(Algorithm::Es384, &both(1, 0x80, 48), Some(der));
-        check(Algorithm::Es256, &both(0, 1, 32), None);
-        check(Algorithm::Es256, &both(1, 0, 32), None);
-        check(Algorithm::Es256, &both(0, 0, 32), None);
-        check(Algorithm::Es256, &both(1, 1, 48), None);
-        check(Algorithm::Es384, &both(1, 1, 32), None);
-        check(Algorithm::Es256, der, None);
-        check(Algorithm::Es256, &[], None);
-        check(Algorithm::Rs256, &both(1, 1, 32), None);
-    }
-}
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod vectors;

@@ -1,15 +1,16 @@
 //! Tokens for tests, signed by another implementation than ours, and its opinion on signatures.
 
 use super::claims::Json;
-use super::keys::{Algorithm, Key, Material};
-use super::signature::{self, Verify};
+use super::public_key;
+use super::signature;
 use super::{ProxyFacts, SanKind};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm as Alg, DecodingKey, EncodingKey, crypto};
-use rsa::traits::PublicKeyParts;
+use jsonwebtoken::crypto::CryptoProvider;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use jsonwebtoken_10::{Algorithm as Alg, DecodingKey as Theirs, EncodingKey, crypto};
 use serde_json::{Value, json};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -85,42 +86,42 @@ pub(crate) fn token_by(algorithm: Alg, kid: &str, claims: &Value) -> String {
     signed(&header.to_string(), &claims.to_string(), kid, algorithm)
 }
 
-/// A proxy that knows what it is told, and whose cryptography is another implementation's.
+/// A proxy that knows what it is told.
 #[derive(Debug, Default)]
 pub(crate) struct Proxy {
     pub(crate) certified: HashMap<SanKind, String>,
     pub(crate) payloads: HashMap<String, String>,
-    /// How often it was asked about a signature.
-    pub(crate) asked: std::rc::Rc<RefCell<usize>>,
 }
 
-impl Verify for Proxy {
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
-        *self.asked.borrow_mut() += 1;
-        let key_of_it = match &key.material {
-            Material::Rsa { public, .. } => {
-                DecodingKey::from_rsa_raw_components(&public.n().to_bytes_be(), &public.e().to_bytes_be())
-            }
-            Material::Ec { der, .. } => {
-                let point = if algorithm == Algorithm::Es256 { 65 } else { 97 };
-                DecodingKey::from_ec_der(&der[der.len() - point..])
-            }
-            Material::Ed25519(key) => DecodingKey::from_ed_der(key.as_bytes()),
-            Material::Secret(secret) => DecodingKey::from_secret(secret),
-        };
-        let theirs: Alg = algorithm.name().parse().unwrap();
-        let verdict = crypto::verify(&b64(signature), message, &key_of_it, theirs).unwrap_or(false);
-        let ours = signature::here(algorithm, key, message, signature);
-        assert!(
-            ours.is_none_or(|ours| ours == verdict),
-            "{algorithm:?}: {verdict} by another implementation"
-        );
-        match algorithm {
-            Algorithm::Es256 | Algorithm::Es384 => {
-                signature::ecdsa_der(algorithm, signature).is_some() && verdict
-            }
-            _ => verdict,
-        }
+thread_local! {
+    static ASKED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often this thread has asked about a signature.
+pub(crate) fn asked() -> usize {
+    ASKED.get()
+}
+
+/// Cryptography that is another implementation's, and what is ours compared with it.
+pub(crate) static ORACLE: CryptoProvider =
+    signature::provider(|algorithm, key| signature::verifier(algorithm, key, is_good));
+
+/// What both say, which must be the same.
+pub(crate) fn is_good(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &[u8]) -> bool {
+    ASKED.set(ASKED.get() + 1);
+    let theirs = match (key.family(), key.kind()) {
+        (_, DecodingKeyKind::RsaModulusExponent { n, e }) => Theirs::from_rsa_raw_components(n, e),
+        (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => Theirs::from_ec_der(point),
+        (AlgorithmFamily::Ed, DecodingKeyKind::SecretOrDer(point)) => Theirs::from_ed_der(point),
+        (_, DecodingKeyKind::SecretOrDer(secret)) => Theirs::from_secret(secret),
+    };
+    let named: Alg = format!("{algorithm:?}").parse().unwrap();
+    let verdict = crypto::verify(&b64(signature), message, &theirs, named).unwrap_or(false);
+    let ours = signature::here(algorithm, key, message, signature);
+    assert!(ours.is_none_or(|ours| ours == verdict), "{algorithm:?}: {verdict} by another implementation");
+    match algorithm.family() {
+        AlgorithmFamily::Ec => public_key::ecdsa_der(algorithm, signature).is_some() && verdict,
+        _ => verdict,
     }
 }
 

@@ -20,12 +20,12 @@ fn jwks() -> Value {
 #[test]
 fn an_issuer_has_defaults() {
     use crate::identity::issuer::Proof;
-    use crate::identity::keys::Algorithm;
+    use crate::identity::keys::OF_PAIRS;
     let config = with_issuer(jwks(), json!({ "issuer": "entra", "claims": { "azp": "x" } }));
     let gateway = load(config).unwrap();
     let issuer = &gateway.clients.issuers()[0];
     assert_eq!(issuer.leeway.as_secs(), 60);
-    assert_eq!(issuer.algorithms, Algorithm::OF_PAIRS);
+    assert_eq!(issuer.algorithms, OF_PAIRS);
     let Proof::Fetched(fetched) = &issuer.proof else { panic!("{issuer:?}") };
     let origin = &fetched.origin;
     assert_eq!(

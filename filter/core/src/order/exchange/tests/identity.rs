@@ -129,7 +129,7 @@ fn a_token_of_a_new_key_waits_for_the_fetch_that_it_makes_for() {
         r#"{"alg":"EdDSA","kid":"unknown"}"#,
         &claims().to_string(),
         "ed25519",
-        jsonwebtoken::Algorithm::EdDSA,
+        jsonwebtoken_10::Algorithm::EdDSA,
     );
     let mut next = Run { exchange: Exchange::new(gateway.clone()), store: run.store };
     assert_eq!(refused(head(&mut next, &unknown)), "401 invalid_token");
