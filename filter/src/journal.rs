@@ -63,7 +63,7 @@ pub(crate) fn tick() {
             note.model,
             note.prompt.saturating_add(note.completion),
         );
-        if let Err(fault) = limits::return_slots(&SharedData, &note.slots) {
+        if let Err(fault) = limits::return_slots(Moment::new(&SharedData, now), &note.slots) {
             log::error!("a lost request's place could not be returned: {fault:?}");
             host::count(Series::StoreFaults, 1);
         }

@@ -10,18 +10,20 @@
 use crate::allowance::{Allowance, Measure, Unit};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
-use crate::store::{self, Moment, Store, StoreFault};
+use crate::store::{Moment, StoreFault};
 use crate::time::nanos;
 use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
 
 mod bucket;
+mod cells;
 mod kept;
 pub mod leases;
 mod measured;
 mod part;
 mod record;
+mod split;
 mod standing;
 
 use leases::Uncovered;
@@ -30,6 +32,7 @@ use record::Record;
 
 pub use kept::Kept;
 pub use part::Part;
+pub use split::Split;
 pub use standing::{Inquiry, Level, Report, Standing, State, read};
 
 /// How often what was taken is given back where the store is contended: it must not stay taken.
@@ -45,14 +48,14 @@ const SHARED: &str = "tollgate/shared/";
 #[derive(Debug, PartialEq, Eq)]
 pub struct Account {
     key: String,
-    limits: Vec<Measured>,
+    limits: Rc<[Measured]>,
     /// Whether a fleet shares it.
     is_shared: bool,
 }
 
 impl Account {
     fn new(whose: &str, name: &str, allowances: Vec<Allowance>) -> Self {
-        let limits = Measured::all(allowances);
+        let limits = Measured::all(allowances).into();
         Self { key: format!("{OWN}{whose}/{name}"), limits, is_shared: false }
     }
 
@@ -114,13 +117,16 @@ impl Account {
 pub struct Budget {
     /// In the order in which they are asked, which is the same for all requests.
     accounts: Vec<Rc<Account>>,
+    /// Of which each value has an account of its own, until it is known who asks.
+    splits: Vec<Rc<Split>>,
 }
 
 impl Budget {
     /// The limits of these accounts together: the client's own, and then its group's.
     #[must_use]
     pub fn new(accounts: impl IntoIterator<Item = Rc<Account>>) -> Self {
-        Self { accounts: accounts.into_iter().filter(|account| !account.limits.is_empty()).collect() }
+        let accounts = accounts.into_iter().filter(|account| !account.limits.is_empty()).collect();
+        Self { accounts, splits: Vec::new() }
     }
 
     /// Those of its accounts that a fleet shares.
@@ -131,7 +137,7 @@ impl Budget {
     /// Whether there is no limit at all.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
-        self.accounts.is_empty()
+        self.accounts.is_empty() && self.splits.is_empty()
     }
 }
 
@@ -268,6 +274,8 @@ pub struct Granted {
     pub standing: Standing,
     /// The labels of the limits that would have refused it, if they were not only to report that.
     pub shadow_refusals: Vec<Rc<str>>,
+    /// How many values had to be forgotten for it that had used something.
+    pub forgotten: u64,
 }
 
 /// Why a limit refuses, and for how long.
@@ -384,13 +392,13 @@ pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Res
     }
     let limits = claim.budget.accounts.iter().map(|account| account.limits.len()).sum();
     let mut taken = Vec::with_capacity(limits);
-    let (mut standing, mut shadow_refusals) = (Standing::default(), Vec::new());
+    let (mut standing, mut shadow_refusals, mut forgotten) = (Standing::default(), Vec::new(), 0);
     for (at, account) in claim.budget.accounts.iter().enumerate() {
         if !account.limits.iter().any(|limit| claim.part.has(&limit.allowance)) {
             continue;
         }
         let before = taken.len();
-        let outcome = store::update(moment.store, &account.key, |stored| {
+        let outcome = cells::update_and_tell(moment, &account.key, |stored| {
             taken.truncate(before);
             let mut record = account.read(stored);
             let verdict = if account.is_shared {
@@ -407,23 +415,23 @@ pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Res
             (Some(record.into_bytes()), verdict)
         });
         let enlisted = match &outcome {
-            Ok(Verdict { enlists: true, .. }) => leases::enlist(moment.store, &account.key),
+            Ok((Verdict { enlists: true, .. }, _)) => leases::enlist(moment.store, &account.key),
             _ => Ok(()),
         };
         let refusal = match enlisted.and(outcome) {
-            Ok(Verdict {
-                refusal: None,
-                lacks: false,
-                standing: found,
-                shadow_refusals: found_shadows,
-                ..
-            }) => {
+            Ok((
+                Verdict {
+                    refusal: None, lacks: false, standing: found, shadow_refusals: found_shadows, ..
+                },
+                lost,
+            )) => {
                 standing.join(&found);
                 shadow_refusals.extend(found_shadows);
+                forgotten += lost;
                 continue;
             }
-            Ok(Verdict { refusal: None, .. }) => Ok(None),
-            Ok(Verdict { refusal: Some(refusal), .. }) => Ok(Some(refusal)),
+            Ok((Verdict { refusal: None, .. }, _)) => Ok(None),
+            Ok((Verdict { refusal: Some(refusal), .. }, _)) => Ok(Some(refusal)),
             Err(fault) => Err(fault),
         };
         taken.truncate(before);
@@ -442,7 +450,7 @@ pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Res
         return Ok(Outcome::Decided(refuse(moment, &claim, refusal, at)));
     }
     let reservation = Reservation { budget: claim.budget, tokens: claim.usage.total(), taken };
-    Ok(Outcome::Decided(Grant::Granted(Granted { reservation, standing, shadow_refusals })))
+    Ok(Outcome::Decided(Grant::Granted(Granted { reservation, standing, shadow_refusals, forgotten })))
 }
 
 /// Whether a claim that waits for the fleet's store lacks something of any account and is refused by none. So nothing is taken of
@@ -486,8 +494,8 @@ fn refuse(moment: Moment<'_>, claim: &Claim, refusal: Refusal, at: usize) -> Gra
     let mut worst = refusal;
     for (at, account) in claim.budget.accounts.iter().enumerate().skip(at + 1) {
         // An account that cannot be read moment.now has nothing to add: it is a refusal already.
-        let Ok(loaded) = moment.store.load(&account.key) else { continue };
-        let mut record = account.read(&loaded.value);
+        let Ok(stored) = cells::load(moment.store, &account.key) else { continue };
+        let mut record = account.read(&stored);
         let verdict = if account.is_shared {
             let uncovered = Uncovered::Waits;
             leases::ask((at, account), &mut record, claim, &mut Vec::new(), nanos(moment.now), uncovered)
@@ -531,7 +539,7 @@ fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Res
         return Ok(());
     }
     let enlists = again_while_contended(|| {
-        store::update(moment.store, &account.key, |stored| {
+        cells::update(moment, &account.key, |stored| {
             let mut record = account.read(stored);
             let clock = record.clock(nanos(moment.now));
             let mut leased = account.is_shared.then(|| record.unshare());
@@ -561,7 +569,7 @@ fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Res
 }
 
 /// Returns the slots of a reservation whose VM died, from what [`Reservation::slots`] said of it.
-pub fn return_slots(store: &dyn Store, slots: &str) -> Result<(), StoreFault> {
+pub fn return_slots(moment: Moment<'_>, slots: &str) -> Result<(), StoreFault> {
     let read = |slot: &'_ str| {
         let (key, id) = slot.split_once(' ')?;
         Some((key.to_owned(), u64::from_str_radix(id, 16).ok()?))
@@ -569,7 +577,7 @@ pub fn return_slots(store: &dyn Store, slots: &str) -> Result<(), StoreFault> {
     let mut outcome = Ok(());
     for (key, id) in slots.split(',').filter_map(read) {
         outcome = outcome.and(again_while_contended(|| {
-            store::update(store, &key, |stored| {
+            cells::update(moment, &key, |stored| {
                 let mut record = Record::read(stored);
                 let Some(entry) = record.find(id, 0) else { return (None, ()) };
                 record.set(measured::return_slot(entry), 0);

@@ -6,6 +6,7 @@
 use crate::calendar::Span;
 use crate::endpoint::Operation;
 use crate::tokens::Usage;
+use crate::value::By;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
@@ -188,6 +189,8 @@ pub enum Whose {
 pub struct Allowance {
     /// To whom.
     pub whose: Whose,
+    /// What each has a limit of its own by; `None` where all share one.
+    pub by: Option<By>,
     /// In what it is measured.
     pub measure: Measure,
     /// How much; money in millionths.
@@ -204,23 +207,34 @@ impl Allowance {
     /// A limit with its label.
     #[must_use]
     pub fn new(whose: Whose, measure: Measure, amount: NonZeroU64, scope: Scope, shadow: bool) -> Self {
-        let owner = match whose {
+        Self { whose, by: None, measure, amount, scope, shadow, word: "".into() }.labelled()
+    }
+
+    /// The same, for each of these.
+    #[must_use]
+    pub fn by(self, by: By) -> Self {
+        Self { by: Some(by), ..self }.labelled()
+    }
+
+    fn labelled(self) -> Self {
+        let owner = match self.whose {
             Whose::Client => "",
             Whose::Group(_) => "group/",
             Whose::Spill(_) => "spill/",
         };
-        let unit = measure.unit_word();
-        let word = match measure.per() {
-            Some(per) => format!("{owner}{unit}/{per}"),
-            None => format!("{owner}{unit}"),
-        };
-        Self { whose, measure, amount, scope, shadow, word: word.into() }
+        let by = self.by.as_ref().map(|by| format!("{}/", by.word())).unwrap_or_default();
+        let unit = self.measure.unit_word();
+        let per = self.measure.per().map(|per| format!("/{per}")).unwrap_or_default();
+        Self { word: format!("{owner}{by}{unit}{per}").into(), ..self }
     }
 
     /// Whether another limit counts the same requests in the same way, whatever the two allow.
     #[must_use]
     pub fn counts_as(&self, other: &Self) -> bool {
-        self.whose == other.whose && self.measure == other.measure && self.scope == other.scope
+        self.whose == other.whose
+            && self.by == other.by
+            && self.measure == other.measure
+            && self.scope == other.scope
     }
 }
 

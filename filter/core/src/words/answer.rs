@@ -5,7 +5,7 @@
 use crate::allowance::{Allowance, Unit, Weights, Whose};
 use crate::calendar;
 use serde::Serialize;
-use serde_json::Number;
+use serde_json::{Number, Value as Json, json};
 use std::time::Duration;
 
 /// A whole answer that no backend gave.
@@ -117,6 +117,9 @@ struct Limit<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     weights: Option<Weighed>,
     group: Option<&'a str>,
+    /// What each has one of its own by, and this is the asker's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<Json>,
     shared: bool,
     shadow: bool,
 }
@@ -165,6 +168,10 @@ impl<'a> Limit<'a> {
                 _ => None,
             },
             group,
+            by: allowance.by.as_ref().map(|by| match by.name() {
+                Some(name) => json!({ by.word(): name }),
+                None => by.word().into(),
+            }),
             shared: group.is_some(),
             shadow: allowance.shadow,
         }

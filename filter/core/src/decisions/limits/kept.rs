@@ -3,6 +3,7 @@
 //!
 //! Not decided here: where the bytes are kept.
 
+use super::split::Mark;
 use super::{Account, Budget, Measure, Reservation, Settlement, Spent, Taken};
 use crate::codec::{Reader, Stored, Writer};
 use crate::endpoint::Operation;
@@ -104,7 +105,7 @@ impl Kept {
     /// Whether nothing was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.iter().all(|account| account.taken.is_empty())
     }
 
     /// Both together.
@@ -125,7 +126,7 @@ impl Kept {
             }
             accounts.push(account);
         }
-        Settlement { budget: Rc::new(Budget { accounts }), taken, spent }
+        Settlement { budget: Rc::new(Budget { accounts, splits: Vec::new() }), taken, spent }
     }
 }
 
@@ -133,7 +134,26 @@ impl Budget {
     /// Its account of this key.
     #[must_use]
     pub fn account(&self, key: &str) -> Option<Rc<Account>> {
-        self.accounts.iter().find(|account| account.key == key).cloned()
+        let own = self.accounts.iter().find(|account| account.key == key).cloned();
+        own.or_else(|| self.account_of_value(key))
+    }
+
+    /// Whose values it has, with nothing taken from them: for work that goes on and that nothing was taken for.
+    #[must_use]
+    pub fn kept_values(&self) -> Kept {
+        let values = self.accounts.iter().filter(|account| Mark::of_key(&account.key).is_some());
+        Kept(values.map(|account| KeptAccount { key: account.key.clone(), taken: Vec::new() }).collect())
+    }
+
+    /// What whoever asked for work meets of it, by what was kept of that.
+    #[must_use]
+    pub fn of_kept(self: &Rc<Self>, kept: &Kept) -> Rc<Self> {
+        if self.splits.is_empty() {
+            return self.clone();
+        }
+        let own = kept.0.iter().filter_map(|account| self.account_of_value(&account.key));
+        let accounts = self.accounts.iter().cloned().chain(own).collect();
+        Rc::new(Self { accounts, splits: Vec::new() })
     }
 
     /// The debt of work for which nothing was taken: it is due from all limits that have it in their scope, as they stand

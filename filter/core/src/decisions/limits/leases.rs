@@ -9,10 +9,10 @@
 
 use super::measured::{Measured, Room};
 use super::record::{Entry, Leased, Record};
-use super::{Account, Claim, Refusal, Taken, Verdict};
+use super::{Account, Claim, Refusal, Taken, Verdict, cells};
 use crate::allowance::{Flow, Measure};
 use crate::codec::{Reader, Stored, Writer};
-use crate::store::{self, Moment, StoreFault};
+use crate::store::{Moment, StoreFault};
 use crate::time::nanos;
 use std::time::Duration;
 
@@ -512,7 +512,7 @@ pub(super) fn note(
     claim: &Claim,
     uncovered: Uncovered,
 ) -> Result<Verdict, StoreFault> {
-    let verdict = store::update(moment.store, &account.key, |stored| {
+    let verdict = cells::update(moment, &account.key, |stored| {
         let mut record = account.read(stored);
         let verdict = ask((at, account), &mut record, claim, &mut Vec::new(), nanos(moment.now), uncovered);
         // What it has is not taken yet.

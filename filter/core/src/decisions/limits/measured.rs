@@ -236,6 +236,17 @@ pub(super) fn return_slot(entry: Entry) -> Entry {
     Entry { level: entry.level.saturating_sub(1).max(0), ..entry }
 }
 
+/// Whether all of its limit is there again, however large that is.
+pub(super) fn is_unused(entry: &Entry, now: u64) -> bool {
+    let rests = |flow: Flow| entry.level >= 0 && now.saturating_sub(entry.at) >= flow.nanos();
+    match (span_of(entry.id), entry.id & KIND) {
+        (Some(span), _) => entry.level == 0 || entry.at != window(span, now).0,
+        (None, 0) => entry.level == 0,
+        (None, 1) => rests(Flow::Second),
+        (None, _) => rests(Flow::Minute),
+    }
+}
+
 fn until_the_end(span: Span, entry: &Entry, now: u64) -> Duration {
     Duration::from_nanos(window(span, entry.at).1.saturating_sub(now))
 }

@@ -35,7 +35,7 @@ impl Budget {
     #[must_use]
     pub fn has_part_of_head(&self, operation: Operation) -> bool {
         let mut allowances =
-            self.accounts.iter().flat_map(|account| &account.limits).map(|limit| &limit.allowance);
+            self.accounts.iter().flat_map(|account| &*account.limits).map(|limit| &limit.allowance);
         allowances.any(|allowance| Part::Head.has(allowance) && allowance.scope.has(None, operation))
     }
 }

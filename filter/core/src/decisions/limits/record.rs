@@ -4,6 +4,7 @@
 //! stay for a while: during an update requests of the old and of the new one write the same record by turns.
 
 use super::leases::{Head, Lease};
+use super::measured;
 use crate::codec::{self, Reader, Stored, Writer};
 
 /// The state of one limit.
@@ -106,6 +107,16 @@ impl Record {
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.leased.is_none()
+    }
+
+    /// Whether nothing is lost without it: all of each limit is there again.
+    pub(super) fn is_unused(&self, now: u64) -> bool {
+        self.leased.is_none() && self.entries.iter().all(|entry| measured::is_unused(entry, now))
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {

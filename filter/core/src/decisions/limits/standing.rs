@@ -1,9 +1,9 @@
 //! Where do the limits stand? For the headers of every answer, and for who asks for all of it.
 
-use super::Budget;
 use super::leases::Holding;
 use super::measured::Measured;
 use super::record::{Entry, Record};
+use super::{Budget, cells};
 use crate::allowance::{Allowance, Unit};
 use crate::endpoint::Operation;
 use crate::store::{Moment, StoreFault};
@@ -147,7 +147,7 @@ pub fn read(moment: Moment<'_>, inquiry: &Inquiry) -> Result<Report, StoreFault>
     let now = nanos(moment.now);
     let mut report = Report::default();
     for account in &inquiry.budget.accounts {
-        let mut record = Record::read(&moment.store.load(&account.key)?.value);
+        let mut record = Record::read(&cells::load(moment.store, &account.key)?);
         let time = record.clock(now);
         let leased = account.is_shared.then(|| record.unshare());
         for (place, limit) in account.limits.iter().enumerate() {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::allowance::{Flow, Scope, Weights, Whose};
 use crate::calendar::Span;
-use crate::store::{Loaded, MemoryStore, Moment, Swap, Version};
+use crate::store::{Loaded, MemoryStore, Moment, Store, Swap, Version};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::num::NonZeroU64;
@@ -537,14 +537,14 @@ fn slots_are_returned_by_what_was_noted_of_them() {
     let lost = ask_for(&store, &budget, 10, START).unwrap().reservation.slots();
     let held = ask_for(&store, &budget, 10, START).unwrap().reservation;
     assert_eq!(used(&store, &budget, START), [20, 2, 2]);
-    return_slots(&store, &lost).unwrap();
+    return_slots(Moment::new(&store, ms(0)), &lost).unwrap();
     assert_eq!(used(&store, &budget, START), [20, 1, 1]);
     settle(Moment::new(&store, START), &held.settle(spent(10))).unwrap();
     assert_eq!(used(&store, &budget, START), [20, 0, 0]);
     for garbage in ["", "x", "a b,c", "tollgate/limits/client/c ffff", "nobody 0"] {
-        return_slots(&store, garbage).unwrap();
+        return_slots(Moment::new(&store, ms(0)), garbage).unwrap();
     }
-    return_slots(&store, &lost).unwrap();
+    return_slots(Moment::new(&store, ms(0)), &lost).unwrap();
     // Nothing is below nothing: the next one takes a place.
     let _ = ask_for(&store, &budget, 10, START).unwrap();
     assert_eq!(used(&store, &budget, START), [30, 1, 1]);
@@ -553,3 +553,4 @@ fn slots_are_returned_by_what_was_noted_of_them() {
 }
 
 mod laws;
+mod split;

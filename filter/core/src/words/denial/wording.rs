@@ -3,6 +3,7 @@
 use super::Flaw;
 use super::retry::WAIT_MAX;
 use crate::allowance::{Allowance, Unit, Weights, Whose};
+use crate::value::By;
 use std::time::Duration;
 
 impl Flaw {
@@ -26,6 +27,11 @@ pub(super) fn limit(allowance: &Allowance, unit: &str) -> String {
         Whose::Group(name) => format!("the limit of group `{name}`"),
         Whose::Spill(model) => format!("the spill limit of model `{model}`"),
     };
+    let each = match &allowance.by {
+        None => String::new(),
+        Some(By::Key) => " for each key".to_owned(),
+        Some(By::Claim(name)) => format!(" for each `{name}`"),
+    };
     let size = match allowance.measure.unit() {
         Some(unit) => unit.text(allowance.amount.get()),
         None => allowance.amount.to_string(),
@@ -36,7 +42,11 @@ pub(super) fn limit(allowance: &Allowance, unit: &str) -> String {
         let words: Vec<_> = endpoints.iter().map(|endpoint| endpoint.word()).collect();
         format!(" at {}", words.join(", "))
     });
-    format!("{owner} of {size}{unit}{per}{}{}", models.unwrap_or_default(), endpoints.unwrap_or_default())
+    format!(
+        "{owner} of {size}{unit}{per}{each}{}{}",
+        models.unwrap_or_default(),
+        endpoints.unwrap_or_default()
+    )
 }
 
 /// A limit at the beginning of a sentence.

@@ -288,7 +288,7 @@ fn a_place_that_comes_back_is_there_for_the_next() {
     let second = take(&store, &account, 1, NOW).unwrap();
     assert!(take(&store, &account, 1, NOW).is_err());
     // So is that of a worker that died.
-    crate::limits::return_slots(&store, &second.slots()).unwrap();
+    crate::limits::return_slots(Moment::new(&store, NOW), &second.slots()).unwrap();
     assert!(take(&store, &account, 1, NOW).is_ok());
 }
 

@@ -23,7 +23,7 @@ fn measure() -> impl Strategy<Value = Measure> {
 }
 
 /// Limits of which no two count the same.
-fn limits(most: usize) -> impl Strategy<Value = Vec<(Measure, u64)>> {
+pub(super) fn limits(most: usize) -> impl Strategy<Value = Vec<(Measure, u64)>> {
     prop::collection::hash_map(measure(), 1..400u64, 0..=most).prop_map(|limits| limits.into_iter().collect())
 }
 
@@ -336,7 +336,7 @@ impl Vm {
         self.journal.beat(Moment::new(store, now)).unwrap();
         let notes = self.journal.adopt(Moment::new(store, now)).unwrap();
         for note in &notes {
-            return_slots(store, &note.slots).unwrap();
+            return_slots(Moment::new(store, START), &note.slots).unwrap();
         }
         notes.len() as u64
     }

@@ -236,7 +236,7 @@ fn the_note_has_what_each_part_took() {
     let _ = run.body(PROMPT);
     let note = run.exchange.note().unwrap();
     assert!(places(&note) == 2 && note.prompt > 0 && note.completion == 100, "{note:?}");
-    limits::return_slots(&run.store, &note.slots).unwrap();
+    limits::return_slots(Moment::new(&run.store, NOW), &note.slots).unwrap();
     assert_eq!(used(&gateway, &run.store)[..2], [0, 0]);
 }
 

@@ -99,7 +99,7 @@ fn there_is_a_note_while_something_is_reserved() {
     run.exchange = Exchange::new(gateway.clone());
     let _ = run.send(PROMPT);
     let note = run.exchange.note().unwrap();
-    limits::return_slots(&run.store, &note.slots).unwrap();
+    limits::return_slots(Moment::new(&run.store, NOW), &note.slots).unwrap();
     let used = used(&mut run, &gateway);
     assert_eq!((used[3], used[5]), (0, 0));
     let mut refused = Run::new();

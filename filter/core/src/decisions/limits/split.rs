@@ -1,0 +1,111 @@
+//! Which account of a limit that is split is a request's?
+//!
+//! A limit with `by` is one for each value: a key, a user behind a token. Its accounts are made as requests come, and are named by
+//! what is configured and the value's hash. Not decided here: where their records stand.
+
+use super::measured::Measured;
+use super::{Account, Budget};
+use crate::allowance::Allowance;
+use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
+use crate::value::{By, Value, Values};
+use sha2::{Digest, Sha256};
+use std::rc::Rc;
+
+/// What the keys of such accounts begin with.
+const KEY: &str = "tollgate/limits/by/";
+
+/// Limits of which each value has its own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Whose they are and by what: no two are the same.
+    number: u64,
+    by: By,
+    limits: Rc<[Measured]>,
+}
+
+impl Split {
+    /// The limits of a client.
+    #[must_use]
+    pub fn of_client(name: &str, by: By, allowances: Vec<Allowance>) -> Self {
+        Self::new("client", name, by, allowances)
+    }
+
+    /// The limits of a group: a value has the same with all its clients.
+    #[must_use]
+    pub fn of_group(name: &str, by: By, allowances: Vec<Allowance>) -> Self {
+        Self::new("group", name, by, allowances)
+    }
+
+    fn new(whose: &str, name: &str, by: By, allowances: Vec<Allowance>) -> Self {
+        let mut hash = Sha256::new();
+        for text in [whose, name, by.word(), by.name().unwrap_or_default()] {
+            hash.update(text);
+            hash.update([0]);
+        }
+        let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hash.finalize().into();
+        let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Self { number, by, limits: Measured::all(allowances).into() }
+    }
+
+    /// The account of a value.
+    fn account(&self, value: Value) -> Rc<Account> {
+        let key = format!("{KEY}{:016x}/{value}", self.number);
+        Rc::new(Account { key, limits: self.limits.clone(), is_shared: false })
+    }
+
+    fn account_of_key(&self, key: &str) -> Option<Rc<Account>> {
+        let (number, value) = parsed(key)?;
+        (number == self.number).then(|| self.account(value))
+    }
+}
+
+/// Which split an account's key is of, and of which value.
+fn parsed(key: &str) -> Option<(u64, Value)> {
+    let (number, value) = key.strip_prefix(KEY)?.split_once('/')?;
+    Some((u64::from_str_radix(number, 16).ok()?, Value::parse(value)?))
+}
+
+/// What the record of such an account is found by among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Which split.
+    pub(super) split: u64,
+    pub(super) value: [u8; Value::BYTES],
+}
+
+impl Mark {
+    /// That of an account with this key; `None` of one that is not of a split.
+    pub(super) fn of_key(key: &str) -> Option<Self> {
+        parsed(key).map(|(split, value)| Self { split, value: value.bytes() })
+    }
+
+    /// A number that the marks are evenly spread by.
+    pub(super) fn number(&self) -> u64 {
+        fnv1a(fnv1a(FNV1A_OF_NOTHING, &self.split.to_le_bytes()), &self.value)
+    }
+}
+
+impl Budget {
+    /// The same with limits that are split.
+    #[must_use]
+    pub fn with(self, splits: impl IntoIterator<Item = Rc<Split>>) -> Self {
+        let splits = self.splits.into_iter().chain(splits).collect();
+        Self { splits, ..self }
+    }
+
+    /// What whoever asks meets of it: the same accounts, and those of the values.
+    #[must_use]
+    pub fn of(self: &Rc<Self>, values: &Values) -> Rc<Self> {
+        if self.splits.is_empty() {
+            return self.clone();
+        }
+        let own = self.splits.iter().map(|split| split.account(values.of(&split.by)));
+        let accounts = self.accounts.iter().cloned().chain(own).collect();
+        Rc::new(Self { accounts, splits: Vec::new() })
+    }
+
+    /// The account of a value, by its key.
+    pub(super) fn account_of_value(&self, key: &str) -> Option<Rc<Account>> {
+        self.splits.iter().find_map(|split| split.account_of_key(key))
+    }
+}
