@@ -16,7 +16,8 @@ mod verified;
 use crate::denial::{Denial, Flaw};
 use crate::endpoint::api_keys;
 use crate::store::Moment;
-use claims::{Json, Matcher};
+use crate::value::{By, Value, Values};
+use claims::{Json, Matcher, Path};
 use issuer::{Doubt, Issuer, Proof};
 use jwt::Token;
 use sha2::{Digest, Sha256};
@@ -109,8 +110,8 @@ impl ProxyFacts for NoProxy {
 /// Who it is, or how long it may take to know.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Identity<C> {
-    /// This one.
-    Client(Rc<C>),
+    /// This one, and which of its users.
+    Client(Rc<C>, Values),
     /// Keys are being fetched that tell; no longer than this is waited for them.
     Unknown(Duration),
 }
@@ -120,7 +121,7 @@ impl<C> Identity<C> {
     #[must_use]
     pub fn client(self) -> Option<Rc<C>> {
         match self {
-            Self::Client(client) => Some(client),
+            Self::Client(client, _) => Some(client),
             Self::Unknown(_) => None,
         }
     }
@@ -158,6 +159,10 @@ pub struct Directory<C> {
     by_header: HashMap<String, HashMap<Vec<u8>, Rc<C>>>,
     anonymous: Option<Rc<C>>,
     key_sources: Vec<KeySource>,
+    /// Whether anything depends on which key it was.
+    tells_keys: bool,
+    /// The claims that something depends on, by the words for them.
+    told_claims: Vec<(Rc<str>, Path)>,
     verified: RefCell<Memory<Rc<C>>>,
     proxy: Box<dyn ProxyFacts>,
 }
@@ -193,6 +198,8 @@ impl<C> Directory<C> {
             by_header: HashMap::new(),
             anonymous: None,
             key_sources: Vec::new(),
+            tells_keys: false,
+            told_claims: Vec::new(),
             verified: RefCell::new(Memory::new(VERIFIED_MAX)),
             proxy: Box::new(NoProxy),
         }
@@ -236,6 +243,16 @@ impl<C> Directory<C> {
         self.key_sources = sources;
     }
 
+    /// From now on it tells this of who asks.
+    pub fn tell(&mut self, by: &By) {
+        match by {
+            By::Key => self.tells_keys = true,
+            By::Claim(name) => {
+                self.told_claims.extend(Path::parse(name).map(|path| (name.clone(), path)));
+            }
+        }
+    }
+
     /// Whether keys are read from this header besides those from which they always are.
     #[must_use]
     pub fn reads_keys_from(&self, header: &str) -> bool {
@@ -274,22 +291,26 @@ impl<C> Directory<C> {
     ) -> Result<Identity<C>, Denial> {
         let shown = self.shown(headers, query)?;
         let mut found: Option<Rc<C>> = None;
+        let mut values = Values::default();
         match shown.secret {
-            Some(Secret::Key(key)) => found = Some(self.by_key(&key, moment.now)?),
-            Some(Secret::Bearer(bearer)) => match self.by_bearer(bearer, moment) {
+            Some(Secret::Key(key)) => {
+                found = Some(self.by_key(&KeyHash::of(&key), moment.now, &mut values)?);
+            }
+            Some(Secret::Bearer(bearer)) => match self.by_bearer(bearer, moment, &mut values) {
                 Ok(client) => found = Some(client),
                 Err(Doubt::Denied(denial)) => return Err(denial),
                 Err(Doubt::Wait(wait)) => return Ok(Identity::Unknown(wait)),
             },
             None => {}
         }
-        for proven in self.proven(&shown.trusted, moment.now)? {
+        for proven in self.proven(&shown.trusted, moment.now, &mut values)? {
             match &found {
                 Some(other) if !Rc::ptr_eq(other, &proven) => return Err(Denial::AmbiguousClient),
                 _ => found = Some(proven),
             }
         }
-        found.or_else(|| self.anonymous.clone()).map(Identity::Client).ok_or(Denial::MissingCredential)
+        let client = found.or_else(|| self.anonymous.clone()).ok_or(Denial::MissingCredential)?;
+        Ok(Identity::Client(client, values))
     }
 
     /// Reads what is shown. What stands twice at one place is refused, and so are two keys that differ.
@@ -344,44 +365,54 @@ impl<C> Directory<C> {
         Ok(Shown { secret, trusted })
     }
 
-    fn by_key(&self, key: &[u8], now: Duration) -> Result<Rc<C>, Denial> {
-        self.by_hash(&KeyHash::of(key), now).unwrap_or(Err(Denial::UnknownCredential))
+    fn by_key(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Result<Rc<C>, Denial> {
+        self.by_hash(key, now, values).unwrap_or(Err(Denial::UnknownCredential))
     }
 
-    fn by_hash(&self, key: &KeyHash, now: Duration) -> Option<Result<Rc<C>, Denial>> {
+    fn by_hash(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Option<Result<Rc<C>, Denial>> {
         let (validity, client) = self.by_key.get(key)?;
         Some(if now < validity.from {
             Err(Denial::KeyNotYetValid)
         } else if now >= validity.until {
             Err(Denial::KeyExpired)
         } else {
+            if self.tells_keys {
+                values.note(By::Key, Value::of_hash(&key.0));
+            }
             Ok(client.clone())
         })
     }
 
     /// A key first: that is certain. What looks like a token is one if there is an issuer that could have made it.
-    fn by_bearer(&self, bearer: &[u8], moment: Moment<'_>) -> Result<Rc<C>, Doubt> {
+    fn by_bearer(&self, bearer: &[u8], moment: Moment<'_>, values: &mut Values) -> Result<Rc<C>, Doubt> {
         let is_token = !self.issuers.is_empty() && jwt::is_meant(bearer);
         if is_token && bearer.len() > jwt::TOKEN_BYTES_MAX {
             return Err(Flaw::TooLong.into());
         }
         let hash = KeyHash::of(bearer);
-        match self.by_hash(&hash, moment.now) {
+        match self.by_hash(&hash, moment.now, values) {
             Some(known) => known.map_err(Doubt::Denied),
-            None if is_token => self.by_token(hash, bearer, moment),
+            None if is_token => self.by_token(hash, bearer, moment, values),
             None => Err(Doubt::Denied(Denial::UnknownCredential)),
         }
     }
 
-    fn by_token(&self, hash: KeyHash, bytes: &[u8], moment: Moment<'_>) -> Result<Rc<C>, Doubt> {
+    fn by_token(
+        &self,
+        hash: KeyHash,
+        bytes: &[u8],
+        moment: Moment<'_>,
+        values: &mut Values,
+    ) -> Result<Rc<C>, Doubt> {
         let known = self.verified.borrow_mut().recall(&hash);
-        if let Some(Verified { client, issuer, generation, until }) = known {
+        if let Some(Verified { client, issuer, generation, until, values: told }) = known {
             if moment.now >= until {
                 self.verified.borrow_mut().forget(&hash);
                 return Err(Doubt::Denied(Denial::TokenExpired));
             }
             // A key that the issuer has withdrawn since is not honoured.
             if self.issuers.get(issuer).is_some_and(|issuer| issuer.generation() == generation) {
+                values.note_all(&told);
                 return Ok(client);
             }
         }
@@ -392,6 +423,7 @@ impl<C> Directory<C> {
         // Of a token that Envoy has verified, what Envoy says counts.
         if let Proof::Envoy(payload) = &issuer.proof {
             let claims = self.proxy.jwt_payload(payload).ok_or(Flaw::Signature)?;
+            // What they tell of who asks is noted with what the proxy has proved.
             return self
                 .by_claims(at, issuer, &claims, moment.now)
                 .map_err(Doubt::Denied)
@@ -399,10 +431,22 @@ impl<C> Directory<C> {
         }
         issuer.verify(&token, moment)?;
         let (client, until) = self.by_claims(at, issuer, &token.claims, moment.now).map_err(Doubt::Denied)?;
-        let verified =
-            Verified { client: client.clone(), issuer: at, generation: issuer.generation(), until };
+        let (told, generation) = (self.told(issuer, &token.claims), issuer.generation());
+        values.note_all(&told);
+        let verified = Verified { client: client.clone(), issuer: at, generation, until, values: told };
         self.verified.borrow_mut().note(hash, verified);
         Ok(client)
+    }
+
+    /// What these claims tell of who asks. Only a string tells one user from another.
+    fn told(&self, issuer: &Issuer, claims: &Json) -> Values {
+        let mut values = Values::default();
+        for (name, path) in &self.told_claims {
+            if let Some(text) = claims.at(path).and_then(Json::text).filter(|text| !text.is_empty()) {
+                values.note(By::Claim(name.clone()), Value::of(&issuer.issuer, text.as_bytes()));
+            }
+        }
+        values
     }
 
     /// Whose these claims are, and until when.
@@ -423,7 +467,12 @@ impl<C> Directory<C> {
     }
 
     /// Who the proxy says it is.
-    fn proven(&self, trusted: &[(&str, &[u8])], now: Duration) -> Result<Vec<Rc<C>>, Denial> {
+    fn proven(
+        &self,
+        trusted: &[(&str, &[u8])],
+        now: Duration,
+        values: &mut Values,
+    ) -> Result<Vec<Rc<C>>, Denial> {
         let mut proven = Vec::new();
         // The connection's name may be that of a machine between; only one that is a client's is taken for one.
         for kind in [SanKind::Uri, SanKind::Dns] {
@@ -445,6 +494,7 @@ impl<C> Directory<C> {
                 // Several issuers may share one name: what is there is only of one of them.
                 if claims.member("iss").and_then(Json::text) == Some(&issuer.issuer) {
                     proven.push(self.by_claims(at, issuer, &claims, now)?.0);
+                    values.note_all(&self.told(issuer, &claims));
                 }
             }
         }

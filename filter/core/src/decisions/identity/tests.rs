@@ -6,6 +6,7 @@ use super::tokens::{
 };
 use super::*;
 use crate::store::MemoryStore;
+use crate::value::Value as OfUser;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken_10::Algorithm as Alg;
 use keys::Key;
@@ -684,4 +685,55 @@ fn nothing_secret_can_be_printed() {
     let issuers = vec![issuer(Proof::Keys(KeySet::new(vec![Key::secret(SECRET)])), &OF_SECRETS)];
     let printed = format!("{:?}", directory(issuers, Proxy::default()));
     assert!(!printed.contains("0123456789") && !printed.contains("48, 49, 50"), "{printed}");
+}
+
+/// What is told of whoever shows this.
+fn values(directory: &Directory<&'static str>, bearer: &str) -> Values {
+    let value = format!("Bearer {bearer}");
+    let headers = [("authorization", value.as_bytes())].into_iter();
+    match directory.identify(headers, "", Moment::new(&MemoryStore::default(), NOW)) {
+        Ok(Identity::Client(_, values)) => values,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_user_is_told_by_his_key_and_by_claims_of_his_token() {
+    let (sub, deep, number) =
+        (By::Claim("sub".into()), By::Claim("ext.tenant".into()), By::Claim("number".into()));
+    let ann =
+        token("ed25519", &claims_with(json!({ "sub": "ann", "ext": { "tenant": "north" }, "number": 7 })));
+    // Nothing is told that nothing depends on.
+    assert_eq!(values(&with_keys(), "key"), Values::default());
+    assert_eq!(values(&with_keys(), &ann), Values::default());
+    let mut directory = with_keys();
+    for by in [&By::Key, &sub, &deep, &number] {
+        directory.tell(by);
+    }
+    assert_eq!(values(&directory, "key").of(&By::Key), OfUser::of_hash(&Sha256::digest(b"key").into()));
+    assert_eq!(values(&directory, "key").of(&sub), OfUser::NONE);
+    // The second time from memory.
+    for _ in 0..2 {
+        let told = values(&directory, &ann);
+        assert_eq!(told.of(&sub), OfUser::of(ISSUER, b"ann"));
+        assert_eq!(told.of(&deep), OfUser::of(ISSUER, b"north"));
+        // Only a string tells one user from another.
+        assert_eq!((told.of(&number), told.of(&By::Key)), (OfUser::NONE, OfUser::NONE));
+    }
+    for sub_of_nobody in [json!(""), json!(null), json!(["ann"])] {
+        let nobody = token("ed25519", &claims_with(json!({ "sub": sub_of_nobody })));
+        assert_eq!(values(&directory, &nobody).of(&sub), OfUser::NONE, "{sub_of_nobody}");
+    }
+}
+
+#[test]
+fn of_a_token_that_envoy_has_verified_the_user_is_told_once() {
+    let payloads = [("payload".to_owned(), claims_with(json!({ "sub": "ann" })).to_string())];
+    let proxy = Proxy { payloads: payloads.into(), ..Proxy::default() };
+    let mut directory = directory(vec![issuer(Proof::Envoy("payload".to_owned()), &[])], proxy);
+    let sub = By::Claim("sub".into());
+    directory.tell(&sub);
+    let mut expected = Values::default();
+    expected.note(sub, OfUser::of(ISSUER, b"ann"));
+    assert_eq!(values(&directory, &token("ed25519", &claims())), expected);
 }

@@ -4,6 +4,7 @@
 //! asked for since as many others came as there is room for half of is forgotten.
 
 use super::KeyHash;
+use crate::value::Values;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(super) struct Verified<C> {
     pub(super) generation: u64,
     /// From then on it is not valid.
     pub(super) until: Duration,
+    /// What it tells of who asks.
+    pub(super) values: Values,
 }
 
 /// A memory of tokens.
@@ -70,7 +73,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn verified(client: u32) -> Verified<u32> {
-        Verified { client, issuer: 0, generation: 0, until: Duration::MAX }
+        Verified { client, issuer: 0, generation: 0, until: Duration::MAX, values: Values::default() }
     }
 
     fn hash(number: u32) -> KeyHash {
