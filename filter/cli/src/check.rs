@@ -95,7 +95,11 @@ impl Report {
             clients: gateway.map(|gateway| gateway.roster.len()),
             models: gateway.map(|gateway| gateway.models.len()),
             sha256: gateway.map(|gateway| gateway.sha256.to_string()),
-            warnings: unset.chain(unknown_versions(found)).chain(small_weights(models)).collect(),
+            warnings: unset
+                .chain(unknown_versions(found))
+                .chain(small_weights(models))
+                .chain(counted_by_each_envoy(found))
+                .collect(),
             errors,
         }
     }
@@ -154,6 +158,26 @@ fn unknown_versions(found: &Found) -> impl Iterator<Item = Fault> {
                 .filter(|(steps, _)| *steps <= 3 && AZURE_VERSIONS.last().is_some_and(|last| version < *last))
                 .map(|(_, known)| known.to_owned()),
         }
+    })
+}
+
+/// Limits that a fleet does not share, though it has a store.
+fn counted_by_each_envoy(found: &Found) -> impl Iterator<Item = Fault> {
+    let has_store = !found.value["store"].is_null();
+    let owners = ["clients", "groups"].into_iter().filter(move |_| has_store);
+    let limits = owners.flat_map(|owners| {
+        let each = found.value[owners].as_array().into_iter().flatten().enumerate();
+        each.flat_map(move |(at, owner)| {
+            let limits = owner["limits"].as_array().into_iter().flatten().enumerate();
+            let split = limits.filter(|(_, limit)| !limit["by"].is_null());
+            split.map(move |(limit, _)| format!("{owners}[{at}].limits[{limit}].by"))
+        })
+    });
+    limits.map(|path| Fault {
+        place: Some(found.at(&path)),
+        path: Some(path),
+        problem: "each Envoy of the fleet counts this for itself: a user has so much at each".to_owned(),
+        meant: None,
     })
 }
 

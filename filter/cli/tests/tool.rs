@@ -92,6 +92,27 @@ fn a_small_weight_without_a_bound_is_a_warning() {
 }
 
 #[test]
+fn what_a_fleet_does_not_share_is_a_warning() {
+    let config = |store: &str| {
+        format!(
+            "clients: [{{ name: web, anonymous: true, models: ['*'], group: g, limits: [{{ tokens: 1, per: day }}] }}]\n\
+             groups: [{{ name: g, limits: [{{ tokens: 1, per: day, by: {{ claim: sub }} }}] }}]\n\
+             models: [{{ name: m, backends: [{{ backend: a }}] }}]\n\
+             backends: [{{ name: a, cluster: a, style: openai }}]\n\
+             {store}"
+        )
+    };
+    let (code, printed, _) = run(&["check", "-"], &config("store: { redis: { cluster: s } }\n"));
+    assert_eq!(code, 0, "{printed}");
+    let warning =
+        "groups[0].limits[0].by: each Envoy of the fleet counts this for itself: a user has so much at each";
+    assert_eq!(printed.lines().count(), 2, "{printed}");
+    assert!(printed.contains(warning), "{printed}");
+    let (_, alone, _) = run(&["check", "-"], &config(""));
+    assert_eq!(alone.lines().count(), 1, "{alone}");
+}
+
+#[test]
 fn the_examples_commands_of_the_tool_print_what_is_shown() {
     let mut ran = 0;
     for example in examples() {

@@ -27,3 +27,4 @@ pub mod sse;
 pub mod store;
 pub mod time;
 pub mod tokens;
+pub mod value;

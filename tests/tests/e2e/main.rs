@@ -37,6 +37,7 @@ mod metering;
 mod prices;
 mod quotas;
 mod soak;
+mod users;
 
 // Budgets of a fleet.
 mod fleet;

@@ -32,6 +32,7 @@ use crate::headers::Way;
 use crate::identity::Directory;
 use crate::policy::Policy;
 use crate::route::{Backend, Failing};
+use crate::value::By;
 use clients::Definitions;
 use std::collections::HashMap;
 use std::fmt;
@@ -82,7 +83,7 @@ pub fn from_value(
 ) -> Result<Gateway, Vec<ConfigError>> {
     let sha256 = fingerprint::of(&value);
     let wire: wire::Gateway = reading::read(&value).map_err(|fault| vec![shape(fault)])?;
-    let mut build = Build { env, errors: Vec::new(), has_store: wire.store.is_some() };
+    let mut build = Build { env, errors: Vec::new(), has_store: wire.store.is_some(), told: Vec::new() };
     let gateway = build.gateway(wire);
     match gateway {
         Some(gateway) if build.errors.is_empty() => Ok(Gateway { sha256, ..gateway }),
@@ -123,6 +124,8 @@ struct Build<'e> {
     errors: Vec<ConfigError>,
     /// Whether budgets are those of a fleet.
     has_store: bool,
+    /// What limits depend on of who asks.
+    told: Vec<By>,
 }
 
 impl Build<'_> {
@@ -188,7 +191,8 @@ impl Build<'_> {
         let definitions = Definitions { policies: &policies, by_name: &by_name, regions, groups };
         let mut nobody = Directory::new(issuers);
         nobody.read_keys_from(self.key_sources(&wire.key_sources));
-        let (clients, roster) = self.clients(wire.clients, nobody, definitions, wire.metrics.clients_max);
+        let (mut clients, roster) = self.clients(wire.clients, nobody, definitions, wire.metrics.clients_max);
+        self.told.iter().for_each(|by| clients.tell(by));
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()

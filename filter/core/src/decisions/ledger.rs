@@ -153,6 +153,8 @@ pub struct Record {
     pub limit: Option<Rc<str>>,
     /// The labels of the limits that would have, if they were not only to report that.
     pub shadow_refusals: Vec<Rc<str>>,
+    /// How many users' limits had to be forgotten for it.
+    pub forgotten: u64,
     /// The backends in their order, if any was passed over.
     pub candidates: Vec<Rc<str>>,
     /// The backends that were passed over, and why.
@@ -195,6 +197,7 @@ impl Record {
             findings: Vec::new(),
             limit: None,
             shadow_refusals: Vec::new(),
+            forgotten: 0,
             candidates: Vec::new(),
             passed_over: Vec::new(),
             spill: None,

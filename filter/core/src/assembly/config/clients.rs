@@ -74,7 +74,7 @@ impl Build<'_> {
         let path_by_model = format!("{path}.policy_by_model");
         let policy_by_model = self.policy_by_model(&path_by_model, &wire.policy_by_model, policies, by_name);
         let models = self.permitted(&format!("{path}.models"), &wire.models, by_name);
-        let account = self.account(&format!("{path}.limits"), wire, &models, by_name);
+        let own = self.account(&format!("{path}.limits"), wire, &models, by_name);
         let group = wire
             .group
             .as_ref()
@@ -84,6 +84,9 @@ impl Build<'_> {
             priorities::wire::Priority::Normal => Priority::Normal,
             priorities::wire::Priority::Low => Priority::Low,
         };
+        let (accounts, splits): (Vec<_>, Vec<_>) =
+            [Some(own), group].into_iter().flatten().map(|limits| (limits.account, limits.splits)).unzip();
+        let budget = Budget::new(accounts).with(splits.into_iter().flatten());
         let home = wire.regions.as_ref();
         let held_bytes_max = wire.held_bytes_max;
         let mut client = Client {
@@ -94,7 +97,7 @@ impl Build<'_> {
             policy,
             audits,
             policy_by_model,
-            budget: Rc::new(Budget::new([Some(account), group].into_iter().flatten())),
+            budget: Rc::new(budget),
             priority,
             spills: wire.spill != wire::Spilling::Never,
             operator: wire.operator,

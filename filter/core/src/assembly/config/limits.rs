@@ -3,12 +3,15 @@
 pub(super) mod wire;
 
 use super::clients;
+use super::issuers::no_path;
 use super::{Build, ModelsByName, one_of};
 use crate::allowance::{Allowance, Flow, Measure, Scope, Unit, Weights, Whose};
 use crate::calendar::Span;
 use crate::endpoint::Operation;
 use crate::gateway::{Model, Permitted};
-use crate::limits::Account;
+use crate::identity::claims::Path;
+use crate::limits::{Account, Split};
+use crate::value::By;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -33,9 +36,18 @@ struct Money {
     models: Option<HashSet<Rc<str>>>,
 }
 
+/// What a list of limits is made to.
+#[derive(Clone)]
+pub(super) struct Limits {
+    /// Those that all share,
+    pub(super) account: Rc<Account>,
+    /// and those of which each has its own.
+    pub(super) splits: Vec<Rc<Split>>,
+}
+
 /// A group that clients may be in.
 pub(super) struct Group {
-    account: Rc<Account>,
+    limits: Limits,
     money: Vec<Money>,
     /// The models whose prices have been looked at.
     seen: HashSet<Rc<str>>,
@@ -50,10 +62,12 @@ impl Build<'_> {
         for (at, group) in wire.iter().enumerate() {
             let path = format!("groups[{at}]");
             let name = self.name(format!("{path}.name"), &group.name);
+            let path_of_limits = format!("{path}.limits");
             let (allowances, money) =
-                self.allowances(&format!("{path}.limits"), &group.limits, &Whose::Group(name), by_name);
+                self.allowances(&path_of_limits, &group.limits, &Whose::Group(name), by_name);
+            let (allowances, splits) = split(allowances, |by, own| Split::of_group(&group.name, by, own));
             let account = Rc::new(self.shared(Account::of_group(&group.name, allowances)));
-            let built = Group { account, money, seen: HashSet::new() };
+            let built = Group { limits: Limits { account, splits }, money, seen: HashSet::new() };
             if groups.insert(group.name.clone(), built).is_some() {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", group.name));
             }
@@ -68,17 +82,33 @@ impl Build<'_> {
         client: &clients::wire::Client,
         permitted: &Permitted,
         by_name: &ModelsByName,
-    ) -> Rc<Account> {
+    ) -> Limits {
         let (allowances, money) = self.allowances(path, &client.limits, &Whose::Client, by_name);
         for model in met(permitted, by_name) {
             self.has_prices(&money, &model);
         }
-        Rc::new(self.shared(Account::of_client(&client.name, allowances)))
+        for (at, limit) in client.limits.iter().enumerate() {
+            // Of whom it is never known all would share one.
+            let lacks = match &limit.by {
+                Some(wire::By::Key) if client.api_keys.is_empty() => "api_keys",
+                Some(wire::By::Claim(_)) if client.jwt.is_none() => "jwt",
+                _ => continue,
+            };
+            self.fault(
+                format!("{path}[{at}].by"),
+                format!("the client has no {lacks}, so nobody has it: expected it, or another by"),
+            );
+        }
+        let (allowances, splits) = split(allowances, |by, own| Split::of_client(&client.name, by, own));
+        Limits { account: Rc::new(self.shared(Account::of_client(&client.name, allowances))), splits }
     }
 
     /// The account of what a model's requests may take at backends of a lower priority.
     pub(super) fn spill_account(&mut self, path: &str, wire: &[wire::Limit], model: &Model) -> Account {
         let name = model.name.text.clone();
+        for (at, _) in wire.iter().enumerate().filter(|(_, limit)| limit.by.is_some()) {
+            self.fault(format!("{path}[{at}].by"), "a limit on what spills is one for all: expected no by");
+        }
         let (allowances, money) =
             self.allowances(path, wire, &Whose::Spill(name.clone()), &ModelsByName::new());
         self.has_prices(&money, model);
@@ -93,7 +123,7 @@ impl Build<'_> {
         groups: &mut Groups,
         permitted: &Permitted,
         by_name: &ModelsByName,
-    ) -> Option<Rc<Account>> {
+    ) -> Option<Limits> {
         let Some(group) = groups.get_mut(name) else {
             let problem = format!("no group is named {name:?}: expected {}", one_of(groups.keys()));
             self.fault(path, problem);
@@ -107,7 +137,7 @@ impl Build<'_> {
                 }
             }
         }
-        Some(group.account.clone())
+        Some(group.limits.clone())
     }
 
     /// What a model costs must be known wherever a limit on money may meet it.
@@ -145,13 +175,32 @@ impl Build<'_> {
                 let models = scope.models.as_ref().map(|models| models.iter().cloned().collect());
                 money.push(Money { path: format!("{path}.cost"), models });
             }
-            let built = Allowance::new(whose.clone(), measure, amount, scope, limit.shadow);
+            let mut built = Allowance::new(whose.clone(), measure, amount, scope, limit.shadow);
+            if let Some(by) = &limit.by {
+                built = built.by(self.by(&format!("{path}.by"), by));
+            }
             if allowances.iter().any(|other| other.counts_as(&built) && other.shadow == built.shadow) {
                 self.fault(path, "an earlier limit counts the same: expected one of them");
             }
             allowances.push(built);
         }
         (allowances, money)
+    }
+
+    fn by(&mut self, path: &str, wire: &wire::By) -> By {
+        let by = match wire {
+            wire::By::Key => By::Key,
+            wire::By::Claim(name) => {
+                if Path::parse(name).is_none() {
+                    self.fault(format!("{path}.claim"), no_path(name));
+                }
+                By::Claim(name.as_str().into())
+            }
+        };
+        if !self.told.contains(&by) {
+            self.told.push(by.clone());
+        }
+        by
     }
 
     fn scope(&mut self, path: &str, wire: &wire::Limit, by_name: &ModelsByName) -> Scope {
@@ -268,6 +317,24 @@ impl Build<'_> {
             completion: micros("completion", wire.completion),
         }
     }
+}
+
+/// Takes those with `by` out of a list, and makes one split of those that have the same.
+fn split(
+    allowances: Vec<Allowance>,
+    new: impl Fn(By, Vec<Allowance>) -> Split,
+) -> (Vec<Allowance>, Vec<Rc<Split>>) {
+    let (mut all, mut each): (Vec<Allowance>, Vec<(By, Vec<Allowance>)>) = (Vec::new(), Vec::new());
+    for allowance in allowances {
+        match allowance.by.clone() {
+            None => all.push(allowance),
+            Some(by) => match each.iter_mut().find(|(other, _)| *other == by) {
+                Some((_, own)) => own.push(allowance),
+                None => each.push((by, vec![allowance])),
+            },
+        }
+    }
+    (all, each.into_iter().map(|(by, own)| Rc::new(new(by, own))).collect())
 }
 
 /// The models that a client may call, in a fixed order.

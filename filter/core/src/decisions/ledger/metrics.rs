@@ -69,6 +69,9 @@ impl Record {
         for limit in self.shadow_refusals.iter().cloned() {
             found.push((Series::LimitShadowRefusals { client: client.clone(), limit }, 1));
         }
+        if self.forgotten > 0 {
+            found.push((Series::LimitValuesForgotten { client: client.clone() }, self.forgotten));
+        }
         if let Some(reason) = self.unread {
             found.push((Series::Unread { reason }, 1));
         }

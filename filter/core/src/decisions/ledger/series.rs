@@ -101,6 +101,11 @@ series! {
         /// Which: of what and in which time.
         "limit" limit: Rc<str>,
     };
+    /// Values of limits with `by` that were forgotten though something of them was used, for want of room.
+    LimitValuesForgotten: Counter "tollgate_limit_values_forgotten" {
+        /// Who asked for another.
+        "client" client: Rc<str>,
+    };
     /// Answers whose usage could not be read.
     Unread: Counter "tollgate_unread_answers" {
         /// Why.

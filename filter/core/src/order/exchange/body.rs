@@ -76,11 +76,11 @@ impl Body {
             return draft.deny(&body.client.held_bytes_exceeded());
         }
         let is_short = body.content_length.is_some_and(|bytes| bytes <= SHORT_BODY_BYTES_MAX);
-        if is_short || !body.client.budget.has_part_of_head(body.operation) {
+        if is_short || !draft.budget.has_part_of_head(body.operation) {
             return body.awaited(strip);
         }
         let claim = Claim {
-            budget: body.client.budget.clone(),
+            budget: draft.budget.clone(),
             part: Part::Head,
             model: None,
             operation: body.operation,

@@ -13,7 +13,7 @@ use crate::finding::Finding;
 use crate::gateway::{BodyRoom, Client, Gateway, Model};
 use crate::journal::Note;
 use crate::ledger::{Name, Outcome, Pin, Queued, Record, Source};
-use crate::limits::{Grant, Granted, Inquiry, Reservation, Settlement, Spent, Standing};
+use crate::limits::{Budget, Grant, Granted, Inquiry, Reservation, Settlement, Spent, Standing};
 use crate::pinning::Spoken;
 use crate::store::StoreFault;
 use crate::tokens::Usage;
@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub(super) began: Duration,
     pub(super) operation: Option<Operation>,
     pub(super) client: Option<Rc<Client>>,
+    /// The client's limits, and of those that are split the ones of whoever asks.
+    pub(super) budget: Rc<Budget>,
     pub(super) model: Option<Rc<Model>>,
     /// The model in the client's own word.
     pub(super) asked: Option<String>,
@@ -64,6 +66,8 @@ pub(super) struct Draft {
     pub(super) entered: Option<Granted>,
     /// What was granted when nobody waited for it any more.
     strays: Vec<Reservation>,
+    /// How many values had to be forgotten for what was granted.
+    forgotten: u64,
     pub(super) store_faults: u64,
 }
 
@@ -86,6 +90,7 @@ impl Draft {
             began: Duration::ZERO,
             operation: None,
             client: None,
+            budget: Rc::default(),
             model: None,
             asked: None,
             stream: false,
@@ -106,6 +111,7 @@ impl Draft {
             room: None,
             entered: None,
             strays: Vec::new(),
+            forgotten: 0,
             store_faults: 0,
         }
     }
@@ -118,14 +124,14 @@ impl Draft {
     /// Answers in the backend's place, with where the client's limits stand; with no answer, with the list of them.
     pub(super) fn answer(&self, answer: Option<Answer>, outcome: Outcome) -> Next {
         let client = self.client.as_ref();
-        let limited = client.filter(|client| answer.is_none() || !client.budget.is_unlimited());
-        let (Some(client), Some(operation)) = (limited, self.operation) else {
+        let limited = client.filter(|_| answer.is_none() || !self.budget.is_unlimited());
+        let (Some(_), Some(operation)) = (limited, self.operation) else {
             // Only the list of limits has no answer yet, and it has a client.
             let answer = answer.unwrap_or_else(|| Denial::OutOfTurn.answer());
             return (Phase::Closed(Closed { reservation: None, outcome }), Step::Answer(answer));
         };
         let model = self.model.as_ref().map(|model| model.name.text.clone());
-        let inquiry = Inquiry { budget: client.budget.clone(), model, operation };
+        let inquiry = Inquiry { budget: self.budget.clone(), model, operation };
         (Phase::ReadingLimits(ReadingLimits { answer, outcome }), Step::ReadLimits(inquiry))
     }
 
@@ -153,10 +159,11 @@ impl Draft {
     /// What was granted with the body, if anything was, together with what was granted before.
     pub(super) fn join(&mut self, granted: Option<Granted>) -> (Option<Reservation>, Standing) {
         let (mut all, mut tightest) = (None, Standing::default());
-        for Granted { reservation, standing, shadow_refusals } in
+        for Granted { reservation, standing, shadow_refusals, forgotten } in
             self.entered.take().into_iter().chain(granted)
         {
             self.shadow_refusals.extend(shadow_refusals);
+            self.forgotten += forgotten;
             tightest.join(&standing);
             all = Some(reservation.with(all));
         }
@@ -236,6 +243,7 @@ impl Draft {
             passed_over: draft.passed_over,
             provider_request_id: draft.provider_request_id,
             shadow_refusals: draft.shadow_refusals,
+            forgotten: draft.forgotten,
             duration: now.saturating_sub(draft.began),
             ..record
         };

@@ -36,6 +36,7 @@ impl Sent {
         let parties = Parties {
             gateway: &draft.gateway,
             client: draft.client.as_deref(),
+            budget: &draft.budget,
             model: draft.model.as_ref(),
             tier_asked: draft.tier_asked.as_deref(),
             is_taken_over: draft.is_taken_over,

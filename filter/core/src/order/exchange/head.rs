@@ -90,7 +90,10 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     draft.operation = Some(operation);
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
     let client = match gateway.clients.identify(pairs, asked.query(), moment) {
-        Ok(Identity::Client(client)) => client,
+        Ok(Identity::Client(client, values)) => {
+            draft.budget = client.budget.of(&values);
+            client
+        }
         Ok(Identity::Unknown(wait)) => return Err(wait),
         Err(Denial::MissingCredential) if operation == Operation::Health && gateway.health_open => {
             return Ok(draft.health(None, endpoint.deployment, moment));

@@ -18,7 +18,7 @@ impl Reserving {
         let (operation, usage) = (ready.expected.operation, ready.expected.usage_max());
         let (model, asked) = (draft.model.as_ref(), draft.tier_asked.as_deref());
         let claim = Claim {
-            budget: ready.client.budget.clone(),
+            budget: draft.budget.clone(),
             part: if draft.entered.is_some() { Part::Body } else { Part::All },
             model: model.map(|model| model.name.text.clone()),
             operation,

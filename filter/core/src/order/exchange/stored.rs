@@ -11,7 +11,7 @@ use crate::endpoint::Operation;
 use crate::finding::{Effect, Finding};
 use crate::gateway::{Client, Gateway, Model};
 use crate::ledger::{Charge, Name, Outcome, Record, Source, Stored};
-use crate::limits::{Kept, Reservation, Settlement, Spent};
+use crate::limits::{Budget, Kept, Reservation, Settlement, Spent};
 use crate::pending::{self, Mark, Noted, Pending};
 use crate::prices::Service;
 use crate::request::{Field, Request};
@@ -103,6 +103,8 @@ impl Stage {
 pub(super) struct Parties<'p> {
     pub(super) gateway: &'p Gateway,
     pub(super) client: Option<&'p Client>,
+    /// What it meets of the client's limits.
+    pub(super) budget: &'p Rc<Budget>,
     pub(super) model: Option<&'p Rc<Model>>,
     /// The tier of service that the request names.
     pub(super) tier_asked: Option<&'p str>,
@@ -194,7 +196,7 @@ impl Sent {
         let spent = Spent { usage: cost.usage, cost: price_micros.unwrap_or(0), requests: 0 };
         let name = model.as_ref().map(|model| model.name.clone());
         let scope = name.as_ref().map(|name| &*name.text);
-        let settlements = vec![client.budget.charge(scope, Operation::Other, spent, now)];
+        let settlements = vec![parties.budget.charge(scope, Operation::Other, spent, now)];
         let charge = Charge { client: client.name.clone(), model: name, price_micros };
         Bill { charge: Some(charge), settlements, ..Bill::of(cost) }
     }
@@ -216,8 +218,14 @@ impl Sent {
         moment: Moment<'_>,
     ) -> Bill {
         let usage = self.expected.estimate.usage();
-        let mut kept = self.reservation.as_ref().map(Reservation::kept).unwrap_or_default();
-        kept.join(self.flight.kept_spill());
+        // For what has no estimate no tokens were taken, and the request itself is not given back.
+        let kept = if usage.total() > 0 {
+            let mut kept = self.reservation.as_ref().map(Reservation::kept).unwrap_or_default();
+            kept.join(self.flight.kept_spill());
+            kept
+        } else {
+            parties.budget.kept_values()
+        };
         let target = self.flight.last_tried();
         let target = target.as_deref();
         let model = self.model(reader, parties);
@@ -232,8 +240,7 @@ impl Sent {
             completion: usage.completion,
             cost: model.map_or(0, |model| model.cost_max(self.expected.usage_max(), parties.tier_asked)),
             is_spillover: service.is_spillover,
-            // For what has no estimate no tokens were taken, and the request itself is not given back.
-            reserved: if usage.total() > 0 { codec::encode(&kept) } else { Vec::new() },
+            reserved: codec::encode(&kept),
         };
         // What has no id would not be found again.
         let noted = mark.map_or(Ok(Noted::Full), |mark| pending.note(moment, &mark));
@@ -271,14 +278,16 @@ fn charged(
     let service = Service { tier: reader.service_tier(), is_spillover: pending.is_spillover };
     let price = target.and_then(|target| target.micros(cost.usage, service));
     let spent = Spent { usage: cost.usage, cost: price.unwrap_or(0), requests: 0 };
-    let settlement = match codec::decode::<Kept>(&pending.reserved).filter(|kept| !kept.is_empty()) {
-        Some(kept) => Some(kept.settle(|key| gateway.account(key), Spent { requests: 1, ..spent })),
+    let kept: Kept = codec::decode(&pending.reserved).unwrap_or_default();
+    let settlement = if kept.is_empty() {
         // Due from the limits of its model, too, which nobody may have known when it was asked for.
-        None => client_of(pending, gateway).map(|client| {
+        client_of(pending, gateway).map(|client| {
             let model = model.as_ref().map(|model| &*model.name.text);
             let operation = Operation::of_word(&pending.operation).unwrap_or(Operation::Other);
-            client.budget.charge(model, operation, spent, now)
-        }),
+            client.budget.of_kept(&kept).charge(model, operation, spent, now)
+        })
+    } else {
+        Some(kept.settle(|key| gateway.account(key), Spent { requests: 1, ..spent }))
     };
     let charge = Charge {
         client: client_name(pending, gateway),

@@ -23,6 +23,7 @@ mod spilling;
 mod status;
 mod stored;
 mod throttling;
+mod users;
 
 use super::*;
 use crate::answer::Answer;
@@ -241,8 +242,13 @@ fn every_limit(config: &mut Value) {
 
 /// What the client is told of its limits, in millionths where it is money.
 fn used(run: &mut Run, gateway: &Rc<Gateway>) -> Vec<u64> {
+    used_by(run, gateway, "key")
+}
+
+/// The same for whoever has this key.
+fn used_by(run: &mut Run, gateway: &Rc<Gateway>, key: &str) -> Vec<u64> {
     run.exchange = Exchange::new(gateway.clone());
-    let step = run.head(&[(":method", "GET"), (":path", "/tollgate/v1/usage"), ("api-key", "key")]);
+    let step = run.head(&[(":method", "GET"), (":path", "/tollgate/v1/usage"), ("api-key", key)]);
     let Step::Answer(answer) = step else { panic!("{step:?}") };
     let list: Value = serde_json::from_slice(&answer.body).unwrap();
     let micros = |limit: &Value| match limit["used"].as_u64() {

@@ -44,9 +44,22 @@ pub(in crate::config) struct Limit {
     pub(in crate::config) endpoints: Option<Vec<String>>,
     /// What a token of each kind counts; with `tokens` only.
     pub(in crate::config) weights: Option<Weights>,
+    /// What each has a limit of its own by. Absent: all share one.
+    pub(in crate::config) by: Option<By>,
     /// Whether it only reports what it would refuse.
     #[serde(default)]
     pub(in crate::config) shadow: bool,
+}
+
+/// What tells the users of a client apart.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum By {
+    /// The API key.
+    Key,
+    /// The claim of the token that has this path.
+    Claim(#[cfg_attr(feature = "schema", schemars(length(min = 1)))] String),
 }
 
 /// In what time.

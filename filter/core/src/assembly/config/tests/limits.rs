@@ -13,6 +13,12 @@ fn limited(own: Value, shared: Value) -> Value {
     config
 }
 
+/// The object with one member more.
+fn with(mut object: Value, name: &str, value: Value) -> Value {
+    object[name] = value;
+    object
+}
+
 /// What each limit of the client is, in the words of the list that it may ask for.
 fn limits_of(config: Value) -> Vec<Value> {
     let gateway = load(config).unwrap();
@@ -127,9 +133,61 @@ fn a_limit_that_cannot_be_meant_is_refused() {
         json!({ "tokens": 1, "per": "day", "model": "gpt-4o" }),
         &[
             "clients[0].limits[0].model: unknown field, expected one of tokens, requests, cost, concurrent, per, models, \
-           endpoints, weights, shadow",
+           endpoints, weights, by, shadow",
         ],
     );
+}
+
+#[test]
+fn what_each_has_of_its_own_is_told_beside_what_all_share() {
+    let day = json!({ "tokens": 5, "per": "day" });
+    let by = |by: Value| with(day.clone(), "by", by);
+    let mut config = limited(by(json!("key")), by(json!({ "claim": "sub" })));
+    config["clients"][0]["limits"].as_array_mut().unwrap().push(day.clone());
+    let gateway = load(config.clone()).unwrap();
+    assert!(!known(&gateway).budget.is_unlimited());
+    // By the same word it counts the same.
+    config["clients"][0]["limits"].as_array_mut().unwrap().push(by(json!("key")));
+    let twice = "clients[0].limits[2]: an earlier limit counts the same: expected one of them";
+    assert_eq!(load(config).unwrap_err(), [twice]);
+}
+
+#[test]
+fn what_nobody_can_be_told_apart_by_is_refused() {
+    let check = |by: Value, edit: &dyn Fn(&mut Value), expected: &[&str]| {
+        let mut config = limited(json!({ "tokens": 1, "per": "day", "by": by }), json!({ "concurrent": 1 }));
+        edit(&mut config);
+        assert_eq!(load(config).map(|_| ()).unwrap_err(), expected);
+    };
+    check(
+        json!({ "claim": "sub" }),
+        &|_| {},
+        &["clients[0].limits[0].by: the client has no jwt, so nobody has it: expected it, or another by"],
+    );
+    check(
+        json!("key"),
+        &|config| {
+            config["clients"][0]["api_keys"] = json!([]);
+            config["clients"][0]["anonymous"] = json!(true);
+        },
+        &[
+            "clients[0].limits[0].by: the client has no api_keys, so nobody has it: expected it, or another by",
+        ],
+    );
+    check(
+        json!("name"),
+        &|_| {},
+        &["clients[0].limits[0].by: unknown variant \"name\", expected \"key\" or \"claim\""],
+    );
+    let mut config = limited(json!({ "concurrent": 1 }), json!({ "concurrent": 1, "by": { "claim": "" } }));
+    let no_path = "groups[0].limits[0].by.claim: \"\" is no path to a claim: expected for example \"azp\", \
+                   \"realm_access.roles\" or \"/a.b/c\"";
+    assert_eq!(load(config.clone()).unwrap_err(), [no_path]);
+    config["groups"][0]["limits"][0]["by"] = json!("key");
+    assert!(load(config.clone()).is_ok());
+    config["models"][0]["spill"] = json!({ "limits": [{ "tokens": 1, "per": "day", "by": "key" }] });
+    let for_all = "models[0].spill.limits[0].by: a limit on what spills is one for all: expected no by";
+    assert_eq!(load(config).unwrap_err(), [for_all]);
 }
 
 #[test]

@@ -1,0 +1,129 @@
+//! Limits of which each user of a client has his own: does every step of an exchange meet the right one?
+
+use super::*;
+use crate::ledger::Stored;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// That of the key `other`.
+const OTHER_SHA256: &str = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa";
+
+/// A client with two keys, each of which has so much; and all of it has more.
+fn two_keys(config: &mut Value) {
+    let client = &mut config["clients"][0];
+    client["api_keys"].as_array_mut().unwrap().push(json!({ "sha256": OTHER_SHA256 }));
+    client["endpoints"] = json!(["*", "other"]);
+    client["limits"] = json!([
+        { "tokens": BUDGET, "per": "minute" },
+        { "tokens": 200, "per": "day", "by": "key" },
+        { "requests": 2, "per": "day", "by": "key" },
+        { "concurrent": 2, "by": "key" },
+    ]);
+    config["other_endpoints"] = json!(["b"]);
+}
+
+/// A chat of this key up to the step after the reservation.
+fn ask(run: &mut Run, gateway: &Rc<Gateway>, key: &str, more: &[(&str, &str)], body: &str) -> Step {
+    run.exchange = Exchange::new(gateway.clone());
+    let head = [&[CHAT[0], CHAT[1], ("api-key", key)], more].concat();
+    match run.head(&head) {
+        Step::AwaitBody { .. } => run.body(body),
+        step => step,
+    }
+}
+
+/// Serves what was sent on with this usage, and ends it.
+fn serve(run: &mut Run, step: Step, answer: &str) -> Record {
+    let Step::Forward(forward) = step else { panic!("{step:?}") };
+    let cluster = format!("c{}", forward.flight.candidates()[0].backend.name);
+    let _ = begin(&forward.flight, cluster.as_bytes()).unwrap();
+    let _ = run.answer("200", "application/json");
+    let _ = run.exchange.response_chunk(answer.as_bytes(), true, || NOW);
+    run.finish()
+}
+
+const USED_120: &str = r#"{"usage":{"prompt_tokens":100,"completion_tokens":20}}"#;
+
+#[test]
+fn each_key_has_its_own_and_is_told_only_that() {
+    let (gateway, mut run) = (gateway(two_keys), Run::with(gateway(two_keys)));
+    let step = ask(&mut run, &gateway, "key", &[], PROMPT);
+    let _ = serve(&mut run, step, USED_120);
+    assert_eq!(used_by(&mut run, &gateway, "key"), [120, 120, 1, 0]);
+    assert_eq!(used_by(&mut run, &gateway, "other"), [120, 0, 0, 0]);
+    // What it may cost, and what is left of its own.
+    let Step::Answer(answer) = ask(&mut run, &gateway, "key", &[], PROMPT) else { panic!("it is refused") };
+    let told: Value = serde_json::from_slice(&answer.body).unwrap();
+    let sentence = told["error"]["message"].as_str().unwrap();
+    assert!(
+        sentence.starts_with("This client's limit of 200 tokens per day for each key is reached"),
+        "{sentence}"
+    );
+    let record = run.finish();
+    assert_eq!(record.limit.as_deref(), Some("key/tokens/day"));
+    let step = ask(&mut run, &gateway, "other", &[], PROMPT);
+    let _ = serve(&mut run, step, USED_120);
+    assert_eq!(used_by(&mut run, &gateway, "other"), [240, 120, 1, 0]);
+    run.exchange = Exchange::new(gateway.clone());
+    let usage = [(":method", "GET"), (":path", "/tollgate/v1/usage"), ("api-key", "key")];
+    let Step::Answer(answer) = run.head(&usage) else { panic!("it is answered") };
+    let told: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&told["limits"][0]["by"], &told["limits"][1]["by"]), (&Value::Null, &json!("key")));
+}
+
+#[test]
+fn at_the_headers_of_a_long_body_its_users_own_limits_are_asked() {
+    let (gateway, mut run) = (gateway(two_keys), Run::with(gateway(two_keys)));
+    // Of a body that does not say how long it is.
+    let long = [("transfer-encoding", "chunked")];
+    let one = |tokens: u64| format!(r#"{{"usage":{{"prompt_tokens":{tokens}}}}}"#);
+    for key in ["key", "other"] {
+        for request in 0..2 {
+            let step = ask(&mut run, &gateway, key, &long, PROMPT);
+            let note = run.exchange.note().unwrap();
+            assert!(note.slots.starts_with("tollgate/limits/by/"), "{}", note.slots);
+            let _ = serve(&mut run, step, &one(1));
+            assert_eq!(used_by(&mut run, &gateway, key)[1..], [request + 1, request + 1, 0]);
+        }
+    }
+    for key in ["key", "other"] {
+        run.exchange = Exchange::new(gateway.clone());
+        let head = [CHAT[0], CHAT[1], ("api-key", key), long[0]];
+        assert_eq!(refused(run.head(&head)), "429 insufficient_quota", "{key}");
+    }
+}
+
+#[test]
+fn work_that_goes_on_is_paid_by_the_user_who_asked_for_it() {
+    let gateway = gateway(|config| {
+        two_keys(config);
+        config["models"][0]["backends"] = json!([{ "backend": "b", "deployment": "d" }]);
+    });
+    let mut run = Run::with(gateway.clone());
+    let mut exchange = |key: &str, line: &str, body: &str, answer: &str| {
+        let (method, path) = line.split_once(' ').unwrap();
+        run.exchange = Exchange::new(gateway.clone());
+        let head = headers(&[(":method", method), (":path", path), ("api-key", key)]);
+        let step = run.exchange.request_head(&head, body.is_empty(), Moment::new(&run.store, NOW));
+        let step = match run.perform(step) {
+            Step::AwaitBody { .. } => run.body(body),
+            step => step,
+        };
+        let stored = serve(&mut run, step, answer).stored;
+        let tokens = |used: Vec<u64>| used[1];
+        (stored, tokens(used_by(&mut run, &gateway, "key")), tokens(used_by(&mut run, &gateway, "other")))
+    };
+    let body = r#"{"model":"gpt-4o","input":"x","background":true,"max_output_tokens":90}"#;
+    let queued = r#"{"id":"resp_1","status":"queued","usage":null}"#;
+    let (stored, reserved, nothing) = exchange("key", "POST /v1/responses", body, queued);
+    assert!(stored == Some(Stored::Pending) && reserved > 90 && nothing == 0);
+    // Whoever reads it.
+    let done = r#"{"id":"resp_1","status":"completed","usage":{"input_tokens":5,"output_tokens":40}}"#;
+    let read = exchange("other", "GET /v1/responses/resp_1", "", done);
+    assert_eq!(read, (Some(Stored::Charged), 45, 0));
+    // Nothing is taken for a batch, for nobody knows what it will come to.
+    let made = r#"{"id":"batch_1","object":"batch","model":"gpt-4o","status":"validating"}"#;
+    assert_eq!(exchange("other", "POST /v1/batches", "{}", made), (Some(Stored::Pending), 45, 0));
+    let done = r#"{"id":"batch_1","object":"batch","model":"gpt-4o","status":"completed","usage":{"input_tokens":5,"output_tokens":40}}"#;
+    assert_eq!(exchange("key", "GET /v1/batches/batch_1", "", done), (Some(Stored::Charged), 45, 45));
+}
