@@ -16,6 +16,7 @@ use tollgate::endpoint::{BodyKind, Operation};
 use tollgate::exchange::{Exchange, Forward, Interruption, Step};
 use tollgate::finding::{Effect, Would};
 use tollgate::gateway::{Client, Gateway};
+use tollgate::gauge::Gauge;
 use tollgate::identity::Directory;
 use tollgate::ledger::Record;
 use tollgate::limits;
@@ -112,15 +113,18 @@ struct Candidate {
     share_max_parts: Option<u32>,
     /// Whether the weight draws for the client, and not for each request.
     is_sticky: bool,
-    takes: Option<Takes>,
+    takes: Vec<Takes>,
     cost_max_micros: Option<u64>,
 }
 
 /// What a request takes of a declared capacity.
 #[derive(Serialize)]
 struct Takes {
-    tokens: u64,
-    of_tokens: u32,
+    /// Of what.
+    unit: &'static str,
+    amount: u64,
+    /// So much fits in a window.
+    of: u32,
     window_s: u64,
 }
 
@@ -276,11 +280,7 @@ fn sent(explained: &mut Explained, asked: &Asked<'_>, gateway: &Gateway, record:
         weight: target.weight,
         share_max_parts: target.share_max,
         is_sticky,
-        takes: flight.takes_of(target).zip(target.gauge).map(|(tokens, gauge)| Takes {
-            tokens,
-            of_tokens: gauge.tokens.get(),
-            window_s: gauge.window.as_secs(),
-        }),
+        takes: flight.takes_of(target).map(takes).collect(),
         cost_max_micros: flight.costs_at(target, tier),
     });
     explained.backends = candidates.collect();
@@ -288,6 +288,10 @@ fn sent(explained: &mut Explained, asked: &Asked<'_>, gateway: &Gateway, record:
     explained.passed_over = passed
         .map(|passed| Passed { backend: passed.backend.to_string(), why: passed.why.word().to_owned() })
         .collect();
+}
+
+fn takes((gauge, amount): (Gauge, u64)) -> Takes {
+    Takes { unit: gauge.unit.word(), amount, of: gauge.size.get(), window_s: gauge.window.as_secs() }
 }
 
 impl Explained {
@@ -408,9 +412,10 @@ impl Candidate {
         let share = self
             .share_max_parts
             .map_or(String::new(), |parts| format!(", share_max {}", currency(parts.into())));
-        let capacity = self.takes.as_ref().map_or(String::new(), |Takes { tokens, of_tokens, window_s }| {
-            format!(", takes {tokens} of its {of_tokens} tokens in {window_s} s")
+        let takes = self.takes.iter().map(|Takes { unit, amount, of, window_s }| {
+            format!(", takes {amount} of its {of} {unit} in {window_s} s")
         });
+        let capacity = takes.collect::<String>();
         let cost = self
             .cost_max_micros
             .map_or(String::new(), |micros| format!(", costs {} at most", currency(micros)));

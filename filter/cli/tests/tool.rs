@@ -400,7 +400,8 @@ fn what_a_request_takes_of_a_capacity_is_told() {
         "models": [{ "name": "gpt-5", "backends": [
             { "backend": "ptu", "weights": { "completion": 8 } }, { "backend": "payg" }] }],
         "backends": [
-            { "name": "ptu", "cluster": "ptu", "style": "openai", "tokens_per_minute": 6000, "window_s": 30 },
+            { "name": "ptu", "cluster": "ptu", "style": "openai", "tokens_per_minute": 6000, "window_s": 30,
+              "requests_per_minute": 60, "requests_window_s": 10 },
             { "name": "payg", "cluster": "payg", "style": "openai" }]
     }"#;
     let body = r#"{"model":"gpt-5","messages":[],"max_completion_tokens":100}"#;
@@ -410,8 +411,13 @@ fn what_a_request_takes_of_a_capacity_is_told() {
         run(&["explain", "-", "--client", "team", "--body", file.to_str().unwrap()], config);
     fs::remove_file(&file).unwrap();
     assert!(printed.contains("reserves  100 tokens"), "{printed}{problem}");
-    assert!(printed.contains("priority 0, takes 800 of its 3000 tokens in 30 s\n"), "{printed}");
-    assert_eq!(printed.matches("takes ").count(), 1, "{printed}");
+    assert!(
+        printed.contains(
+            "priority 0, takes 800 of its 3000 tokens in 30 s, takes 1 of its 10 requests in 10 s\n"
+        ),
+        "{printed}"
+    );
+    assert_eq!(printed.matches("takes ").count(), 2, "{printed}");
 }
 
 #[cfg(target_os = "linux")]

@@ -1,9 +1,9 @@
 //! Is there room for this at a backend now, and who goes first when there is not?
 //!
-//! A backend that declares its capacity has a window in the store: what was sent to it of late, and what others are
-//! known to have sent. A request takes its tokens there before it goes; where there is no room it waits in a [`Queue`],
-//! the more important first, and is refused when its time is up. Pure arithmetic over the store, with time as an
-//! argument. Not decided here: which backends may serve it, and in which order.
+//! A backend that declares how many tokens it takes, or how many requests, has a window in the store for each: what was sent
+//! to it of late, and what others are known to have sent. A request takes its part there before it goes; where there is no
+//! room it waits in a [`Queue`], the more important first, and is refused when its time is up. Pure arithmetic over the
+//! store, with time as an argument. Not decided here: which backends may serve it, and in which order.
 
 mod queue;
 pub mod shared;
@@ -11,7 +11,7 @@ mod window;
 
 pub use queue::{Ask, Place, Queue, Turn};
 
-use crate::gauge::{Gauge, RoomLeft};
+use crate::gauge::{Gauge, Gauges, RoomLeft, Unit};
 use crate::store::{self, Moment, StoreFault};
 use crate::tokens::Usage;
 use std::time::Duration;
@@ -68,97 +68,150 @@ fn key(gauge: Gauge) -> String {
     format!("tollgate/capacity/{:x}", gauge.id)
 }
 
-/// The tokens that may be in use once somebody is in who must leave a share free.
+/// What may be in use once somebody is in who must leave a share free.
 fn room(gauge: Gauge, headroom_min: u32) -> u64 {
-    u64::from(gauge.tokens.get()) * u64::from(WHOLE.saturating_sub(headroom_min)) / u64::from(WHOLE)
+    u64::from(gauge.size.get()) * u64::from(WHOLE.saturating_sub(headroom_min)) / u64::from(WHOLE)
 }
 
-/// Tokens taken at a backend. Not `Clone`: they are given back once at the most.
+/// What was taken at a backend. Not `Clone`: it is given back once at the most.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seat {
-    gauge: Gauge,
+    gauges: Gauges,
+    /// Of the tokens, where those are counted.
     tokens: u64,
-    /// When they were taken.
+    /// When it was taken.
     at: Duration,
 }
 
 impl Seat {
     /// Whose capacity it is at.
     #[must_use]
-    pub fn gauge(&self) -> Gauge {
-        self.gauge
+    pub fn gauges(&self) -> Gauges {
+        self.gauges
     }
 
-    /// How many.
-    #[must_use]
-    pub fn tokens(&self) -> u64 {
-        self.tokens
+    fn new(gauges: Gauges, usage: Usage, at: Duration) -> Self {
+        Self { gauges, tokens: gauges.tokens.map_or(0, |gauge| gauge.takes_max(usage)), at }
+    }
+
+    /// What was taken of this one.
+    fn amount(&self, gauge: Gauge) -> u64 {
+        match gauge.unit {
+            Unit::Tokens(_) => self.tokens,
+            Unit::Requests => 1,
+        }
     }
 }
 
-/// Takes what a request may use if there is room and `headroom_min` stays free; else answers how long it takes until there is, if
-/// nobody else comes. What is more than the whole window takes the whole window.
+/// Takes what a request may use if there is room in all that was declared and `headroom_min` stays free; else answers how long
+/// it takes until there is, if nobody else comes. What is more than a whole window takes the whole window.
 pub fn take(
+    moment: Moment<'_>,
+    gauges: Gauges,
+    usage: Usage,
+    headroom_min: u32,
+) -> Result<Result<Seat, Duration>, StoreFault> {
+    if gauges.iter().count() > 1 {
+        let mut wait = Duration::ZERO;
+        for gauge in gauges.iter() {
+            wait = wait.max(self::wait(moment, gauge, gauge.takes_max(usage), headroom_min)?);
+        }
+        // Where one has no room nothing is taken of the other, not even for a moment: somebody else might wait for it.
+        if wait > Duration::ZERO {
+            return Ok(Err(wait));
+        }
+    }
+    let mut seat = Seat { gauges: Gauges::default(), ..Seat::new(gauges, usage, moment.now) };
+    for gauge in gauges.iter() {
+        match take_of(moment, gauge, usage, headroom_min) {
+            Ok(wait) if wait.is_zero() => seat.gauges.insert(gauge),
+            // Another worker came between.
+            Ok(wait) => return undo(moment, &seat).map(|()| Err(wait)),
+            Err(fault) => {
+                // One fault is told; what was taken leaves with its window.
+                let _ = undo(moment, &seat);
+                return Err(fault);
+            }
+        }
+    }
+    Ok(Ok(seat))
+}
+
+/// Takes what a request may use of one capacity; answers how long it takes until there is room if there is none.
+fn take_of(
     moment: Moment<'_>,
     gauge: Gauge,
     usage: Usage,
     headroom_min: u32,
-) -> Result<Result<Seat, Duration>, StoreFault> {
-    let tokens = gauge.weights.tokens_max(usage);
+) -> Result<Duration, StoreFault> {
+    let amount = gauge.takes_max(usage);
     let room = room(gauge, headroom_min);
     store::update(moment.store, &key(gauge), |record| {
         let mut window = Window::read(record, gauge.window, moment.now);
-        let wait = window.wait(tokens.min(room), room);
+        let wait = window.wait(amount.min(room), room);
         if wait > Duration::ZERO {
-            return (None, Err(wait));
+            return (None, wait);
         }
-        window.add(tokens);
-        (Some(window.write()), Ok(Seat { gauge, tokens, at: moment.now }))
+        window.add(amount);
+        (Some(window.write()), wait)
     })
 }
 
-/// How long it takes until there is room, if nobody else comes.
+/// How long it takes until there is room for so much, if nobody else comes.
 pub fn wait(
     moment: Moment<'_>,
     gauge: Gauge,
-    tokens: u64,
+    amount: u64,
     headroom_min: u32,
 ) -> Result<Duration, StoreFault> {
     let room = room(gauge, headroom_min);
     let record = moment.store.load(&key(gauge))?.value;
-    Ok(Window::read(&record, gauge.window, moment.now).wait(tokens.min(room), room))
+    Ok(Window::read(&record, gauge.window, moment.now).wait(amount.min(room), room))
 }
 
 /// Takes what a request may use whether there is room or not, for one that goes there anyhow.
-pub fn take_anyhow(moment: Moment<'_>, gauge: Gauge, usage: Usage) -> Result<Seat, StoreFault> {
-    let tokens = gauge.weights.tokens_max(usage);
-    store::update(moment.store, &key(gauge), |record| {
-        let mut window = Window::read(record, gauge.window, moment.now);
-        window.add(tokens);
-        (Some(window.write()), ())
-    })?;
-    Ok(Seat { gauge, tokens, at: moment.now })
+pub fn take_anyhow(moment: Moment<'_>, gauges: Gauges, usage: Usage) -> Result<Seat, StoreFault> {
+    for gauge in gauges.iter() {
+        store::update(moment.store, &key(gauge), |record| {
+            let mut window = Window::read(record, gauge.window, moment.now);
+            window.add(gauge.takes_max(usage));
+            (Some(window.write()), ())
+        })?;
+    }
+    Ok(Seat::new(gauges, usage, moment.now))
 }
 
-/// Gives a seat back but for what was used. What was taken a window ago is gone by itself.
+/// Gives a seat back but for what was used by its request, which was sent. What was taken a window ago is gone by itself.
 pub fn give_back(moment: Moment<'_>, seat: &Seat, used: Usage) -> Result<(), StoreFault> {
-    let back = seat.tokens.saturating_sub(seat.gauge.weights.tokens(used));
-    if back == 0 {
-        return Ok(());
+    return_but(moment, seat, |gauge| gauge.took(used))
+}
+
+/// Gives all of a seat back: the backend has not counted its request.
+pub fn undo(moment: Moment<'_>, seat: &Seat) -> Result<(), StoreFault> {
+    return_but(moment, seat, |_| 0)
+}
+
+fn return_but(moment: Moment<'_>, seat: &Seat, kept: impl Fn(Gauge) -> u64) -> Result<(), StoreFault> {
+    for gauge in seat.gauges.iter() {
+        let back = seat.amount(gauge).saturating_sub(kept(gauge));
+        if back == 0 {
+            continue;
+        }
+        store::update(moment.store, &key(gauge), |record| {
+            let mut window = Window::read(record, gauge.window, moment.now);
+            window.take_out(back, seat.at);
+            (Some(window.write()), ())
+        })?;
     }
-    store::update(moment.store, &key(seat.gauge), |record| {
-        let mut window = Window::read(record, seat.gauge.window, moment.now);
-        window.take_out(back, seat.at);
-        (Some(window.write()), ())
-    })
+    Ok(())
 }
 
 /// Believes a backend that has less room than was reckoned: others use it too.
 pub fn learn(moment: Moment<'_>, gauge: Gauge, room: RoomLeft) -> Result<(), StoreFault> {
-    let whole = u64::from(gauge.tokens.get());
+    let whole = u64::from(gauge.size.get());
     let left = match room {
-        RoomLeft::Tokens(tokens) => tokens,
+        RoomLeft::Amount(amount) => amount,
         RoomLeft::Utilization(share) => whole.saturating_sub(whole * u64::from(share) / u64::from(WHOLE)),
     };
     store::update(moment.store, &key(gauge), |record| {

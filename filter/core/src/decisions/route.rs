@@ -25,7 +25,7 @@ use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
 use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
 use crate::endpoint::Style;
-use crate::gauge::Gauge;
+use crate::gauge::Gauges;
 use crate::prices::{Prices, Service};
 use crate::store::{Moment, StoreFault};
 use crate::tokens::Usage;
@@ -45,8 +45,8 @@ pub struct Backend {
     pub region: Option<Rc<str>>,
     /// The header that lets us in; `None` where Envoy adds it.
     pub credential: Option<Credential>,
-    /// How much all its deployments take together, if anybody said.
-    pub gauge: Option<Gauge>,
+    /// How much all its deployments take together, as far as anybody said.
+    pub gauges: Gauges,
     /// How that is counted, and what a deployment of its own takes.
     pub counts: Counts,
 }
@@ -54,10 +54,20 @@ pub struct Backend {
 /// How a backend counts what it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Over so long.
+    /// Its tokens, over so long.
     pub window: Duration,
+    /// Its requests, over so long.
+    pub requests_window: Duration,
     /// Whether what was asked for and not used is given back.
     pub is_provisioned: bool,
+}
+
+impl Default for Counts {
+    /// Over a minute, and nothing is given back.
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { window: minute, requests_window: minute, is_provisioned: false }
+    }
 }
 
 /// A header with a secret in it, which does not print.
@@ -88,8 +98,8 @@ pub struct Target {
     pub prices: Option<Prices>,
     /// What it costs where the backend has served it from another deployment of its own, if that differs.
     pub spillover_prices: Option<Prices>,
-    /// How much it takes, if anybody said.
-    pub gauge: Option<Gauge>,
+    /// How much it takes, as far as anybody said.
+    pub gauges: Gauges,
     /// The lowest is tried first.
     pub priority: u32,
     /// Its part of the requests among those of the same priority; `None` where they have an order.
@@ -105,7 +115,7 @@ impl Target {
     pub fn new(backend: Rc<Backend>, deployment: Rc<str>, prices: Option<Prices>) -> Self {
         let id = number_of(&[&backend.name, &deployment]);
         Self {
-            gauge: backend.gauge,
+            gauges: backend.gauges,
             word: backend.name.clone(),
             backend,
             deployment,
@@ -284,8 +294,8 @@ pub fn choose(
         }
     }
     // Where there is a queue for its capacity, a pause may be waited for.
-    if ready.iter().chain(&pausing).any(|target| target.gauge.is_some()) {
-        ready.extend(pausing.iter().filter(|target| target.gauge.is_some()).cloned());
+    if ready.iter().chain(&pausing).any(|target| !target.gauges.is_empty()) {
+        ready.extend(pausing.iter().filter(|target| !target.gauges.is_empty()).cloned());
     }
     if ready.is_empty() {
         // All pause. If that was a guess, one request goes to see all the same: else nobody would know.

@@ -5,7 +5,7 @@ pub(super) mod wire;
 use super::{Backends, Build};
 use crate::allowance::Weights;
 use crate::endpoint::{ApiVersion, Style};
-use crate::gauge::Gauge;
+use crate::gauge::{Gauge, Gauges, Unit};
 use crate::route::{Backend, Counts, Credential, number_of};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -35,12 +35,10 @@ impl Build<'_> {
                 None => None,
             };
             let counts = self.counts(&path, &backend);
-            let gauge = backend.tokens_per_minute.and_then(|tokens| {
-                let path = format!("{path}.tokens_per_minute");
-                self.gauge(path, tokens, counts, number_of(&[&backend.name]))
-            });
+            let declared = (backend.tokens_per_minute, backend.requests_per_minute);
+            let gauges = self.gauges(&path, declared, counts, &[&backend.name]);
             let built = style
-                .map(|style| Rc::new(Backend { name, cluster, style, region, credential, gauge, counts }));
+                .map(|style| Rc::new(Backend { name, cluster, style, region, credential, gauges, counts }));
             let built = built.filter(|_| self.errors.len() == faults);
             if backends.insert(backend.name.clone(), built).is_some() {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", backend.name));
@@ -50,30 +48,48 @@ impl Build<'_> {
     }
 
     fn counts(&mut self, path: &str, backend: &wire::Backend) -> Counts {
-        let window_s = backend.window_s.unwrap_or(60);
-        if !(1..=60).contains(&window_s) {
-            self.fault(format!("{path}.window_s"), format!("{window_s}: expected 1 to 60"));
-        }
-        Counts { window: Duration::from_secs(window_s.into()), is_provisioned: backend.provisioned }
+        let mut window = |field, seconds: Option<u32>, default| {
+            let Some(seconds) = seconds else { return default };
+            if !(1..=60).contains(&seconds) {
+                self.fault(format!("{path}.{field}"), format!("{seconds}: expected 1 to 60"));
+            }
+            Duration::from_secs(seconds.into())
+        };
+        let of_tokens = window("window_s", backend.window_s, Counts::default().window);
+        let requests_window = window("requests_window_s", backend.requests_window_s, of_tokens);
+        Counts { window: of_tokens, requests_window, is_provisioned: backend.provisioned }
     }
 
-    /// A capacity of so many tokens a minute, counted over a window of so long.
-    pub(super) fn gauge(
+    /// Capacities of so many tokens and requests a minute, where they were declared, of what these names stand for.
+    pub(super) fn gauges(
         &mut self,
-        path: String,
-        tokens_per_minute: u32,
+        path: &str,
+        (tokens, requests): (Option<u32>, Option<u32>),
         counts: Counts,
-        id: u64,
-    ) -> Option<Gauge> {
-        let Counts { window, is_provisioned } = counts;
-        let tokens = u64::from(tokens_per_minute) * window.as_secs() / 60;
-        let tokens = u32::try_from(tokens).ok().and_then(NonZeroU32::new);
-        if tokens.is_none() {
-            let window_s = window.as_secs();
-            let problem = format!("{tokens_per_minute}: expected at least one token in {window_s} s");
-            self.fault(path, problem);
+        names: &[&str],
+    ) -> Gauges {
+        let Counts { window, requests_window, is_provisioned } = counts;
+        let mut gauge = |field, one, per_minute: u32, of: Gauge| {
+            let size = u64::from(per_minute) * of.window.as_secs() / 60;
+            let size = u32::try_from(size).ok().and_then(NonZeroU32::new);
+            if size.is_none() {
+                let window_s = of.window.as_secs();
+                let problem = format!("{per_minute}: expected at least one {one} in {window_s} s");
+                self.fault(format!("{path}.{field}"), problem);
+            }
+            size.map(|size| Gauge { size, ..of })
+        };
+        let (id, size) = (number_of(names), NonZeroU32::MIN);
+        let of_tokens = Gauge { id, size, window, is_provisioned, unit: Unit::Tokens(Weights::UNCACHED) };
+        // No deployment is called so.
+        let id = number_of(&[names, &["", "requests"]].concat());
+        let (window, is_provisioned) = (requests_window, false);
+        let of_requests = Gauge { id, size, window, is_provisioned, unit: Unit::Requests };
+        Gauges {
+            tokens: tokens.and_then(|tokens| gauge("tokens_per_minute", "token", tokens, of_tokens)),
+            requests: requests
+                .and_then(|requests| gauge("requests_per_minute", "request", requests, of_requests)),
         }
-        tokens.map(|tokens| Gauge { id, tokens, window, is_provisioned, weights: Weights::UNCACHED })
     }
 
     fn style(&mut self, path: &str, backend: &wire::Backend) -> Option<Style> {

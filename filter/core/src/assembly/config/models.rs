@@ -7,6 +7,7 @@ use super::{Backends, Build, ModelsByName, one_of};
 use crate::endpoint::{Style, is_path_segment, may_be_added};
 use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
+use crate::gauge::Unit;
 use crate::request::Family;
 use crate::route::{Backend, Nearness, PARTS, Shares, Target};
 use std::collections::{HashMap, HashSet};
@@ -162,14 +163,14 @@ impl Build<'_> {
             let spillover = place.spillover_prices.as_ref();
             target.spillover_prices =
                 spillover.and_then(|prices| self.prices(&format!("{path}.spillover_prices"), prices));
-            if let Some(tokens) = place.tokens_per_minute {
-                let path = format!("{path}.tokens_per_minute");
-                target.gauge = self.gauge(path, tokens, target.backend.counts, target.number());
-            }
+            let declared = (place.tokens_per_minute, place.requests_per_minute);
+            let names = [&*target.backend.name, &*target.deployment];
+            let own = self.gauges(&path, declared, target.backend.counts, &names);
+            own.iter().for_each(|gauge| target.gauges.insert(gauge));
             if let Some(weights) = place.weights {
                 let weights = self.weights(&path, weights, 0.0);
-                match &mut target.gauge {
-                    Some(gauge) => gauge.weights = weights,
+                match &mut target.gauges.tokens {
+                    Some(gauge) => gauge.unit = Unit::Tokens(weights),
                     None if place.tokens_per_minute.is_some() => {}
                     None => self.fault(
                         format!("{path}.weights"),

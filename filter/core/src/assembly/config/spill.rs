@@ -22,9 +22,9 @@ impl Build<'_> {
                 self.fault(path.clone(), problem);
             }
             let mut preferred = model.targets.iter().filter(|target| Some(target.priority) == first);
-            if preferred.all(|target| target.gauge.is_none()) {
+            if preferred.all(|target| target.gauges.is_empty()) {
                 let problem =
-                    "no backend of the first priority says how much it takes: expected tokens_per_minute";
+                    "no backend of the first priority says how much it takes: expected tokens_per_minute or requests_per_minute";
                 self.fault(path, problem);
             }
             WHOLE.saturating_sub((above * f64::from(WHOLE)) as u32)

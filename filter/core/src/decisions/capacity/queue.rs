@@ -6,7 +6,7 @@
 //! priority has to leave that keeps the order.
 
 use super::{Precedence, Priority, Seat, take, wait};
-use crate::gauge::Gauge;
+use crate::gauge::{Gauge, Gauges};
 use crate::store::{Moment, StoreFault};
 use crate::tokens::Usage;
 use std::cmp::Ordering;
@@ -34,8 +34,8 @@ pub struct Ask {
 pub struct Place {
     /// The target's number, by which its pauses are known.
     pub target: u64,
-    /// Its capacity; `None` where it was not declared: there is always room.
-    pub gauge: Option<Gauge>,
+    /// Its capacity; where none was declared there is always room.
+    pub gauges: Gauges,
     /// This share of it stays free while there is room at another place, in millionths.
     pub spare: u32,
 }
@@ -83,16 +83,20 @@ impl Waiting {
     }
 
     /// What it is going to take of this capacity, if it takes it there.
-    fn tokens_of(&self, gauge: u64) -> u64 {
-        let mut gauges = self.ask.places.iter().filter_map(|place| place.gauge);
-        let found = gauges.find(|other| other.id == gauge);
-        found.map_or(0, |gauge| gauge.weights.tokens_max(self.ask.usage))
+    fn takes_of(&self, gauge: u64) -> u64 {
+        let found = self.ask.gauges().find(|other| other.id == gauge);
+        found.map_or(0, |gauge| gauge.takes_max(self.ask.usage))
     }
 }
 
 impl Ask {
-    fn gauges(&self) -> impl Iterator<Item = u64> + '_ {
-        self.places.iter().filter_map(|place| place.gauge.map(|gauge| gauge.id))
+    fn gauges(&self) -> impl Iterator<Item = Gauge> + '_ {
+        self.places.iter().flat_map(|place| place.gauges.iter())
+    }
+
+    /// The numbers of all of them.
+    fn ids(&self) -> impl Iterator<Item = u64> + '_ {
+        self.gauges().map(|gauge| gauge.id)
     }
 }
 
@@ -129,13 +133,13 @@ impl Queue {
         let rank = (ask.priority, deadline);
         let place = self.waiting.partition_point(|other| other.rank() <= rank);
         let (ahead, _) = self.waiting.split_at_checked(place).unwrap_or_default();
-        let full: Vec<u64> = ahead.iter().flat_map(|other| other.ask.gauges()).collect();
+        let full: Vec<u64> = ahead.iter().flat_map(|other| other.ask.ids()).collect();
         if let Some(turn) = admit(&ask, &full, pause, moment)? {
             return Ok(turn);
         }
         let wait = promise(&ask, ahead, pause, moment)?;
         // Where nothing is given back, room comes when it is promised and not before.
-        let is_sure = ask.places.iter().all(|place| place.gauge.is_none_or(|gauge| !gauge.is_provisioned));
+        let is_sure = ask.gauges().all(|gauge| !gauge.is_provisioned);
         if (is_sure && wait > ask.precedence.wait_max) || !self.makes_place(&ask) {
             return Ok(Turn::Leaves { wait });
         }
@@ -191,7 +195,7 @@ impl Queue {
                 Ok(None) => {
                     // Whoever comes behind does not go there either, even if it is small enough: else the large
                     // ones would wait for ever.
-                    full.extend(waiting.ask.gauges());
+                    full.extend(waiting.ask.ids());
                     stay.push(waiting);
                     continue;
                 }
@@ -240,9 +244,11 @@ fn first_with_room(
         if !pause(place.target).is_zero() {
             continue;
         }
-        let Some(gauge) = place.gauge else { return Ok(Some(Turn::Goes { place: at, seat: None })) };
-        if !full.contains(&gauge.id)
-            && let Ok(seat) = take(moment, gauge, ask.usage, headroom(place))?
+        if place.gauges.is_empty() {
+            return Ok(Some(Turn::Goes { place: at, seat: None }));
+        }
+        if !place.gauges.iter().any(|gauge| full.contains(&gauge.id))
+            && let Ok(seat) = take(moment, place.gauges, ask.usage, headroom(place))?
         {
             return Ok(Some(Turn::Goes { place: at, seat: Some(seat) }));
         }
@@ -259,16 +265,13 @@ fn promise(
 ) -> Result<Duration, StoreFault> {
     let mut shortest: Option<Duration> = None;
     for place in &ask.places {
-        let room = match place.gauge {
-            Some(gauge) => {
-                let ahead: u64 = ahead.iter().map(|other| other.tokens_of(gauge.id)).sum();
-                let tokens = gauge.weights.tokens_max(ask.usage).saturating_add(ahead);
-                wait(moment, gauge, tokens, ask.precedence.headroom_min)?
-            }
-            None => Duration::ZERO,
-        };
-        let wait = room.max(pause(place.target));
-        shortest = Some(shortest.map_or(wait, |shortest| shortest.min(wait)));
+        let mut longest = pause(place.target);
+        for gauge in place.gauges.iter() {
+            let ahead: u64 = ahead.iter().map(|other| other.takes_of(gauge.id)).sum();
+            let amount = gauge.takes_max(ask.usage).saturating_add(ahead);
+            longest = longest.max(wait(moment, gauge, amount, ask.precedence.headroom_min)?);
+        }
+        shortest = Some(shortest.map_or(longest, |shortest| shortest.min(longest)));
     }
     Ok(shortest.unwrap_or_default())
 }

@@ -41,10 +41,10 @@ pub fn say(moment: Moment<'_>, holder: &str, gauges: &[Gauge]) -> Result<Said, S
 pub fn hear(moment: Moment<'_>, sent: Duration, gauges: &[Gauge], reply: &[i64]) -> Result<bool, StoreFault> {
     let numbers: Option<Vec<u64>> = reply.iter().map(|number| u64::try_from(*number).ok()).collect();
     let Some(numbers) = numbers.filter(|numbers| numbers.len() == gauges.len()) else { return Ok(false) };
-    for (gauge, tokens) in gauges.iter().zip(numbers) {
+    for (gauge, used) in gauges.iter().zip(numbers) {
         store::update(moment.store, &key(*gauge), |record| {
             let mut window = Window::read(record, gauge.window, moment.now);
-            let is_news = window.fleet_uses(tokens, sent);
+            let is_news = window.fleet_uses(used, sent);
             (is_news.then(|| window.write()), ())
         })?;
     }
@@ -55,8 +55,8 @@ pub fn hear(moment: Moment<'_>, sent: Duration, gauges: &[Gauge], reply: &[i64])
 mod tests {
     use super::*;
     use crate::allowance::Weights;
-    use crate::capacity::{Seat, learn, take};
-    use crate::gauge::RoomLeft;
+    use crate::capacity::{learn, take};
+    use crate::gauge::{Gauges, RoomLeft, Unit};
     use crate::store::MemoryStore;
     use crate::tokens::Usage;
     use std::num::NonZeroU32;
@@ -66,10 +66,10 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1_795_000_000);
     const GAUGE: Gauge = Gauge {
         id: 7 << 32 | 9,
-        tokens: NonZeroU32::new(100).unwrap(),
+        size: NonZeroU32::new(100).unwrap(),
         window: Duration::from_secs(60),
         is_provisioned: false,
-        weights: Weights::UNCACHED,
+        unit: Unit::Tokens(Weights::UNCACHED),
     };
 
     fn says(store: &MemoryStore, seconds: u64) -> Said {
@@ -84,7 +84,8 @@ mod tests {
     fn takes(store: &MemoryStore, prompt: u64, seconds: u64) -> Result<u64, Duration> {
         let moment = Moment::new(store, NOW + Duration::from_secs(seconds));
         let usage = Usage { prompt, ..Usage::default() };
-        take(moment, GAUGE, usage, 0).unwrap().map(|seat| Seat::tokens(&seat))
+        let gauges = Gauges { tokens: Some(GAUGE), requests: None };
+        take(moment, gauges, usage, 0).unwrap().map(|_| prompt)
     }
 
     #[test]
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn what_the_backend_tells_of_others_is_not_counted_twice() {
         let store = MemoryStore::default();
-        let backend_tells = |left| learn(Moment::new(&store, NOW), GAUGE, RoomLeft::Tokens(left)).unwrap();
+        let backend_tells = |left| learn(Moment::new(&store, NOW), GAUGE, RoomLeft::Amount(left)).unwrap();
         assert!(hears(&store, &[50]));
         backend_tells(60);
         assert_eq!(takes(&store, 50, 0), Ok(50));
@@ -128,6 +129,10 @@ mod tests {
         let store = MemoryStore::default();
         assert!(hears(&store, &[61]));
         assert_eq!(takes(&store, 41, 0), Err(Duration::from_secs(2)));
+        // Where they are fewer than the window has parts, too.
+        let store = MemoryStore::default();
+        assert!(hears(&store, &[6]));
+        assert_eq!(takes(&store, 95, 0), Err(Duration::from_secs(11)));
     }
 
     #[test]

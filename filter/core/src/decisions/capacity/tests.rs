@@ -1,3 +1,5 @@
+mod requests;
+
 use super::*;
 use crate::allowance::Weights;
 use crate::store::{MemoryStore, Store};
@@ -13,11 +15,16 @@ const PRECEDENCE: Precedence = Precedence { headroom_min: 0, wait_max: Duration:
 fn gauge(id: u64, tokens: u32) -> Gauge {
     Gauge {
         id,
-        tokens: NonZeroU32::new(tokens).unwrap(),
+        size: NonZeroU32::new(tokens).unwrap(),
         window: MINUTE,
         is_provisioned: false,
-        weights: Weights::UNCACHED,
+        unit: Unit::Tokens(Weights::UNCACHED),
     }
+}
+
+/// So much of its tokens, and any number of requests.
+fn only(gauge: Gauge) -> Gauges {
+    Gauges { tokens: Some(gauge), requests: None }
 }
 
 fn s(seconds: u64) -> Duration {
@@ -30,7 +37,7 @@ fn used(tokens: u64) -> Usage {
 }
 
 fn ask(priority: Priority, tokens: u64) -> Ask {
-    let places = vec![Place { target: 1, gauge: Some(gauge(1, 100)), spare: 0 }];
+    let places = vec![Place { target: 1, gauges: only(gauge(1, 100)), spare: 0 }];
     Ask { places, client: "a".into(), usage: used(tokens), priority, precedence: PRECEDENCE }
 }
 
@@ -51,7 +58,7 @@ fn round(queue: &mut Queue, store: &MemoryStore, now: Duration) -> (Vec<u32>, Ve
 fn a_window_is_filled_and_forgets() {
     let store = MemoryStore::default();
     let taken = |tokens, now| {
-        take(Moment::new(&store, now), gauge(1, 100), used(tokens), 0).unwrap().map(|seat| seat.tokens())
+        take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), 0).unwrap().map(|_| tokens)
     };
     assert_eq!(taken(60, s(0)), Ok(60));
     assert_eq!(taken(40, s(30)), Ok(40));
@@ -68,22 +75,21 @@ fn a_window_is_filled_and_forgets() {
 fn models_share_a_capacity_each_by_its_own_weights() {
     let store = MemoryStore::default();
     let weighs = |completion: u64| Gauge {
-        weights: Weights { completion: completion * 1_000_000, ..Weights::UNCACHED },
+        unit: Unit::Tokens(Weights { completion: completion * 1_000_000, ..Weights::UNCACHED }),
         ..gauge(1, 100)
     };
     let usage = Usage { prompt: 10, cached: 10, completion: 10, ..Usage::default() };
-    let seat = take(Moment::new(&store, s(0)), weighs(8), usage, 0).unwrap().unwrap();
-    assert_eq!(seat.tokens(), 90);
-    assert!(take(Moment::new(&store, s(0)), weighs(4), usage, 0).unwrap().is_err());
+    let seat = take(Moment::new(&store, s(0)), only(weighs(8)), usage, 0).unwrap().unwrap();
+    assert!(take(Moment::new(&store, s(0)), only(weighs(4)), usage, 0).unwrap().is_err());
     give_back(Moment::new(&store, s(0)), &seat, usage).unwrap();
     // Ten cached ones take nothing, ten that were produced 80.
-    assert!(take(Moment::new(&store, s(0)), gauge(1, 100), used(21), 0).unwrap().is_err());
-    let _rest = take(Moment::new(&store, s(0)), gauge(1, 100), used(20), 0).unwrap().unwrap();
+    assert!(take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(21), 0).unwrap().is_err());
+    let _rest = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(20), 0).unwrap().unwrap();
     // Those ahead count by their weights too: one slot's 100 tokens leave before 50 and 90 fit.
     let mut queue = Queue::default();
     let long = Precedence { wait_max: Duration::from_secs(90), ..PRECEDENCE };
     let mut enter = |id, completion| {
-        let places = vec![Place { target: 1, gauge: Some(weighs(completion)), spare: 0 }];
+        let places = vec![Place { target: 1, gauges: only(weighs(completion)), spare: 0 }];
         let ask = Ask { places, usage, precedence: long, ..ask(Priority::Normal, 1) };
         queue.enter(id, ask, &no_pause, Moment::new(&store, s(0))).unwrap()
     };
@@ -97,7 +103,7 @@ fn a_clock_that_was_set_back_holds_a_window_for_a_window() {
     const DAY: u64 = 86_400;
     let store = MemoryStore::default();
     let taken = |tokens, now| {
-        take(Moment::new(&store, now), gauge(1, 100), used(tokens), 0).unwrap().map(|seat| seat.tokens())
+        take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), 0).unwrap().map(|_| tokens)
     };
     assert_eq!(taken(90, s(3 * DAY)), Ok(90));
     assert_eq!(taken(20, s(3 * DAY - 30)), Err(Duration::from_secs(91)));
@@ -109,7 +115,7 @@ fn a_clock_that_was_set_back_holds_a_window_for_a_window() {
 fn nobody_waits_longer_because_the_clock_was_set_back() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
     let pause = |_: u64| MINUTE;
-    let place = Place { target: 1, gauge: Some(Gauge { is_provisioned: true, ..gauge(1, 100) }), spare: 0 };
+    let place = Place { target: 1, gauges: only(Gauge { is_provisioned: true, ..gauge(1, 100) }), spare: 0 };
     let ask = Ask { places: vec![place], ..ask(Priority::Normal, 10) };
     assert_eq!(queue.enter(1, ask, &pause, Moment::new(&store, s(3600))), Ok(Turn::Waits));
     assert_eq!(queue.round(&pause, Moment::new(&store, s(0))), []);
@@ -121,7 +127,7 @@ fn nobody_waits_longer_because_the_clock_was_set_back() {
 fn the_less_important_leave_a_share_free() {
     let store = MemoryStore::default();
     let taken = |tokens, headroom| {
-        take(Moment::new(&store, s(0)), gauge(1, 100), used(tokens), headroom).unwrap().is_ok()
+        take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(tokens), headroom).unwrap().is_ok()
     };
     assert!(taken(80, 200_000));
     assert!(!taken(1, 200_000));
@@ -132,14 +138,14 @@ fn the_less_important_leave_a_share_free() {
 #[test]
 fn a_seat_is_given_back_but_for_what_was_used() {
     let store = MemoryStore::default();
-    let seat = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+    let seat = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
     give_back(Moment::new(&store, s(10)), &seat, used(30)).unwrap();
-    let seat = take(Moment::new(&store, s(10)), gauge(1, 100), used(70), 0).unwrap().unwrap();
-    assert!(take(Moment::new(&store, s(10)), gauge(1, 100), used(1), 0).unwrap().is_err());
+    let seat = take(Moment::new(&store, s(10)), only(gauge(1, 100)), used(70), 0).unwrap().unwrap();
+    assert!(take(Moment::new(&store, s(10)), only(gauge(1, 100)), used(1), 0).unwrap().is_err());
     // What has left the window cannot be given back to it.
-    let whole = take(Moment::new(&store, s(100)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+    let whole = take(Moment::new(&store, s(100)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
     give_back(Moment::new(&store, s(100)), &seat, used(0)).unwrap();
-    assert!(take(Moment::new(&store, s(100)), gauge(1, 100), used(1), 0).unwrap().is_err());
+    assert!(take(Moment::new(&store, s(100)), only(gauge(1, 100)), used(1), 0).unwrap().is_err());
     drop(whole);
 }
 
@@ -147,19 +153,19 @@ fn a_seat_is_given_back_but_for_what_was_used() {
 fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
     let store = MemoryStore::default();
     let has_room =
-        |tokens, now| take(Moment::new(&store, now), gauge(1, 100), used(tokens), 0).unwrap().is_ok();
+        |tokens, now| take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), 0).unwrap().is_ok();
     assert!(has_room(20, s(0)));
     // 80 should be left; others have taken 50 of them.
-    learn(Moment::new(&store, s(1)), gauge(1, 100), RoomLeft::Tokens(30)).unwrap();
+    learn(Moment::new(&store, s(1)), gauge(1, 100), RoomLeft::Amount(30)).unwrap();
     assert!(!has_room(31, s(1)));
     assert!(has_room(10, s(1)));
     learn(Moment::new(&store, s(2)), gauge(1, 100), RoomLeft::Utilization(950_000)).unwrap();
     assert!(!has_room(6, s(2)));
     // More room than was reckoned is no news, and what was told is forgotten after a window.
-    learn(Moment::new(&store, s(3)), gauge(1, 100), RoomLeft::Tokens(100)).unwrap();
+    learn(Moment::new(&store, s(3)), gauge(1, 100), RoomLeft::Amount(100)).unwrap();
     assert!(!has_room(71, s(3)));
     assert!(has_room(70, s(3)));
-    learn(Moment::new(&store, s(200)), gauge(1, 100), RoomLeft::Tokens(0)).unwrap();
+    learn(Moment::new(&store, s(200)), gauge(1, 100), RoomLeft::Amount(0)).unwrap();
     assert!(!has_room(1, s(259)));
     assert!(has_room(100, s(260)));
 }
@@ -168,16 +174,18 @@ fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
 fn a_request_goes_to_the_first_place_with_room() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
     let places = vec![
-        Place { target: 1, gauge: Some(gauge(1, 100)), spare: 0 },
-        Place { target: 2, gauge: Some(gauge(2, 100)), spare: 0 },
-        Place { target: 3, gauge: None, spare: 0 },
+        Place { target: 1, gauges: only(gauge(1, 100)), spare: 0 },
+        Place { target: 2, gauges: only(gauge(2, 100)), spare: 0 },
+        Place { target: 3, gauges: Gauges::default(), spare: 0 },
     ];
     let ask = Ask { places, ..ask(Priority::Normal, 60) };
     let mut place = |pause: &dyn Fn(u64) -> Duration| match queue
         .enter(1, ask.clone(), pause, Moment::new(&store, s(0)))
         .unwrap()
     {
-        Turn::Goes { place, seat } => (place, seat.map(|seat| seat.gauge().id)),
+        Turn::Goes { place, seat } => {
+            (place, seat.and_then(|seat| seat.gauges().tokens).map(|gauge| gauge.id))
+        }
         turn => panic!("{turn:?}"),
     };
     assert_eq!(place(&|target| if target == 1 { MINUTE } else { Duration::ZERO }), (1, Some(2)));
@@ -188,7 +196,7 @@ fn a_request_goes_to_the_first_place_with_room() {
 #[test]
 fn important_requests_go_first_then_those_that_give_up_soonest() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let full = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+    let full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
     let mut enter = |id, priority, wait_s| {
         let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
         let turn = queue
@@ -211,7 +219,7 @@ fn important_requests_go_first_then_those_that_give_up_soonest() {
 #[test]
 fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(Moment::new(&store, s(0)), gauge(1, 100), used(95), 0).unwrap().unwrap();
+    let _full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(95), 0).unwrap().unwrap();
     let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
     let mut enter = |id, priority, tokens, now| {
         let ask = Ask { precedence: long, ..ask(priority, tokens) };
@@ -228,7 +236,7 @@ fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
 #[test]
 fn a_queue_is_bounded_in_length_and_in_time() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+    let _full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
     // What cannot come in time is refused at once.
     let enter = |queue: &mut Queue, id, wait_s, now| {
         let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
@@ -241,12 +249,12 @@ fn a_queue_is_bounded_in_length_and_in_time() {
     assert_eq!(enter(&mut queue, 2, 61, s(0)), Turn::Waits);
     // The one ahead is counted.
     assert_eq!(enter(&mut queue, 3, 100, s(0)), Turn::Leaves { wait: Duration::from_secs(61) });
-    let _others = take_anyhow(Moment::new(&store, s(30)), gauge(1, 100), used(100)).unwrap();
+    let _others = take_anyhow(Moment::new(&store, s(30)), only(gauge(1, 100)), used(100)).unwrap();
     assert_eq!(round(&mut queue, &store, s(60)), (vec![], vec![]));
     assert_eq!(round(&mut queue, &store, s(61)), (vec![], vec![2]));
     // Where something may be given back any time, it waits all the same.
     let provisioned = Gauge { is_provisioned: true, ..gauge(1, 100) };
-    let places = vec![Place { target: 1, gauge: Some(provisioned), spare: 0 }];
+    let places = vec![Place { target: 1, gauges: only(provisioned), spare: 0 }];
     let hopeful = Ask { places, ..ask(Priority::Low, 60) };
     assert_eq!(queue.enter(5, hopeful, &no_pause, Moment::new(&store, s(61))).unwrap(), Turn::Waits);
     queue.leave(5);
@@ -259,7 +267,7 @@ fn a_queue_is_bounded_in_length_and_in_time() {
 /// A backend that is full, and provisioned: whoever comes may hope.
 fn hopeful(client: &str, priority: Priority) -> Ask {
     let provisioned = Gauge { is_provisioned: true, ..gauge(1, 100) };
-    let places = vec![Place { target: 1, gauge: Some(provisioned), spare: 0 }];
+    let places = vec![Place { target: 1, gauges: only(provisioned), spare: 0 }];
     Ask { places, client: client.into(), ..ask(priority, 60) }
 }
 
@@ -273,7 +281,7 @@ struct Full {
 impl Full {
     fn new(waiting_max: usize) -> Self {
         let (store, mut queue) = (MemoryStore::default(), Queue::default());
-        let _full = take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+        let _full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
         queue.set_waiting_max(waiting_max);
         Self { store, queue, next: 1 }
     }
@@ -359,7 +367,7 @@ fn who_gave_up_its_place_may_leave_by_itself() {
 #[test]
 fn without_the_store_everybody_goes() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(Moment::new(&store, s(59)), gauge(1, 100), used(100), 0).unwrap().unwrap();
+    let _full = take(Moment::new(&store, s(59)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
     let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
     let turn = queue.enter(
         1,
@@ -379,7 +387,7 @@ fn without_the_store_everybody_goes() {
 fn garbage_in_the_store_is_an_empty_window() {
     let store = MemoryStore::default();
     store.put(&key(gauge(1, 100)), b"garbage").unwrap();
-    assert!(take(Moment::new(&store, s(0)), gauge(1, 100), used(100), 0).unwrap().is_ok());
+    assert!(take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().is_ok());
 }
 
 proptest! {
@@ -395,15 +403,15 @@ proptest! {
         for (passed_ms, tokens) in steps {
             now += Duration::from_millis(passed_ms);
             let tokens = tokens.min(100);
-            match take(Moment::new(&store, now), gauge, used(tokens), 0).unwrap() {
+            match take(Moment::new(&store, now), only(gauge), used(tokens), 0).unwrap() {
                 Ok(_) => sent.push((now, tokens)),
                 // The promise is kept, if nobody else comes.
                 Err(wait) => {
                     let before = store.load(&key(gauge)).unwrap();
-                    prop_assert!(take(Moment::new(&store, now + wait), gauge, used(tokens), 0).unwrap().is_ok());
+                    prop_assert!(take(Moment::new(&store, now + wait), only(gauge), used(tokens), 0).unwrap().is_ok());
                     store.put(&key(gauge), &before.value).unwrap();
                     let early = now + wait - Duration::from_nanos(1);
-                    prop_assert!(take(Moment::new(&store, early), gauge, used(tokens), 0).unwrap().is_err());
+                    prop_assert!(take(Moment::new(&store, early), only(gauge), used(tokens), 0).unwrap().is_err());
                 }
             }
             let counted: u64 =

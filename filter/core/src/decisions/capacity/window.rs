@@ -1,6 +1,6 @@
 //! What was sent to a backend within its window.
 //!
-//! The window is counted in slots. A token is forgotten when its whole slot has left the window, never before: the
+//! The window is counted in slots. What was sent is forgotten when its whole slot has left the window, never before: the
 //! backend, which counts exactly, has forgotten it by then.
 
 use crate::codec::{self, Reader, Stored, Writer};
@@ -13,7 +13,7 @@ const SLOTS: u64 = 60;
 /// One more than a window has, for the slot that has not left it whole.
 const KEPT: usize = SLOTS as usize + 1;
 
-/// The sent tokens of a window, as of one moment.
+/// What was sent within a window, as of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     slot: Duration,
@@ -26,7 +26,7 @@ pub(super) struct Window {
 struct Sent {
     /// The number of the newest slot since the epoch; that of slot `n` is at `n % KEPT`.
     newest: u64,
-    tokens: [u32; KEPT],
+    amounts: [u32; KEPT],
     /// As the backend told.
     others: Others,
     /// As the fleet's store told.
@@ -36,7 +36,7 @@ struct Sent {
 /// What others have sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Others {
-    tokens: u64,
+    amount: u64,
     /// When that was told, in nanoseconds since the epoch.
     at: u64,
 }
@@ -47,28 +47,28 @@ impl Stored for Sent {
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let newest = from.u64()?;
         let [others, fleet] = [Others::read(from)?, Others::read(from)?];
-        let mut tokens = [0; KEPT];
-        for tokens in &mut tokens {
-            *tokens = from.u32()?;
+        let mut amounts = [0; KEPT];
+        for amount in &mut amounts {
+            *amount = from.u32()?;
         }
-        Some(Self { newest, tokens, others, fleet })
+        Some(Self { newest, amounts, others, fleet })
     }
 
     fn write(&self, to: &mut Writer) {
         to.u64(self.newest);
         for told in [self.others, self.fleet] {
-            to.u64(told.tokens);
+            to.u64(told.amount);
             to.u64(told.at);
         }
-        for tokens in self.tokens {
-            to.u32(tokens);
+        for amount in self.amounts {
+            to.u32(amount);
         }
     }
 }
 
 impl Others {
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { tokens: from.u64()?, at: from.u64()? })
+        Some(Self { amount: from.u64()?, at: from.u64()? })
     }
 }
 
@@ -77,15 +77,16 @@ impl Window {
     pub(super) fn read(record: &[u8], window: Duration, now: Duration) -> Self {
         let slot = (window / SLOTS as u32).max(Duration::from_nanos(1));
         let newest = nanos(now) / nanos(slot);
-        let nothing = Sent { newest, tokens: [0; KEPT], others: Others::default(), fleet: Others::default() };
+        let nothing =
+            Sent { newest, amounts: [0; KEPT], others: Others::default(), fleet: Others::default() };
         // A clock that was set back forgets nothing, unless by more than a window: it would not for all that time.
         let is_of_now = |sent: &Sent| sent.newest <= newest.saturating_add(KEPT as u64);
         let sent = codec::decode(record).filter(is_of_now).unwrap_or(nothing);
         let mut read = Self { slot, now, sent };
         let from = read.sent.newest.max(newest.saturating_sub(KEPT as u64));
         for slot in from..newest {
-            if let Some(tokens) = read.at(slot + 1) {
-                *tokens = 0;
+            if let Some(amount) = read.at(slot + 1) {
+                *amount = 0;
             }
         }
         read.sent.newest = read.sent.newest.max(newest);
@@ -102,64 +103,65 @@ impl Window {
     }
 
     fn at(&mut self, slot: u64) -> Option<&mut u32> {
-        self.sent.tokens.get_mut((slot % KEPT as u64) as usize)
+        self.sent.amounts.get_mut((slot % KEPT as u64) as usize)
     }
 
     /// By us and by others. The backend counts the fleet's among the others': they are not added up.
     pub(super) fn used_by_all(&self) -> u64 {
-        self.used().saturating_add(self.sent.others.tokens.max(self.sent.fleet.tokens))
+        self.used().saturating_add(self.sent.others.amount.max(self.sent.fleet.amount))
     }
 
     /// By us.
     pub(super) fn used(&self) -> u64 {
-        self.sent.tokens.iter().map(|tokens| u64::from(*tokens)).sum()
+        self.sent.amounts.iter().map(|amount| u64::from(*amount)).sum()
     }
 
-    pub(super) fn add(&mut self, tokens: u64) {
+    pub(super) fn add(&mut self, amount: u64) {
         if let Some(slot) = self.at(self.sent.newest) {
-            *slot = slot.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX));
+            *slot = slot.saturating_add(u32::try_from(amount).unwrap_or(u32::MAX));
         }
     }
 
-    /// Takes tokens out of the slot they were added to, if it is still there.
-    pub(super) fn take_out(&mut self, tokens: u64, added: Duration) {
+    /// Takes an amount out of the slot that it was added to, if it is still there.
+    pub(super) fn take_out(&mut self, amount: u64, added: Duration) {
         let slot = nanos(added) / nanos(self.slot);
         if slot <= self.sent.newest
             && self.sent.newest - slot < KEPT as u64
             && let Some(slot) = self.at(slot)
         {
-            *slot = slot.saturating_sub(u32::try_from(tokens).unwrap_or(u32::MAX));
+            *slot = slot.saturating_sub(u32::try_from(amount).unwrap_or(u32::MAX));
         }
     }
 
     /// Takes note of what others use; answers whether that is news.
-    pub(super) fn others_use(&mut self, tokens: u64) -> bool {
-        let is_news = tokens > 0 || self.sent.others.tokens > 0;
-        self.sent.others = Others { tokens, at: nanos(self.now) };
+    pub(super) fn others_use(&mut self, amount: u64) -> bool {
+        let is_news = amount > 0 || self.sent.others.amount > 0;
+        self.sent.others = Others { amount, at: nanos(self.now) };
         is_news
     }
 
     /// Takes note of what the fleet's other processes use, as their store told at that time; answers whether that is news.
-    pub(super) fn fleet_uses(&mut self, tokens: u64, at: Duration) -> bool {
-        let is_news = tokens > 0 || self.sent.fleet.tokens > 0;
-        self.sent.fleet = Others { tokens, at: nanos(at) };
+    pub(super) fn fleet_uses(&mut self, amount: u64, at: Duration) -> bool {
+        let is_news = amount > 0 || self.sent.fleet.amount > 0;
+        self.sent.fleet = Others { amount, at: nanos(at) };
         is_news
     }
 
-    /// Until `tokens` more fit into `room`, if nobody else comes.
-    pub(super) fn wait(&self, tokens: u64, room: u64) -> Duration {
-        let mut over = self.used_by_all().saturating_add(tokens).saturating_sub(room);
+    /// Until `amount` more fits into `room`, if nobody else comes.
+    pub(super) fn wait(&self, amount: u64, room: u64) -> Duration {
+        let over = self.used_by_all().saturating_add(amount).saturating_sub(room);
         if over == 0 {
             return Duration::ZERO;
         }
         let oldest = self.sent.newest.saturating_sub(SLOTS);
         // The fleet's are taken to have come evenly. Others are taken to leave when nothing of ours is left: sooner than they do,
         // but nobody can say when.
-        let fleet = self.sent.fleet.tokens / KEPT as u64;
-        for slot in oldest..=self.sent.newest {
-            let tokens = self.sent.tokens.get((slot % KEPT as u64) as usize).copied().unwrap_or_default();
-            over = over.saturating_sub(u64::from(tokens).saturating_add(fleet));
-            if over == 0 {
+        let mut ours = 0_u64;
+        for (slot, slots) in (oldest..=self.sent.newest).zip(1_u64..) {
+            let amount = self.sent.amounts.get((slot % KEPT as u64) as usize).copied().unwrap_or_default();
+            ours = ours.saturating_add(amount.into());
+            let fleets = self.sent.fleet.amount.saturating_mul(slots) / KEPT as u64;
+            if ours.saturating_add(fleets) >= over {
                 return self.leaves(slot);
             }
         }
@@ -181,15 +183,15 @@ mod tests {
 
     #[test]
     fn the_law_of_stored_values_holds() {
-        let mut tokens = [0; KEPT];
-        tokens[3] = u32::MAX;
+        let mut amounts = [0; KEPT];
+        amounts[3] = u32::MAX;
         codec::law::holds(
             "window",
             &[Sent {
                 newest: 1_795_000_000,
-                tokens,
-                others: Others { tokens: 9, at: 1_795_000_000_000_000_000 },
-                fleet: Others { tokens: 8, at: 1_795_000_000_000_000_000 },
+                amounts,
+                others: Others { amount: 9, at: 1_795_000_000_000_000_000 },
+                fleet: Others { amount: 8, at: 1_795_000_000_000_000_000 },
             }],
         );
     }

@@ -1,22 +1,26 @@
 //! What does an answer's head teach about its backend?
 
 use super::cooldown::{COOLDOWN_DEFAULT, COOLDOWN_MAX, Cooldown};
-use crate::gauge::RoomLeft;
+use crate::gauge::{RoomLeft, Unit};
 use std::time::{Duration, SystemTime};
 
 /// Reads what an answer says of the room at its backend. Negative numbers mean that nothing is said.
 #[must_use]
-pub fn room<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<RoomLeft> {
+pub fn room<'h>(unit: Unit, header: impl Fn(&str) -> Option<&'h str>) -> Option<RoomLeft> {
     let utilization = || {
         let percent = header("azure-openai-deployment-utilization")?;
         let percent = percent.trim().strip_suffix('%')?.trim_end().parse::<f64>().ok()?;
         // More than all is as good as all.
         (percent >= 0.0).then(|| RoomLeft::Utilization((percent * 10_000.0).round().min(1e6) as u32))
     };
-    let remaining = |name: &str| header(name)?.trim().parse().ok().map(RoomLeft::Tokens);
-    utilization()
-        .or_else(|| remaining("x-ratelimit-remaining-tokens"))
-        .or_else(|| remaining("x-rate-limit-remaining-tokens"))
+    let remaining = |name: &str| header(name)?.trim().parse().ok().map(RoomLeft::Amount);
+    match unit {
+        Unit::Tokens(_) => utilization()
+            .or_else(|| remaining("x-ratelimit-remaining-tokens"))
+            .or_else(|| remaining("x-rate-limit-remaining-tokens")),
+        Unit::Requests => remaining("x-ratelimit-remaining-requests")
+            .or_else(|| remaining("x-rate-limit-remaining-requests")),
+    }
 }
 
 /// The pause that a backend wants, if it wants one. The time is asked only where it matters. The last digits of it spread
@@ -117,6 +121,7 @@ fn date(text: &str, now: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allowance::Weights;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -208,18 +213,26 @@ mod tests {
     fn the_room_is_what_the_answer_says() {
         #[track_caller]
         fn check(headers: &[(&str, &str)], expected: Option<RoomLeft>) {
+            check_unit(Unit::Tokens(Weights::UNCACHED), headers, expected);
+        }
+        #[track_caller]
+        fn check_unit(unit: Unit, headers: &[(&str, &str)], expected: Option<RoomLeft>) {
             let header =
                 |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
-            assert_eq!(room(header), expected, "{headers:?}");
+            assert_eq!(room(unit, header), expected, "{headers:?}");
         }
         let utilization = "azure-openai-deployment-utilization";
         let remaining = ("x-ratelimit-remaining-tokens", "5");
         check(&[(utilization, "89.3%"), remaining], Some(RoomLeft::Utilization(893_000)));
         check(&[(utilization, "120 %")], Some(RoomLeft::Utilization(1_000_000)));
-        check(&[(utilization, "a lot"), remaining], Some(RoomLeft::Tokens(5)));
+        check(&[(utilization, "a lot"), remaining], Some(RoomLeft::Amount(5)));
         check(&[(utilization, "NaN%")], None);
-        check(&[("x-rate-limit-remaining-tokens", " 7 ")], Some(RoomLeft::Tokens(7)));
+        check(&[("x-rate-limit-remaining-tokens", " 7 ")], Some(RoomLeft::Amount(7)));
         check(&[("x-ratelimit-remaining-tokens", "-1")], None);
         check(&[], None);
+        let check = |headers: &[(&str, &str)], expected| check_unit(Unit::Requests, headers, expected);
+        check(&[("x-ratelimit-remaining-requests", "3"), remaining], Some(RoomLeft::Amount(3)));
+        check(&[("x-rate-limit-remaining-requests", "4")], Some(RoomLeft::Amount(4)));
+        check(&[(utilization, "89.3%"), remaining], None);
     }
 }

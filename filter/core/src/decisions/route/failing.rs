@@ -143,8 +143,8 @@ mod tests {
             style: Style::OpenAi,
             region: None,
             credential: None,
-            gauge: None,
-            counts: Counts { window: Duration::from_secs(60), is_provisioned: false },
+            gauges: crate::gauge::Gauges::default(),
+            counts: Counts::default(),
         };
         Target::new(Rc::new(backend), "d".into(), None)
     }

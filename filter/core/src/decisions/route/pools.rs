@@ -64,9 +64,9 @@ impl Pool {
 mod tests {
     use super::*;
     use crate::endpoint::Style;
+    use crate::gauge::Gauges;
     use crate::route::Counts;
     use proptest::prelude::*;
-    use std::time::Duration;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -77,8 +77,8 @@ mod tests {
             style: Style::OpenAi,
             region: None,
             credential: None,
-            gauge: None,
-            counts: Counts { window: Duration::from_secs(60), is_provisioned: false },
+            gauges: Gauges::default(),
+            counts: Counts::default(),
         };
         Rc::new(Target::new(Rc::new(backend), "d".into(), None))
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::allowance::Weights;
+use crate::gauge::{Gauge, Unit};
 use crate::store::{Loaded, MemoryStore, Store, StoreFault, Swap, Version};
 use proptest::prelude::*;
 #[cfg(target_arch = "wasm32")]
@@ -13,8 +14,8 @@ pub(super) fn targets(names: &[&str]) -> Vec<Rc<Target>> {
             style: Style::OpenAi,
             region: None,
             credential: None,
-            gauge: None,
-            counts: Counts { window: Duration::from_secs(60), is_provisioned: false },
+            gauges: Gauges::default(),
+            counts: Counts::default(),
         };
         Rc::new(Target::new(Rc::new(backend), "d".into(), None))
     };
@@ -199,17 +200,17 @@ fn a_pause_may_be_waited_for_where_the_capacity_was_declared() {
     let store = MemoryStore::default();
     let gauge = Gauge {
         id: 1,
-        tokens: std::num::NonZeroU32::MIN,
+        size: std::num::NonZeroU32::MIN,
         window: Duration::from_secs(60),
         is_provisioned: false,
-        weights: Weights::UNCACHED,
+        unit: Unit::Tokens(Weights::UNCACHED),
     };
     let mut targets = targets(&["a", "b"]);
     Cooldowns::note(Moment::new(&store, NOW), &targets[0], asked_for(3000)).unwrap();
     let order = |targets: &[Rc<Target>]| order(targets, &store, NOW).unwrap();
-    Rc::get_mut(&mut targets[1]).unwrap().gauge = Some(gauge);
+    Rc::get_mut(&mut targets[1]).unwrap().gauges.tokens = Some(gauge);
     assert_eq!(order(&targets), ["b"]);
-    Rc::get_mut(&mut targets[0]).unwrap().gauge = Some(gauge);
+    Rc::get_mut(&mut targets[0]).unwrap().gauges.tokens = Some(gauge);
     assert_eq!(order(&targets), ["b", "a"]);
     assert_eq!(order(&targets[..1]), ["a"]);
 }
@@ -364,12 +365,12 @@ proptest! {
             backend.region = Some(REGIONS[region].into());
             target.backend = Rc::new(backend);
             (target.priority, target.weight) = (priority, weight);
-            target.gauge = has_gauge.then_some(Gauge {
+            target.gauges.tokens = has_gauge.then_some(Gauge {
                 id: at as u64,
-                tokens: std::num::NonZeroU32::MIN,
+                size: std::num::NonZeroU32::MIN,
                 window: Duration::from_secs(60),
                 is_provisioned: false,
-        weights: Weights::UNCACHED,
+        unit: Unit::Tokens(Weights::UNCACHED),
             });
             match pause {
                 1 => Cooldowns::note(Moment::new(&store, NOW), &target, asked_for(2000)).unwrap(),

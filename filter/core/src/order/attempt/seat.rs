@@ -2,29 +2,36 @@
 
 use super::{Flight, Leg};
 use crate::capacity::{self, Seat};
+use crate::gauge::Gauge;
 use crate::headers::{self, Headers};
 use crate::route::{self, Target};
 use crate::store::{Moment, Outside, StoreFault};
 use crate::tokens::Usage;
 
 impl Flight {
-    /// Takes its tokens at the target that it goes to now, if it has not yet, and gives back those it took elsewhere.
+    /// Takes its part at the target that it goes to now, if it has not yet, and gives back what it took elsewhere.
     pub(super) fn take_seat(&self, target: &Target, outside: &Outside<'_>) -> Result<(), StoreFault> {
         let mut seat = self.seat.borrow_mut();
-        if seat.as_ref().map(Seat::gauge) == target.gauge {
+        if seat.as_ref().map(Seat::gauges).unwrap_or_default() == target.gauges {
             return Ok(());
         }
         let left = seat.take();
-        if let Some(gauge) = target.gauge {
-            *seat = Some(capacity::take_anyhow(outside.moment(), gauge, self.usage)?);
+        let moment = outside.moment();
+        if !target.gauges.is_empty() {
+            *seat = Some(capacity::take_anyhow(moment, target.gauges, self.usage)?);
         }
-        left.map_or(Ok(()), |left| capacity::give_back(outside.moment(), &left, Usage::default()))
+        // The attempt that is beginning is the last of its tries. One before it has been a request, whatever came of it.
+        let was_sent = self.tries.borrow().len() > 1;
+        match left {
+            Some(left) if was_sent => capacity::give_back(moment, &left, Usage::default()),
+            Some(left) => capacity::undo(moment, &left),
+            None => Ok(()),
+        }
     }
 
-    /// The most that it takes of a target's capacity, where that was declared.
-    #[must_use]
-    pub fn takes_of(&self, target: &Target) -> Option<u64> {
-        target.gauge.map(|gauge| gauge.weights.tokens_max(self.usage))
+    /// The most that it takes of each capacity that was declared for a target.
+    pub fn takes_of(&self, target: &Target) -> impl Iterator<Item = (Gauge, u64)> {
+        target.gauges.iter().map(|gauge| (gauge, gauge.takes_max(self.usage)))
     }
 
     /// The most that it may cost at a target, in millionths of the currency; `None` if nobody said. `tier` is the one that it asks for.
@@ -36,9 +43,11 @@ impl Flight {
     /// Gives back what it took and did not use, where the backend does. `took` is `None` if nobody knows.
     pub(crate) fn land(&self, took: Option<Usage>, moment: Moment<'_>) -> Result<(), StoreFault> {
         let Some(seat) = self.seat.take() else { return Ok(()) };
-        let was_sent = !self.tries.borrow().is_empty();
+        if self.tries.borrow().is_empty() {
+            return capacity::undo(moment, &seat);
+        }
         match took {
-            Some(took) if seat.gauge().is_provisioned || !was_sent => {
+            Some(took) if seat.gauges().iter().any(|gauge| gauge.is_provisioned) => {
                 capacity::give_back(moment, &seat, took)
             }
             _ => Ok(()),
@@ -54,16 +63,17 @@ impl Leg {
         headers: &Headers,
         outside: &Outside<'_>,
     ) -> Result<(), StoreFault> {
-        let Some(gauge) = self.target.gauge else { return Ok(()) };
+        let gauges = self.target.gauges;
+        if gauges.is_empty() {
+            return Ok(());
+        }
         if status == 429 {
-            return match self.flight.seat.take() {
-                Some(seat) => capacity::give_back(outside.moment(), &seat, Usage::default()),
-                None => Ok(()),
-            };
+            let seat = self.flight.seat.take();
+            return seat.map_or(Ok(()), |seat| capacity::undo(outside.moment(), &seat));
         }
-        match route::room(|name| headers::text(headers, name)) {
-            Some(room) => capacity::learn(outside.moment(), gauge, room),
-            None => Ok(()),
-        }
+        gauges.iter().try_for_each(|gauge| {
+            let room = route::room(gauge.unit, |name| headers::text(headers, name));
+            room.map_or(Ok(()), |room| capacity::learn(outside.moment(), gauge, room))
+        })
     }
 }

@@ -57,7 +57,7 @@ impl Admitting {
             Ok(choice) => choice,
             Err(denial) => return draft.refuse(&denial, reservation, standing),
         };
-        let is_declared = choice.targets.iter().any(|target| target.gauge.is_some());
+        let is_declared = choice.targets.iter().any(|target| !target.gauges.is_empty());
         if !is_declared && choice.shares.is_none() && !draft.spills_within_a_bound(&choice) {
             return Sent::begin(ready, choice, reservation, standing, None, None, draft);
         }
@@ -73,7 +73,7 @@ impl Admitting {
         let spare = draft.model.as_ref().map_or(0, |model| model.spill.spare);
         let place = |target: &Rc<Target>| Place {
             target: target.number(),
-            gauge: target.gauge,
+            gauges: target.gauges,
             spare: if choice.is_spill(target) { 0 } else { spare },
         };
         let precedences = &draft.gateway.precedences;

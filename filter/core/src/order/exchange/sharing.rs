@@ -3,14 +3,13 @@
 use super::Next;
 use super::admitting::Admitting;
 use super::draft::Draft;
-use crate::capacity::{Seat, give_back};
+use crate::capacity::{Seat, undo};
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::ledger::Wait;
 use crate::limits::{self, Reservation, Spent};
 use crate::route::{COOLDOWN_DEFAULT, Choice, Open};
 use crate::store::Moment;
-use crate::tokens::Usage;
 
 impl Draft {
     /// Counts a request that goes to this place of its choice, and answers which of the others have a share left; `None` if the
@@ -44,7 +43,7 @@ impl Admitting {
         draft: &mut Draft,
     ) -> Next {
         if let Some(seat) = seat {
-            draft.store_faults += u64::from(give_back(moment, &seat, Usage::default()).is_err());
+            draft.store_faults += u64::from(undo(moment, &seat).is_err());
         }
         if let Some(spilled) = spilled {
             let settlement = spilled.settle(Spent::default());

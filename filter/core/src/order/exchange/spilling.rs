@@ -5,14 +5,13 @@ use super::admitting::Admitting;
 use super::draft::Draft;
 use super::preparing::{Expected, Ready};
 use crate::attempt::{Spilling, refusal};
-use crate::capacity::{Seat, give_back};
+use crate::capacity::{Seat, undo};
 use crate::denial::Denial;
 use crate::gateway::OnStoreFailure;
 use crate::ledger::{Cause, Wait};
 use crate::limits::{self, Claim, Grant, Part, Reservation};
 use crate::route::{Choice, Cooldowns};
 use crate::store::Moment;
-use crate::tokens::Usage;
 use std::cell::{Cell, RefCell};
 
 impl Draft {
@@ -96,7 +95,7 @@ impl Admitting {
     ) -> Next {
         let Moment { store, now } = moment;
         if let Some(seat) = seat {
-            draft.store_faults += u64::from(give_back(moment, &seat, Usage::default()).is_err());
+            draft.store_faults += u64::from(undo(moment, &seat).is_err());
         }
         let choice = &mut self.choice;
         let preferred = choice.preferred.clone();

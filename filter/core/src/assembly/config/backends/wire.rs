@@ -19,13 +19,19 @@ pub(in crate::config) struct Backend {
     pub(in crate::config) region: Option<String>,
     /// What it is shown. Absent: that is left to Envoy.
     pub(in crate::config) credential: Option<Credential>,
-    /// How much it takes, all its deployments together, in tokens a minute. Absent: nobody is held back.
+    /// How much it takes, all its deployments together, in tokens a minute. Absent: tokens hold nobody back.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(in crate::config) tokens_per_minute: Option<u32>,
     /// Over so many seconds it counts that.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 60)))]
     pub(in crate::config) window_s: Option<u32>,
+    /// How many requests it takes in a minute, all its deployments together. Absent: their number holds nobody back.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub(in crate::config) requests_per_minute: Option<u32>,
+    /// Over so many seconds it counts requests. Absent: as `window_s`.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60)))]
+    pub(in crate::config) requests_window_s: Option<u32>,
     /// Whether what was asked for and not used is given back, as with provisioned throughput.
     #[serde(default)]
     pub(in crate::config) provisioned: bool,

@@ -103,7 +103,10 @@ pub(in crate::config) struct Place {
     /// How much this deployment takes, in tokens a minute. Absent: the backend's holds.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(in crate::config) tokens_per_minute: Option<u32>,
-    /// What a token of each kind takes of the capacity that holds here, the deployment's or the backend's. Absent: each
+    /// How many requests this deployment takes in a minute. Absent: the backend's holds.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub(in crate::config) requests_per_minute: Option<u32>,
+    /// What a token of each kind takes of the capacity in tokens that holds here, the deployment's or the backend's. Absent: each
     /// takes 1, but nothing if the cache had it.
     pub(in crate::config) weights: Option<Weights>,
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::allowance::Weights;
+use crate::gauge::{Gauge, Unit};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -17,7 +18,8 @@ fn capacity_is_a_backends_or_one_deployments_own() {
         .targets
         .iter()
         .map(|target| {
-            target.gauge.map(|gauge| (gauge.tokens.get(), gauge.window.as_secs(), gauge.is_provisioned))
+            let gauge = target.gauges.tokens;
+            gauge.map(|gauge| (gauge.size.get(), gauge.window.as_secs(), gauge.is_provisioned))
         })
         .collect();
     assert_eq!(gauges, [Some((1000, 10, true)), Some((500, 60, false))]);
@@ -35,14 +37,14 @@ fn a_capacity_has_weights_where_a_model_is_served() {
     config["models"][0]["backends"][0]["weights"] = json!({ "completion": 8 });
     let weights = |config: Value| -> Vec<_> {
         let gateway = load(config).unwrap();
-        let gauges = gateway.models[0].targets.iter().filter_map(|target| target.gauge);
-        gauges.map(|gauge| gauge.weights).collect()
+        let gauges = gateway.models[0].targets.iter().filter_map(|target| target.gauges.tokens);
+        gauges.map(|gauge| gauge.unit).collect()
     };
-    let eight = Weights { prompt: 1_000_000, cached: 0, completion: 8_000_000 };
+    let eight = Unit::Tokens(Weights { prompt: 1_000_000, cached: 0, completion: 8_000_000 });
     let found = weights(config.clone());
-    assert!(found.contains(&eight) && found.contains(&Weights::UNCACHED), "{found:?}");
+    assert!(found.contains(&eight) && found.contains(&Unit::Tokens(Weights::UNCACHED)), "{found:?}");
     config["models"][0]["backends"][1]["weights"] = json!({ "prompt": 2, "cached": 0.5 });
-    let half = Weights { prompt: 2_000_000, cached: 500_000, completion: 1_000_000 };
+    let half = Unit::Tokens(Weights { prompt: 2_000_000, cached: 500_000, completion: 1_000_000 });
     assert!(weights(config).contains(&half));
     check(
         "/models/0/backends/0/weights",
@@ -65,7 +67,53 @@ fn a_capacity_has_weights_where_a_model_is_served() {
 }
 
 #[test]
+fn requests_are_a_capacity_beside_tokens() {
+    let gauges = |config: &Value| -> Vec<Vec<(&str, u32, u64, bool)>> {
+        let gateway = load(config.clone()).unwrap();
+        let told = |gauge: Gauge| {
+            (gauge.unit.word(), gauge.size.get(), gauge.window.as_secs(), gauge.is_provisioned)
+        };
+        let targets = &gateway.models[0].targets;
+        targets.iter().map(|target| target.gauges.iter().map(told).collect()).collect()
+    };
+    let mut config = whole();
+    config["backends"][0]["requests_per_minute"] = json!(600);
+    assert_eq!(gauges(&config)[0], [("requests", 600, 60, false)]);
+    config["backends"][0]["requests_window_s"] = json!(10);
+    config["backends"][0]["provisioned"] = json!(true);
+    assert_eq!(gauges(&config)[0], [("requests", 100, 10, false)]);
+    config["backends"][0]["tokens_per_minute"] = json!(6000);
+    assert_eq!(gauges(&config)[0], [("tokens", 6000, 60, true), ("requests", 100, 10, false)]);
+    // Both over the same time, if nobody says otherwise.
+    config["backends"][0].as_object_mut().unwrap().remove("requests_window_s");
+    config["backends"][0]["window_s"] = json!(1);
+    assert_eq!(gauges(&config)[0], [("tokens", 100, 1, true), ("requests", 10, 1, false)]);
+    // A deployment has its own of one, and its backend's of the other.
+    let place = config["models"][0]["backends"].as_array().unwrap();
+    let at = place.iter().position(|place| place["backend"] == config["backends"][0]["name"]).unwrap();
+    config["models"][0]["backends"][at]["requests_per_minute"] = json!(120);
+    let mut other = config["models"][0].clone();
+    (other["name"], other["aliases"]) = (json!("other"), json!([]));
+    other["backends"][at].as_object_mut().unwrap().remove("requests_per_minute");
+    config["models"].as_array_mut().unwrap().push(other);
+    assert_eq!(gauges(&config)[0], [("tokens", 100, 1, true), ("requests", 2, 1, false)]);
+    // Each is told to the fleet: tokens, requests, and the deployment's own.
+    assert_eq!(load(config).unwrap().gauges().len(), 3);
+}
+
+#[test]
 fn capacity_and_priority_have_bounds() {
+    check(
+        "/backends/0/requests_per_minute",
+        json!(0),
+        &["backends[0].requests_per_minute: 0: expected at least one request in 60 s"],
+    );
+    check("/backends/0/requests_window_s", json!(0), &["backends[0].requests_window_s: 0: expected 1 to 60"]);
+    check(
+        "/models/0/backends/0/requests_per_minute",
+        json!(0),
+        &["models[0].backends[0].requests_per_minute: 0: expected at least one request in 60 s"],
+    );
     check(
         "/backends/0/tokens_per_minute",
         json!(0),

@@ -51,7 +51,7 @@ fn what_cannot_spill_so_is_a_fault() {
     check(
         undeclared,
         &["models[0].spill.above: no backend of the first priority says how much it takes: expected \
-           tokens_per_minute"],
+           tokens_per_minute or requests_per_minute"],
     );
     let mut equals = model(json!({}));
     equals["models"][0]["backends"][0]["priority"] = json!(0);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::denial::Denial;
 use crate::endpoint::Style;
+use crate::gauge::Gauges;
 use crate::route::{Asker, Backend, Cooldown, Cooldowns, Counts, choose, lot};
 use crate::store::{MemoryStore, Store};
 use proptest::prelude::*;
@@ -16,8 +17,8 @@ fn target(name: &str, priority: u32) -> Rc<Target> {
         style: Style::OpenAi,
         region: None,
         credential: None,
-        gauge: None,
-        counts: Counts { window: Duration::from_secs(60), is_provisioned: false },
+        gauges: Gauges::default(),
+        counts: Counts::default(),
     };
     let mut target = Target::new(Rc::new(backend), "d".into(), None);
     target.priority = priority;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::capacity::{Priority, Queue, Turn};
+use crate::gauge::Gauge;
 use crate::store::Moment;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -59,15 +60,21 @@ impl Worker {
         }
     }
 
-    /// What a backend has left, found by taking it.
+    /// The tokens that a backend has left.
     pub(super) fn left(&self, backend: usize) -> u64 {
-        let gauge = self.gateway.models[0].targets[backend].gauge.unwrap();
-        (0..=1000)
-            .rev()
-            .find(|tokens| {
-                capacity::wait(Moment::new(&self.store, NOW), gauge, *tokens, 0).unwrap().is_zero()
-            })
-            .unwrap()
+        self.left_of(self.gateway.models[0].targets[backend].gauges.tokens.unwrap())
+    }
+
+    fn requests_left(&self, backend: usize) -> u64 {
+        self.left_of(self.gateway.models[0].targets[backend].gauges.requests.unwrap())
+    }
+
+    /// Found by taking it.
+    fn left_of(&self, gauge: Gauge) -> u64 {
+        let has = |amount: &u64| {
+            capacity::wait(Moment::new(&self.store, NOW), gauge, *amount, 0).unwrap().is_zero()
+        };
+        (0..=u64::from(gauge.size.get())).rev().find(has).unwrap()
     }
 
     pub(super) fn end(&self, mut exchange: Exchange) -> Record {
@@ -170,7 +177,8 @@ fn tokens_take_of_a_capacity_what_they_weigh_there() {
     // At another place they weigh what they do there, and the cache may have all of the prompt.
     let (_first, forward) = worker.goes();
     let second = worker.gateway.models[0].targets[1].clone();
-    assert_eq!(forward.flight.takes_of(&second), Some(24));
+    let takes: Vec<u64> = forward.flight.takes_of(&second).map(|(_, amount)| amount).collect();
+    assert_eq!(takes, [24]);
     let _ = forward.flight.begin(b"cb", &Outside::new(&worker.store, &|| NOW)).unwrap();
     assert_eq!((worker.left(0), worker.left(1)), (1000 - 85, 500 - 24));
 }
@@ -191,6 +199,43 @@ fn whoever_goes_elsewhere_takes_the_room_there() {
     // This one counts what was asked for.
     worker.end(exchange);
     assert_eq!(worker.left(1), 500 - COST);
+}
+
+#[test]
+fn a_request_that_reached_a_backend_counts_there() {
+    let mut worker = Worker::new(|config| {
+        config["backends"][0]["requests_per_minute"] = json!(10);
+        config["backends"][1]["requests_per_minute"] = json!(10);
+    });
+    let (exchange, forward) = worker.goes();
+    let flight = &forward.flight;
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let mut first = flight.begin(b"ca", &outside).unwrap().attempt;
+    assert_eq!((worker.left(0), worker.requests_left(0)), (1000 - COST, 9));
+    // It failed, and was one all the same; it used no token.
+    let _ = first.response_head(headers(&[(":status", "503")]), true, &outside);
+    let mut second = flight.begin(b"cb", &outside).unwrap().attempt;
+    assert_eq!((worker.left(0), worker.requests_left(0)), (1000, 9));
+    assert_eq!((worker.left(1), worker.requests_left(1)), (500 - COST, 9));
+    // Throttled, it was none.
+    let _ = second.response_head(headers(&[(":status", "429")]), true, &outside);
+    assert_eq!((worker.left(1), worker.requests_left(1)), (500, 10));
+    worker.end(exchange);
+    // One that is never sent is none either.
+    let (exchange, _) = worker.goes();
+    assert_eq!(worker.requests_left(0), 8);
+    worker.end(exchange);
+    assert_eq!((worker.left(0), worker.requests_left(0)), (1000, 9));
+}
+
+#[test]
+fn an_answer_tells_how_many_requests_others_have_left() {
+    let mut worker = Worker::new(|config| config["backends"][0]["requests_per_minute"] = json!(10));
+    let (_, forward) = worker.goes();
+    let head = [(":status", "200"), ("x-ratelimit-remaining-requests", "3")];
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let _ = attempt(&forward.flight, "ca", &head, "", &outside).unwrap();
+    assert_eq!((worker.left(0), worker.requests_left(0)), (1000 - COST, 3));
 }
 
 #[test]

@@ -147,6 +147,6 @@ fn code(refusal: &Answer) -> Value {
 }
 
 fn capacity_of(worker: &Worker) -> Duration {
-    let gauge = worker.gateway.models[0].targets[0].gauge.unwrap();
+    let gauge = worker.gateway.models[0].targets[0].gauges.tokens.unwrap();
     capacity::wait(Moment::new(&worker.store, NOW), gauge, 10_000, 0).unwrap()
 }

@@ -228,7 +228,7 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
         }
         config["priorities"]["normal"]["wait_ms"] = json!(5000);
     });
-    let second = worker.gateway.models[0].targets[1].gauge.unwrap();
+    let second = worker.gateway.models[0].targets[1].gauges;
     let (_first, _) = worker.goes();
     let seat = capacity::take(
         Moment::new(&worker.store, NOW),
@@ -242,12 +242,14 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
     assert!(matches!(step, Step::Wait), "{step:?}");
     // After three seconds there is room at the second, but no more may go there.
     let later = NOW + Duration::from_secs(3);
-    capacity::give_back(Moment::new(&worker.store, later), &seat, Usage::default()).unwrap();
+    capacity::undo(Moment::new(&worker.store, later), &seat).unwrap();
     let (_, turn) = worker.queue.round(&|_| Duration::ZERO, Moment::new(&worker.store, later)).pop().unwrap();
     let Step::Admit(ask) = exchange.admitted(Ok(turn), Moment::new(&worker.store, later)) else { panic!() };
     assert_eq!((ask.places.len(), ask.precedence.wait_max), (1, Duration::from_secs(2)));
     // Its room there is free again.
-    assert!(capacity::wait(Moment::new(&worker.store, later), second, COST, 0).unwrap().is_zero());
+    assert!(
+        capacity::wait(Moment::new(&worker.store, later), second.tokens.unwrap(), COST, 0).unwrap().is_zero()
+    );
     let turn = worker.queue.enter(2, ask, &|_| Duration::ZERO, Moment::new(&worker.store, later));
     assert!(matches!(exchange.admitted(turn, Moment::new(&worker.store, later)), Step::Wait));
     let (_, turn) = worker
