@@ -275,7 +275,7 @@ fn sent(explained: &mut Explained, asked: &Asked<'_>, gateway: &Gateway, record:
         backend: target.word.to_string(),
         cluster: target.backend.cluster.to_string(),
         region: target.backend.region.as_deref().map(str::to_owned),
-        path: target.backend.style.path(asked.operation, &target.deployment),
+        path: target.backend.path(asked.operation, &target.deployment),
         priority: target.priority,
         weight: target.weight,
         share_max_parts: target.share_max,

@@ -98,6 +98,10 @@ impl Endpoint {
         let dated = || ApiVersion::parse(query_value(query, "api-version")?);
         let (rest, model, api_version) = match segments.as_slice() {
             ["v1", rest @ ..] | ["openai", "v1", rest @ ..] => (rest, None, None),
+            // A project of Azure's Foundry, OpenRouter, Gemini.
+            ["api", "projects", _, "openai", "v1", rest @ ..]
+            | ["api", "v1", rest @ ..]
+            | ["v1beta", "openai", rest @ ..] => (rest, None, None),
             ["openai", "deployments", deployment, rest @ ..]
                 if !matches!(rest, ["responses" | "models", ..]) =>
             {

@@ -322,3 +322,39 @@ async fn neither_a_long_answer_nor_a_long_stream_is_cut_off() {
     assert!(answer.text().ends_with("data: [DONE]\n\n"));
     check_record(&record_of(&gateway, &answer).await, &json!({ "attempts": 1, "backend": "ptu" }));
 }
+
+/// The same model at a project of Azure's Foundry, at Gemini's and at OpenRouter's kind of address.
+fn below_a_path(config: &mut Value) {
+    nobody_is_limited(config);
+    for (place, (style, base)) in
+        [("azure-v1", "/api/projects/P-1/openai/v1"), ("openai", "/v1beta/openai"), ("openai", "/api/v1")]
+            .into_iter()
+            .enumerate()
+    {
+        let backend = config["backends"][place].as_object_mut().unwrap();
+        backend.remove("api_version");
+        backend.insert("style".to_owned(), json!(style));
+        backend.insert("base_path".to_owned(), json!(base));
+        config["models"][0]["backends"][place]["deployment"] = json!(NAMES[place]);
+    }
+    config["other_endpoints"] = json!(["payg-b"]);
+    config["clients"][0]["endpoints"] = json!(["*", "other"]);
+}
+
+#[tokio::test]
+async fn a_backend_is_asked_below_its_base_path() {
+    let setup = Setup::new().workers(1).edit(below_a_path).patch(nobody_is_ejected);
+    let gateway = Gateway::start(setup).await.unwrap();
+    fails_once(&gateway, "ptu", Fault::answer(500));
+    fails_once(&gateway, "payg-a", Fault::answer(500));
+    let path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
+    let answer = gateway.post(path, WEB_SHOP, &chat("Hi")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let asked = |backend: &str| gateway.mock(backend).received().last().map(|request| request.path.clone());
+    assert_eq!(asked("ptu").as_deref(), Some("/api/projects/P-1/openai/v1/chat/completions"));
+    assert_eq!(asked("payg-a").as_deref(), Some("/v1beta/openai/chat/completions"));
+    assert_eq!(asked("payg-b").as_deref(), Some("/api/v1/chat/completions"));
+    let files = gateway.http().get(format!("{}/v1/files?limit=1", gateway.url())).header("api-key", WEB_SHOP);
+    assert_eq!(files.send().await.unwrap().status(), 200);
+    assert_eq!(asked("payg-b").as_deref(), Some("/api/v1/files?limit=1"));
+}

@@ -24,7 +24,7 @@ pub use share::{Open, PARTS, Shares};
 use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
 use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
-use crate::endpoint::Style;
+use crate::endpoint::{Operation, Style};
 use crate::gauge::Gauges;
 use crate::prices::{Prices, Service};
 use crate::store::{Moment, StoreFault};
@@ -41,6 +41,8 @@ pub struct Backend {
     pub cluster: Rc<str>,
     /// How it wants to be asked.
     pub style: Style,
+    /// What its paths begin with.
+    pub base: Rc<str>,
     /// Where it is, in the operator's word.
     pub region: Option<Rc<str>>,
     /// The header that lets us in; `None` where Envoy adds it.
@@ -49,6 +51,20 @@ pub struct Backend {
     pub gauges: Gauges,
     /// How that is counted, and what a deployment of its own takes.
     pub counts: Counts,
+}
+
+impl Backend {
+    /// The whole path and query for an operation on a deployment.
+    #[must_use]
+    pub fn path(&self, operation: Operation, deployment: &str) -> String {
+        self.style.path(&self.base, operation, deployment)
+    }
+
+    /// The same for an endpoint that is passed on unread.
+    #[must_use]
+    pub fn other_path(&self, rest: &str, query: &str) -> String {
+        self.style.other_path(&self.base, rest, query)
+    }
 }
 
 /// How a backend counts what it takes.

@@ -370,37 +370,45 @@ pub enum Style {
 }
 
 impl Style {
-    /// The whole path and query for an operation on a deployment.
+    /// What its paths begin with, where nothing else is said.
     #[must_use]
-    pub fn path(&self, operation: Operation, deployment: &str) -> String {
-        let path = operation.path();
-        match (self, operation) {
-            (Self::Azure(version), _) if operation.is_of_responses() => {
-                format!("/openai/{path}?api-version={version:?}")
-            }
-            (Self::Azure(version), _) => {
-                format!("/openai/deployments/{deployment}/{path}?api-version={version:?}")
-            }
-            (Self::AzureV1, _) => format!("/openai/v1/{path}"),
-            (Self::OpenAi, _) => format!("/v1/{path}"),
+    pub const fn base(&self) -> &'static str {
+        match self {
+            Self::Azure(_) => "/openai",
+            Self::AzureV1 => "/openai/v1",
+            Self::OpenAi => "/v1",
         }
     }
 
-    /// The same for an endpoint that is passed on unread: its path and query after the style's prefix.
+    /// The whole path and query below `base` for an operation on a deployment.
     #[must_use]
-    pub fn other_path(&self, rest: &str, query: &str) -> String {
+    pub fn path(&self, base: &str, operation: Operation, deployment: &str) -> String {
+        let path = operation.path();
+        match (self, operation) {
+            (Self::Azure(version), _) if operation.is_of_responses() => {
+                format!("{base}/{path}?api-version={version:?}")
+            }
+            (Self::Azure(version), _) => {
+                format!("{base}/deployments/{deployment}/{path}?api-version={version:?}")
+            }
+            (Self::AzureV1 | Self::OpenAi, _) => format!("{base}/{path}"),
+        }
+    }
+
+    /// The same for an endpoint that is passed on unread: its path and query below `base`.
+    #[must_use]
+    pub fn other_path(&self, base: &str, rest: &str, query: &str) -> String {
         let mut parameters: Vec<&str> =
             query.split('&').filter(|part| !part.is_empty() && !query::ends_here(part)).collect();
-        let (prefix, version) = match self {
-            Self::Azure(version) => ("/openai/", format!("api-version={version:?}")),
-            Self::AzureV1 => ("/openai/v1/", String::new()),
-            Self::OpenAi => ("/v1/", String::new()),
+        let version = match self {
+            Self::Azure(version) => Some(format!("api-version={version:?}")),
+            Self::AzureV1 | Self::OpenAi => None,
         };
-        if !version.is_empty() {
-            parameters.insert(0, &version);
+        if let Some(version) = &version {
+            parameters.insert(0, version);
         }
         let mark = if parameters.is_empty() { "" } else { "?" };
-        format!("{prefix}{rest}{mark}{}", parameters.join("&"))
+        format!("{base}/{rest}{mark}{}", parameters.join("&"))
     }
 
     /// Whether the body's `model` says which deployment is meant.
@@ -564,21 +572,36 @@ mod tests {
     fn each_style_writes_its_own_path() {
         let azure = Style::Azure(ApiVersion::parse("2024-10-21").unwrap());
         let chat = Operation::ChatCompletions;
-        assert_eq!(azure.path(chat, "d"), "/openai/deployments/d/chat/completions?api-version=2024-10-21");
-        assert_eq!(azure.path(Operation::Responses, "d"), "/openai/responses?api-version=2024-10-21");
-        assert_eq!(azure.path(Operation::Compact, "d"), "/openai/responses/compact?api-version=2024-10-21");
-        assert_eq!(Style::AzureV1.path(chat, "d"), "/openai/v1/chat/completions");
-        assert_eq!(Style::OpenAi.path(chat, "d"), "/v1/chat/completions");
+        assert_eq!(
+            azure.path(azure.base(), chat, "d"),
+            "/openai/deployments/d/chat/completions?api-version=2024-10-21"
+        );
+        assert_eq!(
+            azure.path(azure.base(), Operation::Responses, "d"),
+            "/openai/responses?api-version=2024-10-21"
+        );
+        assert_eq!(
+            azure.path(azure.base(), Operation::Compact, "d"),
+            "/openai/responses/compact?api-version=2024-10-21"
+        );
+        assert_eq!(Style::AzureV1.path(Style::AzureV1.base(), chat, "d"), "/openai/v1/chat/completions");
+        assert_eq!(Style::OpenAi.path(Style::OpenAi.base(), chat, "d"), "/v1/chat/completions");
         let query = "limit=2&api-version=2020-01-01";
-        assert_eq!(azure.other_path("files", query), "/openai/files?api-version=2024-10-21&limit=2");
-        assert_eq!(Style::AzureV1.other_path("files", query), "/openai/v1/files?limit=2");
-        assert_eq!(Style::OpenAi.other_path("files/f", ""), "/v1/files/f");
+        assert_eq!(
+            azure.other_path(azure.base(), "files", query),
+            "/openai/files?api-version=2024-10-21&limit=2"
+        );
+        assert_eq!(
+            Style::AzureV1.other_path(Style::AzureV1.base(), "files", query),
+            "/openai/v1/files?limit=2"
+        );
+        assert_eq!(Style::OpenAi.other_path(Style::OpenAi.base(), "files/f", ""), "/v1/files/f");
         // Azure reads names of either case, and decodes them first.
         for version in ["api-version=1", "Api-Version=1", "api%2Dversion=1", "%61pi-version=1", "api-version"]
         {
             let query = format!("{version}&limit=2&x=api-version");
             let expected = "/openai/files?api-version=2024-10-21&limit=2&x=api-version";
-            assert_eq!(azure.other_path("files", &query), expected);
+            assert_eq!(azure.other_path(azure.base(), "files", &query), expected);
         }
     }
 

@@ -4,13 +4,16 @@ pub(super) mod wire;
 
 use super::{Backends, Build};
 use crate::allowance::Weights;
-use crate::endpoint::{ApiVersion, Style};
+use crate::endpoint::{ApiVersion, Style, is_path_segment};
 use crate::gauge::{Gauge, Gauges, Unit};
 use crate::route::{Backend, Counts, Credential, number_of};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// The longest beginning of a backend's paths.
+const BASE_BYTES_MAX: usize = 256;
 
 impl Build<'_> {
     pub(super) fn backends(&mut self, wire: Vec<wire::Backend>) -> Backends {
@@ -29,6 +32,7 @@ impl Build<'_> {
                 self.fault(format!("{path}.cluster"), problem);
             }
             let style = self.style(&path, &backend);
+            let base = self.base_path(&path, &backend);
             let region = backend.region.as_ref().map(|region| self.name(format!("{path}.region"), region));
             let credential = match &backend.credential {
                 Some(credential) => self.credential(&format!("{path}.credential"), credential),
@@ -37,8 +41,10 @@ impl Build<'_> {
             let counts = self.counts(&path, &backend);
             let declared = (backend.tokens_per_minute, backend.requests_per_minute);
             let gauges = self.gauges(&path, declared, counts, &[&backend.name]);
-            let built = style
-                .map(|style| Rc::new(Backend { name, cluster, style, region, credential, gauges, counts }));
+            let built = style.map(|style| {
+                let base = base.unwrap_or(style.base()).into();
+                Rc::new(Backend { name, cluster, style, base, region, credential, gauges, counts })
+            });
             let built = built.filter(|_| self.errors.len() == faults);
             if backends.insert(backend.name.clone(), built).is_some() {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", backend.name));
@@ -113,6 +119,19 @@ impl Build<'_> {
             (wire::Style::AzureV1, None) => Some(Style::AzureV1),
             (wire::Style::OpenAi, None) => Some(Style::OpenAi),
         }
+    }
+
+    /// Each of its names can stand in a path as it is, so that no path below it leads out of it.
+    fn base_path<'w>(&mut self, path: &str, backend: &'w wire::Backend) -> Option<&'w str> {
+        let written = backend.base_path.as_deref()?;
+        let is_path = written.strip_prefix('/').is_some_and(|names| names.split('/').all(is_path_segment));
+        if !is_path || written.len() > BASE_BYTES_MAX {
+            let problem = format!(
+                "{written:?}: expected /NAME/NAME of at most {BASE_BYTES_MAX} bytes, its names of letters, digits and . _ - ~"
+            );
+            self.fault(format!("{path}.base_path"), problem);
+        }
+        Some(written)
     }
 
     fn credential(&mut self, path: &str, wire: &wire::Credential) -> Option<Credential> {

@@ -161,6 +161,7 @@ fn difference(one: &Target, other: &Target) -> Option<&'static str> {
     match (&one.backend.style, &other.backend.style) {
         (Style::Azure(version), Style::Azure(others)) if version != others => Some("api_version"),
         (one, other) if one != other => Some("style"),
+        _ if one.backend.base != other.backend.base => Some("base_path"),
         _ if one.backend.credential != other.backend.credential => Some("credential"),
         _ if one.deployment != other.deployment => Some("deployment"),
         _ => None,
@@ -281,20 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn another_api_version_is_another_way_to_ask() {
-        let mut config = whole();
-        config["routing"] = json!({ "fitted": "once" });
-        config["models"].as_array_mut().unwrap().remove(0);
-        config["backends"][1]["api_version"] = json!("2024-06-01");
-        config["other_endpoints"] = json!(["b", "d"]);
-        let errors = from_value(config, &|name| Some(name.to_owned())).unwrap_err();
-        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            errors,
-            [
-                differ("models[0].backends", "a", "b", "api_version"),
-                differ("other_endpoints", "b", "d", "api_version"),
-            ]
-        );
+    fn another_version_or_base_path_is_another_way_to_ask() {
+        for (field, value) in [("api_version", "2024-06-01"), ("base_path", "/gateway/openai")] {
+            let mut config = whole();
+            config["routing"] = json!({ "fitted": "once" });
+            config["models"].as_array_mut().unwrap().remove(0);
+            config["backends"][1][field] = json!(value);
+            config["other_endpoints"] = json!(["b", "d"]);
+            let errors = from_value(config, &|name| Some(name.to_owned())).unwrap_err();
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                errors,
+                [differ("models[0].backends", "a", "b", field), differ("other_endpoints", "b", "d", field),]
+            );
+        }
     }
 }

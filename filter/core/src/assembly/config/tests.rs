@@ -235,6 +235,12 @@ fn what_cannot_be_meant_is_refused() {
         json!("2024-10-21"),
         &["backends[1].api_version: only style azure has one"],
     );
+    for wrong in ["", "/", "v1", "/v1/", "//v1", "/a/../v1", "/a%2fb", "/a?b", "/a b"] {
+        let problem = format!(
+            "backends[1].base_path: {wrong:?}: expected /NAME/NAME of at most 256 bytes, its names of letters, digits and . _ - ~"
+        );
+        check("/backends/1/base_path", json!(wrong), &[&problem]);
+    }
     check(
         "/backends/1/cluster",
         json!("ca"),

@@ -141,6 +141,7 @@ mod tests {
             name: name.into(),
             cluster: name.into(),
             style: Style::OpenAi,
+            base: Style::OpenAi.base().into(),
             region: None,
             credential: None,
             gauges: crate::gauge::Gauges::default(),

@@ -75,6 +75,7 @@ mod tests {
             name: name.to_string().into(),
             cluster: name.to_string().into(),
             style: Style::OpenAi,
+            base: Style::OpenAi.base().into(),
             region: None,
             credential: None,
             gauges: Gauges::default(),

@@ -12,6 +12,7 @@ pub(super) fn targets(names: &[&str]) -> Vec<Rc<Target>> {
             name: (*name).into(),
             cluster: (*name).into(),
             style: Style::OpenAi,
+            base: Style::OpenAi.base().into(),
             region: None,
             credential: None,
             gauges: Gauges::default(),

@@ -83,18 +83,14 @@ impl Flight {
     }
 
     fn departure<'a>(&'a self, target: &'a Target, remove: &'a [String]) -> Departure<'a> {
-        let style = &target.backend.style;
+        let backend = &target.backend;
         Departure {
             remove,
             path: match &self.destination {
-                Destination::Deployment(operation) => style.path(*operation, &target.deployment),
-                Destination::Passthrough(rest, query) => style.other_path(rest, query),
+                Destination::Deployment(operation) => backend.path(*operation, &target.deployment),
+                Destination::Passthrough(rest, query) => backend.other_path(rest, query),
             },
-            set: target
-                .backend
-                .credential
-                .as_ref()
-                .map(|credential| (&*credential.header, &*credential.value)),
+            set: backend.credential.as_ref().map(|credential| (&*credential.header, &*credential.value)),
             content_length: self.bodies.content_length(target.number()),
         }
     }

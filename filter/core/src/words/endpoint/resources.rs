@@ -312,7 +312,7 @@ mod tests {
                 // A list of stored chats has an operation's path, and not its method.
                 let is_list = method == "GET" && rest == "chat/completions";
                 for style in [Style::OpenAi, Style::AzureV1, Style::Azure(ApiVersion::parse("2024-10-21").unwrap())] {
-                    let sent = style.other_path(rest, query).to_ascii_lowercase();
+                    let sent = style.other_path(style.base(), rest, query).to_ascii_lowercase();
                     prop_assert!(!sent.contains("//") && !sent.contains(['%', ';', '\\']), "{}", sent);
                     for prefix in ["/v1/", "/openai/v1/", "/openai/"] {
                         let below = sent.split('?').next().and_then(|path| path.strip_prefix(prefix));

@@ -15,6 +15,8 @@ pub(in crate::config) struct Backend {
     pub(in crate::config) style: Style,
     /// The version of the API, with style `azure` only, and always there: `YYYY-MM-DD` or `YYYY-MM-DD-preview`.
     pub(in crate::config) api_version: Option<String>,
+    /// What its paths begin with. Absent: `/openai` with style `azure`, `/openai/v1` with `azure-v1`, `/v1` with `openai`.
+    pub(in crate::config) base_path: Option<String>,
     /// Where it is, any word: for logs, and for clients with `regions`.
     pub(in crate::config) region: Option<String>,
     /// What it is shown. Absent: that is left to Envoy.

@@ -15,6 +15,7 @@ fn target(name: &str, priority: u32) -> Rc<Target> {
         name: name.into(),
         cluster: name.into(),
         style: Style::OpenAi,
+        base: Style::OpenAi.base().into(),
         region: None,
         credential: None,
         gauges: Gauges::default(),
