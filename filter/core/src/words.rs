@@ -25,6 +25,7 @@ pub mod request;
 pub mod resp;
 pub mod sse;
 pub mod store;
+pub mod tier;
 pub mod time;
 pub mod tokens;
 pub mod value;

@@ -64,6 +64,7 @@ mod routing;
 mod spilling;
 mod steering;
 mod throttling;
+mod tiers;
 mod tls;
 
 // Streams and connections.

@@ -28,6 +28,7 @@ use crate::endpoint::{Operation, Style};
 use crate::gauge::Gauges;
 use crate::prices::{Prices, Service};
 use crate::store::{Moment, StoreFault};
+use crate::tier::{Lane, Tier};
 use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
@@ -178,10 +179,28 @@ impl Target {
         PassedOver { backend: self.word.clone(), why }
     }
 
-    /// The number by which its pauses are known.
+    /// The number by which it is known in records that all share.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.id
+    }
+
+    /// What is asked of it by a request for this tier.
+    #[must_use]
+    pub fn lane(&self, tier: Option<Tier>) -> Lane {
+        Lane { target: self.id, tier }
+    }
+}
+
+impl From<&Target> for Lane {
+    fn from(target: &Target) -> Self {
+        target.lane(None)
+    }
+}
+
+impl From<&Rc<Target>> for Lane {
+    fn from(target: &Rc<Target>) -> Self {
+        target.lane(None)
     }
 }
 
@@ -204,6 +223,8 @@ pub struct Asker<'a> {
     pub regions: Option<&'a [Rc<str>]>,
     /// Whether it is served by targets of the first priority only.
     pub stays: bool,
+    /// The tier of service that it asks for, if that may be refused by itself.
+    pub tier: Option<Tier>,
     /// The number that decides between weights: one for each request, or always the same for one client.
     pub lot: u64,
     /// What orders those of one priority by how soon they answer; `None` where they are not.
@@ -224,6 +245,8 @@ pub struct Choice {
     pub faults: u64,
     /// Where the request would go, were every target open.
     pub preferred: Option<Rc<Target>>,
+    /// The tier that they are asked for, if it may be refused by itself.
+    pub tier: Option<Tier>,
     /// What its answer is measured for; `None` where nobody wants to know.
     pub watch: Option<Watch>,
     /// What bounds the shares of targets; `None` where nothing does.
@@ -282,16 +305,18 @@ pub fn choose(
     let now = moment.now;
     let mut loaded = Cooldowns::glance(moment);
     // Who asks first, and who is refused, is not decided by what may be old.
-    let is_first_open =
-        |known: &Cooldowns| permitted.first().is_some_and(|first| known.state(first.id, now) == State::Open);
+    let is_first_open = |known: &Cooldowns| {
+        permitted.first().is_some_and(|first| known.state(first.lane(asker.tier), now) == State::Open)
+    };
     if loaded.as_ref().is_ok_and(|known| !is_first_open(known)) {
         loaded = Cooldowns::load(moment.store);
     }
     let mut faults = u64::from(open.is_err()) + u64::from(arranged.is_err()) + u64::from(loaded.is_err());
     let cooldowns = loaded.unwrap_or_default();
-    let state = |target: &Rc<Target>| cooldowns.state(target.id, now);
+    let state = |target: &Rc<Target>| cooldowns.state(target.lane(asker.tier), now);
+    let remaining = |target: &Rc<Target>| cooldowns.remaining(target.lane(asker.tier), now);
     let mut claim = |target: &Rc<Target>| {
-        Cooldowns::claim(moment, target).unwrap_or_else(|_| {
+        Cooldowns::claim(moment, target.lane(asker.tier)).unwrap_or_else(|_| {
             faults += 1;
             true
         })
@@ -316,7 +341,7 @@ pub fn choose(
     if ready.is_empty() {
         // All pause. If that was a guess, one request goes to see all the same: else nobody would know.
         let guessed = pausing.iter().filter(|target| matches!(state(target), State::Claimable(_)));
-        let soonest = guessed.min_by_key(|target| cooldowns.remaining(target.id, now));
+        let soonest = guessed.min_by_key(|target| remaining(target));
         if let Some(target) = soonest
             && claim(target)
         {
@@ -331,21 +356,23 @@ pub fn choose(
             faults += 1;
             Failures::default()
         });
-        let only_fails =
-            |target: &Rc<Target>| cooldowns.is_guessed(target.id) && failures.is_steady(target.id);
+        let only_fails = |target: &Rc<Target>| {
+            let lane = target.lane(asker.tier);
+            let refuses_tier = cooldowns.state(lane.number(), now) != State::Open && asker.tier.is_some();
+            cooldowns.is_guessed(target.id) && failures.is_steady(target.id) && !refuses_tier
+        };
         (ready, pausing) = pausing.into_iter().partition(only_fails);
     }
     let is_sent_to_see =
         |target: &Rc<Target>| probes_first && ready.first().is_some_and(|first| first.id == target.id);
     let passed = pausing.iter().filter(|target| !is_sent_to_see(target));
-    passed_over
-        .extend(passed.map(|target| target.passed_over(Why::Pausing(cooldowns.remaining(target.id, now)))));
+    passed_over.extend(passed.map(|target| target.passed_over(Why::Pausing(remaining(target)))));
     if ready.is_empty() {
-        let wait = pausing.iter().map(|target| cooldowns.remaining(target.id, now)).min();
+        let wait = pausing.iter().map(remaining).min();
         return Err(Denial::BackendsThrottled { wait: wait.unwrap_or(COOLDOWN_DEFAULT) });
     }
     let (watch, shares) = (asker.watch.cloned(), asker.shares.cloned());
-    Ok(Choice { targets: ready, probes_first, faults, preferred, watch, shares })
+    Ok(Choice { targets: ready, probes_first, faults, preferred, tier: asker.tier, watch, shares })
 }
 
 #[cfg(test)]

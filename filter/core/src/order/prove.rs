@@ -227,7 +227,7 @@ impl Findings {
                 let wait = if *failure == Failure::Over { Duration::ZERO } else { Duration::from_secs(60) };
                 let pause = Cooldown { wait, from_backend: *failure == Failure::Stated };
                 // A store in memory does not fail.
-                let _ = Cooldowns::note(Moment::new(&store, NOW), target, pause);
+                let _ = Cooldowns::note(Moment::new(&store, NOW), *target, pause);
             }
             let asker = client.asker(route::lot(lot));
             let choice = choose(targets, asker, Moment::new(&store, NOW), &mut Vec::new());

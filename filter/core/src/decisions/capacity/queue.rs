@@ -8,6 +8,7 @@
 use super::{Precedence, Priority, Seat, take, wait};
 use crate::gauge::{Gauge, Gauges};
 use crate::store::{Moment, StoreFault};
+use crate::tier::Lane;
 use crate::tokens::Usage;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -32,8 +33,8 @@ pub struct Ask {
 /// One place where a request may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The target's number, by which its pauses are known.
-    pub target: u64,
+    /// What is asked of its target: by that its pauses are known.
+    pub lane: Lane,
     /// Its capacity; where none was declared there is always room.
     pub gauges: Gauges,
     /// This share of it stays free while there is room at another place, in millionths.
@@ -126,7 +127,7 @@ impl Queue {
         &mut self,
         id: u32,
         ask: Ask,
-        pause: &dyn Fn(u64) -> Duration,
+        pause: &dyn Fn(Lane) -> Duration,
         moment: Moment<'_>,
     ) -> Result<Turn, StoreFault> {
         let deadline = moment.now.saturating_add(ask.precedence.wait_max);
@@ -175,7 +176,7 @@ impl Queue {
     }
 
     /// Those whose waiting is over, with what becomes of them.
-    pub fn round(&mut self, pause: &dyn Fn(u64) -> Duration, moment: Moment<'_>) -> Vec<(u32, Turn)> {
+    pub fn round(&mut self, pause: &dyn Fn(Lane) -> Duration, moment: Moment<'_>) -> Vec<(u32, Turn)> {
         let (mut called, mut full) = (Vec::new(), Vec::new());
         for displaced in self.displaced.drain(..) {
             let wait = promise(&displaced.ask, &self.waiting, pause, moment).unwrap_or_default();
@@ -219,7 +220,7 @@ impl Queue {
 fn admit(
     ask: &Ask,
     full: &[u64],
-    pause: &dyn Fn(u64) -> Duration,
+    pause: &dyn Fn(Lane) -> Duration,
     moment: Moment<'_>,
 ) -> Result<Option<Turn>, StoreFault> {
     let headroom_min = ask.precedence.headroom_min;
@@ -237,11 +238,11 @@ fn first_with_room(
     ask: &Ask,
     headroom: &dyn Fn(&Place) -> u32,
     full: &[u64],
-    pause: &dyn Fn(u64) -> Duration,
+    pause: &dyn Fn(Lane) -> Duration,
     moment: Moment<'_>,
 ) -> Result<Option<Turn>, StoreFault> {
     for (at, place) in ask.places.iter().enumerate() {
-        if !pause(place.target).is_zero() {
+        if !pause(place.lane).is_zero() {
             continue;
         }
         if place.gauges.is_empty() {
@@ -260,12 +261,12 @@ fn first_with_room(
 fn promise(
     ask: &Ask,
     ahead: &[Waiting],
-    pause: &dyn Fn(u64) -> Duration,
+    pause: &dyn Fn(Lane) -> Duration,
     moment: Moment<'_>,
 ) -> Result<Duration, StoreFault> {
     let mut shortest: Option<Duration> = None;
     for place in &ask.places {
-        let mut longest = pause(place.target);
+        let mut longest = pause(place.lane);
         for gauge in place.gauges.iter() {
             let ahead: u64 = ahead.iter().map(|other| other.takes_of(gauge.id)).sum();
             let amount = gauge.takes_max(ask.usage).saturating_add(ahead);

@@ -3,6 +3,7 @@ mod requests;
 use super::*;
 use crate::allowance::Weights;
 use crate::store::{MemoryStore, Store};
+use crate::tier::Lane;
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 #[cfg(target_arch = "wasm32")]
@@ -37,11 +38,11 @@ fn used(tokens: u64) -> Usage {
 }
 
 fn ask(priority: Priority, tokens: u64) -> Ask {
-    let places = vec![Place { target: 1, gauges: only(gauge(1, 100)), spare: 0 }];
+    let places = vec![Place { lane: Lane::from(1), gauges: only(gauge(1, 100)), spare: 0 }];
     Ask { places, client: "a".into(), usage: used(tokens), priority, precedence: PRECEDENCE }
 }
 
-fn no_pause(_: u64) -> Duration {
+fn no_pause(_: Lane) -> Duration {
     Duration::ZERO
 }
 
@@ -89,7 +90,7 @@ fn models_share_a_capacity_each_by_its_own_weights() {
     let mut queue = Queue::default();
     let long = Precedence { wait_max: Duration::from_secs(90), ..PRECEDENCE };
     let mut enter = |id, completion| {
-        let places = vec![Place { target: 1, gauges: only(weighs(completion)), spare: 0 }];
+        let places = vec![Place { lane: Lane::from(1), gauges: only(weighs(completion)), spare: 0 }];
         let ask = Ask { places, usage, precedence: long, ..ask(Priority::Normal, 1) };
         queue.enter(id, ask, &no_pause, Moment::new(&store, s(0))).unwrap()
     };
@@ -114,8 +115,12 @@ fn a_clock_that_was_set_back_holds_a_window_for_a_window() {
 #[test]
 fn nobody_waits_longer_because_the_clock_was_set_back() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let pause = |_: u64| MINUTE;
-    let place = Place { target: 1, gauges: only(Gauge { is_provisioned: true, ..gauge(1, 100) }), spare: 0 };
+    let pause = |_: Lane| MINUTE;
+    let place = Place {
+        lane: Lane::from(1),
+        gauges: only(Gauge { is_provisioned: true, ..gauge(1, 100) }),
+        spare: 0,
+    };
     let ask = Ask { places: vec![place], ..ask(Priority::Normal, 10) };
     assert_eq!(queue.enter(1, ask, &pause, Moment::new(&store, s(3600))), Ok(Turn::Waits));
     assert_eq!(queue.round(&pause, Moment::new(&store, s(0))), []);
@@ -174,12 +179,12 @@ fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
 fn a_request_goes_to_the_first_place_with_room() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
     let places = vec![
-        Place { target: 1, gauges: only(gauge(1, 100)), spare: 0 },
-        Place { target: 2, gauges: only(gauge(2, 100)), spare: 0 },
-        Place { target: 3, gauges: Gauges::default(), spare: 0 },
+        Place { lane: Lane::from(1), gauges: only(gauge(1, 100)), spare: 0 },
+        Place { lane: Lane::from(2), gauges: only(gauge(2, 100)), spare: 0 },
+        Place { lane: Lane::from(3), gauges: Gauges::default(), spare: 0 },
     ];
     let ask = Ask { places, ..ask(Priority::Normal, 60) };
-    let mut place = |pause: &dyn Fn(u64) -> Duration| match queue
+    let mut place = |pause: &dyn Fn(Lane) -> Duration| match queue
         .enter(1, ask.clone(), pause, Moment::new(&store, s(0)))
         .unwrap()
     {
@@ -188,7 +193,7 @@ fn a_request_goes_to_the_first_place_with_room() {
         }
         turn => panic!("{turn:?}"),
     };
-    assert_eq!(place(&|target| if target == 1 { MINUTE } else { Duration::ZERO }), (1, Some(2)));
+    assert_eq!(place(&|lane| if lane == Lane::from(1) { MINUTE } else { Duration::ZERO }), (1, Some(2)));
     assert_eq!(place(&no_pause), (0, Some(1)));
     assert_eq!(place(&no_pause), (2, None));
 }
@@ -254,7 +259,7 @@ fn a_queue_is_bounded_in_length_and_in_time() {
     assert_eq!(round(&mut queue, &store, s(61)), (vec![], vec![2]));
     // Where something may be given back any time, it waits all the same.
     let provisioned = Gauge { is_provisioned: true, ..gauge(1, 100) };
-    let places = vec![Place { target: 1, gauges: only(provisioned), spare: 0 }];
+    let places = vec![Place { lane: Lane::from(1), gauges: only(provisioned), spare: 0 }];
     let hopeful = Ask { places, ..ask(Priority::Low, 60) };
     assert_eq!(queue.enter(5, hopeful, &no_pause, Moment::new(&store, s(61))).unwrap(), Turn::Waits);
     queue.leave(5);
@@ -267,7 +272,7 @@ fn a_queue_is_bounded_in_length_and_in_time() {
 /// A backend that is full, and provisioned: whoever comes may hope.
 fn hopeful(client: &str, priority: Priority) -> Ask {
     let provisioned = Gauge { is_provisioned: true, ..gauge(1, 100) };
-    let places = vec![Place { target: 1, gauges: only(provisioned), spare: 0 }];
+    let places = vec![Place { lane: Lane::from(1), gauges: only(provisioned), spare: 0 }];
     Ask { places, client: client.into(), ..ask(priority, 60) }
 }
 

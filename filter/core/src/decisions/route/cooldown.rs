@@ -1,16 +1,16 @@
 //! Which targets have asked for a pause?
 //!
 //! All pauses stand in one record that all workers share, so that routing costs one read however many backends a model
-//! has. A pause whose length the backend told ends when it ends. One whose length was guessed ends with a question: one
+//! has. A tier of service that is refused by itself has pauses of its own in it, which nobody else waits for. A pause whose length the backend told ends when it ends. One whose length was guessed ends with a question: one
 //! request goes first, and the others follow when it was answered.
 
 mod shared;
 
 pub use shared::{SCRIPT, Shared};
 
-use super::Target;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Moment, Store, StoreFault};
+use crate::tier::Lane;
 use crate::time::nanos;
 use std::time::Duration;
 
@@ -48,6 +48,19 @@ pub enum State {
     /// Whoever [claims](Cooldowns::claim) it first may ask it. If it still pauses, for so long: only if there is no
     /// other.
     Claimable(Duration),
+}
+
+impl State {
+    /// Where it stands for whoever needs both.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Open, state) | (state, Self::Open) => state,
+            (Self::Claimable(one), Self::Claimable(other)) => Self::Claimable(one.max(other)),
+            (Self::Pausing(one) | Self::Claimable(one), Self::Pausing(other) | Self::Claimable(other)) => {
+                Self::Pausing(one.max(other))
+            }
+        }
+    }
 }
 
 /// The pauses as read at one moment.
@@ -116,10 +129,11 @@ impl Cooldowns {
         Ok(Self::read(&moment.store.glance(KEY, moment.now)?))
     }
 
-    /// Writes that a target wants a pause. A longer one that is known already stands.
-    pub fn note(moment: Moment<'_>, target: &Target, cooldown: Cooldown) -> Result<(), StoreFault> {
+    /// Writes that a target, or a tier there, wants a pause. A longer one that is known already stands.
+    pub fn note(moment: Moment<'_>, lane: impl Into<Lane>, cooldown: Cooldown) -> Result<(), StoreFault> {
         let until = nanos(moment.now).saturating_add(nanos(cooldown.wait.min(COOLDOWN_MAX)));
-        let noted = Pause { target: target.id, until, asking_until: (!cooldown.from_backend).then_some(0) };
+        let target = lane.into().number();
+        let noted = Pause { target, until, asking_until: (!cooldown.from_backend).then_some(0) };
         Self::note_pause(moment, noted).map(|_| ())
     }
 
@@ -141,37 +155,46 @@ impl Cooldowns {
     }
 
     /// Claims to be the one that asks. False if somebody else is.
-    pub fn claim(moment: Moment<'_>, target: &Target) -> Result<bool, StoreFault> {
-        let now = nanos(moment.now);
+    pub fn claim(moment: Moment<'_>, lane: impl Into<Lane>) -> Result<bool, StoreFault> {
+        let (lane, now) = (lane.into(), nanos(moment.now));
         store::update(moment.store, KEY, |record| {
             let mut read = Self::read(record);
-            let found = read.pauses.iter_mut().find(|pause| pause.target == target.id);
-            match found.map(|pause| (pause.state(now), pause)) {
-                Some((State::Claimable(_), pause)) => {
-                    pause.asking_until = Some(now.saturating_add(nanos(PROBE_LEASE)));
+            match read.state(lane, moment.now) {
+                State::Claimable(_) => {
+                    let is_asked = |pause: &&mut Pause| lane.numbers().any(|number| number == pause.target);
+                    for pause in read.pauses.iter_mut().filter(is_asked) {
+                        if let State::Claimable(_) = pause.state(now) {
+                            pause.asking_until = Some(now.saturating_add(nanos(PROBE_LEASE)));
+                        }
+                    }
                     (Some(read.write()), true)
                 }
-                Some((State::Pausing(_), _)) => (None, false),
-                Some((State::Open, _)) | None => (None, true),
+                State::Pausing(_) => (None, false),
+                State::Open => (None, true),
             }
         })
     }
 
-    /// Forgets the pause of a target that was asked and has answered well.
-    pub fn end(store: &dyn Store, target: &Target) -> Result<(), StoreFault> {
+    /// Forgets the pauses of what was asked and has answered well.
+    pub fn end(store: &dyn Store, lane: impl Into<Lane>) -> Result<(), StoreFault> {
+        let lane = lane.into();
         store::update(store, KEY, |record| {
             let mut pauses = Self::read(record).pauses;
             let before = pauses.len();
-            pauses.retain(|pause| pause.target != target.id || pause.asking_until.is_none());
+            let is_over = |pause: &Pause| lane.numbers().any(|number| number == pause.target);
+            pauses.retain(|pause| !is_over(pause) || pause.asking_until.is_none());
             ((pauses.len() < before).then(|| Self { pauses }.write()), ())
         })
     }
 
-    /// Where the target with this number stands.
+    /// Where a target, or a tier there, stands.
     #[must_use]
-    pub fn state(&self, target: u64, now: Duration) -> State {
-        let pause = self.pauses.iter().find(|pause| pause.target == target);
-        pause.map_or(State::Open, |pause| pause.state(nanos(now)))
+    pub fn state(&self, lane: impl Into<Lane>, now: Duration) -> State {
+        let of = |number| {
+            let pause = self.pauses.iter().find(|pause| pause.target == number);
+            pause.map_or(State::Open, |pause| pause.state(nanos(now)))
+        };
+        lane.into().numbers().map(of).fold(State::Open, State::and)
     }
 
     /// Whether its pause is one that it did not ask for, or of which it did not say how long.
@@ -179,10 +202,10 @@ impl Cooldowns {
         self.pauses.iter().any(|pause| pause.target == target && pause.asking_until.is_some())
     }
 
-    /// How long the target with this number is still to be left alone.
+    /// How long a target, or a tier there, is still to be left alone.
     #[must_use]
-    pub fn remaining(&self, target: u64, now: Duration) -> Duration {
-        match self.state(target, now) {
+    pub fn remaining(&self, lane: impl Into<Lane>, now: Duration) -> Duration {
+        match self.state(lane, now) {
             State::Open => Duration::ZERO,
             State::Pausing(left) | State::Claimable(left) => left,
         }

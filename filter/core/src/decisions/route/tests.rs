@@ -394,3 +394,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_tier_that_is_refused_pauses_alone() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    let moment = |ms| Moment::new(&store, NOW + Duration::from_millis(ms));
+    let order = |tier, ms| {
+        let choice = super::choose(&targets, Asker { tier, ..Asker::default() }, moment(ms), &mut Vec::new());
+        choice.map(|choice| {
+            let names: Vec<_> = choice.targets.iter().map(|target| target.backend.name.to_string()).collect();
+            (names.join(""), choice.probes_first)
+        })
+    };
+    let goes = |names: &str, probes_first| Ok((names.to_owned(), probes_first));
+    let flex = Some(Tier::Flex);
+    Cooldowns::note(moment(0), targets[0].lane(flex), asked_for(3000)).unwrap();
+    assert_eq!(order(flex, 0), goes("b", false));
+    assert_eq!([order(None, 0), order(Some(Tier::Priority), 0)], [goes("ab", false), goes("ab", false)]);
+    // What pauses whole pauses for every tier, and for as long as the longer of both.
+    Cooldowns::note(moment(0), &targets[1], asked_for(5000)).unwrap();
+    assert_eq!(order(Some(Tier::Priority), 0), goes("a", false));
+    let wait = Duration::from_millis(3000);
+    assert_eq!(order(flex, 0), Err(Denial::BackendsThrottled { wait }));
+    Cooldowns::note(moment(0), &targets[0], asked_for(4000)).unwrap();
+    let wait = Duration::from_millis(4000);
+    assert_eq!(order(flex, 0), Err(Denial::BackendsThrottled { wait }));
+    assert_eq!(order(flex, 4000), goes("a", false));
+}
+
+#[test]
+fn whoever_sees_that_a_tier_is_well_has_seen_its_target_too() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a"]));
+    let moment = |ms| Moment::new(&store, NOW + Duration::from_millis(ms));
+    let flex = targets[0].lane(Some(Tier::Flex));
+    let states = |ms| {
+        let known = Cooldowns::load(&store).unwrap();
+        [known.state(&targets[0], moment(ms).now), known.state(flex, moment(ms).now)]
+    };
+    Cooldowns::note(moment(0), &targets[0], guessed(1000)).unwrap();
+    Cooldowns::note(moment(0), flex, guessed(500)).unwrap();
+    assert_eq!(states(500), [State::Claimable(Duration::from_millis(500)); 2]);
+    // Both are asked by one request, and nobody else asks meanwhile.
+    assert!(Cooldowns::claim(moment(1000), flex).unwrap());
+    assert!(!Cooldowns::claim(moment(1000), &targets[0]).unwrap());
+    assert!(!Cooldowns::claim(moment(1000), flex).unwrap());
+    // Who has not asked for the tier knows nothing of it.
+    Cooldowns::end(&store, &targets[0]).unwrap();
+    assert_eq!(states(1000), [State::Open, State::Pausing(Duration::from_secs(2))]);
+    Cooldowns::note(moment(1000), &targets[0], guessed(500)).unwrap();
+    Cooldowns::end(&store, flex).unwrap();
+    assert_eq!(states(1000), [State::Open; 2]);
+}

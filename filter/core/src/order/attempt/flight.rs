@@ -9,6 +9,7 @@ use crate::capacity::Seat;
 use crate::gateway::Gateway;
 use crate::ledger::Try;
 use crate::route::{Choice, Shares, Target};
+use crate::tier::Tier;
 use crate::tokens::Usage;
 use crate::usage::UsageEvent;
 use std::cell::{Cell, RefCell};
@@ -31,6 +32,8 @@ pub struct Flight {
     pub(super) usage: Usage,
     /// Whether the first candidate is asked if its pause is over.
     pub(super) probes_first: bool,
+    /// The tier of service that it asks for, if that may be refused by itself.
+    pub(super) tier: Option<Tier>,
     /// What the answer to the last attempt says is wrong with the configuration.
     pub(super) misfit: Cell<Option<Misfit>>,
     /// The shortest pause that a backend asked for.
@@ -55,7 +58,7 @@ impl Flight {
         usage: Usage,
     ) -> Self {
         let (tries, seat) = (RefCell::default(), RefCell::new(seat));
-        let Choice { targets, probes_first, watch, shares, .. } = choice;
+        let Choice { targets, probes_first, tier, watch, shares, .. } = choice;
         let counted = RefCell::new(targets.first().map(|first| first.number()).into_iter().collect());
         let (cluster, candidates) = gateway.routing.way(targets);
         Self {
@@ -68,6 +71,7 @@ impl Flight {
             seat,
             usage,
             probes_first,
+            tier,
             misfit: Cell::new(None),
             shortest_pause: Cell::new(None),
             stopwatch: Stopwatch::new(watch),

@@ -8,6 +8,7 @@ use crate::headers::{self, Headers};
 use crate::ledger::Series;
 use crate::route::{self, Cooldown, Cooldowns, Target};
 use crate::store::{Moment, Outside, StoreFault};
+use crate::tier::Tier;
 
 impl Leg {
     /// Learns how much room there is, whether the backend answers at all, and whether it wants to be left alone.
@@ -25,10 +26,14 @@ impl Leg {
         }
         let made = self.note_answer(status, outside, heard);
         match asked_for.or(made) {
-            Some(pause) => flight.leave_alone(target, pause, outside, heard),
+            Some(pause) => {
+                // A tier that is refused has no room; of the others nothing is said.
+                let tier = flight.tier.filter(|_| status == 429);
+                flight.leave_alone(target, tier, pause, outside, heard);
+            }
             // Its pause is over, and the others may know.
             None if flight.asks_whether_over(target) => {
-                heard.noted(Cooldowns::end(outside.store, target));
+                heard.noted(Cooldowns::end(outside.store, target.lane(flight.tier)));
             }
             None => {}
         }
@@ -57,7 +62,7 @@ impl Flight {
         if let Some((target, None)) = self.tries.borrow().last()
             && let Some(pause) = self.note_failure(target, outside, &mut heard)
         {
-            self.leave_alone(target, pause, outside, &mut heard);
+            self.leave_alone(target, None, pause, outside, &mut heard);
         }
         heard
     }
@@ -90,10 +95,17 @@ impl Flight {
         (failed == Ok(true) && makes_pause).then(|| route::failure_pause(moment.now))
     }
 
-    /// Writes that a target is to be left alone.
-    fn leave_alone(&self, target: &Target, pause: Cooldown, outside: &Outside<'_>, heard: &mut Heard) {
+    /// Writes that a target, or a tier there, is to be left alone.
+    fn leave_alone(
+        &self,
+        target: &Target,
+        tier: Option<Tier>,
+        pause: Cooldown,
+        outside: &Outside<'_>,
+        heard: &mut Heard,
+    ) {
         heard.counts.push(Series::Cooldowns { backend: target.word.clone() });
-        heard.noted(Cooldowns::note(outside.moment(), target, pause));
+        heard.noted(Cooldowns::note(outside.moment(), target.lane(tier), pause));
     }
 
     /// Whether nobody is left to be asked after this one.

@@ -97,7 +97,7 @@ impl Flight {
     fn preferred_wait(&self, spilling: &Spilling, moment: Moment<'_>) -> Duration {
         let cooldowns = Cooldowns::load(moment.store).unwrap_or_default();
         let preferred = self.candidates.iter().filter(|target| !spilling.is_spill(target));
-        let pauses = preferred.map(|target| cooldowns.remaining(target.number(), moment.now));
+        let pauses = preferred.map(|target| cooldowns.remaining(target.lane(self.tier), moment.now));
         pauses.filter(|pause| !pause.is_zero()).min().unwrap_or(COOLDOWN_DEFAULT)
     }
 

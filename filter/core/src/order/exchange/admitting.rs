@@ -72,7 +72,7 @@ impl Admitting {
         let Self { ready, choice, priority, waits_since, .. } = &self;
         let spare = draft.model.as_ref().map_or(0, |model| model.spill.spare);
         let place = |target: &Rc<Target>| Place {
-            target: target.number(),
+            lane: target.lane(choice.tier),
             gauges: target.gauges,
             spare: if choice.is_spill(target) { 0 } else { spare },
         };
@@ -138,7 +138,7 @@ impl Admitting {
         let cooldowns = Cooldowns::load(store).unwrap_or_default();
         let mut is_first = true;
         choice.targets.retain(|target| {
-            std::mem::take(&mut is_first) || cooldowns.remaining(target.number(), now).is_zero()
+            std::mem::take(&mut is_first) || cooldowns.remaining(target.lane(choice.tier), now).is_zero()
         });
         choice.put_bounded_last(&may_go_on, draft.gateway.routing.fitted);
         Sent::begin(ready, choice, reservation, standing, seat, spilled, draft)

@@ -19,6 +19,7 @@ use crate::policy::{self, Asked, Policy, Refusal, Rule, Verdict};
 use crate::request::{Field, Inner, Request};
 use crate::route::{self, Asker, Choice, Shares, Target};
 use crate::store::Moment;
+use crate::tier::Tier;
 use crate::tokens::Usage;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -148,7 +149,9 @@ impl Draft {
             !is_pinned || (1..targets_kept).contains(&bounded)
         };
         let shares = model.shares.as_ref().filter(has_choice);
-        let asker = Asker { watch: watch.as_ref(), shares, ..held.client.asker(lot) };
+        // What is no word is not taken for a tier: whether it may pass is the policy's.
+        let tier = request.word(Field::ServiceTier).ok().flatten().and_then(|word| Tier::of_word(&word));
+        let asker = Asker { tier, watch: watch.as_ref(), shares, ..held.client.asker(lot) };
         let choice = self.choose(&able, asker, moment);
         let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
         let reasons = model.family.reasons() && !is_told_not_to_reason(&request);

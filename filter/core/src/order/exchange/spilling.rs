@@ -98,7 +98,7 @@ impl Admitting {
             draft.store_faults += u64::from(undo(moment, &seat).is_err());
         }
         let choice = &mut self.choice;
-        let preferred = choice.preferred.clone();
+        let (preferred, tier) = (choice.preferred.clone(), choice.tier);
         let (elsewhere, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut choice.targets).into_iter().partition(|target| choice.is_spill(target));
         // Only a choice without any of the preferred ones begins elsewhere, and only the first asks about a pause.
@@ -107,7 +107,7 @@ impl Admitting {
         if self.choice.targets.is_empty() || denial == Denial::StoreUnavailable {
             draft.queued = self.queued(Wait::Refused, now);
             let cooldowns = Cooldowns::load(store).unwrap_or_default();
-            let pause = preferred.map(|preferred| cooldowns.remaining(preferred.number(), now));
+            let pause = preferred.map(|preferred| cooldowns.remaining(preferred.lane(tier), now));
             let denial = refusal(denial, pause.filter(|pause| !pause.is_zero()));
             return self.refuse(&denial, draft);
         }

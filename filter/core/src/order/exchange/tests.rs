@@ -23,6 +23,7 @@ mod spilling;
 mod status;
 mod stored;
 mod throttling;
+mod tiers;
 mod users;
 
 use super::*;

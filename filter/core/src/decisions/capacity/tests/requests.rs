@@ -95,7 +95,7 @@ fn requests_that_others_make_are_believed() {
 
 /// A request for one of these places that waits for so long.
 fn asks(gauges: Gauges, wait_max: Duration) -> Ask {
-    let places = vec![Place { target: 1, gauges, spare: 0 }];
+    let places = vec![Place { lane: Lane::from(1), gauges, spare: 0 }];
     let precedence = Precedence { headroom_min: 0, wait_max };
     Ask { places, client: "a".into(), usage: prompt(60), priority: Priority::High, precedence }
 }
