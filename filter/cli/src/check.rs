@@ -99,6 +99,7 @@ impl Report {
                 .chain(unknown_versions(found))
                 .chain(small_weights(models))
                 .chain(counted_by_each_envoy(found))
+                .chain(short_bounds(models))
                 .collect(),
             errors,
         }
@@ -199,6 +200,19 @@ fn small_weights(models: &[Rc<Model>]) -> impl Iterator<Item = Fault> {
             model.name.text, target.word
         );
         (weight * ONE_IN <= all).then_some(Fault { place: None, path: None, problem, meant: None })
+    })
+}
+
+/// Bounds on the time of a whole answer that are below those on the time in which a stream begins.
+fn short_bounds(models: &[Rc<Model>]) -> impl Iterator<Item = Fault> {
+    models.iter().filter_map(|model| {
+        let (stream, answer) = (model.stream_start_max?.as_millis(), model.answer_start_max?.as_millis());
+        let problem = format!(
+            "model {:?}: an answer_start_ms_max of {answer} is below the stream_start_ms_max of {stream}: a whole answer begins \
+             when all of it is produced, which takes longer than the beginning of a stream",
+            model.name.text
+        );
+        (answer < stream).then_some(Fault { place: None, path: None, problem, meant: None })
     })
 }
 

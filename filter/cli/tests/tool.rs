@@ -113,6 +113,24 @@ fn what_a_fleet_does_not_share_is_a_warning() {
 }
 
 #[test]
+fn a_bound_on_answers_below_that_on_streams_is_a_warning() {
+    let warnings = |answer: u32| {
+        let config = format!(
+            "clients: [{{ name: web, anonymous: true, models: ['*'] }}]\n\
+             models: [{{ name: m, stream_start_ms_max: 5000, answer_start_ms_max: {answer}, backends: [{{ backend: a }}] }}]\n\
+             backends: [{{ name: a, cluster: a, style: openai }}]\n"
+        );
+        let (code, printed, _) = run(&["check", "-"], &config);
+        assert_eq!(code, 0, "{printed}");
+        printed.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let warning = "  warning: model \"m\": an answer_start_ms_max of 4999 is below the stream_start_ms_max of 5000: a whole answer \
+                   begins when all of it is produced, which takes longer than the beginning of a stream";
+    assert_eq!(warnings(4999), [warning]);
+    assert_eq!(warnings(5000), [] as [&str; 0]);
+}
+
+#[test]
 fn the_examples_commands_of_the_tool_print_what_is_shown() {
     let mut ran = 0;
     for example in examples() {

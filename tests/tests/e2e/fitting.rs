@@ -307,6 +307,27 @@ async fn a_stream_leaves_a_silent_backend_for_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_whole_answer_leaves_a_silent_backend_only_where_that_is_accepted() {
+    let bounded = |config: &mut Value| config["models"][0]["answer_start_ms_max"] = json!(500);
+    let setup = Setup::new().workers(1).edit(mixed).edit(bounded).patch(nobody_is_ejected);
+    let gateway = Gateway::start(setup).await.unwrap();
+    fails_once(&gateway, "ptu", Fault::hang());
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("soon")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    check_record(&record_of(&gateway, &answer).await, &json!({ "attempts": 2, "backend": "payg-a" }));
+    // When the last one is silent too, the client is told.
+    ORDER.iter().for_each(|backend| fails_once(&gateway, backend, Fault::hang()));
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("soon")).await.unwrap();
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (504, &json!("backend_timeout")));
+    // A stream has no such bound.
+    gateway.mock("ptu").update(|settings| settings.latency_ms = 1500);
+    let answer =
+        gateway.post(CHAT, WEB_SHOP, &with(chat("slowly"), json!({ "stream": true }))).await.unwrap();
+    assert!(answer.text().ends_with("data: [DONE]\n\n"));
+    check_record(&record_of(&gateway, &answer).await, &json!({ "attempts": 1, "backend": "ptu" }));
+}
+
+#[tokio::test]
 async fn neither_a_long_answer_nor_a_long_stream_is_cut_off() {
     let setup = Setup::new().workers(1).edit(mixed).edit(soon).patch(nobody_is_ejected);
     let gateway = Gateway::start(setup).await.unwrap();

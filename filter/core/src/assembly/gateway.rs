@@ -92,6 +92,8 @@ pub struct Model {
     pub is_sticky: bool,
     /// How long a backend may take until a stream begins, before the next one is asked.
     pub stream_start_max: Option<Duration>,
+    /// The same for an answer that is no stream, which begins when it is finished: whoever is left may bill it.
+    pub answer_start_max: Option<Duration>,
     /// How its targets are ordered by how soon they answer, if they are.
     pub nearness: Option<Nearness>,
     /// What bounds the shares of its targets; `None` where nothing does.
@@ -125,6 +127,12 @@ impl Model {
     #[must_use]
     pub fn watch(&self, prompt_tokens: u64, is_stream: bool) -> Option<Watch> {
         Some(self.nearness.as_ref()?.watch(prompt_tokens, is_stream))
+    }
+
+    /// How long each attempt may take until its answer begins; `None` is as long as it takes.
+    #[must_use]
+    pub fn start_max(&self, is_stream: bool) -> Option<Duration> {
+        if is_stream { self.stream_start_max } else { self.answer_start_max }
     }
 
     /// The most that these tokens can cost at any of its targets, in millionths of the currency. `asked` is the tier of

@@ -35,11 +35,10 @@ impl Build<'_> {
             self.weighted(&format!("{path}.backends"), &model);
             self.bounded(&format!("{path}.backends"), &model);
             let is_sticky = matches!(model.sticky_by, Some(wire::StickyBy::Client));
-            let stream_start_max = model.stream_start_ms_max.map(|ms| Duration::from_millis(ms.into()));
-            if stream_start_max == Some(Duration::ZERO) {
-                // Envoy would take it for none.
-                self.fault(format!("{path}.stream_start_ms_max"), "0: expected at least 1");
-            }
+            let stream_start_max =
+                self.start_max(format!("{path}.stream_start_ms_max"), model.stream_start_ms_max);
+            let answer_start_max =
+                self.start_max(format!("{path}.answer_start_ms_max"), model.answer_start_ms_max);
             let name = labelled(name, at, labels_max);
             let nearness = self.nearness(&path, &model);
             let shares = Shares::of(&model.name, &targets);
@@ -49,6 +48,7 @@ impl Build<'_> {
                 targets,
                 is_sticky,
                 stream_start_max,
+                answer_start_max,
                 nearness,
                 shares,
                 spill: Spill::default(),
@@ -69,6 +69,14 @@ impl Build<'_> {
             models.push(built);
         }
         (models, by_name)
+    }
+
+    fn start_max(&mut self, path: String, ms: Option<u32>) -> Option<Duration> {
+        if ms == Some(0) {
+            // Envoy would take it for none.
+            self.fault(path, "0: expected at least 1");
+        }
+        ms.map(|ms| Duration::from_millis(ms.into()))
     }
 
     /// How the model's backends are ordered by how near they are, if they are.

@@ -87,9 +87,7 @@ impl Sent {
         let flight = Flight::new(draft.gateway.clone(), destination, bodies, choice, seat, usage);
         let flight = Rc::new(flight.with_spilling(spilling));
         let sent = Self { expected, reservation, standing, flight: flight.clone(), answer: None };
-        // An answer that is no stream begins when it is finished: cut off, it would be produced again, and billed twice.
-        let model = draft.model.as_ref().filter(|_| draft.stream);
-        let start_max = model.and_then(|model| model.stream_start_max);
+        let start_max = draft.model.as_ref().and_then(|model| model.start_max(draft.stream));
         let forward = Forward { strip, patch, content_length, content_type, start_max, flight };
         (Phase::Sent(Box::new(sent)), Step::Forward(forward))
     }

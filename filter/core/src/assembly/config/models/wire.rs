@@ -36,6 +36,10 @@ pub(in crate::config) struct Model {
     /// After so many milliseconds in which its answer has not begun, a stream is asked for elsewhere. Absent: no bound.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(in crate::config) stream_start_ms_max: Option<u32>,
+    /// After so many milliseconds in which it has not begun, an answer that is no stream is asked for elsewhere, though the
+    /// backend that is left may produce it and bill it. Absent: no bound.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub(in crate::config) answer_start_ms_max: Option<u32>,
 }
 
 /// What keeps to the same backend.

@@ -51,14 +51,21 @@ fn regions_are_those_of_backends() {
 }
 
 #[test]
-fn a_stream_may_have_a_time_to_begin_in() {
-    let mut config = whole();
-    assert_eq!(load(config.clone()).unwrap().models[0].stream_start_max, None);
-    config["models"][0]["stream_start_ms_max"] = json!(1500);
-    let model = load(config).unwrap().models[0].clone();
-    assert_eq!(model.stream_start_max, Some(std::time::Duration::from_millis(1500)));
-    let problem = "models[0].stream_start_ms_max: 0: expected at least 1";
-    check("/models/0/stream_start_ms_max", json!(0), &[problem]);
+fn streams_and_answers_may_have_a_time_to_begin_in() {
+    let bounds = |config| {
+        let model = load(config).unwrap().models[0].clone();
+        [true, false].map(|is_stream| model.start_max(is_stream).map(|most| most.as_millis()))
+    };
+    assert_eq!(bounds(whole()), [None, None]);
+    for (field, expected) in
+        [("stream_start_ms_max", [Some(1500), None]), ("answer_start_ms_max", [None, Some(1500)])]
+    {
+        let mut config = whole();
+        config["models"][0][field] = json!(1500);
+        assert_eq!(bounds(config), expected);
+        let problem = format!("models[0].{field}: 0: expected at least 1");
+        check(&format!("/models/0/{field}"), json!(0), &[&problem]);
+    }
 }
 
 #[test]
