@@ -390,6 +390,9 @@ impl Stream {
         if !is_ours {
             self.exchange.is_taken_over();
         }
+        if let Some(notice) = self.exchange.notice() {
+            log::info!("{notice}");
+        }
         let finished = self.exchange.finish(Moment::new(&host::SharedData, now), interruption);
         if self.gateway.record_is_line {
             record::leave_line(&finished.record, &self.request_id);

@@ -307,7 +307,7 @@ async fn a_stream_leaves_a_silent_backend_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_leaves_a_silent_backend_only_where_that_is_accepted() {
+async fn a_whole_answer_leaves_a_silent_backend_only_where_accepted() {
     let bounded = |config: &mut Value| config["models"][0]["answer_start_ms_max"] = json!(500);
     let setup = Setup::new().workers(1).edit(mixed).edit(bounded).patch(nobody_is_ejected);
     let gateway = Gateway::start(setup).await.unwrap();

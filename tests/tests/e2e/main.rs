@@ -55,6 +55,7 @@ mod held;
 mod kept;
 mod names;
 mod nearness;
+mod ordering;
 mod pinned;
 mod portable;
 mod priority;

@@ -341,9 +341,8 @@ impl Gateway {
 impl Client {
     /// Whether it may use an endpoint. What Tollgate answers itself tells of its own only, so everybody may ask.
     pub fn check_endpoint(&self, operation: Operation) -> Result<(), Denial> {
-        if matches!(operation, Operation::Models | Operation::Limits | Operation::Health | Operation::Config)
-            || self.endpoints.contains(&operation)
-        {
+        let is_answered_here = !operation.reaches_backends();
+        if is_answered_here || self.endpoints.contains(&operation) {
             Ok(())
         } else {
             Err(Denial::EndpointNotAllowed(operation.word()))

@@ -155,10 +155,12 @@ pub struct Record {
     pub shadow_refusals: Vec<Rc<str>>,
     /// How many users' limits had to be forgotten for it.
     pub forgotten: u64,
-    /// The backends in their order, if any was passed over.
+    /// The backends in their order, if any was passed over or the order is an operator's.
     pub candidates: Vec<Rc<str>>,
     /// The backends that were passed over, and why.
     pub passed_over: Vec<PassedOver>,
+    /// Whether the order is an operator's.
+    pub is_ordered: bool,
     /// Whether it went to a backend of a lower priority.
     pub spill: Option<Spill>,
     /// What became of work that goes on after its exchange.
@@ -200,6 +202,7 @@ impl Record {
             forgotten: 0,
             candidates: Vec::new(),
             passed_over: Vec::new(),
+            is_ordered: false,
             spill: None,
             stored: None,
             charge: None,

@@ -9,6 +9,7 @@ mod cooldown;
 mod failing;
 mod nearness;
 mod order;
+mod ordered;
 mod pools;
 mod share;
 
@@ -18,6 +19,7 @@ pub use cooldown::{
 };
 pub use failing::{Failing, Failures};
 pub use nearness::{Measure, Nearness, Sight, Watch, per_token};
+pub use ordered::{ORDER_MAX, Order};
 pub use pools::{Fitted, Pool, Routing};
 pub use share::{Open, PARTS, Shares};
 
@@ -231,6 +233,8 @@ pub struct Asker<'a> {
     pub watch: Option<&'a Watch>,
     /// What bounds the shares of targets; `None` where nothing does.
     pub shares: Option<&'a Rc<Shares>>,
+    /// The model, for which an operator may have said an order; `None` where there is none.
+    pub model: Option<&'a str>,
 }
 
 /// Where a request goes.
@@ -251,6 +255,8 @@ pub struct Choice {
     pub watch: Option<Watch>,
     /// What bounds the shares of targets; `None` where nothing does.
     pub shares: Option<Rc<Shares>>,
+    /// Whether the order is an operator's.
+    pub is_ordered: bool,
 }
 
 impl Choice {
@@ -272,7 +278,7 @@ impl Choice {
     }
 }
 
-/// The targets to try, best first; those that pause are behind the others if their capacity was declared, and left out
+/// The targets to try, best first, or as an operator said; those that pause are behind the others if their capacity was declared, and left out
 /// if not. When none is left, the refusal carries the shortest wait. Whoever is not there for the asking is added to
 /// `passed_over`, whatever comes of it.
 pub fn choose(
@@ -292,6 +298,10 @@ pub fn choose(
         let lower = permitted.extract_if(.., |target| Some(target.priority) != first);
         passed_over.extend(lower.map(|target| target.passed_over(Why::Spill)));
     }
+    let now = moment.now;
+    let mut loaded = Cooldowns::glance(moment);
+    let order = loaded.as_ref().ok().zip(asker.model).and_then(|(known, model)| known.order(model, now));
+    let is_ordered = order.map(|order| order.arrange(&mut permitted)).is_some();
     let preferred = permitted.first().cloned();
     let open = asker.shares.map(|shares| Ok::<_, StoreFault>((shares, shares.open(moment.store)?)));
     let open = open.transpose();
@@ -301,9 +311,8 @@ pub fn choose(
     };
     let beyond = permitted.extract_if(.., |target| has_no_share(target));
     passed_over.extend(beyond.map(|target| target.passed_over(Why::Share)));
-    let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
-    let now = moment.now;
-    let mut loaded = Cooldowns::glance(moment);
+    let by_nearness = asker.watch.filter(|_| !is_ordered);
+    let arranged = by_nearness.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
     // Who asks first, and who is refused, is not decided by what may be old.
     let is_first_open = |known: &Cooldowns| {
         permitted.first().is_some_and(|first| known.state(first.lane(asker.tier), now) == State::Open)
@@ -372,7 +381,16 @@ pub fn choose(
         return Err(Denial::BackendsThrottled { wait: wait.unwrap_or(COOLDOWN_DEFAULT) });
     }
     let (watch, shares) = (asker.watch.cloned(), asker.shares.cloned());
-    Ok(Choice { targets: ready, probes_first, faults, preferred, tier: asker.tier, watch, shares })
+    Ok(Choice {
+        targets: ready,
+        probes_first,
+        faults,
+        preferred,
+        tier: asker.tier,
+        watch,
+        shares,
+        is_ordered,
+    })
 }
 
 #[cfg(test)]

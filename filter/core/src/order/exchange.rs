@@ -28,6 +28,7 @@ mod ending;
 mod fitting;
 mod head;
 mod naming;
+mod ordering;
 mod pinned;
 mod preparing;
 mod reading_limits;
@@ -290,6 +291,11 @@ impl Exchange {
     #[must_use]
     pub fn note(&self) -> Option<Note> {
         self.draft.note()
+    }
+
+    /// What the operator's log is told of it, once.
+    pub fn notice(&mut self) -> Option<String> {
+        self.draft.notice.take()
     }
 
     /// Another VM took this one for dead, and has written down what was reserved as spent: nothing is left to be noted of

@@ -54,15 +54,13 @@ pub fn configuration(sha256: &str, since: Duration, now: Duration) -> Answer {
         age_s: u64,
         version: &'a str,
     }
-    let mut answer = json(&Configuration {
+    unstored(&Configuration {
         object: "config",
         sha256,
         since: calendar::rfc3339(since.as_secs()),
         age_s: now.saturating_sub(since).as_secs(),
         version: env!("CARGO_PKG_VERSION"),
-    });
-    answer.headers.push(("cache-control", "no-store".to_owned()));
-    answer
+    })
 }
 
 /// A list of models, as OpenAI writes it.
@@ -82,11 +80,88 @@ pub fn model(name: &str) -> Answer {
     json(&Model::new(name))
 }
 
+/// In which order an operator has a model's backends asked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ordered<'a> {
+    /// The model.
+    pub model: &'a str,
+    /// Those that come first.
+    pub order: Vec<&'a str>,
+    /// How long that still holds.
+    pub remaining: Duration,
+}
+
+#[derive(Serialize)]
+struct Order<'a> {
+    object: &'a str,
+    model: &'a str,
+    order: Vec<&'a str>,
+    ends_at: String,
+    ends_in_s: u64,
+}
+
+impl<'a> Order<'a> {
+    fn new(Ordered { model, order, remaining }: Ordered<'a>, now: Duration) -> Self {
+        Self {
+            object: "order",
+            model,
+            order,
+            ends_at: time(now.saturating_add(remaining)),
+            ends_in_s: seconds_up(remaining),
+        }
+    }
+}
+
+/// An order that holds.
+#[must_use]
+pub fn order(ordered: Ordered<'_>, now: Duration) -> Answer {
+    unstored(&Order::new(ordered, now))
+}
+
+/// All that hold.
+pub fn orders<'a>(ordered: impl Iterator<Item = Ordered<'a>>, now: Duration) -> Answer {
+    #[derive(Serialize)]
+    struct List<'a> {
+        object: &'a str,
+        data: Vec<Order<'a>>,
+    }
+    unstored(&List { object: "list", data: ordered.map(|ordered| Order::new(ordered, now)).collect() })
+}
+
+/// That no order holds any more for a model, and whether one did.
+#[must_use]
+pub fn no_order(model: &str, deleted: bool) -> Answer {
+    #[derive(Serialize)]
+    struct Gone<'a> {
+        object: &'a str,
+        model: &'a str,
+        deleted: bool,
+    }
+    unstored(&Gone { object: "order", model, deleted })
+}
+
+/// Its seconds, rounded up.
+pub(crate) fn seconds_up(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// A time, rounded up to a second.
+pub(crate) fn time(at: Duration) -> String {
+    calendar::rfc3339(seconds_up(at))
+}
+
+/// What holds now, and is to be asked for anew.
+fn unstored(body: &impl Serialize) -> Answer {
+    let mut answer = json(body);
+    answer.headers.push(("cache-control", "no-store".to_owned()));
+    answer
+}
+
 fn json(body: &impl Serialize) -> Answer {
     Answer {
         status: 200,
         headers: vec![(JSON.0, JSON.1.to_owned())],
-        // Writing strings to memory cannot fail.
+        // Writing strings and numbers to memory cannot fail.
         body: serde_json::to_vec(body).unwrap_or_default(),
     }
 }
@@ -143,7 +218,6 @@ impl<'a> Limit<'a> {
         let unit = allowance.measure.unit();
         let number =
             |amount: u64| if unit == Some(Unit::Cost) { decimal(amount) } else { Number::from(amount) };
-        let up = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
         let (models, endpoints) = (allowance.scope.models.as_ref(), allowance.scope.endpoints.as_ref());
         let group = match &allowance.whose {
             Whose::Client | Whose::Spill(_) => None,
@@ -155,8 +229,8 @@ impl<'a> Limit<'a> {
             limit: number(allowance.amount.get()),
             used: number(used),
             remaining: number(remaining),
-            resets_at: reset.map(|reset| calendar::rfc3339(up(now.saturating_add(reset)))),
-            resets_in_s: reset.map(up),
+            resets_at: reset.map(|reset| time(now.saturating_add(reset))),
+            resets_in_s: reset.map(seconds_up),
             models: models.map(|names| names.iter().map(|name| &**name).collect()),
             endpoints: endpoints.map(|endpoints| endpoints.iter().map(|endpoint| endpoint.word()).collect()),
             weights: match unit {
@@ -187,12 +261,7 @@ pub fn limits<'a>(client: &str, limits: impl Iterator<Item = Standing<'a>>, now:
         limits: Vec<Limit<'a>>,
     }
     let limits = limits.map(|standing| Limit::of(&standing, now)).collect();
-    Answer {
-        status: 200,
-        headers: vec![(JSON.0, JSON.1.to_owned()), ("cache-control", "no-store".to_owned())],
-        // Writing strings and numbers to memory cannot fail.
-        body: serde_json::to_vec(&List { object: "usage", client, limits }).unwrap_or_default(),
-    }
+    unstored(&List { object: "usage", client, limits })
 }
 
 #[cfg(test)]

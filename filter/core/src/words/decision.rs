@@ -99,17 +99,22 @@ pub(crate) fn write_attempt(json: &mut JsonWriter, backend: &str, status: Option
     json.close(b'}');
 }
 
-/// The header's value: the candidates in their order, who was passed over, and the attempts with their status so far. It is
-/// JSON, and ASCII, for names are.
+/// The header's value: the candidates in their order, who was passed over, whether the order is an operator's, and the attempts
+/// with their status so far. It is JSON, and ASCII, for names are.
 pub fn header_value<'a>(
     candidates: impl Iterator<Item = &'a str>,
     passed_over: &'a [PassedOver],
+    is_ordered: bool,
     attempts: impl Iterator<Item = (&'a str, Option<u16>)>,
 ) -> String {
     let mut json = JsonWriter::default();
     json.open(b'{');
     json.list("candidates", candidates, JsonWriter::text);
     json.list("passed_over", passed_over.iter(), |json, passed| passed.write(json));
+    if is_ordered {
+        json.member("ordered");
+        json.flag(Some(true));
+    }
     json.list("attempts", attempts, |json, (backend, status)| write_attempt(json, backend, status));
     json.close(b'}');
     json.into_text()
@@ -136,9 +141,13 @@ mod tests {
         let value = header_value(
             ["a", "full"].into_iter(),
             &passed_over,
+            false,
             [("a", Some(429)), ("full", None)].into_iter(),
         );
         let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"},{"backend":"other","why":"pinned"},{"backend":"old","why":"unsupported"},{"backend":"dear","why":"spill"},{"backend":"new","why":"share"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
+        assert_eq!(value, expected);
+        let value = header_value(["a"].into_iter(), &[], true, [("a", Some(200))].into_iter());
+        let expected = r#"{"candidates":["a"],"passed_over":[],"ordered":true,"attempts":[{"backend":"a","status":200}]}"#;
         assert_eq!(value, expected);
     }
 }

@@ -203,6 +203,13 @@ pub enum Denial {
         /// Until the first of them is back.
         wait: Duration,
     },
+    /// What an operator names is no backend of the model, or of none of its own regions.
+    UnknownBackend {
+        /// What it named.
+        asked: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// An id that this gateway did not give to this client, or whose backend is gone.
     UnknownId(String),
     /// Ids of what is kept at different backends.

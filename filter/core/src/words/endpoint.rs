@@ -46,6 +46,8 @@ pub enum Operation {
     Health,
     /// `/tollgate/config`: which configuration runs
     Config,
+    /// `/tollgate/v1/order`: in which order an operator has backends asked
+    Order,
 }
 
 /// How a request's body is written.
@@ -92,7 +94,7 @@ impl Operation {
     ];
 
     /// Those that are Tollgate's own.
-    pub const OWN: [Self; 3] = [Self::Limits, Self::Health, Self::Config];
+    pub const OWN: [Self; 4] = [Self::Limits, Self::Health, Self::Config, Self::Order];
 
     /// The path after the style's prefix; of [`Self::Other`] and those of Tollgate's own, nothing.
     #[must_use]
@@ -110,7 +112,7 @@ impl Operation {
             Self::Translations => "audio/translations",
             Self::Speech => "audio/speech",
             Self::Models => "models",
-            Self::Other | Self::Limits | Self::Health | Self::Config => "",
+            Self::Other | Self::Limits | Self::Health | Self::Config | Self::Order => "",
         }
     }
 
@@ -122,6 +124,7 @@ impl Operation {
             Self::Limits => "usage",
             Self::Health => "health",
             Self::Config => "config",
+            Self::Order => "order",
             _ => self.path(),
         }
     }
@@ -139,7 +142,7 @@ impl Operation {
     /// Whether its requests go to a backend.
     #[must_use]
     pub const fn reaches_backends(self) -> bool {
-        !matches!(self, Self::Models | Self::Limits | Self::Health | Self::Config)
+        !matches!(self, Self::Models | Self::Limits | Self::Health | Self::Config | Self::Order)
     }
 
     /// All whose requests do.
@@ -157,6 +160,7 @@ impl Operation {
     fn takes(self, method: &str) -> bool {
         match self {
             Self::Models | Self::Limits | Self::Health | Self::Config => matches!(method, "GET" | "HEAD"),
+            Self::Order => matches!(method, "GET" | "HEAD" | "POST" | "DELETE"),
             Self::Other => false,
             _ => method == "POST",
         }
@@ -180,7 +184,9 @@ impl Operation {
         match self {
             Self::Speech => Billing::Estimate,
             Self::InputTokens => Billing::Nothing,
-            Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config => Billing::UsageIfAny,
+            Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config | Self::Order => {
+                Billing::UsageIfAny
+            }
             _ => Billing::Usage,
         }
     }
@@ -197,8 +203,8 @@ impl Operation {
 pub struct Endpoint<'a> {
     /// What is asked.
     pub operation: Operation,
-    /// The model, where the path names it; the body's `model` is then ignored, as Azure does. Of [`Operation::Models`]
-    /// and [`Operation::Health`], the one that is asked about. As it is written: not [`decoded`].
+    /// The model, where the path names it; the body's `model` is then ignored, as Azure does. Of [`Operation::Models`],
+    /// [`Operation::Health`] and [`Operation::Order`], the one that is asked about. As it is written: not [`decoded`].
     pub deployment: Option<&'a str>,
     /// Of [`Operation::Other`], the path after the style's prefix, and the query.
     pub rest: Option<(&'a str, &'a str)>,
@@ -317,10 +323,11 @@ impl<'h> Asked<'h> {
             "/tollgate/v1/usage" => Operation::Limits,
             "/tollgate/health" => Operation::Health,
             "/tollgate/config" => Operation::Config,
+            "/tollgate/v1/order" => Operation::Order,
             _ => return None,
         };
         let model = self.query.split('&').find_map(|part| part.strip_prefix("model="));
-        let deployment = model.filter(|_| operation == Operation::Health);
+        let deployment = model.filter(|_| matches!(operation, Operation::Health | Operation::Order));
         operation.takes(method).then_some(Endpoint { operation, deployment, rest: None })
     }
 }
@@ -496,6 +503,9 @@ mod tests {
         check("GET", "/tollgate/health", Some((Health, None)));
         check("HEAD", "/tollgate/health?x=1&model=ft%3Aa&model=b", Some((Health, Some("ft%3Aa"))));
         check("GET", "/tollgate/config?model=a", Some((Config, None)));
+        for method in ["GET", "HEAD", "POST", "DELETE"] {
+            check(method, "/tollgate/v1/order?model=a", Some((Order, Some("a"))));
+        }
         check("POST", "/v1/images/generations", Some((ImageGenerations, None)));
         check("POST", "/openai/deployments/w/audio/transcriptions", Some((Transcriptions, Some("w"))));
     }
@@ -536,6 +546,7 @@ mod tests {
         check("POST", "/tollgate/v1/usage", None);
         check("GET", "/tollgate/v1/models", None);
         check("POST", "/tollgate/health", None);
+        check("PUT", "/tollgate/v1/order", None);
         check("GET", "/tollgate/", None);
         check("POST", "/v2/chat/completions", None);
         check("POST", "/V1/chat/completions", None);

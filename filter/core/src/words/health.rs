@@ -3,8 +3,7 @@
 //! The words for it, and the answer to those who ask, such as a load balancer in front. Not decided here: what is known
 //! against a backend.
 
-use crate::answer::{Answer, JSON};
-use crate::calendar;
+use crate::answer::{Answer, JSON, Ordered, seconds_up, time};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -52,6 +51,8 @@ pub struct Pool<'a> {
     pub model: &'a str,
     /// How all its backends stand together.
     pub condition: Condition,
+    /// In which order an operator has them asked, for the same.
+    pub order: Option<Ordered<'a>>,
     /// Each of them, for those who may know.
     pub backends: Option<Vec<Member<'a>>>,
 }
@@ -88,6 +89,10 @@ struct State<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     wait_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_ends_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<Vec<State<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backends: Option<Vec<State<'a>>>,
@@ -95,10 +100,6 @@ struct State<'a> {
 
 fn millis_up(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-fn seconds_up(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 impl<'a> State<'a> {
@@ -111,8 +112,10 @@ impl<'a> State<'a> {
             deployment: None,
             region: None,
             status: condition.word(),
-            throttled_until: wait.map(|wait| calendar::rfc3339(seconds_up(now.saturating_add(wait)))),
+            throttled_until: wait.map(|wait| time(now.saturating_add(wait))),
             wait_ms: wait.map(millis_up),
+            order: None,
+            order_ends_at: None,
             models: None,
             backends: None,
         }
@@ -125,10 +128,17 @@ impl<'a> State<'a> {
     }
 
     fn of_pool(pool: Pool<'a>, now: Duration) -> Self {
-        let Pool { model, condition, backends } = pool;
+        let Pool { model, condition, order, backends } = pool;
+        let order_ends_at = order.as_ref().map(|order| time(now.saturating_add(order.remaining)));
         let members =
             |members: Vec<_>| members.into_iter().map(|member| Self::of_member(member, now)).collect();
-        Self { model: Some(model), backends: backends.map(members), ..Self::of(condition, now) }
+        Self {
+            model: Some(model),
+            order: order.map(|order| order.order),
+            order_ends_at,
+            backends: backends.map(members),
+            ..Self::of(condition, now)
+        }
     }
 }
 
@@ -178,7 +188,7 @@ mod tests {
     #[track_caller]
     fn check(condition: Condition, status: u16, headers: &[(&str, &str)], body: &Value) {
         let member = Member { backend: "b", deployment: "d", region: Some("eu"), condition };
-        let pools = vec![Pool { model: "m", condition, backends: Some(vec![member]) }];
+        let pools = vec![Pool { model: "m", condition, order: None, backends: Some(vec![member]) }];
         let answer = answer(pools, true, NOW);
         let told: Vec<_> =
             answer.headers.iter().skip(2).map(|(name, value)| (*name, value.as_str())).collect();
@@ -209,7 +219,7 @@ mod tests {
 
     #[test]
     fn models_are_only_named_to_those_who_may_know_them() {
-        let pools = vec![Pool { model: "m", condition: Healthy, backends: None }];
+        let pools = vec![Pool { model: "m", condition: Healthy, order: None, backends: None }];
         assert_eq!(answer(pools, false, NOW).body, br#"{"object":"health","status":"healthy"}"#);
     }
 }

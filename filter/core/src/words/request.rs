@@ -71,8 +71,8 @@ enum Within<'a> {
 impl<'a> Request<'a> {
     /// Reads a body in one pass.
     pub fn read(body: &'a [u8]) -> Result<Self, Denial> {
-        let body = json::text(body).map_err(denial)?;
-        let (object, ungoverned) = json::find_all(body, body, &FIELDS).map_err(denial)?;
+        let body = json::text(body).map_err(Denial::from)?;
+        let (object, ungoverned) = json::find_all(body, body, &FIELDS).map_err(Denial::from)?;
         let mut request = Self {
             object,
             body,
@@ -355,7 +355,7 @@ impl<'a> Request<'a> {
         }
         let object = json::find(self.body, member.value, &INCLUDE_USAGE).map_err(|fault| match fault {
             Fault::NotAnObject => Denial::InvalidField { field: "stream_options", expected: "an object" },
-            fault => denial(fault),
+            fault => fault.into(),
         })?;
         if let [Some(include_usage)] = &object.members
             && !matches!(include_usage.value, "true" | "false" | "null")
@@ -397,12 +397,14 @@ fn there<'m, 'a>(member: &'m Option<Member<'a>>) -> Option<&'m Member<'a>> {
     member.as_ref().filter(|member| member.value != "null")
 }
 
-fn denial(fault: Fault) -> Denial {
-    match fault {
-        Fault::Syntax(problem) => Denial::InvalidJson(problem),
-        Fault::NotAnObject => Denial::NotAnObject,
-        Fault::Duplicate(field) => Denial::AmbiguousField { field, problem: Ambiguity::Duplicate },
-        Fault::Disguised(field) => Denial::AmbiguousField { field, problem: Ambiguity::Disguised },
+impl From<Fault> for Denial {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Syntax(problem) => Self::InvalidJson(problem),
+            Fault::NotAnObject => Self::NotAnObject,
+            Fault::Duplicate(field) => Self::AmbiguousField { field, problem: Ambiguity::Duplicate },
+            Fault::Disguised(field) => Self::AmbiguousField { field, problem: Ambiguity::Disguised },
+        }
     }
 }
 

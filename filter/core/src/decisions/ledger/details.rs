@@ -107,6 +107,9 @@ impl Record {
         details.texts("shadow_refusals", &self.shadow_refusals);
         details.texts("candidates", &self.candidates);
         details.passed_over(&self.passed_over);
+        if self.is_ordered {
+            details.flag("ordered", true);
+        }
     }
 }
 

@@ -198,9 +198,12 @@ pub(super) fn is_known_field(operation: Operation, name: &str) -> bool {
         Operation::Transcriptions => (TRANSCRIPTIONS, &[]),
         Operation::Translations => (TRANSLATIONS, &[]),
         Operation::Speech => (SPEECH, &[]),
-        Operation::Models | Operation::Other | Operation::Limits | Operation::Health | Operation::Config => {
-            (&[], &[])
-        }
+        Operation::Models
+        | Operation::Other
+        | Operation::Limits
+        | Operation::Health
+        | Operation::Config
+        | Operation::Order => (&[], &[]),
     };
     fields.contains(&name) || more.contains(&name)
 }

@@ -342,7 +342,8 @@ mod tests {
             | Operation::Other
             | Operation::Limits
             | Operation::Health
-            | Operation::Config => Vec::new(),
+            | Operation::Config
+            | Operation::Order => Vec::new(),
         }
     }
 

@@ -1,13 +1,15 @@
 //! Which targets have asked for a pause?
 //!
 //! All pauses stand in one record that all workers share, so that routing costs one read however many backends a model
-//! has. A tier of service that is refused by itself has pauses of its own in it, which nobody else waits for. A pause whose length the backend told ends when it ends. One whose length was guessed ends with a question: one
-//! request goes first, and the others follow when it was answered.
+//! has. A tier of service that is refused by itself has pauses of its own in it, which nobody else waits for; what an
+//! operator says about their order stands there too. A pause whose length the backend told ends when it ends. One whose length
+//! was guessed ends with a question: one request goes first, and the others follow when it was answered.
 
 mod shared;
 
 pub use shared::{SCRIPT, Shared};
 
+use super::Order;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::store::{self, Moment, Store, StoreFault};
 use crate::tier::Lane;
@@ -63,10 +65,24 @@ impl State {
     }
 }
 
-/// The pauses as read at one moment.
+/// The pauses as read at one moment, and the orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cooldowns {
     pauses: Vec<Pause>,
+    pub(super) orders: Vec<Order>,
+}
+
+impl Stored for Cooldowns {
+    const VERSION: u8 = 2;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { pauses: from.values()?, orders: from.values()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.values(&self.pauses);
+        to.values(&self.orders);
+    }
 }
 
 /// Times are in nanoseconds since the epoch.
@@ -121,12 +137,12 @@ impl Pause {
 impl Cooldowns {
     /// Reads them.
     pub fn load(store: &dyn Store) -> Result<Self, StoreFault> {
-        Ok(Self::read(&store.load(KEY)?.value))
+        Ok(codec::decode(&store.load(KEY)?.value).unwrap_or_default())
     }
 
     /// Reads them as this worker has last seen them: one that another worker has noted just now may be missing.
     pub fn glance(moment: Moment<'_>) -> Result<Self, StoreFault> {
-        Ok(Self::read(&moment.store.glance(KEY, moment.now)?))
+        Ok(codec::decode(&moment.store.glance(KEY, moment.now)?).unwrap_or_default())
     }
 
     /// Writes that a target, or a tier there, wants a pause. A longer one that is known already stands.
@@ -140,50 +156,46 @@ impl Cooldowns {
     /// Writes a pause, unless a longer one is known. Answers with the end that holds.
     fn note_pause(moment: Moment<'_>, noted: Pause) -> Result<u64, StoreFault> {
         let now = nanos(moment.now);
-        store::update(moment.store, KEY, |record| {
-            let mut pauses = Self::read(record).pauses;
+        Self::change(moment.store, |known| {
+            let pauses = &mut known.pauses;
             pauses.retain(|pause| !pause.is_over(now));
             match pauses.iter_mut().find(|pause| pause.target == noted.target) {
                 Some(pause) if pause.until >= noted.until => {
-                    return (None, pause.until);
+                    return (false, pause.until);
                 }
                 Some(pause) => *pause = noted,
                 None => pauses.push(noted),
             }
-            (Some(Self { pauses }.write()), noted.until)
+            (true, noted.until)
         })
     }
 
     /// Claims to be the one that asks. False if somebody else is.
     pub fn claim(moment: Moment<'_>, lane: impl Into<Lane>) -> Result<bool, StoreFault> {
         let (lane, now) = (lane.into(), nanos(moment.now));
-        store::update(moment.store, KEY, |record| {
-            let mut read = Self::read(record);
-            match read.state(lane, moment.now) {
-                State::Claimable(_) => {
-                    let is_asked = |pause: &&mut Pause| lane.numbers().any(|number| number == pause.target);
-                    for pause in read.pauses.iter_mut().filter(is_asked) {
-                        if let State::Claimable(_) = pause.state(now) {
-                            pause.asking_until = Some(now.saturating_add(nanos(PROBE_LEASE)));
-                        }
+        Self::change(moment.store, |known| match known.state(lane, moment.now) {
+            State::Claimable(_) => {
+                let is_asked = |pause: &&mut Pause| lane.numbers().any(|number| number == pause.target);
+                for pause in known.pauses.iter_mut().filter(is_asked) {
+                    if let State::Claimable(_) = pause.state(now) {
+                        pause.asking_until = Some(now.saturating_add(nanos(PROBE_LEASE)));
                     }
-                    (Some(read.write()), true)
                 }
-                State::Pausing(_) => (None, false),
-                State::Open => (None, true),
+                (true, true)
             }
+            State::Pausing(_) => (false, false),
+            State::Open => (false, true),
         })
     }
 
     /// Forgets the pauses of what was asked and has answered well.
     pub fn end(store: &dyn Store, lane: impl Into<Lane>) -> Result<(), StoreFault> {
         let lane = lane.into();
-        store::update(store, KEY, |record| {
-            let mut pauses = Self::read(record).pauses;
-            let before = pauses.len();
+        Self::change(store, |known| {
+            let before = known.pauses.len();
             let is_over = |pause: &Pause| lane.numbers().any(|number| number == pause.target);
-            pauses.retain(|pause| !is_over(pause) || pause.asking_until.is_none());
-            ((pauses.len() < before).then(|| Self { pauses }.write()), ())
+            known.pauses.retain(|pause| !is_over(pause) || pause.asking_until.is_none());
+            (known.pauses.len() < before, ())
         })
     }
 
@@ -211,12 +223,16 @@ impl Cooldowns {
         }
     }
 
-    fn read(record: &[u8]) -> Self {
-        Self { pauses: codec::decode_all(record) }
-    }
-
-    fn write(&self) -> Vec<u8> {
-        codec::encode_all(&self.pauses)
+    /// Changes the record; `change` says whether it did, and what the caller is answered.
+    pub(super) fn change<T>(
+        store: &dyn Store,
+        mut change: impl FnMut(&mut Self) -> (bool, T),
+    ) -> Result<T, StoreFault> {
+        store::update(store, KEY, |record| {
+            let mut known: Self = codec::decode(record).unwrap_or_default();
+            let (is_changed, answer) = change(&mut known);
+            (is_changed.then(|| codec::encode(&known)), answer)
+        })
     }
 }
 
@@ -229,6 +245,7 @@ mod tests {
     #[test]
     fn the_law_of_stored_values_holds() {
         let pause = |asking_until| Pause { target: 7, until: 1_795_000_000_000_000_000, asking_until };
-        codec::law::holds("pause", &[pause(None), pause(Some(0)), pause(Some(1_795_000_002_000_000_000))]);
+        let pauses = vec![pause(None), pause(Some(0)), pause(Some(1_795_000_002_000_000_000))];
+        codec::law::holds("pause", &[Cooldowns { pauses, orders: vec![Order::example()] }]);
     }
 }

@@ -104,6 +104,9 @@ impl Body {
     }
 
     pub(super) fn on_body(self, body: &[u8], moment: Moment<'_>, draft: &mut Draft) -> Next {
+        if self.operation == Operation::Order {
+            return draft.order(&self.client, body, moment);
+        }
         let prepared = if self.passthrough.is_some() {
             draft.prepare_read_passthrough(self, body, moment)
         } else {

@@ -54,8 +54,12 @@ pub(super) struct Draft {
     pub(super) reserved: Option<Reserved>,
     /// The backends that were passed over.
     pub(super) passed_over: Vec<PassedOver>,
+    /// Whether they are asked in an operator's order.
+    pub(super) is_ordered: bool,
     /// Whether its client may know why, and has asked.
     pub(super) explains: bool,
+    /// What the operator's log is told.
+    pub(super) notice: Option<String>,
     /// The name of its answer at the provider.
     pub(super) provider_request_id: Option<String>,
     /// Whether another VM has written it down.
@@ -105,7 +109,9 @@ impl Draft {
             shadow_refusals: Vec::new(),
             reserved: None,
             passed_over: Vec::new(),
+            is_ordered: false,
             explains: false,
+            notice: None,
             provider_request_id: None,
             is_taken_over: false,
             room: None,
@@ -194,6 +200,7 @@ impl Draft {
         let value = decision::header_value(
             candidates.iter().map(|target| &*target.word),
             &self.passed_over,
+            self.is_ordered,
             tries.iter().map(|attempt| (&*attempt.backend, attempt.status)),
         );
         Some((decision::HEADER, value))
@@ -214,9 +221,9 @@ impl Draft {
         wait.map(|wait| Denial::BackendsThrottled { wait }.retry_headers()).unwrap_or_default()
     }
 
-    /// The order, for the record. Where nobody was passed over it follows from the configuration and is not written.
+    /// The order, for the record. Where nobody was passed over and no operator has said another it follows from the configuration and is not written.
     pub(super) fn candidates(&self, flight: &Flight) -> Vec<Rc<str>> {
-        if self.passed_over.is_empty() {
+        if self.passed_over.is_empty() && !self.is_ordered {
             return Vec::new();
         }
         flight.candidates().iter().map(|target| target.word.clone()).collect()
@@ -241,6 +248,7 @@ impl Draft {
             findings: draft.findings,
             limit: draft.limit.or(record.limit),
             passed_over: draft.passed_over,
+            is_ordered: draft.is_ordered,
             provider_request_id: draft.provider_request_id,
             shadow_refusals: draft.shadow_refusals,
             forgotten: draft.forgotten,

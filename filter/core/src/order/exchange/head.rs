@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::draft::Draft;
+use super::ordering::Wish;
 use super::pinned::{self, Passthrough};
 use super::preparing::Ready;
 use super::reserving::Reserving;
@@ -113,6 +114,9 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         (Operation::Limits, _) => draft.answer(None, Outcome::Answered),
         (Operation::Health, _) => draft.health(Some(&client), endpoint.deployment, moment),
         (Operation::Config, _) => draft.configuration(&client, moment.now),
+        (Operation::Order, _) if !client.operator => {
+            draft.deny(&Denial::EndpointNotAllowed(operation.word()))
+        }
         (_, Some((rest, query))) => {
             let purpose = Purpose::of(method.unwrap_or_default(), rest);
             let passthrough = Passthrough { rest: rest.to_owned(), query: query.to_owned(), purpose };
@@ -125,6 +129,9 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
                 Ok(ready) => Reserving::begin(Ready { strip, ..ready }, draft),
                 Err(denial) => draft.deny(&denial),
             }
+        }
+        (Operation::Order, _) if let Some(wish) = Wish::of(method.unwrap_or_default()) => {
+            draft.orders(&client, wish, endpoint.deployment, moment)
         }
         _ if end => draft.deny(&Denial::MissingField("body")),
         _ => {

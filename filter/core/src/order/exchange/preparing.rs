@@ -151,7 +151,8 @@ impl Draft {
         let shares = model.shares.as_ref().filter(has_choice);
         // What is no word is not taken for a tier: whether it may pass is the policy's.
         let tier = request.word(Field::ServiceTier).ok().flatten().and_then(|word| Tier::of_word(&word));
-        let asker = Asker { tier, watch: watch.as_ref(), shares, ..held.client.asker(lot) };
+        let name = Some(&*model.name.text);
+        let asker = Asker { tier, watch: watch.as_ref(), shares, model: name, ..held.client.asker(lot) };
         let choice = self.choose(&able, asker, moment);
         let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
         let reasons = model.family.reasons() && !is_told_not_to_reason(&request);
@@ -186,6 +187,7 @@ impl Draft {
         }
         let choice = choice?;
         self.store_faults += choice.faults;
+        self.is_ordered = choice.is_ordered;
         Ok(choice)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Next;
 use super::draft::Draft;
+use super::ordering::ordered;
 use crate::answer;
 use crate::denial::Denial;
 use crate::endpoint::decoded;
@@ -48,9 +49,11 @@ impl Complaints {
             region: target.backend.region.as_deref(),
             condition: self.condition(target),
         };
-        let tells = client.is_some_and(|client| client.operator);
-        let backends = tells.then(|| permitted.iter().map(member).collect());
-        Some(Pool { model: &model.name.text, condition, backends })
+        let operator = client.filter(|client| client.operator);
+        let backends = operator.map(|_| permitted.iter().map(member).collect());
+        let order = self.cooldowns.order(&model.name.text, self.now);
+        let order = operator.zip(order).map(|(client, order)| ordered(model, client, order, self.now));
+        Some(Pool { model: &model.name.text, condition, order, backends })
     }
 }
 

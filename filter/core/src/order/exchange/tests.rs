@@ -12,6 +12,7 @@ mod holding;
 mod identity;
 mod measuring;
 mod naming;
+mod ordering;
 mod pinned;
 mod portable;
 mod prices;

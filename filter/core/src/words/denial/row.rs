@@ -325,6 +325,13 @@ impl Denial {
                 format!("Every backend for this model is at its limit. Try again in {}.", seconds(*wait)),
             )
             .after(*wait),
+            Self::UnknownBackend { asked, known } => row(
+                400,
+                BAD_REQUEST,
+                "backend_not_found",
+                format!("`order` has `{asked}`, but the model's backends are {}.", quoted(known)),
+            )
+            .at("order"),
             Self::UnknownId(id) => {
                 row(404, BAD_REQUEST, "id_not_found", format!("Nothing with the id `{id}` is known here."))
             }

@@ -13,7 +13,7 @@
 //! <https://openrouter.ai/docs/guides/routing/model-fallbacks>,
 //! <https://docs.litellm.ai/docs/proxy/client_side_fallbacks>.
 
-use super::{Field, Request, denial, string, there};
+use super::{Field, Request, string, there};
 use crate::denial::Denial;
 use crate::json::{self, Fault, Found, Member, Names};
 use memchr::{memchr, memchr_iter};
@@ -132,7 +132,7 @@ pub fn models_of_field(name: &str, text: &str) -> Result<Vec<String>, Denial> {
             Found::Nothing => {}
             Found::Plain(at) if at < ONE => return Ok(vec![text.to_owned()]),
             Found::Plain(at) => return Err(Denial::Forbidden(NAMES.at(at))),
-            Found::Disguised(at) => return Err(denial(Fault::Disguised(NAMES.at(at)))),
+            Found::Disguised(at) => return Err(Fault::Disguised(NAMES.at(at)).into()),
         }
     }
     let json = text.trim_ascii();
@@ -162,11 +162,11 @@ pub fn model_of_query<'q>(
                 Found::Nothing => {}
                 Found::Plain(at) if at < ONE => {
                     if model.replace(value.to_string()).is_some() {
-                        return Err(denial(Fault::Duplicate(NAMES.at(at))));
+                        return Err(Fault::Duplicate(NAMES.at(at)).into());
                     }
                 }
                 Found::Plain(at) => return Err(Denial::Forbidden(NAMES.at(at))),
-                Found::Disguised(at) => return Err(denial(Fault::Disguised(NAMES.at(at)))),
+                Found::Disguised(at) => return Err(Fault::Disguised(NAMES.at(at)).into()),
             }
         }
     }
@@ -239,7 +239,7 @@ impl<'a> Search<'a> {
     }
 
     fn object(&mut self, object: &'a str, depth: usize) -> Result<(), Denial> {
-        let (object, ungoverned) = json::find_all(self.body, object, &WITH_TYPE).map_err(denial)?;
+        let (object, ungoverned) = json::find_all(self.body, object, &WITH_TYPE).map_err(Denial::from)?;
         let [.., kind] = &object.members;
         let kind = kind.as_ref().and_then(|kind| serde_json::from_str::<Cow<'_, str>>(kind.value).ok());
         let is_body = depth == 0;

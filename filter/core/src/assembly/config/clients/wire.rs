@@ -56,7 +56,8 @@ pub(in crate::config) struct Client {
     /// The only regions that may serve it, whatever is down. Absent: anywhere.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(in crate::config) regions: Option<Vec<String>>,
-    /// Whether it may know what is behind the gateway: backends, decisions, which configuration runs.
+    /// Whether it may know what is behind the gateway: backends, decisions, which configuration runs; and say in which order
+    /// backends are asked.
     #[serde(default)]
     pub(in crate::config) operator: bool,
     /// How many bytes of its request bodies each worker holds at a time, while they come or wait to be sent on; beyond that

@@ -1,0 +1,258 @@
+//! In which order did an operator say that a model's targets are asked, and until when?
+//!
+//! The orders stand in the record of the pauses, which routing reads anyway: none costs a request nothing. An order changes who
+//! is asked before whom, also across priorities, and nothing else: whoever may not serve a request, pauses, has no room or
+//! has had its share is passed over as without it. Not decided here: who may say so.
+
+use super::{Cooldowns, Target, number_of};
+use crate::codec::{Reader, Stored, Writer};
+use crate::store::{Moment, StoreFault};
+use crate::time::nanos;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// An order holds no longer than this: one that was forgotten is gone the next day.
+pub const ORDER_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What an operator said about a model. Times are in nanoseconds since the epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    model: u64,
+    until: u64,
+    targets: Vec<u64>,
+}
+
+impl Stored for Order {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let (model, until, count) = (from.u64()?, from.u64()?, from.u32()?);
+        let mut targets = Vec::new();
+        for _ in 0..count {
+            targets.push(from.u64()?);
+        }
+        Some(Self { model, until, targets })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.model);
+        to.u64(self.until);
+        to.u32(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
+        for target in &self.targets {
+            to.u64(*target);
+        }
+    }
+}
+
+impl Order {
+    /// One that ends later than any may was said before the clock was set back.
+    fn is_over(&self, now: Duration) -> bool {
+        self.until <= nanos(now) || self.until > nanos(now.saturating_add(ORDER_MAX))
+    }
+
+    #[cfg(test)]
+    pub(super) fn example() -> Self {
+        Self { model: 1, until: 1_795_000_000_000_000_000, targets: vec![7, 8] }
+    }
+
+    /// How long it still holds.
+    #[must_use]
+    pub fn remaining(&self, now: Duration) -> Duration {
+        Duration::from_nanos(self.until.saturating_sub(nanos(now)))
+    }
+
+    /// Those of a model's targets that it names, as it says; one that the configuration has no more is none.
+    pub fn named<'t>(&self, targets: &'t [Rc<Target>]) -> impl Iterator<Item = &'t Rc<Target>> {
+        self.targets.iter().filter_map(|number| targets.iter().find(|target| target.id == *number))
+    }
+
+    /// Puts those first that it names; the others stay as they are, behind them.
+    pub(super) fn arrange(&self, targets: &mut [Rc<Target>]) {
+        let place = |target: &Rc<Target>| self.targets.iter().position(|number| *number == target.id);
+        targets.sort_by_key(|target| place(target).unwrap_or(usize::MAX));
+    }
+}
+
+impl Cooldowns {
+    /// What holds for a model.
+    #[must_use]
+    pub fn order(&self, model: &str, now: Duration) -> Option<&Order> {
+        if self.orders.is_empty() {
+            return None;
+        }
+        let model = number_of(&[model]);
+        self.orders.iter().find(|order| order.model == model && !order.is_over(now))
+    }
+
+    /// From now on a model's targets are asked in this order, for so long; what was said of it before is forgotten.
+    pub fn set_order<'t>(
+        moment: Moment<'_>,
+        model: &str,
+        targets: impl Iterator<Item = &'t Rc<Target>>,
+        lasts: Duration,
+    ) -> Result<(), StoreFault> {
+        let until = nanos(moment.now.saturating_add(lasts.min(ORDER_MAX)));
+        let targets = targets.map(|target| target.id).collect();
+        let order = Order { model: number_of(&[model]), until, targets };
+        Self::change(moment.store, |known| {
+            known.orders.retain(|other| !other.is_over(moment.now) && other.model != order.model);
+            known.orders.push(order.clone());
+            (true, ())
+        })
+    }
+
+    /// A model's targets are asked as they would be. False if they were.
+    pub fn end_order(moment: Moment<'_>, model: &str) -> Result<bool, StoreFault> {
+        let model = number_of(&[model]);
+        Self::change(moment.store, |known| {
+            let held = known.orders.iter().any(|order| order.model == model && !order.is_over(moment.now));
+            known.orders.retain(|order| !order.is_over(moment.now) && order.model != model);
+            (held, held)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::denial::Denial;
+    use crate::endpoint::Style;
+    use crate::gauge::Gauges;
+    use crate::route::{Asker, Backend, Cooldown, Counts, choose};
+    use crate::store::MemoryStore;
+    use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const NOW: Duration = Duration::from_secs(1_795_000_000);
+
+    /// Of two regions.
+    fn target(at: usize, priority: u32) -> Rc<Target> {
+        let name = format!("t{at}");
+        let backend = Backend {
+            name: name.as_str().into(),
+            cluster: name.into(),
+            style: Style::OpenAi,
+            base: Style::OpenAi.base().into(),
+            region: Some(if at.is_multiple_of(2) { "eu".into() } else { "us".into() }),
+            credential: None,
+            gauges: Gauges::default(),
+            counts: Counts::default(),
+        };
+        let mut target = Target::new(Rc::new(backend), "d".into(), None);
+        target.priority = priority;
+        Rc::new(target)
+    }
+
+    fn set(store: &MemoryStore, model: &str, targets: &[Rc<Target>], lasts: Duration, now: Duration) {
+        Cooldowns::set_order(Moment::new(store, now), model, targets.iter(), lasts).unwrap();
+    }
+
+    fn names(store: &MemoryStore, targets: &[Rc<Target>], asker: Asker<'_>, now: Duration) -> String {
+        let choice = choose(targets, asker, Moment::new(store, now), &mut Vec::new()).unwrap();
+        let names: Vec<_> = choice.targets.iter().map(|target| &*target.backend.name).collect();
+        format!("{}{}", names.join(" "), if choice.is_ordered { " by order" } else { "" })
+    }
+
+    #[test]
+    fn an_order_holds_for_its_model_until_it_ends() {
+        let targets = [target(0, 0), target(1, 0), target(2, 1)];
+        let store = MemoryStore::default();
+        let asker = |model| Asker { model: Some(model), ..Asker::default() };
+        let order = [targets[2].clone(), targets[1].clone()];
+        set(&store, "m", &order, Duration::from_secs(60), NOW);
+        let later = NOW + Duration::from_secs(60);
+        let before = later - Duration::from_nanos(1);
+        for now in [NOW, before] {
+            assert_eq!(names(&store, &targets, asker("m"), now), "t2 t1 t0 by order");
+        }
+        for (asker, now) in [(asker("m"), later), (asker("n"), NOW), (Asker::default(), NOW)] {
+            assert_eq!(names(&store, &targets, asker, now), "t0 t1 t2");
+        }
+        // Said before the clock was set back by two days.
+        assert_eq!(names(&store, &targets, asker("m"), NOW - ORDER_MAX * 2), "t0 t1 t2");
+        // Another takes its place, no longer than any may hold, and it can be ended.
+        set(&store, "n", &order, Duration::from_secs(60), NOW);
+        set(&store, "m", &order[1..], Duration::MAX, NOW);
+        let known = Cooldowns::load(&store).unwrap();
+        assert_eq!((known.orders.len(), known.order("m", NOW).unwrap().remaining(NOW)), (2, ORDER_MAX));
+        assert_eq!(names(&store, &targets, asker("m"), NOW), "t1 t0 t2 by order");
+        let end = || Cooldowns::end_order(Moment::new(&store, NOW), "m").unwrap();
+        assert_eq!((end(), end()), (true, false));
+        assert_eq!(names(&store, &targets, asker("m"), NOW), "t0 t1 t2");
+        assert_eq!(names(&store, &targets, asker("n"), NOW), "t2 t1 t0 by order");
+    }
+
+    #[test]
+    fn pauses_and_orders_leave_each_other_alone() {
+        let targets = [target(0, 0), target(1, 0)];
+        let store = MemoryStore::default();
+        let moment = Moment::new(&store, NOW);
+        let pause = |at: usize, from_backend| {
+            let pause = Cooldown { wait: Duration::from_secs(9), from_backend };
+            Cooldowns::note(moment, &targets[at], pause).unwrap();
+        };
+        pause(0, false);
+        set(&store, "m", &[targets[1].clone()], Duration::from_secs(60), NOW);
+        pause(1, true);
+        assert!(!Cooldowns::claim(Moment::new(&store, NOW), &targets[1]).unwrap());
+        assert!(Cooldowns::claim(Moment::new(&store, NOW + Duration::from_secs(9)), &targets[0]).unwrap());
+        Cooldowns::end(&store, &targets[0]).unwrap();
+        let known = Cooldowns::load(&store).unwrap();
+        assert_eq!(known.remaining(targets[1].id, NOW), Duration::from_secs(9));
+        assert!(known.order("m", NOW).is_some());
+        assert!(Cooldowns::end_order(moment, "m").unwrap());
+        assert_eq!(Cooldowns::load(&store).unwrap().remaining(targets[1].id, NOW), Duration::from_secs(9));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever an operator says: the same targets serve, or none does, as without it.
+        #[test]
+        fn an_order_changes_only_who_is_asked_first(
+            priorities in prop::collection::vec(0..3u32, 1..8),
+            pausing in prop::collection::vec(any::<bool>(), 8),
+            order in prop::collection::vec(0..9usize, 0..9),
+            is_european: bool,
+            stays: bool,
+        ) {
+            let mut targets: Vec<_> =
+                priorities.iter().enumerate().map(|(at, priority)| target(at, *priority)).collect();
+            targets.sort_by_key(|target| target.priority);
+            let store = MemoryStore::default();
+            for (target, _) in targets.iter().zip(pausing).filter(|(_, pausing)| *pausing) {
+                let pause = Cooldown { wait: Duration::from_secs(9), from_backend: true };
+                Cooldowns::note(Moment::new(&store, NOW), target, pause).unwrap();
+            }
+            let regions = ["eu".into()];
+            let asker = Asker { regions: is_european.then_some(&regions[..]), stays, ..Asker::default() };
+            let ask = |asker| choose(&targets, asker, Moment::new(&store, NOW), &mut Vec::new());
+            let plain = ask(asker);
+            // Of what it names some may be nowhere.
+            let order: Vec<_> = order.into_iter().map(|at| target(at, 0)).collect();
+            set(&store, "m", &order, Duration::from_secs(60), NOW);
+            let ordered = ask(Asker { model: Some("m"), ..asker });
+            match (plain, ordered) {
+                (Ok(plain), Ok(ordered)) => {
+                    let sorted = |found: &[Rc<Target>]| {
+                        let mut numbers: Vec<_> = found.iter().map(|target| target.id).collect();
+                        numbers.sort_unstable();
+                        numbers
+                    };
+                    prop_assert_eq!(sorted(&plain.targets), sorted(&ordered.targets));
+                    let place = |target: &Rc<Target>| {
+                        order.iter().position(|other| other.id == target.id).unwrap_or(usize::MAX)
+                    };
+                    prop_assert!(ordered.targets.is_sorted_by_key(place));
+                }
+                (Err(plain), Err(ordered)) => {
+                    prop_assert_eq!(&plain, &ordered);
+                    let is_told = matches!(plain, Denial::BackendsThrottled { .. } | Denial::NoRegion);
+                    prop_assert!(is_told);
+                }
+                (plain, ordered) => prop_assert!(false, "{:?} {:?}", plain, ordered),
+            }
+        }
+    }
+}
