@@ -8,7 +8,7 @@ use tollgate::gateway::{CAPACITY_SHA1, PAUSES_SHA1, SCRIPT_SHA1};
 use tollgate::limits::leases::SCRIPT;
 use tollgate::resp::Reply;
 use tollgate::route;
-use tollgate_tests::harness::{Gateway, Redis};
+use tollgate_tests::harness::{Answer, Gateway, Redis};
 use tollgate_tests::mock::{Fault, Settings};
 
 use crate::fleets::{
@@ -248,6 +248,51 @@ async fn a_pause_that_one_envoy_is_told_holds_for_all() {
         assert!(Instant::now() < deadline, "nobody has told it");
     }
     assert!(!is_served_by_ptu(hears).await);
+}
+
+#[tokio::test]
+async fn an_operators_order_that_one_envoy_is_told_holds_for_all() {
+    let Some(redis) =
+        Redis::or_skip("an_operators_order_that_one_envoy_is_told_holds_for_all", Some(PASSWORD), &[])
+    else {
+        return;
+    };
+    let config = |config: &mut Value| {
+        let mut daily = client("daily", json!([ { "requests": 1000000, "per": "day" } ]));
+        daily["operator"] = json!(true);
+        config["clients"] = json!([daily]);
+    };
+    let fleet = Fleet::start(&redis, 2, config, &Settings::default()).await;
+    let [told, hears] = &fleet.0[..] else { panic!("two") };
+    let order = async |gateway: &Gateway, method: &str, query: &str, body: Value| {
+        let url = format!("{}/tollgate/v1/order{query}", gateway.url());
+        let request = gateway.http().request(method.parse().unwrap(), url).bearer_auth("daily");
+        let answer = Answer::read(request.json(&body).send().await.unwrap()).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    // Who serves asks the store, and hears what the others have said.
+    let until_first_is = async |gateway: &Gateway, backend: &str| {
+        let deadline = Instant::now() + RECLAIMED_WITHIN / 2;
+        loop {
+            let before = gateway.mock(backend).received().len();
+            assert_eq!(gateway.post(CHAT, "daily", &small_chat()).await.unwrap().status, 200);
+            if gateway.mock(backend).received().len() > before {
+                return;
+            }
+            assert!(Instant::now() < deadline, "nobody has told it of {backend}");
+        }
+    };
+    until_first_is(hears, "ptu").await;
+    let body = |backend: &str| json!({ "model": "gpt-4o", "order": [backend], "for_s": 3600 });
+    order(told, "POST", "", body("payg-b")).await;
+    until_first_is(hears, "payg-b").await;
+    // The other takes its place, for both.
+    order(hears, "POST", "", body("payg-a")).await;
+    until_first_is(told, "payg-a").await;
+    // And the first ends it.
+    order(told, "DELETE", "?model=gpt-4o", json!({})).await;
+    until_first_is(hears, "ptu").await;
+    until_first_is(told, "ptu").await;
 }
 
 #[tokio::test]

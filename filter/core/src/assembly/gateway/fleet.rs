@@ -11,8 +11,8 @@ use std::time::Duration;
 /// The SHA-1 of the script, by which the store knows it.
 pub const SCRIPT_SHA1: &str = "485d906b12ed13881c4e26e1975673c72bb5c3c3";
 
-/// The same of the script for pauses.
-pub const PAUSES_SHA1: &str = "a3ab7aa7e0af4706910011fdc6dfa5cbb86c49cd";
+/// The same of the script for pauses and orders.
+pub const PAUSES_SHA1: &str = "6de8e04e1b407ae712f723af54627c9759fd41aa";
 
 /// The same of the script for the use of capacity.
 pub const CAPACITY_SHA1: &str = "00bc9c8ebf743bf639a5bbfa94868a9e4f445487";
@@ -138,7 +138,7 @@ impl StoreTrouble {
 /// What is said beside the calls for budgets: the arguments of each script that is run for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
-    /// Of pauses.
+    /// Of pauses and orders.
     pub pauses: Option<String>,
     /// Of the use of capacity.
     pub capacity: Option<String>,
@@ -231,7 +231,7 @@ impl FleetStore {
 pub struct Replies {
     /// The numbers of each call.
     pub calls: Vec<Vec<i64>>,
-    /// Those about pauses, if these were shared and that went well.
+    /// Those about pauses and orders, if these were shared and that went well.
     pub pauses: Option<Vec<i64>>,
     /// Likewise those about the use of capacity.
     pub capacity: Option<Vec<i64>>,

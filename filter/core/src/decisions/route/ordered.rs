@@ -7,35 +7,40 @@
 use super::{Cooldowns, Target, number_of};
 use crate::codec::{Reader, Stored, Writer};
 use crate::store::{Moment, StoreFault};
-use crate::time::nanos;
+use crate::time::{millis, nanos};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// An order holds no longer than this: one that was forgotten is gone the next day.
 pub const ORDER_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// What an operator said about a model. Times are in nanoseconds since the epoch.
+/// What an operator said about a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    model: u64,
-    until: u64,
-    targets: Vec<u64>,
+    pub(super) model: u64,
+    /// When it was said, in milliseconds since the epoch: of two that a fleet knows the later one holds.
+    pub(super) said_ms: u64,
+    /// In nanoseconds since the epoch.
+    pub(super) until: u64,
+    /// None: another that would hold until then was ended.
+    pub(super) targets: Vec<u64>,
 }
 
 impl Stored for Order {
     const VERSION: u8 = 1;
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let (model, until, count) = (from.u64()?, from.u64()?, from.u32()?);
+        let (model, said_ms, until, count) = (from.u64()?, from.u64()?, from.u64()?, from.u32()?);
         let mut targets = Vec::new();
         for _ in 0..count {
             targets.push(from.u64()?);
         }
-        Some(Self { model, until, targets })
+        Some(Self { model, said_ms, until, targets })
     }
 
     fn write(&self, to: &mut Writer) {
         to.u64(self.model);
+        to.u64(self.said_ms);
         to.u64(self.until);
         to.u32(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
         for target in &self.targets {
@@ -46,13 +51,13 @@ impl Stored for Order {
 
 impl Order {
     /// One that ends later than any may was said before the clock was set back.
-    fn is_over(&self, now: Duration) -> bool {
+    pub(super) fn is_over(&self, now: Duration) -> bool {
         self.until <= nanos(now) || self.until > nanos(now.saturating_add(ORDER_MAX))
     }
 
     #[cfg(test)]
     pub(super) fn example() -> Self {
-        Self { model: 1, until: 1_795_000_000_000_000_000, targets: vec![7, 8] }
+        Self { model: 1, said_ms: 2, until: 1_795_000_000_000_000_000, targets: vec![7, 8] }
     }
 
     /// How long it still holds.
@@ -81,7 +86,8 @@ impl Cooldowns {
             return None;
         }
         let model = number_of(&[model]);
-        self.orders.iter().find(|order| order.model == model && !order.is_over(now))
+        let holds = |order: &&Order| order.model == model && !order.targets.is_empty() && !order.is_over(now);
+        self.orders.iter().find(holds)
     }
 
     /// From now on a model's targets are asked in this order, for so long; what was said of it before is forgotten.
@@ -93,21 +99,45 @@ impl Cooldowns {
     ) -> Result<(), StoreFault> {
         let until = nanos(moment.now.saturating_add(lasts.min(ORDER_MAX)));
         let targets = targets.map(|target| target.id).collect();
-        let order = Order { model: number_of(&[model]), until, targets };
+        let order = Order { model: number_of(&[model]), said_ms: 0, until, targets };
         Self::change(moment.store, |known| {
-            known.orders.retain(|other| !other.is_over(moment.now) && other.model != order.model);
-            known.orders.push(order.clone());
+            known.say(order.clone(), moment.now);
             (true, ())
         })
     }
 
-    /// A model's targets are asked as they would be. False if they were.
-    pub fn end_order(moment: Moment<'_>, model: &str) -> Result<bool, StoreFault> {
-        let model = number_of(&[model]);
+    /// Takes an order in the place of what is known of its model. It is the later one, whatever the others' clocks say.
+    pub(super) fn say(&mut self, order: Order, now: Duration) {
+        let before = self.orders.iter().find(|other| other.model == order.model);
+        let said_ms = millis(now).max(before.map_or(0, |before| before.said_ms.saturating_add(1)));
+        self.take(Order { said_ms, ..order }, now);
+    }
+
+    /// Takes an order as it was said; those that are over are forgotten.
+    fn take(&mut self, order: Order, now: Duration) {
+        self.orders.retain(|other| !other.is_over(now) && other.model != order.model);
+        self.orders.push(order);
+    }
+
+    /// Takes an order that was said to another Envoy, unless a later one is known.
+    pub(super) fn hear_order(moment: Moment<'_>, heard: &Order) -> Result<(), StoreFault> {
         Self::change(moment.store, |known| {
-            let held = known.orders.iter().any(|order| order.model == model && !order.is_over(moment.now));
-            known.orders.retain(|order| !order.is_over(moment.now) && order.model != model);
-            (held, held)
+            let is_known =
+                known.orders.iter().any(|other| other.model == heard.model && other.said_ms >= heard.said_ms);
+            if !is_known {
+                known.take(heard.clone(), moment.now);
+            }
+            (!is_known, ())
+        })
+    }
+
+    /// A model's targets are asked as they would be. False if they were. For the others of a fleet it is kept that the order
+    /// was ended, until it would have.
+    pub fn end_order(moment: Moment<'_>, model: &str) -> Result<bool, StoreFault> {
+        Self::change(moment.store, |known| {
+            let Some(order) = known.order(model, moment.now).cloned() else { return (false, false) };
+            known.say(Order { targets: Vec::new(), ..order }, moment.now);
+            (true, true)
         })
     }
 }
@@ -118,7 +148,7 @@ mod tests {
     use crate::denial::Denial;
     use crate::endpoint::Style;
     use crate::gauge::Gauges;
-    use crate::route::{Asker, Backend, Cooldown, Counts, choose};
+    use crate::route::{Asker, Backend, Cooldown, Counts, Nearness, Sight, choose};
     use crate::store::MemoryStore;
     use proptest::prelude::*;
     #[cfg(target_arch = "wasm32")]
@@ -181,6 +211,29 @@ mod tests {
         assert_eq!((end(), end()), (true, false));
         assert_eq!(names(&store, &targets, asker("m"), NOW), "t0 t1 t2");
         assert_eq!(names(&store, &targets, asker("n"), NOW), "t2 t1 t0 by order");
+    }
+
+    #[test]
+    fn an_order_comes_before_weights_and_nearness() {
+        let mut targets = [target(0, 0), target(1, 0), target(2, 0)];
+        let store = MemoryStore::default();
+        let watch = Nearness::new("m", true).watch(0, true);
+        let sights: Vec<_> = [(0, 30), (1, 10), (2, 20)]
+            .map(|(at, ms): (usize, u64)| (targets[at].id, Sight::Took(Duration::from_millis(ms))))
+            .into();
+        watch.note(Moment::new(&store, NOW), &sights).unwrap();
+        let asker = Asker { model: Some("m"), ..Asker::default() };
+        let near = Asker { watch: Some(&watch), ..asker };
+        assert_eq!(names(&store, &targets, near, NOW), "t1 t2 t0");
+        set(&store, "m", &[targets[2].clone()], Duration::from_secs(60), NOW);
+        assert_eq!(names(&store, &targets, near, NOW), "t2 t0 t1 by order");
+        for target in &mut targets {
+            Rc::get_mut(target).unwrap().weight = Some(1);
+        }
+        for lot in 0..50 {
+            let asker = Asker { lot, ..asker };
+            assert!(names(&store, &targets, asker, NOW).starts_with("t2 "), "{lot}");
+        }
     }
 
     #[test]

@@ -189,6 +189,20 @@ fn an_order_that_cannot_be_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn an_order_names_deployments_of_one_backend_as_the_record_does() {
+    let envoy = Envoy::new(|config| {
+        let place = json!({ "backend": "b", "deployment": "canary", "priority": 3 });
+        config["models"][0]["backends"].as_array_mut().unwrap().push(place);
+    });
+    let (status, answer, _) = envoy.set(&order(&["b/canary", "b/e"], 600), NOW);
+    assert_eq!((status, &answer["order"]), (200, &json!(["b/canary", "b/e"])));
+    let order_of = |answer: &Value| answer["data"][0]["order"].clone();
+    assert_eq!(order_of(&envoy.ask("GET", PATH, None, NOW).1), json!(["b/canary", "b/e"]));
+    assert_eq!(envoy.goes(NOW).1.candidates, ["b/canary".into(), "b/e".into(), "a".into(), "c".into()]);
+    assert_eq!(envoy.set(&order(&["b"], 600), NOW).1["error"]["code"], "backend_not_found");
+}
+
+#[test]
 fn nobody_but_an_operator_sees_or_says_an_order() {
     let envoy = Envoy::new(|config| config["clients"][0]["operator"] = json!(false));
     let body = order(&["b"], 600).to_string();
@@ -199,6 +213,22 @@ fn nobody_but_an_operator_sees_or_says_an_order() {
     let (_, health, _) = envoy.ask("GET", "/tollgate/health", None, NOW);
     assert!(!health.to_string().contains("order"));
     assert_eq!(envoy.goes(NOW).0, "a b c");
+}
+
+#[test]
+fn what_goes_to_the_first_of_an_order_spills_nothing() {
+    let envoy = Envoy::new(|config| {
+        config["models"][0]["spill"] = json!({ "limits": [{ "tokens": 1, "per": "day" }] });
+    });
+    let _ = envoy.set(&order(&["c"], 600), NOW);
+    let mut run = Run::with(envoy.gateway.clone());
+    let _ = run.exchange.request_head(&headers(&CHAT), false, Moment::new(&envoy.store, NOW));
+    let step = run.exchange.request_body(PROMPT.as_bytes(), Moment::new(&envoy.store, NOW));
+    // The bound, which it does not fit into, is not asked.
+    let Step::Forward(forward) = run.perform(step) else { panic!() };
+    let _ = served(&forward.flight, "cc", &envoy.store);
+    let record = run.finish();
+    assert_eq!((record.spill, record.served.map(|served| served.backend)), (None, Some("c".into())));
 }
 
 #[test]
