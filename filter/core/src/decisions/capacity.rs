@@ -64,6 +64,27 @@ pub struct Precedence {
     pub wait_max: Duration,
 }
 
+/// What a request leaves to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Yields {
+    /// To those that are more important it leaves as much as they have taken of late.
+    pub priority: Priority,
+    /// This share of the capacity stays free, in millionths of it.
+    pub headroom_min: u32,
+}
+
+impl Yields {
+    /// Nothing.
+    pub const NOTHING: Self = Self { priority: Priority::High, headroom_min: 0 };
+
+    fn wait(self, window: &Window, gauge: Gauge, amount: u64) -> Duration {
+        let room = room(gauge, self.headroom_min);
+        let amount = amount.min(room);
+        let behind = window.wait_behind(self.priority, amount, gauge.size.get().into());
+        window.wait(amount, room).max(behind)
+    }
+}
+
 fn key(gauge: Gauge) -> String {
     format!("tollgate/capacity/{:x}", gauge.id)
 }
@@ -80,6 +101,8 @@ pub struct Seat {
     gauges: Gauges,
     /// Of the tokens, where those are counted.
     tokens: u64,
+    /// Whose they are.
+    priority: Priority,
     /// When it was taken.
     at: Duration,
 }
@@ -91,8 +114,8 @@ impl Seat {
         self.gauges
     }
 
-    fn new(gauges: Gauges, usage: Usage, at: Duration) -> Self {
-        Self { gauges, tokens: gauges.tokens.map_or(0, |gauge| gauge.takes_max(usage)), at }
+    fn new(gauges: Gauges, usage: Usage, priority: Priority, at: Duration) -> Self {
+        Self { gauges, tokens: gauges.tokens.map_or(0, |gauge| gauge.takes_max(usage)), priority, at }
     }
 
     /// What was taken of this one.
@@ -104,27 +127,28 @@ impl Seat {
     }
 }
 
-/// Takes what a request may use if there is room in all that was declared and `headroom_min` stays free; else answers how long
+/// Takes what a request may use if there is room in all that was declared and its share stays free; else answers how long
 /// it takes until there is, if nobody else comes. What is more than a whole window takes the whole window.
 pub fn take(
     moment: Moment<'_>,
     gauges: Gauges,
     usage: Usage,
-    headroom_min: u32,
+    yields: Yields,
 ) -> Result<Result<Seat, Duration>, StoreFault> {
     if gauges.iter().count() > 1 {
         let mut wait = Duration::ZERO;
         for gauge in gauges.iter() {
-            wait = wait.max(self::wait(moment, gauge, gauge.takes_max(usage), headroom_min)?);
+            wait = wait.max(self::wait(moment, gauge, gauge.takes_max(usage), yields)?);
         }
         // Where one has no room nothing is taken of the other, not even for a moment: somebody else might wait for it.
         if wait > Duration::ZERO {
             return Ok(Err(wait));
         }
     }
-    let mut seat = Seat { gauges: Gauges::default(), ..Seat::new(gauges, usage, moment.now) };
+    let mut seat =
+        Seat { gauges: Gauges::default(), ..Seat::new(gauges, usage, yields.priority, moment.now) };
     for gauge in gauges.iter() {
-        match take_of(moment, gauge, usage, headroom_min) {
+        match take_of(moment, gauge, usage, yields) {
             Ok(wait) if wait.is_zero() => seat.gauges.insert(gauge),
             // Another worker came between.
             Ok(wait) => return undo(moment, &seat).map(|()| Err(wait)),
@@ -139,47 +163,35 @@ pub fn take(
 }
 
 /// Takes what a request may use of one capacity; answers how long it takes until there is room if there is none.
-fn take_of(
-    moment: Moment<'_>,
-    gauge: Gauge,
-    usage: Usage,
-    headroom_min: u32,
-) -> Result<Duration, StoreFault> {
+fn take_of(moment: Moment<'_>, gauge: Gauge, usage: Usage, yields: Yields) -> Result<Duration, StoreFault> {
     let amount = gauge.takes_max(usage);
-    let room = room(gauge, headroom_min);
     store::update(moment.store, &key(gauge), |record| {
         let mut window = Window::read(record, gauge.window, moment.now);
-        let wait = window.wait(amount.min(room), room);
+        let wait = yields.wait(&window, gauge, amount);
         if wait > Duration::ZERO {
             return (None, wait);
         }
-        window.add(amount);
+        window.add(yields.priority, amount);
         (Some(window.write()), wait)
     })
 }
 
 /// How long it takes until there is room for so much, if nobody else comes.
-pub fn wait(
-    moment: Moment<'_>,
-    gauge: Gauge,
-    amount: u64,
-    headroom_min: u32,
-) -> Result<Duration, StoreFault> {
-    let room = room(gauge, headroom_min);
+pub fn wait(moment: Moment<'_>, gauge: Gauge, amount: u64, yields: Yields) -> Result<Duration, StoreFault> {
     let record = moment.store.load(&key(gauge))?.value;
-    Ok(Window::read(&record, gauge.window, moment.now).wait(amount.min(room), room))
+    Ok(yields.wait(&Window::read(&record, gauge.window, moment.now), gauge, amount))
 }
 
-/// Takes what a request may use whether there is room or not, for one that goes there anyhow.
+/// Takes what a request may use whether there is room or not, for one that goes there anyhow. Nobody expects more of it.
 pub fn take_anyhow(moment: Moment<'_>, gauges: Gauges, usage: Usage) -> Result<Seat, StoreFault> {
     for gauge in gauges.iter() {
         store::update(moment.store, &key(gauge), |record| {
             let mut window = Window::read(record, gauge.window, moment.now);
-            window.add(gauge.takes_max(usage));
+            window.add(Priority::Low, gauge.takes_max(usage));
             (Some(window.write()), ())
         })?;
     }
-    Ok(Seat::new(gauges, usage, moment.now))
+    Ok(Seat::new(gauges, usage, Priority::Low, moment.now))
 }
 
 /// Gives a seat back but for what was used by its request, which was sent. What was taken a window ago is gone by itself.
@@ -200,7 +212,7 @@ fn return_but(moment: Moment<'_>, seat: &Seat, kept: impl Fn(Gauge) -> u64) -> R
         }
         store::update(moment.store, &key(gauge), |record| {
             let mut window = Window::read(record, gauge.window, moment.now);
-            window.take_out(back, seat.at);
+            window.take_out(seat.priority, back, seat.at);
             (Some(window.write()), ())
         })?;
     }

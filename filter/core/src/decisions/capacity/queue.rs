@@ -5,7 +5,7 @@
 //! their places, and of those the client that has the most of them. Between workers it is the free share which each
 //! priority has to leave that keeps the order.
 
-use super::{Precedence, Priority, Seat, take, wait};
+use super::{Precedence, Priority, Seat, Yields, take, wait};
 use crate::gauge::{Gauge, Gauges};
 use crate::store::{Moment, StoreFault};
 use crate::tier::Lane;
@@ -93,6 +93,10 @@ impl Waiting {
 impl Ask {
     fn gauges(&self) -> impl Iterator<Item = Gauge> + '_ {
         self.places.iter().flat_map(|place| place.gauges.iter())
+    }
+
+    fn yields(&self, headroom_min: u32) -> Yields {
+        Yields { priority: self.priority, headroom_min }
     }
 
     /// The numbers of all of them.
@@ -249,7 +253,7 @@ fn first_with_room(
             return Ok(Some(Turn::Goes { place: at, seat: None }));
         }
         if !place.gauges.iter().any(|gauge| full.contains(&gauge.id))
-            && let Ok(seat) = take(moment, place.gauges, ask.usage, headroom(place))?
+            && let Ok(seat) = take(moment, place.gauges, ask.usage, ask.yields(headroom(place)))?
         {
             return Ok(Some(Turn::Goes { place: at, seat: Some(seat) }));
         }
@@ -270,7 +274,7 @@ fn promise(
         for gauge in place.gauges.iter() {
             let ahead: u64 = ahead.iter().map(|other| other.takes_of(gauge.id)).sum();
             let amount = gauge.takes_max(ask.usage).saturating_add(ahead);
-            longest = longest.max(wait(moment, gauge, amount, ask.precedence.headroom_min)?);
+            longest = longest.max(wait(moment, gauge, amount, ask.yields(ask.precedence.headroom_min))?);
         }
         shortest = Some(shortest.map_or(longest, |shortest| shortest.min(longest)));
     }

@@ -55,7 +55,7 @@ pub fn hear(moment: Moment<'_>, sent: Duration, gauges: &[Gauge], reply: &[i64])
 mod tests {
     use super::*;
     use crate::allowance::Weights;
-    use crate::capacity::{learn, take};
+    use crate::capacity::{Yields, learn, take};
     use crate::gauge::{Gauges, RoomLeft, Unit};
     use crate::store::MemoryStore;
     use crate::tokens::Usage;
@@ -85,7 +85,7 @@ mod tests {
         let moment = Moment::new(store, NOW + Duration::from_secs(seconds));
         let usage = Usage { prompt, ..Usage::default() };
         let gauges = Gauges { tokens: Some(GAUGE), requests: None };
-        take(moment, gauges, usage, 0).unwrap().map(|_| prompt)
+        take(moment, gauges, usage, Yields::NOTHING).unwrap().map(|_| prompt)
     }
 
     #[test]

@@ -1,3 +1,4 @@
+mod pace;
 mod requests;
 
 use super::*;
@@ -27,6 +28,9 @@ fn gauge(id: u64, tokens: u32) -> Gauge {
 fn only(gauge: Gauge) -> Gauges {
     Gauges { tokens: Some(gauge), requests: None }
 }
+
+/// Nobody leaves anything to what was sent so.
+const LAST: Yields = Yields { priority: Priority::Low, headroom_min: 0 };
 
 fn s(seconds: u64) -> Duration {
     START + Duration::from_secs(seconds)
@@ -59,7 +63,9 @@ fn round(queue: &mut Queue, store: &MemoryStore, now: Duration) -> (Vec<u32>, Ve
 fn a_window_is_filled_and_forgets() {
     let store = MemoryStore::default();
     let taken = |tokens, now| {
-        take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), 0).unwrap().map(|_| tokens)
+        take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), Yields::NOTHING)
+            .unwrap()
+            .map(|_| tokens)
     };
     assert_eq!(taken(60, s(0)), Ok(60));
     assert_eq!(taken(40, s(30)), Ok(40));
@@ -80,12 +86,15 @@ fn models_share_a_capacity_each_by_its_own_weights() {
         ..gauge(1, 100)
     };
     let usage = Usage { prompt: 10, cached: 10, completion: 10, ..Usage::default() };
-    let seat = take(Moment::new(&store, s(0)), only(weighs(8)), usage, 0).unwrap().unwrap();
-    assert!(take(Moment::new(&store, s(0)), only(weighs(4)), usage, 0).unwrap().is_err());
+    let seat = take(Moment::new(&store, s(0)), only(weighs(8)), usage, Yields::NOTHING).unwrap().unwrap();
+    assert!(take(Moment::new(&store, s(0)), only(weighs(4)), usage, Yields::NOTHING).unwrap().is_err());
     give_back(Moment::new(&store, s(0)), &seat, usage).unwrap();
     // Ten cached ones take nothing, ten that were produced 80.
-    assert!(take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(21), 0).unwrap().is_err());
-    let _rest = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(20), 0).unwrap().unwrap();
+    assert!(
+        take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(21), Yields::NOTHING).unwrap().is_err()
+    );
+    let _rest =
+        take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(20), Yields::NOTHING).unwrap().unwrap();
     // Those ahead count by their weights too: one slot's 100 tokens leave before 50 and 90 fit.
     let mut queue = Queue::default();
     let long = Precedence { wait_max: Duration::from_secs(90), ..PRECEDENCE };
@@ -104,7 +113,9 @@ fn a_clock_that_was_set_back_holds_a_window_for_a_window() {
     const DAY: u64 = 86_400;
     let store = MemoryStore::default();
     let taken = |tokens, now| {
-        take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), 0).unwrap().map(|_| tokens)
+        take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), Yields::NOTHING)
+            .unwrap()
+            .map(|_| tokens)
     };
     assert_eq!(taken(90, s(3 * DAY)), Ok(90));
     assert_eq!(taken(20, s(3 * DAY - 30)), Err(Duration::from_secs(91)));
@@ -131,8 +142,15 @@ fn nobody_waits_longer_because_the_clock_was_set_back() {
 #[test]
 fn the_less_important_leave_a_share_free() {
     let store = MemoryStore::default();
-    let taken = |tokens, headroom| {
-        take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(tokens), headroom).unwrap().is_ok()
+    let taken = |tokens, headroom_min| {
+        take(
+            Moment::new(&store, s(0)),
+            only(gauge(1, 100)),
+            used(tokens),
+            Yields { headroom_min, ..Yields::NOTHING },
+        )
+        .unwrap()
+        .is_ok()
     };
     assert!(taken(80, 200_000));
     assert!(!taken(1, 200_000));
@@ -143,22 +161,30 @@ fn the_less_important_leave_a_share_free() {
 #[test]
 fn a_seat_is_given_back_but_for_what_was_used() {
     let store = MemoryStore::default();
-    let seat = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
+    let seat =
+        take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), Yields::NOTHING).unwrap().unwrap();
     give_back(Moment::new(&store, s(10)), &seat, used(30)).unwrap();
-    let seat = take(Moment::new(&store, s(10)), only(gauge(1, 100)), used(70), 0).unwrap().unwrap();
-    assert!(take(Moment::new(&store, s(10)), only(gauge(1, 100)), used(1), 0).unwrap().is_err());
+    let seat =
+        take(Moment::new(&store, s(10)), only(gauge(1, 100)), used(70), Yields::NOTHING).unwrap().unwrap();
+    assert!(
+        take(Moment::new(&store, s(10)), only(gauge(1, 100)), used(1), Yields::NOTHING).unwrap().is_err()
+    );
     // What has left the window cannot be given back to it.
-    let whole = take(Moment::new(&store, s(100)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
+    let whole =
+        take(Moment::new(&store, s(100)), only(gauge(1, 100)), used(100), Yields::NOTHING).unwrap().unwrap();
     give_back(Moment::new(&store, s(100)), &seat, used(0)).unwrap();
-    assert!(take(Moment::new(&store, s(100)), only(gauge(1, 100)), used(1), 0).unwrap().is_err());
+    assert!(
+        take(Moment::new(&store, s(100)), only(gauge(1, 100)), used(1), Yields::NOTHING).unwrap().is_err()
+    );
     drop(whole);
 }
 
 #[test]
 fn a_backend_that_has_less_room_than_was_reckoned_is_believed() {
     let store = MemoryStore::default();
-    let has_room =
-        |tokens, now| take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), 0).unwrap().is_ok();
+    let has_room = |tokens, now| {
+        take(Moment::new(&store, now), only(gauge(1, 100)), used(tokens), Yields::NOTHING).unwrap().is_ok()
+    };
     assert!(has_room(20, s(0)));
     // 80 should be left; others have taken 50 of them.
     learn(Moment::new(&store, s(1)), gauge(1, 100), RoomLeft::Amount(30)).unwrap();
@@ -201,11 +227,16 @@ fn a_request_goes_to_the_first_place_with_room() {
 #[test]
 fn important_requests_go_first_then_those_that_give_up_soonest() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
+    let full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), LAST).unwrap().unwrap();
     let mut enter = |id, priority, wait_s| {
         let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
         let turn = queue
-            .enter(id, Ask { precedence, ..ask(priority, 10) }, &no_pause, Moment::new(&store, s(0)))
+            .enter(
+                id,
+                Ask { precedence, ..ask(priority, if priority == Priority::High { 1 } else { 10 }) },
+                &no_pause,
+                Moment::new(&store, s(0)),
+            )
             .unwrap();
         assert_eq!(turn, Turn::Waits, "{id}");
     };
@@ -224,13 +255,14 @@ fn important_requests_go_first_then_those_that_give_up_soonest() {
 #[test]
 fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(95), 0).unwrap().unwrap();
+    let _full =
+        take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(95), Yields::NOTHING).unwrap().unwrap();
     let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
     let mut enter = |id, priority, tokens, now| {
         let ask = Ask { precedence: long, ..ask(priority, tokens) };
         queue.enter(id, ask, &no_pause, Moment::new(&store, now)).unwrap()
     };
-    assert_eq!(enter(1, Priority::Normal, 50, s(0)), Turn::Waits);
+    assert_eq!(enter(1, Priority::Normal, 40, s(0)), Turn::Waits);
     assert_eq!(enter(2, Priority::Normal, 1, s(1)), Turn::Waits);
     assert_eq!(enter(3, Priority::Low, 1, s(1)), Turn::Waits);
     assert!(matches!(enter(4, Priority::High, 1, s(1)), Turn::Goes { .. }));
@@ -241,7 +273,8 @@ fn nobody_is_overtaken_by_whoever_comes_later_or_asks_for_less() {
 #[test]
 fn a_queue_is_bounded_in_length_and_in_time() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
+    let _full =
+        take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), Yields::NOTHING).unwrap().unwrap();
     // What cannot come in time is refused at once.
     let enter = |queue: &mut Queue, id, wait_s, now| {
         let precedence = Precedence { wait_max: Duration::from_secs(wait_s), ..PRECEDENCE };
@@ -286,7 +319,9 @@ struct Full {
 impl Full {
     fn new(waiting_max: usize) -> Self {
         let (store, mut queue) = (MemoryStore::default(), Queue::default());
-        let _full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
+        let _full = take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), Yields::NOTHING)
+            .unwrap()
+            .unwrap();
         queue.set_waiting_max(waiting_max);
         Self { store, queue, next: 1 }
     }
@@ -372,7 +407,8 @@ fn who_gave_up_its_place_may_leave_by_itself() {
 #[test]
 fn without_the_store_everybody_goes() {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let _full = take(Moment::new(&store, s(59)), only(gauge(1, 100)), used(100), 0).unwrap().unwrap();
+    let _full =
+        take(Moment::new(&store, s(59)), only(gauge(1, 100)), used(100), Yields::NOTHING).unwrap().unwrap();
     let long = Precedence { wait_max: MINUTE * 2, ..PRECEDENCE };
     let turn = queue.enter(
         1,
@@ -392,7 +428,9 @@ fn without_the_store_everybody_goes() {
 fn garbage_in_the_store_is_an_empty_window() {
     let store = MemoryStore::default();
     store.put(&key(gauge(1, 100)), b"garbage").unwrap();
-    assert!(take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), 0).unwrap().is_ok());
+    assert!(
+        take(Moment::new(&store, s(0)), only(gauge(1, 100)), used(100), Yields::NOTHING).unwrap().is_ok()
+    );
 }
 
 proptest! {
@@ -408,15 +446,15 @@ proptest! {
         for (passed_ms, tokens) in steps {
             now += Duration::from_millis(passed_ms);
             let tokens = tokens.min(100);
-            match take(Moment::new(&store, now), only(gauge), used(tokens), 0).unwrap() {
+            match take(Moment::new(&store, now), only(gauge), used(tokens), Yields::NOTHING).unwrap() {
                 Ok(_) => sent.push((now, tokens)),
                 // The promise is kept, if nobody else comes.
                 Err(wait) => {
                     let before = store.load(&key(gauge)).unwrap();
-                    prop_assert!(take(Moment::new(&store, now + wait), only(gauge), used(tokens), 0).unwrap().is_ok());
+                    prop_assert!(take(Moment::new(&store, now + wait), only(gauge), used(tokens), Yields::NOTHING).unwrap().is_ok());
                     store.put(&key(gauge), &before.value).unwrap();
                     let early = now + wait - Duration::from_nanos(1);
-                    prop_assert!(take(Moment::new(&store, early), only(gauge), used(tokens), 0).unwrap().is_err());
+                    prop_assert!(take(Moment::new(&store, early), only(gauge), used(tokens), Yields::NOTHING).unwrap().is_err());
                 }
             }
             let counted: u64 =

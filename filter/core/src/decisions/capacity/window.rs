@@ -3,12 +3,16 @@
 //! The window is counted in slots. What was sent is forgotten when its whole slot has left the window, never before: the
 //! backend, which counts exactly, has forgotten it by then.
 
+use super::Priority;
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::time::nanos;
 use std::time::Duration;
 
 /// The parts of a window. Finer ones would forget sooner and cost more.
 const SLOTS: u64 = 60;
+
+/// Over at least so many of them goes what shows a pace.
+const PACE_SLOTS: u64 = 10;
 
 /// One more than a window has, for the slot that has not left it whole.
 const KEPT: usize = SLOTS as usize + 1;
@@ -26,7 +30,8 @@ pub(super) struct Window {
 struct Sent {
     /// The number of the newest slot since the epoch; that of slot `n` is at `n % KEPT`.
     newest: u64,
-    amounts: [u32; KEPT],
+    /// By priority.
+    amounts: [[u32; KEPT]; Priority::ALL.len()],
     /// As the backend told.
     others: Others,
     /// As the fleet's store told.
@@ -42,13 +47,13 @@ struct Others {
 }
 
 impl Stored for Sent {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let newest = from.u64()?;
         let [others, fleet] = [Others::read(from)?, Others::read(from)?];
-        let mut amounts = [0; KEPT];
-        for amount in &mut amounts {
+        let mut amounts = [[0; KEPT]; 3];
+        for amount in amounts.as_flattened_mut() {
             *amount = from.u32()?;
         }
         Some(Self { newest, amounts, others, fleet })
@@ -60,8 +65,8 @@ impl Stored for Sent {
             to.u64(told.amount);
             to.u64(told.at);
         }
-        for amount in self.amounts {
-            to.u32(amount);
+        for amount in self.amounts.as_flattened() {
+            to.u32(*amount);
         }
     }
 }
@@ -77,16 +82,18 @@ impl Window {
     pub(super) fn read(record: &[u8], window: Duration, now: Duration) -> Self {
         let slot = (window / SLOTS as u32).max(Duration::from_nanos(1));
         let newest = nanos(now) / nanos(slot);
-        let nothing =
-            Sent { newest, amounts: [0; KEPT], others: Others::default(), fleet: Others::default() };
+        let [others, fleet] = [Others::default(); 2];
+        let nothing = Sent { newest, amounts: [[0; KEPT]; 3], others, fleet };
         // A clock that was set back forgets nothing, unless by more than a window: it would not for all that time.
         let is_of_now = |sent: &Sent| sent.newest <= newest.saturating_add(KEPT as u64);
         let sent = codec::decode(record).filter(is_of_now).unwrap_or(nothing);
         let mut read = Self { slot, now, sent };
         let from = read.sent.newest.max(newest.saturating_sub(KEPT as u64));
         for slot in from..newest {
-            if let Some(amount) = read.at(slot + 1) {
-                *amount = 0;
+            for priority in Priority::ALL {
+                if let Some(amount) = read.at(priority, slot + 1) {
+                    *amount = 0;
+                }
             }
         }
         read.sent.newest = read.sent.newest.max(newest);
@@ -102,32 +109,37 @@ impl Window {
         codec::encode(&self.sent)
     }
 
-    fn at(&mut self, slot: u64) -> Option<&mut u32> {
-        self.sent.amounts.get_mut((slot % KEPT as u64) as usize)
+    fn at(&mut self, priority: Priority, slot: u64) -> Option<&mut u32> {
+        self.sent.amounts.get_mut(priority as usize)?.get_mut((slot % KEPT as u64) as usize)
     }
 
-    /// By us and by others. The backend counts the fleet's among the others': they are not added up.
+    /// By us and by others.
     pub(super) fn used_by_all(&self) -> u64 {
-        self.used().saturating_add(self.sent.others.amount.max(self.sent.fleet.amount))
+        self.used().saturating_add(self.used_by_others())
+    }
+
+    /// The backend counts the fleet's among the others': they are not added up.
+    fn used_by_others(&self) -> u64 {
+        self.sent.others.amount.max(self.sent.fleet.amount)
     }
 
     /// By us.
     pub(super) fn used(&self) -> u64 {
-        self.sent.amounts.iter().map(|amount| u64::from(*amount)).sum()
+        self.sent.amounts.as_flattened().iter().map(|amount| u64::from(*amount)).sum()
     }
 
-    pub(super) fn add(&mut self, amount: u64) {
-        if let Some(slot) = self.at(self.sent.newest) {
+    pub(super) fn add(&mut self, priority: Priority, amount: u64) {
+        if let Some(slot) = self.at(priority, self.sent.newest) {
             *slot = slot.saturating_add(u32::try_from(amount).unwrap_or(u32::MAX));
         }
     }
 
     /// Takes an amount out of the slot that it was added to, if it is still there.
-    pub(super) fn take_out(&mut self, amount: u64, added: Duration) {
+    pub(super) fn take_out(&mut self, priority: Priority, amount: u64, added: Duration) {
         let slot = nanos(added) / nanos(self.slot);
         if slot <= self.sent.newest
             && self.sent.newest - slot < KEPT as u64
-            && let Some(slot) = self.at(slot)
+            && let Some(slot) = self.at(priority, slot)
         {
             *slot = slot.saturating_sub(u32::try_from(amount).unwrap_or(u32::MAX));
         }
@@ -153,26 +165,71 @@ impl Window {
         if over == 0 {
             return Duration::ZERO;
         }
-        let oldest = self.sent.newest.saturating_sub(SLOTS);
-        // The fleet's are taken to have come evenly. Others are taken to leave when nothing of ours is left: sooner than they do,
+        // Others are taken to leave when nothing of ours is left: sooner than they do,
         // but nobody can say when.
         let mut ours = 0_u64;
-        for (slot, slots) in (oldest..=self.sent.newest).zip(1_u64..) {
-            let amount = self.sent.amounts.get((slot % KEPT as u64) as usize).copied().unwrap_or_default();
-            ours = ours.saturating_add(amount.into());
-            let fleets = self.sent.fleet.amount.saturating_mul(slots) / KEPT as u64;
-            if ours.saturating_add(fleets) >= over {
+        for ((slot, amount), slots) in self.slots().zip(1_u64..) {
+            ours = ours.saturating_add(amount);
+            if ours.saturating_add(self.left_by_fleet(slots)) >= over {
                 return self.leaves(slot);
             }
         }
         self.leaves(self.sent.newest)
     }
 
-    /// Until a slot has left the window whole.
-    fn leaves(&self, slot: u64) -> Duration {
-        let at = u128::from(slot + KEPT as u64) * self.slot.as_nanos();
+    /// Until `amount` more of this priority leaves as much as those that are more important will need, if they go on as they have in
+    /// this window. What is left to them at each time is what is free and what has left the window by then: of `size` in all.
+    pub(super) fn wait_behind(&self, priority: Priority, amount: u64, size: u64) -> Duration {
+        let important = || self.sent.amounts.iter().take(priority as usize);
+        let of_slot = |slot: u64| important().map(|of| u64::from(amount_at(of, slot))).sum::<u64>();
+        let Some((first, _)) = self.slots().find(|(slot, _)| of_slot(*slot) > 0) else {
+            return Duration::ZERO;
+        };
+        let sent: u64 = self.slots().map(|(slot, _)| of_slot(slot)).sum();
+        // Who has just come has shown no pace yet.
+        let slots = (self.sent.newest - first + 1).max(PACE_SLOTS);
+        let free = size.saturating_sub(self.used_by_all()).saturating_sub(amount);
+        let (mut left, mut lacking) = (0_u64, 0);
+        for ((_, amount), ahead) in self.slots().zip(1_u64..) {
+            left = left.saturating_add(amount);
+            let left = left.saturating_add(self.left_by_fleet(ahead));
+            let needed = sent.saturating_mul(ahead) / slots;
+            lacking = needed.saturating_sub(free.saturating_add(left)).max(lacking);
+        }
+        // What lacks now is there when so much more of what was sent has left.
+        if lacking == 0 {
+            Duration::ZERO
+        } else {
+            self.wait(amount.saturating_add(lacking), size).max(self.slot)
+        }
+    }
+
+    /// What was sent in each slot, the oldest first.
+    fn slots(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let oldest = self.sent.newest.saturating_sub(SLOTS);
+        let amount = |slot| self.sent.amounts.iter().map(|of| u64::from(amount_at(of, slot))).sum();
+        (oldest..=self.sent.newest).map(move |slot| (slot, amount(slot)))
+    }
+
+    /// What the fleet's others have sent of what leaves with so many slots: they are taken to have come evenly.
+    fn left_by_fleet(&self, slots: u64) -> u64 {
+        self.sent.fleet.amount.saturating_mul(slots) / KEPT as u64
+    }
+
+    /// Until a slot begins.
+    fn begins(&self, slot: u64) -> Duration {
+        let at = u128::from(slot) * self.slot.as_nanos();
         Duration::from_nanos(u64::try_from(at).unwrap_or(u64::MAX)).saturating_sub(self.now)
     }
+
+    /// Until a slot has left the window whole.
+    fn leaves(&self, slot: u64) -> Duration {
+        self.begins(slot + KEPT as u64)
+    }
+}
+
+fn amount_at(amounts: &[u32; KEPT], slot: u64) -> u32 {
+    amounts.get((slot % KEPT as u64) as usize).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -183,8 +240,8 @@ mod tests {
 
     #[test]
     fn the_law_of_stored_values_holds() {
-        let mut amounts = [0; KEPT];
-        amounts[3] = u32::MAX;
+        let mut amounts = [[0; KEPT]; 3];
+        amounts[2][3] = u32::MAX;
         codec::law::holds(
             "window",
             &[Sent {

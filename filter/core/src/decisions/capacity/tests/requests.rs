@@ -39,7 +39,7 @@ fn taken(store: &MemoryStore, gauges: Gauges, now: Duration) -> Vec<u64> {
 fn a_request_needs_room_in_all_that_was_declared() {
     let (store, gauges) = (MemoryStore::default(), both(100, 3));
     let take = |amount, now| {
-        let taken = take(Moment::new(&store, now), gauges, prompt(amount), 0).unwrap();
+        let taken = take(Moment::new(&store, now), gauges, prompt(amount), Yields::NOTHING).unwrap();
         taken.map(|seat| assert_eq!(seat.gauges(), gauges))
     };
     assert_eq!((take(10, ms(0)), take(10, ms(0))), (Ok(()), Ok(())));
@@ -61,10 +61,10 @@ fn a_request_needs_room_in_all_that_was_declared() {
 fn a_request_that_was_sent_stays_one() {
     let (store, gauges) = (MemoryStore::default(), both(100, 3));
     let moment = Moment::new(&store, START);
-    let seat = take(moment, gauges, prompt(60), 0).unwrap().unwrap();
+    let seat = take(moment, gauges, prompt(60), Yields::NOTHING).unwrap().unwrap();
     give_back(moment, &seat, prompt(20)).unwrap();
     assert_eq!(taken(&store, gauges, START), [20, 1]);
-    let seat = take(moment, gauges, prompt(60), 0).unwrap().unwrap();
+    let seat = take(moment, gauges, prompt(60), Yields::NOTHING).unwrap().unwrap();
     undo(moment, &seat).unwrap();
     assert_eq!(taken(&store, gauges, START), [20, 1]);
     let seat = take_anyhow(moment, gauges, prompt(500)).unwrap();
@@ -76,8 +76,11 @@ fn a_request_that_was_sent_stays_one() {
 #[test]
 fn the_less_important_leave_requests_free() {
     let (store, only) = (MemoryStore::default(), Gauges { requests: Some(requests(10)), tokens: None });
-    let takes =
-        |headroom_min| take(Moment::new(&store, START), only, prompt(1), headroom_min).unwrap().is_ok();
+    let takes = |headroom_min| {
+        take(Moment::new(&store, START), only, prompt(1), Yields { headroom_min, ..Yields::NOTHING })
+            .unwrap()
+            .is_ok()
+    };
     assert!((0..8).all(|_| takes(200_000)));
     assert!(!takes(200_000));
     assert!(takes(0) && takes(0) && !takes(0));
@@ -87,7 +90,7 @@ fn the_less_important_leave_requests_free() {
 fn requests_that_others_make_are_believed() {
     let (store, gauge) = (MemoryStore::default(), requests(10));
     let only = Gauges { requests: Some(gauge), tokens: None };
-    let takes = || take(Moment::new(&store, START), only, prompt(1), 0).unwrap().is_ok();
+    let takes = || take(Moment::new(&store, START), only, prompt(1), Yields::NOTHING).unwrap().is_ok();
     assert!(takes());
     learn(Moment::new(&store, START), gauge, RoomLeft::Amount(2)).unwrap();
     assert!(takes() && takes() && !takes());
@@ -172,7 +175,7 @@ fn what_somebody_else_was_faster_to_take_is_put_back() {
         }
     };
     let store = Disturbed { store: MemoryStore::default(), on_swap };
-    assert!(take(Moment::new(&store, START), gauges, prompt(60), 0).unwrap().is_err());
+    assert!(take(Moment::new(&store, START), gauges, prompt(60), Yields::NOTHING).unwrap().is_err());
     assert_eq!(taken(&store.store, gauges, START), [0, 1]);
 }
 
@@ -183,7 +186,10 @@ fn nothing_is_taken_where_the_store_fails_half_way() {
         if key == super::key(requests(1)) { Err(StoreFault::Unavailable) } else { Ok(()) }
     };
     let store = Disturbed { store: MemoryStore::default(), on_swap };
-    assert_eq!(take(Moment::new(&store, START), gauges, prompt(60), 0), Err(StoreFault::Unavailable));
+    assert_eq!(
+        take(Moment::new(&store, START), gauges, prompt(60), Yields::NOTHING),
+        Err(StoreFault::Unavailable)
+    );
     assert_eq!(taken(&store.store, gauges, START), [0, 0]);
 }
 
@@ -199,14 +205,14 @@ proptest! {
         let (mut now, mut sent) = (START, Vec::<(Duration, u64)>::new());
         for (passed_ms, amount) in steps {
             now += Duration::from_millis(passed_ms);
-            match take(Moment::new(&store, now), gauges, prompt(amount), 0).unwrap() {
+            match take(Moment::new(&store, now), gauges, prompt(amount), Yields::NOTHING).unwrap() {
                 Ok(_) => sent.push((now, amount)),
                 // The promise is kept, if nobody else comes.
                 Err(wait) => {
                     let soon = |wait| {
                         let moment = Moment::new(&store, now + wait);
                         gauges.iter().all(|gauge| {
-                            super::wait(moment, gauge, gauge.takes_max(prompt(amount)), 0).unwrap().is_zero()
+                            super::wait(moment, gauge, gauge.takes_max(prompt(amount)), Yields::NOTHING).unwrap().is_zero()
                         })
                     };
                     prop_assert!(soon(wait) && !soon(wait - Duration::from_nanos(1)));

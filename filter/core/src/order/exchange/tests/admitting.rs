@@ -72,7 +72,9 @@ impl Worker {
     /// Found by taking it.
     fn left_of(&self, gauge: Gauge) -> u64 {
         let has = |amount: &u64| {
-            capacity::wait(Moment::new(&self.store, NOW), gauge, *amount, 0).unwrap().is_zero()
+            capacity::wait(Moment::new(&self.store, NOW), gauge, *amount, capacity::Yields::NOTHING)
+                .unwrap()
+                .is_zero()
         };
         (0..=u64::from(gauge.size.get())).rev().find(has).unwrap()
     }

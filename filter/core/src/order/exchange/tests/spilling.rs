@@ -234,7 +234,7 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
         Moment::new(&worker.store, NOW),
         second,
         Usage { prompt: COST, ..Usage::default() },
-        0,
+        capacity::Yields::NOTHING,
     )
     .unwrap()
     .unwrap();
@@ -248,7 +248,14 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
     assert_eq!((ask.places.len(), ask.precedence.wait_max), (1, Duration::from_secs(2)));
     // Its room there is free again.
     assert!(
-        capacity::wait(Moment::new(&worker.store, later), second.tokens.unwrap(), COST, 0).unwrap().is_zero()
+        capacity::wait(
+            Moment::new(&worker.store, later),
+            second.tokens.unwrap(),
+            COST,
+            capacity::Yields::NOTHING
+        )
+        .unwrap()
+        .is_zero()
     );
     let turn = worker.queue.enter(2, ask, &|_| Duration::ZERO, Moment::new(&worker.store, later));
     assert!(matches!(exchange.admitted(turn, Moment::new(&worker.store, later)), Step::Wait));
