@@ -20,6 +20,7 @@ use tollgate::gauge::Gauge;
 use tollgate::identity::Directory;
 use tollgate::ledger::Record;
 use tollgate::limits;
+use tollgate::prices::DEFAULT_TIER;
 use tollgate::store::{MemoryStore, Moment};
 
 /// Any time will do.
@@ -114,6 +115,9 @@ struct Candidate {
     /// Whether the weight draws for the client, and not for each request.
     is_sticky: bool,
     takes: Vec<Takes>,
+    /// Whether it is asked for the default tier, once those before it have refused the one that the request names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    as_default_tier: bool,
     cost_max_micros: Option<u64>,
 }
 
@@ -271,7 +275,7 @@ fn sent(explained: &mut Explained, asked: &Asked<'_>, gateway: &Gateway, record:
     let is_sticky =
         gateway.models.iter().any(|model| model.is_sticky && Some(&model.name) == record.model.as_ref());
     let flight = &forward.flight;
-    let candidates = flight.candidates().iter().map(|target| Candidate {
+    let candidates = flight.candidates().iter().enumerate().map(|(at, target)| Candidate {
         backend: target.word.to_string(),
         cluster: target.backend.cluster.to_string(),
         region: target.backend.region.as_deref().map(str::to_owned),
@@ -281,7 +285,9 @@ fn sent(explained: &mut Explained, asked: &Asked<'_>, gateway: &Gateway, record:
         share_max_parts: target.share_max,
         is_sticky,
         takes: flight.takes_of(target).map(takes).collect(),
-        cost_max_micros: flight.costs_at(target, tier),
+        as_default_tier: flight.is_as_default(at),
+        cost_max_micros: flight
+            .costs_at(target, if flight.is_as_default(at) { Some(DEFAULT_TIER) } else { tier }),
     });
     explained.backends = candidates.collect();
     let passed = record.passed_over.iter();
@@ -419,10 +425,11 @@ impl Candidate {
         let cost = self
             .cost_max_micros
             .map_or(String::new(), |micros| format!(", costs {} at most", currency(micros)));
+        let again = if self.as_default_tier { ", as the default tier once its own is refused" } else { "" };
         let name = paint(Look::Title, &self.backend);
         let Self { cluster, path, priority, .. } = self;
         format!(
-            "{at:<9} {name}: cluster {cluster}{region}, {path}, priority {priority}{weight}{share}{capacity}{cost}\n"
+            "{at:<9} {name}: cluster {cluster}{region}, {path}, priority {priority}{weight}{share}{capacity}{cost}{again}\n"
         )
     }
 }

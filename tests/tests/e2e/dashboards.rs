@@ -210,6 +210,7 @@ fn config(size: Size) -> Value {
                 { "backend": "payg-b", "tokens_per_minute": size.payg_b },
             ] },
             { "name": "ghost", "prices": { "prompt": 1 }, "backends": [ { "backend": "payg-b", "deployment": "ghost" }, { "backend": "payg-a" } ] },
+            { "name": "flexible", "tiers": { "flex": "default" }, "prices": { "prompt": 1 }, "backends": [ { "backend": "ptu" } ] },
             { "name": "text-embedding-3-small", "prices": { "prompt": 0.02 }, "backends": [ { "backend": "payg-a" } ] },
         ],
         "backends": [
@@ -265,6 +266,7 @@ async fn round(gateway: &Gateway, number: usize) {
         (LAB, CHAT, chat("gpt-4o", json!({ "n": 3 }))),
         (LAB, EMBEDDINGS, json!({ "model": "text-embedding-3-small", "input": "a red shirt" })),
         (VISITOR, CHAT, chat("gpt-4o", json!({ "max_tokens": 16 }))),
+        (VISITOR, CHAT, chat("flexible", json!({ "max_tokens": 16, "service_tier": "flex" }))),
         ("nobody", CHAT, chat("gpt-4o", json!({}))),
     ];
     for _ in 0..4 {

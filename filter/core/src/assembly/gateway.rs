@@ -15,6 +15,7 @@ use crate::policy::Policy;
 use crate::request::Family;
 use crate::route::{self, Asker, Failing, Nearness, Routing, Shares, Target, Watch, number_of};
 use crate::store::{self, Moment, StoreFault};
+use crate::tier::Tier;
 use crate::time::millis;
 use crate::tokens::Usage;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -98,6 +99,8 @@ pub struct Model {
     pub nearness: Option<Nearness>,
     /// What bounds the shares of its targets; `None` where nothing does.
     pub shares: Option<Rc<Shares>>,
+    /// The tiers of service that are asked for again as the default one, where they are refused.
+    pub asks_again: Vec<Tier>,
     /// When its requests go to targets of a lower priority, and how much of them.
     pub spill: Spill,
     /// What its answers taught about its tokenizer.

@@ -163,6 +163,8 @@ pub struct Record {
     pub is_ordered: bool,
     /// Whether it went to a backend of a lower priority.
     pub spill: Option<Spill>,
+    /// The tier of service that was refused to it, where it was then asked again as the default one.
+    pub refused_tier: Option<&'static str>,
     /// What became of work that goes on after its exchange.
     pub stored: Option<Stored>,
     /// Who pays in the client's place.
@@ -204,6 +206,7 @@ impl Record {
             passed_over: Vec::new(),
             is_ordered: false,
             spill: None,
+            refused_tier: None,
             stored: None,
             charge: None,
         }

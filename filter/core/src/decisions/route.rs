@@ -227,6 +227,8 @@ pub struct Asker<'a> {
     pub stays: bool,
     /// The tier of service that it asks for, if that may be refused by itself.
     pub tier: Option<Tier>,
+    /// Whether it is asked again as the default tier where that one is refused.
+    pub asks_again: bool,
     /// The number that decides between weights: one for each request, or always the same for one client.
     pub lot: u64,
     /// What orders those of one priority by how soon they answer; `None` where they are not.
@@ -251,6 +253,12 @@ pub struct Choice {
     pub preferred: Option<Rc<Target>>,
     /// The tier that they are asked for, if it may be refused by itself.
     pub tier: Option<Tier>,
+    /// The targets to ask for the default tier when all of these have been tried and one has refused the tier.
+    pub again: Vec<Rc<Target>>,
+    /// Whether the targets are asked for the default tier, for all that there are pause for the one that the request names.
+    pub as_default: bool,
+    /// The tier that a target pauses for, while it may be asked for the default one.
+    pub refused: Option<Tier>,
     /// What its answer is measured for; `None` where nobody wants to know.
     pub watch: Option<Watch>,
     /// What bounds the shares of targets; `None` where nothing does.
@@ -269,6 +277,26 @@ impl Choice {
         let mut bounded: Vec<_> = self.targets.extract_if(.., bounded).collect();
         bounded.retain(|target| open.has(target) && fitted == Fitted::EachAttempt);
         self.targets.append(&mut bounded);
+        // What it was counted for once it is counted for, however often it is asked.
+        self.again.retain(|target| !shares.bound(target) || is_among(&self.targets, target));
+    }
+
+    /// Leaves out the targets of a lower priority than where the request would go, were every target open. Answers with those
+    /// that were among the first to be tried.
+    pub fn keep_preferred(&mut self) -> Vec<Rc<Target>> {
+        let targets = std::mem::take(&mut self.targets);
+        let (elsewhere, kept) = targets.into_iter().partition(|target| self.is_spill(target));
+        self.targets = kept;
+        let again = std::mem::take(&mut self.again);
+        self.again = again.into_iter().filter(|target| !self.is_spill(target)).collect();
+        elsewhere
+    }
+
+    /// The targets in the order in which they are tried, each with whether it is asked for the default tier in place of the one
+    /// that the request names.
+    pub fn calls(&self) -> impl Iterator<Item = (&Rc<Target>, bool)> {
+        let first = self.targets.iter().map(|target| (target, self.as_default));
+        first.chain(self.again.iter().map(|target| (target, true)))
     }
 
     /// Whether a target is of a lower priority than where the request would go, were every target open.
@@ -276,6 +304,10 @@ impl Choice {
     pub fn is_spill(&self, target: &Target) -> bool {
         self.preferred.as_ref().is_some_and(|preferred| target.priority > preferred.priority)
     }
+}
+
+fn is_among(targets: &[Rc<Target>], target: &Target) -> bool {
+    targets.iter().any(|other| other.id == target.id)
 }
 
 /// The targets to try, best first, or as an operator said; those that pause are behind the others if their capacity was declared, and left out
@@ -343,9 +375,23 @@ pub fn choose(
             State::Claimable(_) | State::Pausing(_) => pausing.push(target.clone()),
         }
     }
+    let may_be_asked =
+        |target: &&Rc<Target>| is_among(&ready, target) || cooldowns.state(*target, now) == State::Open;
+    let mut again = Vec::new();
+    if asker.asks_again && asker.tier.is_some() {
+        again.extend(permitted.iter().filter(may_be_asked).cloned());
+    }
+    let refused = asker.tier.filter(|_| again.iter().any(|target| !is_among(&ready, target)));
+    let as_default = ready.is_empty() && !again.is_empty();
+    if as_default {
+        ready = std::mem::take(&mut again);
+    }
     // Where there is a queue for its capacity, a pause may be waited for.
     if ready.iter().chain(&pausing).any(|target| !target.gauges.is_empty()) {
-        ready.extend(pausing.iter().filter(|target| !target.gauges.is_empty()).cloned());
+        let is_asked = |target: &Target| is_among(&ready, target) || is_among(&again, target);
+        let waits = pausing.iter().filter(|target| !target.gauges.is_empty() && !is_asked(target));
+        let waits: Vec<_> = waits.cloned().collect();
+        ready.extend(waits);
     }
     if ready.is_empty() {
         // All pause. If that was a guess, one request goes to see all the same: else nobody would know.
@@ -386,7 +432,10 @@ pub fn choose(
         probes_first,
         faults,
         preferred,
-        tier: asker.tier,
+        tier: asker.tier.filter(|_| !as_default),
+        again,
+        as_default,
+        refused,
         watch,
         shares,
         is_ordered,

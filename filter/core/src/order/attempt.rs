@@ -6,6 +6,7 @@
 //! filters, before Envoy decides whether to ask the next backend; where they are not, the last one is read in the
 //! listener's chain. Not decided here: which backend is tried next; Envoy goes down the candidates.
 
+mod again;
 mod bodies;
 mod departing;
 mod failed;
@@ -20,7 +21,7 @@ mod step;
 mod stopwatch;
 mod unproven;
 
-pub use bodies::{Bodies, EditedBody};
+pub use bodies::{Bodies, EditedBody, Whose};
 pub use departing::Destination;
 pub use flight::Flight;
 pub use misfit::{Misconfigured, Misfit};
@@ -48,6 +49,8 @@ pub struct Attempt {
 #[derive(Debug)]
 struct Leg {
     flight: Rc<Flight>,
+    /// Its place among the candidates.
+    at: usize,
     target: Rc<Target>,
     place: Place,
 }

@@ -13,6 +13,7 @@ use crate::endpoint::Operation;
 use crate::gateway::{Client, Gateway};
 use crate::route::{self, Asker, Choice, Cooldown, Cooldowns, Target};
 use crate::store::{MemoryStore, Moment, StoreFault};
+use crate::tier::Tier;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -81,6 +82,9 @@ impl Pool {
 type Choose<'c> =
     &'c dyn Fn(&[Rc<Target>], Asker<'_>, Moment<'_>, &mut Vec<PassedOver>) -> Result<Choice, Denial>;
 
+/// Targets, and the tiers of service that they may fail for while others are served.
+type Asked<'a> = (&'a [Rc<Target>], &'a [Option<Tier>]);
+
 /// Goes through all failures of every client and model.
 #[must_use]
 pub fn prove(gateway: &Gateway) -> Vec<Pool> {
@@ -91,10 +95,12 @@ fn prove_with(gateway: &Gateway, choose: Choose<'_>) -> Vec<Pool> {
     let mut pools = Vec::new();
     for model in &gateway.models {
         let may = |client: &&Rc<Client>| client.may_use(model);
-        pools.extend(of_targets(gateway, Some(&model.name.text), &model.targets, may, choose));
+        // What is asked again as another tier goes where that one does not pause.
+        let tiers: &[_] = if model.asks_again.is_empty() { &[None] } else { &[None, Some(Tier::Flex)] };
+        pools.extend(of_targets(gateway, Some(&model.name.text), (&model.targets, tiers), may, choose));
     }
     let may = |client: &&Rc<Client>| client.check_endpoint(Operation::Other).is_ok();
-    pools.extend(of_targets(gateway, None, &gateway.other, may, choose));
+    pools.extend(of_targets(gateway, None, (&gateway.other, &[None]), may, choose));
     pools
 }
 
@@ -102,7 +108,7 @@ fn prove_with(gateway: &Gateway, choose: Choose<'_>) -> Vec<Pool> {
 fn of_targets(
     gateway: &Gateway,
     model: Option<&Rc<str>>,
-    targets: &[Rc<Target>],
+    (targets, tiers): Asked<'_>,
     may: impl Fn(&&Rc<Client>) -> bool,
     choose: Choose<'_>,
 ) -> Vec<Pool> {
@@ -114,7 +120,7 @@ fn of_targets(
         let name = client.name.text.clone();
         match pools.iter_mut().find(|pool| pool.regions == client.regions) {
             Some(pool) => pool.clients.push(name),
-            None => pools.push(Pool { clients: vec![name], ..pool(client, model, targets, choose) }),
+            None => pools.push(Pool { clients: vec![name], ..pool(client, model, (targets, tiers), choose) }),
         }
     }
     pools
@@ -131,12 +137,13 @@ enum Failure {
     Over,
 }
 
-fn pool(client: &Client, model: Option<&Rc<str>>, targets: &[Rc<Target>], choose: Choose<'_>) -> Pool {
+fn pool(client: &Client, model: Option<&Rc<str>>, asked: Asked<'_>, choose: Choose<'_>) -> Pool {
+    let (targets, _) = asked;
     let mut found =
         Findings { reached: vec![false; targets.len()], combinations: 0, refused: 0, leaks: Vec::new() };
     if targets.len() <= BACKENDS_MAX {
         for failures in failures(targets.len()) {
-            found.combination(client, targets, &failures, choose);
+            found.combination(client, asked, &failures, choose);
         }
         found.without_the_store(client, targets, choose);
     }
@@ -208,7 +215,7 @@ impl Findings {
     fn combination(
         &mut self,
         client: &Client,
-        targets: &[Rc<Target>],
+        (targets, tiers): Asked<'_>,
         failures: &[Option<Failure>],
         choose: Choose<'_>,
     ) {
@@ -220,18 +227,19 @@ impl Findings {
             .collect();
         let has_weights = targets.iter().any(|target| target.weight.is_some());
         let mut is_refused = true;
-        for lot in 0..if has_weights { LOTS } else { 1 } {
+        let lots = 0..if has_weights { LOTS } else { 1 };
+        for (lot, &tier) in lots.flat_map(|lot| tiers.iter().map(move |tier| (lot, tier))) {
             // Each has a store of its own, for whoever goes to see whether a pause is over changes it.
             let store = MemoryStore::default();
             for (target, failure) in &failing {
                 let wait = if *failure == Failure::Over { Duration::ZERO } else { Duration::from_secs(60) };
                 let pause = Cooldown { wait, from_backend: *failure == Failure::Stated };
                 // A store in memory does not fail.
-                let _ = Cooldowns::note(Moment::new(&store, NOW), *target, pause);
+                let _ = Cooldowns::note(Moment::new(&store, NOW), target.lane(tier), pause);
             }
-            let asker = client.asker(route::lot(lot));
+            let asker = Asker { tier, asks_again: tier.is_some(), ..client.asker(route::lot(lot)) };
             let choice = choose(targets, asker, Moment::new(&store, NOW), &mut Vec::new());
-            is_refused &= choice.is_err();
+            is_refused &= choice.is_err() || tier.is_some();
             self.look(client, targets, &failing, choice);
         }
         self.refused += u64::from(is_refused);
@@ -254,7 +262,8 @@ impl Findings {
         failing: &[(&Rc<Target>, Failure)],
         choice: Result<Choice, Denial>,
     ) {
-        for chosen in choice.map(|choice| choice.targets).unwrap_or_default() {
+        let chosen = choice.iter().flat_map(|choice| choice.calls().map(|(target, _)| target.clone()));
+        for chosen in chosen.collect::<Vec<_>>() {
             let at = targets.iter().position(|target| target == &chosen);
             if let Some(reached) = at.and_then(|at| self.reached.get_mut(at)) {
                 *reached = true;
@@ -316,6 +325,21 @@ mod tests {
         assert_eq!((names(&anywhere.reached).len(), anywhere.refused), (4, 1));
         assert_eq!((names(&other_eu.never), other_eu.refused), (vec!["us"], 4 + 1));
         assert_eq!(names(&other_anywhere.reached), ["us"]);
+    }
+
+    #[test]
+    fn a_tier_that_is_asked_again_stays_in_its_regions() {
+        let pools = prove(&gateway(|config| config["models"][0]["tiers"] = json!({ "flex": "default" })));
+        assert!(pools.iter().all(Pool::holds), "{pools:#?}");
+        assert_eq!((pools[0].combinations, pools[0].refused), (256 + 1, 16));
+        // One that is asked again wherever it can be.
+        let anywhere = |targets: &[Rc<Target>], asker: Asker<'_>, moment: Moment<'_>, passed: &mut Vec<_>| {
+            let choice = route::choose(targets, asker, moment, passed)?;
+            let again = if asker.asks_again { targets.to_vec() } else { choice.again.clone() };
+            Ok(Choice { again, ..choice })
+        };
+        let gateway = gateway(|config| config["models"][0]["tiers"] = json!({ "flex": "default" }));
+        assert!(!prove_with(&gateway, &anywhere)[0].holds());
     }
 
     /// Routing as it must not be: a checker that finds nothing here would find nothing anywhere.

@@ -248,6 +248,10 @@ pub fn passes_to_clients(name: &str, value: &[u8], more: &Passing) -> bool {
     }
 }
 
+/// A header of an answer by which Envoy goes to no other backend, whatever its status is.
+/// <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#x-envoy-ratelimited>
+pub const STAY: &str = "x-envoy-ratelimited";
+
 /// Whether a header of a backend's answer steers the proxy, which reads it before any client gets the answer:
 /// `x-envoy-ratelimited` forbids a retry, `x-envoy-immediate-health-check-fail` takes the backend's address for dead,
 /// `x-envoy-upstream-canary` and `x-envoy-decorator-operation` rename what is counted and traced, `grpc-status` is the status

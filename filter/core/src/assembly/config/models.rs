@@ -10,6 +10,7 @@ use crate::gateway::{Model, Spill};
 use crate::gauge::Unit;
 use crate::request::Family;
 use crate::route::{Backend, Nearness, PARTS, Shares, Target};
+use crate::tier::Tier;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,6 +43,10 @@ impl Build<'_> {
             let name = labelled(name, at, labels_max);
             let nearness = self.nearness(&path, &model);
             let shares = Shares::of(&model.name, &targets);
+            let wire::Tiers { flex, priority } = model.tiers.unwrap_or_default();
+            let again = [(Tier::Flex, flex), (Tier::Priority, priority)].into_iter();
+            let asks_again =
+                again.filter_map(|(tier, again)| again.map(|wire::Again::Default| tier)).collect();
             let mut built = Model {
                 name,
                 family,
@@ -51,6 +56,7 @@ impl Build<'_> {
                 answer_start_max,
                 nearness,
                 shares,
+                asks_again,
                 spill: Spill::default(),
                 lessons: Lessons::default(),
             };

@@ -89,6 +89,7 @@ impl Record {
         details.count("queued_ms", self.queued.map(|queued| millis(queued.time)));
         details.text("spilled_from", self.spill.as_ref().map(|spill| &*spill.from));
         details.text("spill_reason", self.spill.as_ref().map(|spill| spill.cause.word()));
+        details.text("refused_tier", self.refused_tier);
         if !self.findings.is_empty() {
             let found = |wanted: fn(&Finding) -> Option<String>| -> Vec<String> {
                 self.findings.iter().filter_map(wanted).collect()

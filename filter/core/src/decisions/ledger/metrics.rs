@@ -96,6 +96,9 @@ impl Record {
         if let Some(Spill { from, to, cause }) = self.spill.clone() {
             found.push((Series::Spills { model: model.clone(), from, to, reason: cause.word() }, 1));
         }
+        if let Some(from) = self.refused_tier {
+            found.push((Series::TierFallbacks { model: model.clone(), from }, 1));
+        }
         for Finding { rule, effect } in &self.findings {
             let client = client.clone();
             let series = match effect {

@@ -199,6 +199,13 @@ series! {
         /// Why.
         "reason" reason: &'static str,
     };
+    /// Requests whose tier of service was refused, and which were asked again as those for the default one.
+    TierFallbacks: Counter "tollgate_tier_fallbacks" {
+        /// For which model.
+        "model" model: Rc<str>,
+        /// The tier.
+        "from" from: &'static str,
+    };
     /// Fetches of an issuer's keys.
     JwksFetches: Counter "tollgate_jwks_fetches" {
         /// Whose.

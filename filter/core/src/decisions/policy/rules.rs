@@ -240,6 +240,15 @@ pub struct Policy {
     pub request_bytes_max: usize,
 }
 
+impl Policy {
+    /// Whether it lets a request ask for this tier of service.
+    #[must_use]
+    pub fn permits_tier(&self, tier: &str) -> bool {
+        let permits = |tiers: &Vec<String>| tiers.iter().any(|permitted| permitted == tier);
+        self.mode == Mode::Audit || self.service_tier.as_ref().is_none_or(permits)
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {

@@ -445,3 +445,75 @@ fn whoever_sees_that_a_tier_is_well_has_seen_its_target_too() {
     Cooldowns::end(&store, flex).unwrap();
     assert_eq!(states(1000), [State::Open; 2]);
 }
+
+/// Whom a request for flex is sent to, first in its tier and then as the default, and whether it begins as that.
+fn flexible(targets: &[Rc<Target>], asker: Asker<'_>, store: &dyn Store) -> Choice {
+    let asker = Asker { tier: Some(Tier::Flex), asks_again: true, ..asker };
+    choose(targets, asker, store, NOW).unwrap()
+}
+
+fn calls(choice: &Choice) -> String {
+    let call = |(target, as_default): (&Rc<Target>, bool)| {
+        format!("{}{}", target.backend.name, if as_default { "!" } else { "" })
+    };
+    choice.calls().map(call).collect()
+}
+
+#[test]
+fn a_refused_tier_is_asked_again_of_whoever_may_be_asked() {
+    let (store, targets) = (MemoryStore::default(), targets(&["a", "b", "c"]));
+    let note = |lane: Lane| Cooldowns::note(Moment::new(&store, NOW), lane, asked_for(3000)).unwrap();
+    let choice = |store: &dyn Store| flexible(&targets, Asker::default(), store);
+    assert_eq!((calls(&choice(&store)).as_str(), choice(&store).refused), ("abca!b!c!", None));
+    // What pauses whole is not asked again either.
+    note(targets[1].lane(None));
+    assert_eq!((calls(&choice(&store)).as_str(), choice(&store).refused), ("aca!c!", None));
+    note(targets[0].lane(Some(Tier::Flex)));
+    assert_eq!((calls(&choice(&store)).as_str(), choice(&store).refused), ("ca!c!", Some(Tier::Flex)));
+    note(targets[2].lane(Some(Tier::Flex)));
+    let last = choice(&store);
+    assert_eq!((calls(&last).as_str(), last.tier, last.refused), ("a!c!", None, Some(Tier::Flex)));
+    // And nobody is, where that is not wanted.
+    let asker = Asker { tier: Some(Tier::Flex), ..Asker::default() };
+    let wait = Duration::from_millis(3000);
+    assert_eq!(choose(&targets, asker, &store, NOW), Err(Denial::BackendsThrottled { wait }));
+}
+
+#[test]
+fn what_is_asked_again_is_held_to_the_same_bounds() {
+    let (store, mut targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    let canary = Rc::get_mut(&mut targets[1]).unwrap();
+    (canary.share_max, canary.priority) = (Some(PARTS / 10), 1);
+    let shares = Shares::of("m", &targets).unwrap();
+    let asker = Asker { shares: Some(&shares), ..Asker::default() };
+    let mut choice = flexible(&targets, asker, &store);
+    assert_eq!(calls(&choice), "aba!b!");
+    // It has a share left, and is counted once.
+    let open = shares.send(&targets[0], &store).unwrap().unwrap();
+    choice.put_bounded_last(&open, Fitted::EachAttempt);
+    assert_eq!(calls(&choice), "aba!b!");
+    choice.put_bounded_last(&Open::default(), Fitted::EachAttempt);
+    assert_eq!(calls(&choice), "aa!");
+    // The bound on spilling has nothing left.
+    let mut choice = flexible(&targets, Asker::default(), &store);
+    assert_eq!(choice.keep_preferred(), [targets[1].clone()]);
+    assert_eq!(calls(&choice), "aa!");
+}
+
+#[test]
+fn a_pause_of_a_tier_is_not_waited_for_where_it_is_asked_again() {
+    let (store, mut targets) = (MemoryStore::default(), targets(&["a", "b"]));
+    let gauge = Gauge {
+        id: 1,
+        size: 1.try_into().unwrap(),
+        window: Duration::from_secs(60),
+        is_provisioned: false,
+        unit: Unit::Requests,
+    };
+    Rc::get_mut(&mut targets[0]).unwrap().gauges.requests = Some(gauge);
+    let flex = targets[0].lane(Some(Tier::Flex));
+    Cooldowns::note(Moment::new(&store, NOW), flex, asked_for(3000)).unwrap();
+    assert_eq!(calls(&flexible(&targets, Asker::default(), &store)), "ba!b!");
+    let asker = Asker { tier: Some(Tier::Flex), ..Asker::default() };
+    assert_eq!(calls(&choose(&targets, asker, &store, NOW).unwrap()), "ba");
+}

@@ -3,6 +3,7 @@
 //! All attempts of a request share one set of headers in Envoy, so an attempt first removes every credential there may
 //! be and then sets its own, and it sets its path whole.
 
+use super::flight::Trial;
 use super::step::{Begun, Departure, Outgoing, Refused, Waiting};
 use super::{Attempt, Flight, Heard, Leg, Phase, Place};
 use crate::denial::Denial;
@@ -25,12 +26,13 @@ impl Flight {
     /// Begins an attempt at the cluster that Envoy picked. One that is not among the candidates gets nothing.
     pub fn begin(self: &Rc<Self>, cluster: &[u8], outside: &Outside<'_>) -> Result<Begun<'_>, Refused> {
         let Heard { counts, mut faults, .. } = self.learn_miss(outside);
-        let target = match self.candidate(cluster).ok_or(Denial::Unplanned) {
-            Ok(target) => self.may_go_to(target, outside, &mut faults).map(|()| target),
-            Err(denial) => Err(denial),
-        };
-        let target = match target {
-            Ok(target) => target,
+        let candidate = self.candidate(cluster).ok_or(Denial::Unplanned);
+        let candidate = candidate.and_then(|(at, target)| {
+            self.may_ask_again(at)?;
+            self.may_go_to(target, outside, &mut faults).map(|()| (at, target))
+        });
+        let (at, target) = match candidate {
+            Ok(candidate) => candidate,
             Err(denial) => {
                 faults.extend(self.take_back_pause(outside).err());
                 return Err(Refused { denial, counts, faults });
@@ -40,14 +42,14 @@ impl Flight {
         // predecessor's, which Envoy may have added.
         let remove: &[String] =
             if self.tries.borrow().is_empty() { &[] } else { &self.gateway.credential_headers };
-        self.tries.borrow_mut().push((target.clone(), None));
+        self.tries.borrow_mut().push(Trial { at, target: target.clone(), status: None });
         self.misfit.set(None);
         self.stopwatch.start(outside);
         faults.extend(self.take_seat(target, outside).err());
-        let leg = Leg { flight: self.clone(), target: target.clone(), place: Place::Upstream };
+        let leg = Leg { flight: self.clone(), at, target: target.clone(), place: Place::Upstream };
         let is_to_edit = leg.edits().is_some();
         let attempt = Attempt { leg, is_to_edit, phase: Phase::Passing };
-        Ok(Begun { attempt, departure: self.departure(target, remove), counts, faults })
+        Ok(Begun { attempt, departure: self.departure(at, target, remove), counts, faults })
     }
 
     /// Whether an attempt may go to a candidate: the bounds on spilling and on the shares of backends must have it.
@@ -78,11 +80,11 @@ impl Flight {
     pub fn begin_once(&self) -> Option<Departure<'_>> {
         let first = self.candidates.first().filter(|_| self.gateway.routing.fitted == Fitted::Once)?;
         // Until the answer tells who was asked.
-        self.tries.replace(vec![(first.clone(), None)]);
-        Some(self.departure(first, &self.gateway.credential_headers))
+        self.tries.replace(vec![Trial { at: 0, target: first.clone(), status: None }]);
+        Some(self.departure(0, first, &self.gateway.credential_headers))
     }
 
-    fn departure<'a>(&'a self, target: &'a Target, remove: &'a [String]) -> Departure<'a> {
+    fn departure<'a>(&'a self, at: usize, target: &'a Target, remove: &'a [String]) -> Departure<'a> {
         let backend = &target.backend;
         Departure {
             remove,
@@ -91,7 +93,7 @@ impl Flight {
                 Destination::Passthrough(rest, query) => backend.other_path(rest, query),
             },
             set: backend.credential.as_ref().map(|credential| (&*credential.header, &*credential.value)),
-            content_length: self.bodies.content_length(target.number()),
+            content_length: self.bodies.content_length(self.body_of(at, target)),
         }
     }
 }
@@ -99,7 +101,7 @@ impl Flight {
 impl Leg {
     /// What makes its body of the one that waits; `None` if it is that one.
     fn edits(&self) -> Option<&Edits> {
-        self.flight.bodies.edits(self.target.number())
+        self.flight.bodies.edits(self.flight.body_of(self.at, &self.target))
     }
 
     /// Changes the front of the body that waits, once all of that front is here.

@@ -10,6 +10,7 @@
 //! holds one.
 
 use super::failed::Failed;
+use super::flight::Trial;
 use super::unproven::Unproven;
 use super::{Destination, Flight, Heard, Leg, Phase, Place};
 use crate::endpoint::Billing;
@@ -58,11 +59,11 @@ impl Flight {
         end: bool,
         outside: &Outside<'_>,
     ) -> Option<(super::Attempt, Heard)> {
-        let target = self.candidate(cluster)?;
-        self.tries.replace(vec![(target.clone(), None)]);
+        let (at, target) = self.candidate(cluster)?;
+        self.tries.replace(vec![Trial { at, target: target.clone(), status: None }]);
         let mut heard = Heard::default();
         heard.noted(self.take_seat(target, outside));
-        let leg = Leg { flight: self.clone(), target: target.clone(), place: Place::Listener };
+        let leg = Leg { flight: self.clone(), at, target: target.clone(), place: Place::Listener };
         let phase = leg.on_head(headers(), end, outside, &mut heard);
         heard.waits = phase.waits();
         Some((super::Attempt { leg, is_to_edit: false, phase }, heard))

@@ -3,6 +3,7 @@
 //! A backend that fails time after time is left alone for a short while, and then one request goes to see: else every request
 //! would wait for its failure first. Envoy's ejection cannot help where a cluster has one address.
 
+use super::flight::Trial;
 use super::{Flight, Heard, Leg};
 use crate::headers::{self, Headers};
 use crate::ledger::Series;
@@ -14,9 +15,10 @@ impl Leg {
     /// Learns how much room there is, whether the backend answers at all, and whether it wants to be left alone.
     pub(super) fn learn(&self, status: u16, headers: &Headers, outside: &Outside<'_>, heard: &mut Heard) {
         let (flight, target) = (&self.flight, &self.target);
-        if let Some((_, answered)) = flight.tries.borrow_mut().last_mut() {
-            *answered = Some(status);
+        if let Some(last) = flight.tries.borrow_mut().last_mut() {
+            last.status = Some(status);
         }
+        let tier = flight.tier_at(self.at);
         heard.counts.push(Series::UpstreamResponses { backend: target.word.clone(), status });
         heard.noted(self.learn_room(status, headers, outside));
         let asked_for = route::cooldown(status, |name| headers::text(headers, name), || outside.now());
@@ -28,14 +30,18 @@ impl Leg {
         match asked_for.or(made) {
             Some(pause) => {
                 // A tier that is refused has no room; of the others nothing is said.
-                let tier = flight.tier.filter(|_| status == 429);
+                let tier = tier.filter(|_| status == 429);
+                flight.refused.set(flight.refused.get().or(tier));
                 flight.leave_alone(target, tier, pause, outside, heard);
             }
             // Its pause is over, and the others may know.
             None if flight.asks_whether_over(target) => {
-                heard.noted(Cooldowns::end(outside.store, target.lane(flight.tier)));
+                heard.noted(Cooldowns::end(outside.store, target.lane(tier)));
             }
             None => {}
+        }
+        if status >= 400 && flight.ends_before(self.at + 1) {
+            heard.set.push((headers::STAY, "true".to_owned()));
         }
     }
 
@@ -59,7 +65,7 @@ impl Flight {
     /// Notes that the last attempt was not answered, if it was not, and what that comes to: Envoy goes on without it.
     pub(super) fn learn_miss(&self, outside: &Outside<'_>) -> Heard {
         let mut heard = Heard::default();
-        if let Some((target, None)) = self.tries.borrow().last()
+        if let Some(Trial { target, status: None, .. }) = self.tries.borrow().last()
             && let Some(pause) = self.note_failure(target, outside, &mut heard)
         {
             self.leave_alone(target, None, pause, outside, &mut heard);
@@ -70,7 +76,7 @@ impl Flight {
     /// Takes back the pause that the last attempt may have made by its failure: nobody is behind it after all.
     pub(super) fn take_back_pause(&self, outside: &Outside<'_>) -> Result<(), StoreFault> {
         match self.tries.borrow().last() {
-            Some((target, status)) if status.is_none_or(|status| status >= 500) => {
+            Some(Trial { target, status, .. }) if status.is_none_or(|status| status >= 500) => {
                 Cooldowns::end(outside.store, target)
             }
             _ => Ok(()),
@@ -80,7 +86,9 @@ impl Flight {
     /// Notes that the last attempt was not answered, if it was not: Envoy has given up, and nobody was asked after it.
     pub(crate) fn note_miss(&self, moment: Moment<'_>) -> Result<(), StoreFault> {
         match self.tries.borrow().last() {
-            Some((target, None)) => self.gateway.failing.failed(target, moment).map(drop),
+            // It was noted when the next one was not to be asked.
+            _ if self.has_ended.get() => Ok(()),
+            Some(Trial { target, status: None, .. }) => self.gateway.failing.failed(target, moment).map(drop),
             _ => Ok(()),
         }
     }

@@ -5,6 +5,7 @@
 //! those backends it ends; what it did not cost there is given back. Not decided here: who has room.
 
 use super::Flight;
+use super::flight::Trial;
 use crate::denial::Denial;
 use crate::gateway::OnStoreFailure;
 use crate::ledger::{Cause, Spill};
@@ -112,11 +113,11 @@ impl Flight {
     pub fn spill(&self) -> Option<Spill> {
         let spilling = self.spilling.as_ref()?;
         let tries = self.tries.borrow();
-        let (served, _) = tries.last().filter(|(target, _)| spilling.is_spill(target))?;
-        let preferred = tries.iter().rev().find(|(target, _)| !spilling.is_spill(target));
+        let served = &tries.last().filter(|last| spilling.is_spill(&last.target))?.target;
+        let preferred = tries.iter().rev().find(|tried| !spilling.is_spill(&tried.target));
         let cause = match (preferred, spilling.cause) {
             (None, cause) => cause?,
-            (Some((_, Some(429))), _) => Cause::Throttled,
+            (Some(Trial { status: Some(429), .. }), _) => Cause::Throttled,
             (Some(_), _) => Cause::Failed,
         };
         let (from, to) = (spilling.preferred.word.clone(), served.word.clone());

@@ -72,9 +72,9 @@ impl Flight {
         let Some(stopped) = self.stopwatch.stopped.take() else { return Ok(()) };
         let took = of(stopped.saturating_sub(self.stopwatch.departed.get()));
         let tries = self.tries.borrow();
-        let Some(((last, _), earlier)) = tries.split_last() else { return Ok(()) };
-        let mut sights: Vec<_> = earlier.iter().map(|(target, _)| (target.number(), Sight::Failed)).collect();
-        sights.push((last.number(), Sight::Took(took)));
+        let Some((last, earlier)) = tries.split_last() else { return Ok(()) };
+        let mut sights: Vec<_> = earlier.iter().map(|tried| (tried.target.number(), Sight::Failed)).collect();
+        sights.push((last.target.number(), Sight::Took(took)));
         watch.note(Moment::new(local, stopped), &sights)
     }
 }

@@ -12,6 +12,7 @@ use crate::ledger::{Outcome, Record, Served, Source, Stored};
 use crate::limits::{Reservation, Spent};
 use crate::prices::Service;
 use crate::store::Moment;
+use crate::tier::Tier;
 use crate::usage::{BilledError, Reader};
 
 impl From<BilledError> for Outcome {
@@ -159,6 +160,7 @@ impl Sent {
             served_by_spillover: service.is_spillover,
             first_token: arrived.as_ref().and_then(|answer| answer.first_token),
             spill: self.flight.spill(),
+            refused_tier: self.flight.tier_left().map(Tier::word),
             limit: refusal.and_then(|denial| Some(denial.limit()?.word.clone())),
             stored,
             charge,

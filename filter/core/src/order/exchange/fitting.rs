@@ -3,14 +3,15 @@
 //! One body waits in Envoy, that of the first candidate; the others' are told as what makes them of it. Not decided here:
 //! what a backend understands, which is `capability`'s, and in which order they are tried.
 
-use crate::attempt::{Bodies, EditedBody};
+use crate::attempt::{Bodies, EditedBody, Whose};
 use crate::capability::{self, Feature, Since};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::form::Form;
 use crate::gateway::{Client, Model};
 use crate::json::{Edits, Patch};
-use crate::request::{CapNames, Request};
+use crate::prices::DEFAULT_TIER;
+use crate::request::{CapNames, Field, Request};
 use crate::route::Target;
 use crate::usage::UsageEvent;
 use std::borrow::Cow;
@@ -58,6 +59,8 @@ fn denial(Since { feature, version }: Since) -> Denial {
 struct Shape {
     /// What `model` says; `None` where it is left as it is.
     model: Option<Rc<str>>,
+    /// Whether it is asked for the default tier, whatever the request says.
+    as_default: bool,
     cap_names: CapNames,
     asks_for_usage: bool,
 }
@@ -76,35 +79,40 @@ pub(super) struct Fitting<'f> {
     pub(super) form: Option<&'f Form<'f>>,
     pub(super) has_content_length: bool,
     pub(super) operation: Operation,
-    /// Best first; empty if it goes nowhere.
-    pub(super) candidates: &'f [Rc<Target>],
+    /// In the order in which they are tried, each with whether it is asked for the default tier in place of the one that the
+    /// request names; empty if it goes nowhere.
+    pub(super) candidates: Vec<(&'f Rc<Target>, bool)>,
 }
 
 impl Fitting<'_> {
     /// Writes a body. `cap` is what it says by now, if it says one.
     pub(super) fn fit(&self, model: &Model, request: Request<'_>, cap: u32) -> Fitted {
         let operation = self.operation;
-        let shape = |target: &Target, model_name: Option<&Rc<str>>| {
+        let shape = |(target, as_default): (&Rc<Target>, bool), model_name: Option<&Rc<str>>| {
             let style = &target.backend.style;
             Shape {
                 model: model_name.cloned(),
+                as_default,
                 cap_names: capability::cap_names(style, model.family),
                 asks_for_usage: request.stream && capability::takes_stream_options(style, operation),
             }
         };
-        let (shapes, targets) = self.shapes(shape);
+        let (shapes, all) = self.shapes(shape);
         let write = |mut request: Request<'_>, shape: &Shape| {
             request.name_cap(operation, shape.cap_names, cap);
             if let Some(name) = &shape.model {
                 request.set_model(name);
             }
+            if shape.as_default {
+                request.set(Field::ServiceTier, format!("\"{DEFAULT_TIER}\""));
+            }
             let hides = shape.asks_for_usage && request.ask_for_usage();
             (self.edits(request), if hides { UsageEvent::Hide } else { UsageEvent::Show })
         };
         match shapes.as_slice() {
-            [] => self.fitted(targets, vec![(self.edits(request), UsageEvent::Show)]),
-            [shape] => self.fitted(targets, vec![write(request, shape)]),
-            all => self.fitted(targets, all.iter().map(|shape| write(request.clone(), shape)).collect()),
+            [] => self.fitted(all, vec![(self.edits(request), UsageEvent::Show)]),
+            [shape] => self.fitted(all, vec![write(request, shape)]),
+            several => self.fitted(all, several.iter().map(|shape| write(request.clone(), shape)).collect()),
         }
     }
 
@@ -118,34 +126,39 @@ impl Fitting<'_> {
 
     /// The ways in which the candidates want the body, that of the first candidate first, and whose they are. Who does
     /// not read the model's name takes the one that the others read.
-    fn shapes<S: PartialEq>(&self, of: impl Fn(&Target, Option<&Rc<str>>) -> S) -> (Vec<S>, Vec<Vec<u64>>) {
+    fn shapes<S: PartialEq>(
+        &self,
+        of: impl Fn((&Rc<Target>, bool), Option<&Rc<str>>) -> S,
+    ) -> (Vec<S>, Vec<Vec<Whose>>) {
         let reads = |target: &&Rc<Target>| target.backend.style.names_model_in_body(self.operation);
-        let name = self.candidates.iter().find(reads).map(|target| &target.deployment);
-        let (mut shapes, mut targets) = (Vec::with_capacity(1), Vec::with_capacity(1));
-        for target in self.candidates {
+        let mut all = self.candidates.iter().map(|(target, _)| target);
+        let name = all.find(|target| reads(target)).map(|target| &target.deployment);
+        let (mut shapes, mut all) = (Vec::with_capacity(1), Vec::with_capacity(1));
+        for &(target, as_default) in &self.candidates {
             let name = if reads(&target) { Some(&target.deployment) } else { name };
-            let shape = of(target, name);
+            let shape = of((target, as_default), name);
+            let whose = Whose { target: target.number(), as_default };
             let known = shapes.iter().position(|other| *other == shape);
-            match known.and_then(|at| targets.get_mut(at)) {
-                Some(same) => Vec::push(same, target.number()),
+            match known.and_then(|at| all.get_mut(at)) {
+                Some(same) => Vec::push(same, whose),
                 None => {
                     shapes.push(shape);
-                    targets.push(vec![target.number()]);
+                    all.push(vec![whose]);
                 }
             }
         }
-        (shapes, targets)
+        (shapes, all)
     }
 
     /// The first of the written bodies waits; the others differ from it, or not.
-    fn fitted(&self, targets: Vec<Vec<u64>>, written: Vec<(Edits, UsageEvent)>) -> Fitted {
+    fn fitted(&self, all: Vec<Vec<Whose>>, written: Vec<(Edits, UsageEvent)>) -> Fitted {
         let mut written = written.into_iter();
         let (edits, usage_event) = written.next().unwrap_or((Edits::default(), UsageEvent::Show));
         let mut edited = Vec::new();
-        for (targets, (other, other_event)) in targets.into_iter().skip(1).zip(written) {
+        for (whose, (other, other_event)) in all.into_iter().skip(1).zip(written) {
             let difference = edits.difference(&other, self.body);
             if !difference.is_empty() || other_event != usage_event {
-                edited.push(EditedBody { targets, edits: difference, usage_event: other_event });
+                edited.push(EditedBody { whose, edits: difference, usage_event: other_event });
             }
         }
         let len = self.has_content_length.then(|| edits.edited_len(self.body.len()));

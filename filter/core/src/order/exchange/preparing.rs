@@ -16,6 +16,7 @@ use crate::gateway::{Audit, Client, Model};
 use crate::json::Patch;
 use crate::media::Media;
 use crate::policy::{self, Asked, Policy, Refusal, Rule, Verdict};
+use crate::prices::DEFAULT_TIER;
 use crate::request::{Field, Inner, Request};
 use crate::route::{self, Asker, Choice, Shares, Target};
 use crate::store::Moment;
@@ -151,8 +152,11 @@ impl Draft {
         let shares = model.shares.as_ref().filter(has_choice);
         // What is no word is not taken for a tier: whether it may pass is the policy's.
         let tier = request.word(Field::ServiceTier).ok().flatten().and_then(|word| Tier::of_word(&word));
+        let asks_again =
+            tier.is_some_and(|tier| model.asks_again.contains(&tier)) && policy.permits_tier(DEFAULT_TIER);
         let name = Some(&*model.name.text);
-        let asker = Asker { tier, watch: watch.as_ref(), shares, model: name, ..held.client.asker(lot) };
+        let watch = watch.as_ref();
+        let asker = Asker { tier, asks_again, watch, shares, model: name, ..held.client.asker(lot) };
         let choice = self.choose(&able, asker, moment);
         let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
         let reasons = model.family.reasons() && !is_told_not_to_reason(&request);
@@ -214,7 +218,7 @@ impl Body {
             form,
             has_content_length: self.content_length.is_some(),
             operation: self.operation,
-            candidates: choice.as_ref().map(|choice| choice.targets.as_slice()).unwrap_or_default(),
+            candidates: choice.as_ref().map(|choice| choice.calls().collect()).unwrap_or_default(),
         }
     }
 

@@ -118,7 +118,7 @@ impl Sent {
                 edits.set.push((":status", denial.status().to_string()));
             }
             kind
-        } else if origin() == Origin::Proxy {
+        } else if self.flight.has_ended() || origin() == Origin::Proxy {
             let body = edits.speak(&Denial::Proxy { status }, end);
             AnswerKind::Ours { body, outcome: Outcome::ProxyError }
         } else {

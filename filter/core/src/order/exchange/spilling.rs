@@ -99,11 +99,9 @@ impl Admitting {
         }
         let choice = &mut self.choice;
         let (preferred, tier) = (choice.preferred.clone(), choice.tier);
-        let (elsewhere, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut choice.targets).into_iter().partition(|target| choice.is_spill(target));
+        let elsewhere = choice.keep_preferred();
         // Only a choice without any of the preferred ones begins elsewhere, and only the first asks about a pause.
-        choice.probes_first &= elsewhere.is_empty() || !kept.is_empty();
-        choice.targets = kept;
+        choice.probes_first &= elsewhere.is_empty() || !choice.targets.is_empty();
         if self.choice.targets.is_empty() || denial == Denial::StoreUnavailable {
             draft.queued = self.queued(Wait::Refused, now);
             let cooldowns = Cooldowns::load(store).unwrap_or_default();

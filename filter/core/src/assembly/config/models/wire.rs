@@ -30,6 +30,9 @@ pub(in crate::config) struct Model {
     pub(in crate::config) order_by: Option<OrderBy>,
     /// What goes to backends of a lower priority. Absent: what the others have no room for, all of it.
     pub(in crate::config) spill: Option<Spill>,
+    /// What requests for a tier of service are asked again as, where every backend that was asked for the tier has failed and one
+    /// has refused it. Absent: nothing.
+    pub(in crate::config) tiers: Option<Tiers>,
     /// Whether backends may serve different versions.
     #[serde(default)]
     pub(in crate::config) rollout: bool,
@@ -40,6 +43,26 @@ pub(in crate::config) struct Model {
     /// backend that is left may produce it and bill it. Absent: no bound.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(in crate::config) answer_start_ms_max: Option<u32>,
+}
+
+/// What requests for a tier of service are asked again as.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Tiers {
+    /// Those with `service_tier: flex`. Absent: they are refused.
+    pub(in crate::config) flex: Option<Again>,
+    /// Those with `service_tier: priority`. Absent: they are refused.
+    pub(in crate::config) priority: Option<Again>,
+}
+
+/// What they are asked again as.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Again {
+    /// With `service_tier: default`.
+    Default,
 }
 
 /// What keeps to the same backend.

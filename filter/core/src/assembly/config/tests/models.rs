@@ -78,6 +78,23 @@ fn backends_may_name_the_model_each_in_its_own_way() {
 }
 
 #[test]
+fn a_refused_tier_is_asked_again_as_the_default_or_not_at_all() {
+    let mut config = whole();
+    config["models"][0]["tiers"] = json!({ "flex": "default" });
+    assert_eq!(load(config).unwrap().models[0].asks_again, [crate::tier::Tier::Flex]);
+    check(
+        "/models/0/tiers",
+        json!({ "batch": "default" }),
+        &["models[0].tiers.batch: unknown field, expected flex or priority"],
+    );
+    check(
+        "/models/0/tiers",
+        json!({ "priority": "flex" }),
+        &["models[0].tiers.priority: unknown variant \"flex\", expected \"default\""],
+    );
+}
+
+#[test]
 fn a_model_may_have_several_deployments_of_one_backend() {
     let mut config = whole();
     let places = json!([
