@@ -105,8 +105,13 @@ fn node<'s>(root: &'s Value, schema: &'s Value, value: &Value) -> &'s Value {
         return node(root, any.iter().find(|one| one["type"] != "null").unwrap(), value);
     }
     let variants = schema["oneOf"].as_array().into_iter().flatten();
+    // Each has a name of its own.
+    let has_all = |one: &Value| {
+        let names = one["required"].as_array().into_iter().flatten();
+        names.filter_map(Value::as_str).all(|name| value.get(name).is_some())
+    };
     let mut objects = variants.filter(|one| one["type"] == "object" && value.is_object());
-    objects.next().unwrap_or(schema)
+    objects.find(|one| has_all(one)).unwrap_or(schema)
 }
 
 /// Fields whose values are looked at by what they are, not by what they mean: both must refuse the change.

@@ -92,18 +92,12 @@ async fn a_token_that_envoy_has_verified_needs_no_keys_here() {
     check_refused(&gateway, &[("authorization", &good)], "invalid_token").await;
 }
 
-#[tokio::test]
-async fn a_trusted_header_counts_only_if_an_earlier_filter_sets_it() {
-    const HEADER: &str = "x-authenticated-client";
-    let legacy = |config: &mut Value| {
-        config["clients"].as_array_mut().unwrap().push(json!({
-            "name": "legacy", "trusted_header": { "name": HEADER, "value": "legacy-system" }, "models": ["*"],
-        }));
-    };
-    let patch = |envoy: &mut Value| {
+/// A change of Envoy: a filter says by this header what `x-gate` has, and whatever clients say by it is taken out.
+pub fn said_by_a_filter(header: &'static str) -> impl FnOnce(&mut Value) + Send {
+    move |envoy| {
         let listener = first_listener(envoy);
         // What a filter of one's own would do.
-        let gate = json!({ "header": { "key": HEADER, "value": "%REQ(x-gate)%" } });
+        let gate = json!({ "header": { "key": header, "value": "%REQ(x-gate)%" } });
         http_filters(listener).insert(
             0,
             json!({
@@ -116,9 +110,20 @@ async fn a_trusted_header_counts_only_if_an_earlier_filter_sets_it() {
         );
         let strip = "/filter_chains/0/filters/0/typed_config/early_header_mutation_extensions/0/typed_config/mutations";
         let mutations = listener.pointer_mut(strip).unwrap().as_array_mut().unwrap();
-        mutations.push(json!({ "remove": HEADER }));
+        mutations.push(json!({ "remove": header }));
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_header_counts_only_if_an_earlier_filter_sets_it() {
+    const HEADER: &str = "x-authenticated-client";
+    let legacy = |config: &mut Value| {
+        config["clients"].as_array_mut().unwrap().push(json!({
+            "name": "legacy", "trusted_header": { "name": HEADER, "value": "legacy-system" }, "models": ["*"],
+        }));
     };
-    let gateway = Gateway::start(Setup::new().workers(1).edit(legacy).patch(patch)).await.unwrap();
+    let gateway =
+        Gateway::start(Setup::new().workers(1).edit(legacy).patch(said_by_a_filter(HEADER))).await.unwrap();
     check_served(&gateway, &[("x-gate", "legacy-system")], "legacy").await;
     check_refused(&gateway, &[(HEADER, "legacy-system")], "missing_api_key").await;
     check_refused(&gateway, &[("x-gate", "somebody")], "no_client_for_token").await;

@@ -9,7 +9,9 @@ use tollgate_tests::harness::{Answer, Gateway, Setup};
 use tollgate_tests::mock::{Settings, tokens};
 
 use crate::issuer::{ISSUER, public, research, token_with};
-use crate::requests::{CHAT, WEB_SHOP, chat, details, prompt_estimate, record_of, with};
+use crate::metering::{load_module, served_again, trapping_module};
+use crate::proven::said_by_a_filter;
+use crate::requests::{BATCH, CHAT, WEB_SHOP, chat, details, prompt_estimate, record_of, with};
 
 /// Of a month, so that time gives nothing back while a test runs.
 const TOKENS: u64 = 1000;
@@ -35,7 +37,12 @@ fn to_both_workers(envoy: &mut Value) {
 
 /// What is used of each of his limits.
 async fn used(gateway: &Gateway, bearer: &str) -> Vec<u64> {
-    let request = gateway.http().get(format!("{}/tollgate/v1/usage", gateway.url())).bearer_auth(bearer);
+    used_at(gateway, "/tollgate/v1/usage", bearer).await
+}
+
+/// The same, as this path tells it.
+async fn used_at(gateway: &Gateway, path: &str, bearer: &str) -> Vec<u64> {
+    let request = gateway.http().get(format!("{}{path}", gateway.url())).bearer_auth(bearer);
     let answer = Answer::read(request.send().await.unwrap()).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     let limits = answer.json()["limits"].as_array().unwrap().clone();
@@ -153,4 +160,109 @@ async fn each_key_of_a_client_has_its_own_limits() {
     check_refused(&ask(SECOND).await, "insufficient_quota", "This client's limit of 3 requests per month");
     assert_eq!(used(&gateway, SECOND).await, [3, 1]);
     assert_eq!(used(&gateway, WEB_SHOP).await, [3, 2]);
+}
+
+#[tokio::test]
+async fn a_flood_of_users_leaves_each_his_own() {
+    const FLOOD: usize = 2000;
+    let limits = |config: &mut Value| {
+        config["clients"][0]["limits"] =
+            json!([ { "requests": 2, "per": "month", "by": { "field": "user" } } ]);
+    };
+    let gateway = Gateway::start(Setup::new().workers(2).patch(to_both_workers).edit(limits)).await.unwrap();
+    let of = |user: &str| with(chat("hello"), json!({ "user": user, "max_tokens": 1 }));
+    for _ in 0..2 {
+        assert_eq!(gateway.post(CHAT, WEB_SHOP, &of("ann")).await.unwrap().status, 200);
+    }
+    let mut asked = JoinSet::new();
+    for worker in 0..8 {
+        let (url, http) = (format!("{}{CHAT}", gateway.url()), gateway.http().clone());
+        let bodies: Vec<_> = (0..FLOOD / 8).map(|at| of(&format!("user {worker} {at}"))).collect();
+        asked.spawn(async move {
+            for body in bodies {
+                assert_eq!(
+                    http.post(&url).bearer_auth(WEB_SHOP).json(&body).send().await.unwrap().status(),
+                    200
+                );
+            }
+        });
+    }
+    while let Some(outcome) = asked.join_next().await {
+        outcome.unwrap();
+    }
+    let refused = gateway.post(CHAT, WEB_SHOP, &of("ann")).await.unwrap();
+    check_refused(
+        &refused,
+        "insufficient_quota",
+        "This client's limit of 2 requests per month for each `user`",
+    );
+    assert_eq!(gateway.post(CHAT, WEB_SHOP, &of("user 7 7")).await.unwrap().status, 200);
+    let usage = async |user| used_at(&gateway, &format!("/tollgate/v1/usage?user={user}"), WEB_SHOP).await;
+    assert_eq!(
+        (usage("ann").await, usage("user%203%203").await, usage("carl").await),
+        (vec![2], vec![1], vec![0])
+    );
+    // Nobody of them had to be forgotten, and the record says by a hash who it was.
+    let metrics = gateway.admin("/stats?filter=tollgate_limit_values_forgotten").await.unwrap();
+    assert_eq!(metrics, "");
+    let hash = value::Value::of("", b"ann");
+    assert_eq!(details(&record_of(&gateway, &refused).await)["users"], json!([format!("field/user={hash}")]));
+}
+
+#[tokio::test]
+async fn only_an_earlier_filter_says_by_a_header_who_it_is() {
+    let limits = |config: &mut Value| {
+        config["clients"][0]["limits"] =
+            json!([ { "requests": 1, "per": "month", "by": { "header": "X-User" } } ]);
+        config["record_users"] = json!("value");
+    };
+    let gateway =
+        Gateway::start(Setup::new().workers(1).patch(said_by_a_filter("x-user")).edit(limits)).await.unwrap();
+    let ask = async |user: &str, claimed: &str| {
+        let request = gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
+        let request = request.header("x-gate", user).header("x-user", claimed).json(&chat("hello"));
+        Answer::read(request.send().await.unwrap()).await.unwrap()
+    };
+    let answer = ask("ann", "bob").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(details(&record_of(&gateway, &answer).await)["users"], json!(["header/x-user=ann"]));
+    check_refused(&ask("ann", "carl").await, "insufficient_quota", "1 requests per month for each `x-user`");
+    assert_eq!(ask("bob", "ann").await.status, 200);
+    let received = gateway.mock("ptu").received();
+    assert!(received.iter().all(|received| received.header("x-user").is_none()), "{received:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_place_of_a_user_whose_vm_traps_is_returned_by_another() {
+    let module = tokio::task::spawn_blocking(trapping_module).await.unwrap();
+    let limits = |config: &mut Value| {
+        config["clients"][0]["limits"] = json!([ { "concurrent": 1, "by": { "field": "user" } } ]);
+    };
+    let hold = Settings { hold: true, ..Settings::default() };
+    let setup = Setup::new()
+        .workers(1)
+        .edit(limits)
+        .patch(move |envoy| load_module(envoy, &module))
+        .mock("ptu", hold);
+    let gateway = std::sync::Arc::new(Gateway::start(setup).await.unwrap());
+    let body = with(chat("hello"), json!({ "user": "ann" }));
+    let in_flight = tokio::spawn({
+        let (gateway, body) = (std::sync::Arc::clone(&gateway), body.clone());
+        async move { gateway.post(CHAT, WEB_SHOP, &body).await }
+    });
+    gateway.mock("ptu").wait_for_requests(1).await;
+    assert_eq!(used_at(&gateway, "/tollgate/v1/usage?user=ann", WEB_SHOP).await, [1]);
+    let url = format!("{}{CHAT}", gateway.url());
+    let trap = gateway.http().post(url).bearer_auth(BATCH).header("x-trap", "1").json(&body);
+    let _ = trap.send().await;
+    // What was under way stays open until its backend is done.
+    gateway.mock("ptu").release();
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(10), in_flight).await;
+    gateway.mock("ptu").update(|settings| settings.hold = false);
+    // A request makes Envoy start another VM, which finds what the first left.
+    served_again(&gateway, BATCH, &chat("hello")).await;
+    let lost = [("client", "web-shop"), ("outcome", "lost")];
+    gateway.wait_for_metric("tollgate_requests", &lost, 1.0).await.unwrap();
+    assert_eq!(used_at(&gateway, "/tollgate/v1/usage?user=ann", WEB_SHOP).await, [0]);
+    assert_eq!(gateway.post(CHAT, WEB_SHOP, &body).await.unwrap().status, 200);
 }

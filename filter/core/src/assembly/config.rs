@@ -229,6 +229,7 @@ impl Build<'_> {
             pass_answer_headers,
             health_open: matches!(wire.health, wire::Health::Open),
             record_is_line: matches!(wire.record, wire::Record::Line),
+            record_users_as_text: matches!(wire.record_users, wire::RecordUsers::Value),
             failing: Failing::default(),
             sha256: String::new(),
             since: Duration::ZERO,

@@ -235,6 +235,8 @@ pub struct Gateway {
     pub health_open: bool,
     /// Whether the record of an exchange is left as the end of a line, and not as fields.
     pub record_is_line: bool,
+    /// Whether it names a client's users as they are said, and not by a hash.
+    pub record_users_as_text: bool,
     /// Which targets fail of late.
     pub failing: Failing,
     /// The fingerprint of its configuration.

@@ -16,7 +16,7 @@ mod verified;
 use crate::denial::{Denial, Flaw};
 use crate::endpoint::api_keys;
 use crate::store::Moment;
-use crate::value::{By, Value, Values};
+use crate::value::{By, Values};
 use claims::{Json, Matcher, Path};
 use issuer::{Doubt, Issuer, Proof};
 use jwt::Token;
@@ -163,6 +163,8 @@ pub struct Directory<C> {
     tells_keys: bool,
     /// The claims that something depends on, by the words for them.
     told_claims: Vec<(Rc<str>, Path)>,
+    /// The headers that something depends on, their names in lower case.
+    told_headers: Vec<Rc<str>>,
     verified: RefCell<Memory<Rc<C>>>,
     proxy: Box<dyn ProxyFacts>,
 }
@@ -178,6 +180,8 @@ struct Shown<'h> {
     secret: Option<Secret<'h>>,
     /// Headers that an earlier filter sets.
     trusted: Vec<(&'h str, &'h [u8])>,
+    /// What they tell of its users.
+    values: Values,
 }
 
 /// A secret that a client sends.
@@ -200,6 +204,7 @@ impl<C> Directory<C> {
             key_sources: Vec::new(),
             tells_keys: false,
             told_claims: Vec::new(),
+            told_headers: Vec::new(),
             verified: RefCell::new(Memory::new(VERIFIED_MAX)),
             proxy: Box::new(NoProxy),
         }
@@ -250,6 +255,9 @@ impl<C> Directory<C> {
             By::Claim(name) => {
                 self.told_claims.extend(Path::parse(name).map(|path| (name.clone(), path)));
             }
+            By::Header(name) => self.told_headers.push(name.clone()),
+            // It is no matter of who may call.
+            By::Field(_) => {}
         }
     }
 
@@ -291,7 +299,7 @@ impl<C> Directory<C> {
     ) -> Result<Identity<C>, Denial> {
         let shown = self.shown(headers, query)?;
         let mut found: Option<Rc<C>> = None;
-        let mut values = Values::default();
+        let mut values = shown.values;
         match shown.secret {
             Some(Secret::Key(key)) => {
                 found = Some(self.by_key(&KeyHash::of(&key), moment.now, &mut values)?);
@@ -321,7 +329,16 @@ impl<C> Directory<C> {
     ) -> Result<Shown<'h>, Denial> {
         let (mut api_key, mut bearer, mut other_key, mut in_query) = (None, None, None, None);
         let mut trusted: Vec<(&str, &[u8])> = Vec::new();
+        let (mut values, mut told_names) = (Values::default(), Vec::new());
         for (name, value) in headers {
+            if let Some(told) = self.told_headers.iter().find(|told| &***told == name) {
+                let by = By::Header(told.clone());
+                if told_names.contains(&name) {
+                    return Err(Denial::AmbiguousClient);
+                }
+                told_names.push(name);
+                values.note(by, "", value);
+            }
             let slot = match name {
                 "api-key" => &mut api_key,
                 "authorization" => &mut bearer,
@@ -362,7 +379,7 @@ impl<C> Directory<C> {
             (_, Some(bearer)) => Some(Secret::Bearer(bearer)),
             (key, None) => key.map(Secret::Key),
         };
-        Ok(Shown { secret, trusted })
+        Ok(Shown { secret, trusted, values })
     }
 
     fn by_key(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Result<Rc<C>, Denial> {
@@ -377,7 +394,7 @@ impl<C> Directory<C> {
             Err(Denial::KeyExpired)
         } else {
             if self.tells_keys {
-                values.note(By::Key, Value::of_hash(&key.0));
+                values.note_secret(By::Key, &key.0);
             }
             Ok(client.clone())
         })
@@ -442,8 +459,8 @@ impl<C> Directory<C> {
     fn told(&self, issuer: &Issuer, claims: &Json) -> Values {
         let mut values = Values::default();
         for (name, path) in &self.told_claims {
-            if let Some(text) = claims.at(path).and_then(Json::text).filter(|text| !text.is_empty()) {
-                values.note(By::Claim(name.clone()), Value::of(&issuer.issuer, text.as_bytes()));
+            if let Some(text) = claims.at(path).and_then(Json::text) {
+                values.note(By::Claim(name.clone()), &issuer.issuer, text.as_bytes());
             }
         }
         values

@@ -155,6 +155,8 @@ pub struct Record {
     pub shadow_refusals: Vec<Rc<str>>,
     /// How many users' limits had to be forgotten for it.
     pub forgotten: u64,
+    /// What tells the user from the client's others, where limits depend on it.
+    pub users: Vec<String>,
     /// The backends in their order, if any was passed over or the order is an operator's.
     pub candidates: Vec<Rc<str>>,
     /// The backends that were passed over, and why.
@@ -202,6 +204,7 @@ impl Record {
             limit: None,
             shadow_refusals: Vec::new(),
             forgotten: 0,
+            users: Vec::new(),
             candidates: Vec::new(),
             passed_over: Vec::new(),
             is_ordered: false,

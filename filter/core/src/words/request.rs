@@ -171,6 +171,13 @@ impl<'a> Request<'a> {
         self.raw(field).map(|value| string(value, field.name())).transpose()
     }
 
+    /// The string of a member that is not governed, without its escapes; of several the last, as most readers have it.
+    #[must_use]
+    pub fn other_word(&self, name: &str) -> Option<Cow<'a, str>> {
+        let member = self.ungoverned.iter().rev().find(|member| member.name == name)?;
+        string(member.value, "").ok()
+    }
+
     /// How many elements an array has, or members an object.
     pub fn entries(&self, field: Field) -> Result<u64, Denial> {
         let Some(value) = self.raw(field) else { return Ok(0) };

@@ -15,6 +15,31 @@ pub enum By {
     Key,
     /// The claim of this path in the token.
     Claim(Rc<str>),
+    /// What an earlier filter says in the header of this name.
+    Header(Rc<str>),
+    /// What the client itself says in the body.
+    Field(UserField),
+}
+
+/// Where a client says in the body for which of its users it asks.
+/// <https://platform.openai.com/docs/api-reference/chat/create#chat-create-safety_identifier>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserField {
+    /// The older one.
+    User,
+    /// The one that OpenAI has in its place.
+    SafetyIdentifier,
+}
+
+impl UserField {
+    /// As it stands in a body.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::SafetyIdentifier => "safety_identifier",
+        }
+    }
 }
 
 impl By {
@@ -24,6 +49,8 @@ impl By {
         match self {
             Self::Key => "key",
             Self::Claim(_) => "claim",
+            Self::Header(_) => "header",
+            Self::Field(_) => "field",
         }
     }
 
@@ -32,8 +59,15 @@ impl By {
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Key => None,
-            Self::Claim(name) => Some(name),
+            Self::Claim(name) | Self::Header(name) => Some(name),
+            Self::Field(field) => Some(field.name()),
         }
+    }
+
+    /// Whether only the body tells it.
+    #[must_use]
+    pub const fn is_in_body(&self) -> bool {
+        matches!(self, Self::Field(_))
     }
 }
 
@@ -89,14 +123,42 @@ impl fmt::Debug for Value {
     }
 }
 
+/// The most bytes of a value that are kept as it was said.
+const TEXT_BYTES_MAX: usize = 128;
+
+/// One of them, and how it was said, cut to what a log should have of it; nothing of what is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    by: By,
+    value: Value,
+    text: Option<Rc<str>>,
+}
+
 /// What is known of who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Values(Vec<(By, Value)>);
+pub struct Values(Vec<Known>);
 
 impl Values {
-    /// Notes one of them.
-    pub fn note(&mut self, by: By, value: Value) {
-        self.0.push((by, value));
+    /// Notes one that is a secret.
+    pub fn note_secret(&mut self, by: By, hash: &[u8; 32]) {
+        self.0.push(Known { by, value: Value::of_hash(hash), text: None });
+    }
+
+    /// Notes what `whose` calls so; nothing if it says nothing.
+    pub fn note(&mut self, by: By, whose: &str, text: &[u8]) {
+        if text.is_empty() {
+            return;
+        }
+        let cut = String::from_utf8_lossy(text.get(..TEXT_BYTES_MAX).unwrap_or(text));
+        self.0.push(Known { by, value: Value::of(whose, text), text: Some(cut.into()) });
+    }
+
+    /// How it was said, or else its hash; `None` if it is not known.
+    #[must_use]
+    pub fn said(&self, by: &By, as_text: bool) -> Option<String> {
+        let known = self.0.iter().find(|known| known.by == *by)?;
+        let text = known.text.as_ref().filter(|_| as_text);
+        Some(text.map_or_else(|| known.value.to_string(), |text| text.to_string()))
     }
 
     /// Notes all of these.
@@ -107,7 +169,7 @@ impl Values {
     /// The one that is meant, or that of those who have none.
     #[must_use]
     pub fn of(&self, by: &By) -> Value {
-        self.0.iter().find(|(other, _)| other == by).map_or(Value::NONE, |(_, value)| *value)
+        self.0.iter().find(|known| known.by == *by).map_or(Value::NONE, |known| known.value)
     }
 }
 
@@ -133,8 +195,25 @@ mod tests {
         assert_ne!(Value::of("one", b"ann"), Value::of("one", b"bob"));
         let mut values = Values::default();
         let (key, claim) = (By::Key, By::Claim("sub".into()));
-        values.note(claim.clone(), Value::of("one", b"ann"));
+        values.note(claim.clone(), "one", b"ann");
         assert_eq!((values.of(&claim), values.of(&key)), (Value::of("one", b"ann"), Value::NONE));
         assert_eq!(values.of(&By::Claim("oid".into())), Value::NONE);
+    }
+
+    #[test]
+    fn a_value_is_said_as_its_hash_or_cut_and_a_secret_never() {
+        let (sub, oid) = (By::Claim("sub".into()), By::Claim("oid".into()));
+        let mut values = Values::default();
+        values.note(sub.clone(), "", b"");
+        assert_eq!(values.said(&sub, true), None);
+        values.note_secret(By::Key, &[7; 32]);
+        values.note(sub.clone(), "issuer", b"ann");
+        // Cut in the middle of a letter.
+        let long = "\u{fc}".repeat(100);
+        values.note(oid.clone(), "issuer", format!("x{long}").as_bytes());
+        assert_eq!(values.said(&By::Key, true), Some("07".repeat(16)));
+        assert_eq!(values.said(&sub, true).as_deref(), Some("ann"));
+        assert_eq!(values.said(&sub, false), Some(Value::of("issuer", b"ann").to_string()));
+        assert_eq!(values.said(&oid, true).unwrap().chars().count(), 1 + 63 + 1);
     }
 }

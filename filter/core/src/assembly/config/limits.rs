@@ -4,6 +4,7 @@ pub(super) mod wire;
 
 use super::clients;
 use super::issuers::no_path;
+use super::ways_in::{is_of_a_filter, no_header_of_a_filter};
 use super::{Build, ModelsByName, one_of};
 use crate::allowance::{Allowance, Flow, Measure, Scope, Unit, Weights, Whose};
 use crate::calendar::Span;
@@ -11,7 +12,7 @@ use crate::endpoint::Operation;
 use crate::gateway::{Model, Permitted};
 use crate::identity::claims::Path;
 use crate::limits::{Account, Split};
-use crate::value::By;
+use crate::value::{By, UserField};
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -196,6 +197,15 @@ impl Build<'_> {
                 }
                 By::Claim(name.as_str().into())
             }
+            wire::By::Header(name) => {
+                let lower = name.to_ascii_lowercase();
+                if !is_of_a_filter(&lower) {
+                    self.fault(format!("{path}.header"), no_header_of_a_filter(name));
+                }
+                By::Header(lower.into())
+            }
+            wire::By::Field(wire::UserField::User) => By::Field(UserField::User),
+            wire::By::Field(wire::UserField::SafetyIdentifier) => By::Field(UserField::SafetyIdentifier),
         };
         if !self.told.contains(&by) {
             self.told.push(by.clone());

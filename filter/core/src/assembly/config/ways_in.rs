@@ -171,17 +171,8 @@ impl Build<'_> {
         client: &Rc<Client>,
     ) {
         let name = wire.name.to_ascii_lowercase();
-        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        // Headers that have a meaning already cannot have another one.
-        let is_ours =
-            matches!(name.as_str(), "api-key" | "authorization" | "host" | "content-type" | "content-length")
-                || clients.reads_keys_from(&name)
-                || name.starts_with("x-tollgate-")
-                || name.starts_with("x-envoy-");
-        if name.is_empty() || !is_name || is_ours {
-            let problem =
-                format!("{:?}: expected the name of a header that only an earlier filter sets", wire.name);
-            self.fault(format!("{path}.name"), problem);
+        if !is_of_a_filter(&name) || clients.reads_keys_from(&name) {
+            self.fault(format!("{path}.name"), no_header_of_a_filter(&wire.name));
         }
         if wire.value.is_empty() {
             self.fault(format!("{path}.value"), "empty: expected what the header has for this client");
@@ -190,4 +181,19 @@ impl Build<'_> {
             self.taken(format!("{path}.value"), "the header of client", &other);
         }
     }
+}
+
+/// Whether an earlier filter may speak by a header of this name, in lower case: headers that have a meaning already cannot
+/// have another one.
+pub(super) fn is_of_a_filter(name: &str) -> bool {
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let is_ours = matches!(name, "api-key" | "authorization" | "host" | "content-type" | "content-length")
+        || name.starts_with("x-tollgate-")
+        || name.starts_with("x-envoy-");
+    !name.is_empty() && is_name && !is_ours
+}
+
+/// What is said of one that may not.
+pub(super) fn no_header_of_a_filter(name: &str) -> String {
+    format!("{name:?}: expected the name of a header that only an earlier filter sets")
 }

@@ -70,6 +70,9 @@ pub(super) struct Gateway {
     /// How the record of an exchange is left for the access log.
     #[serde(default)]
     pub(super) record: Record,
+    /// How the record names the users whom limits with `by` tell apart. A key is named by its hash in any case.
+    #[serde(default)]
+    pub(super) record_users: RecordUsers,
     /// Headers of requests that go to backends beside those that do anyway: names, or beginnings of names and `*`.
     /// They stand here and not with a backend, for all attempts of a request share one set of headers.
     #[serde(default)]
@@ -92,6 +95,18 @@ pub(super) enum Health {
     Clients,
     /// Whoever shows nothing at all, too.
     Open,
+}
+
+/// How the record names users.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RecordUsers {
+    /// By half of a SHA-256, as digits.
+    #[default]
+    Hash,
+    /// As they are said, cut to 128 bytes.
+    Value,
 }
 
 /// How the record of an exchange is left for the access log.

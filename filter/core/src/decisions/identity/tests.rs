@@ -734,6 +734,25 @@ fn of_a_token_that_envoy_has_verified_the_user_is_told_once() {
     let sub = By::Claim("sub".into());
     directory.tell(&sub);
     let mut expected = Values::default();
-    expected.note(sub, OfUser::of(ISSUER, b"ann"));
+    expected.note(sub, ISSUER, b"ann");
     assert_eq!(values(&directory, &token("ed25519", &claims())), expected);
+}
+
+#[test]
+fn a_header_of_a_filter_tells_the_user_and_stands_once() {
+    let header = By::Header("x-user".into());
+    let mut directory = directory(Vec::new(), Proxy::default());
+    directory.tell(&header);
+    let ask = |users: &[&str]| {
+        let users = users.iter().map(|user| ("x-user", user.as_bytes()));
+        let headers = [("api-key", &b"key"[..])].into_iter().chain(users);
+        match directory.identify(headers, "", Moment::new(&MemoryStore::default(), NOW)) {
+            Ok(Identity::Client(_, values)) => Ok(values.of(&header)),
+            Ok(other) => panic!("{other:?}"),
+            Err(denial) => Err(denial),
+        }
+    };
+    assert_eq!(ask(&["ann"]), Ok(OfUser::of("", b"ann")));
+    assert_eq!((ask(&[]), ask(&[""])), (Ok(OfUser::NONE), Ok(OfUser::NONE)));
+    assert_eq!(ask(&["", "ann"]), Err(Denial::AmbiguousClient));
 }

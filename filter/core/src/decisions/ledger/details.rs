@@ -106,6 +106,7 @@ impl Record {
         details.text("read_by", self.read_by().map(|name| &*name.text));
         details.text("limit", self.limit.as_deref());
         details.texts("shadow_refusals", &self.shadow_refusals);
+        details.texts("users", &self.users);
         details.texts("candidates", &self.candidates);
         details.passed_over(&self.passed_over);
         if self.is_ordered {

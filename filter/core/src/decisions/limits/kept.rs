@@ -148,12 +148,7 @@ impl Budget {
     /// What whoever asked for work meets of it, by what was kept of that.
     #[must_use]
     pub fn of_kept(self: &Rc<Self>, kept: &Kept) -> Rc<Self> {
-        if self.splits.is_empty() {
-            return self.clone();
-        }
-        let own = kept.0.iter().filter_map(|account| self.account_of_value(&account.key));
-        let accounts = self.accounts.iter().cloned().chain(own).collect();
-        Rc::new(Self { accounts, splits: Vec::new() })
+        self.known(|split| kept.0.iter().find_map(|account| split.account_of_key(&account.key)))
     }
 
     /// The debt of work for which nothing was taken: it is due from all limits that have it in their scope, as they stand

@@ -1,11 +1,12 @@
 //! Which limits can be asked before a request's body is read?
 //!
 //! Those that count requests, whatever their model: of the headers it is known that there is one more. What tokens and money
-//! it may take, and under which model's limits it falls, only the body tells.
+//! it may take, under which model's limits it falls, and for which user it asks by a field, only the body tells.
 
 use super::Budget;
 use crate::allowance::{Allowance, Unit};
 use crate::endpoint::Operation;
+use crate::value::By;
 
 /// Which of a budget's limits are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub enum Part {
 impl Part {
     pub(super) fn has(self, allowance: &Allowance) -> bool {
         let counts_requests = matches!(allowance.measure.unit(), None | Some(Unit::Requests));
-        let needs_no_body = counts_requests && allowance.scope.models.is_none();
+        let is_in_body = allowance.by.as_ref().is_some_and(By::is_in_body);
+        let needs_no_body = counts_requests && allowance.scope.models.is_none() && !is_in_body;
         match self {
             Self::All => true,
             Self::Head => needs_no_body,

@@ -53,7 +53,7 @@ impl Split {
         Rc::new(Account { key, limits: self.limits.clone(), is_shared: false })
     }
 
-    fn account_of_key(&self, key: &str) -> Option<Rc<Account>> {
+    pub(super) fn account_of_key(&self, key: &str) -> Option<Rc<Account>> {
         let (number, value) = parsed(key)?;
         (number == self.number).then(|| self.account(value))
     }
@@ -89,17 +89,45 @@ impl Budget {
     /// The same with limits that are split.
     #[must_use]
     pub fn with(self, splits: impl IntoIterator<Item = Rc<Split>>) -> Self {
-        let splits = self.splits.into_iter().chain(splits).collect();
+        let mut splits: Vec<_> = self.splits.into_iter().chain(splits).collect();
+        // What the headers tell is the beginning of what the body tells: a reservation has accounts by their places.
+        splits.sort_by_key(|split| split.by.is_in_body());
         Self { splits, ..self }
     }
 
     /// What whoever asks meets of it: the same accounts, and those of the values.
     #[must_use]
     pub fn of(self: &Rc<Self>, values: &Values) -> Rc<Self> {
+        self.known(|split| Some(split.account(values.of(&split.by))))
+    }
+
+    /// The same as far as the headers tell.
+    #[must_use]
+    pub fn of_head(self: &Rc<Self>, values: &Values) -> Rc<Self> {
+        self.known(|split| (!split.by.is_in_body()).then(|| split.account(values.of(&split.by))))
+    }
+
+    /// Whether only the body tells all of it.
+    #[must_use]
+    pub fn needs_body(&self) -> bool {
+        self.splits.iter().any(|split| split.by.is_in_body())
+    }
+
+    /// What tells whoever asks from the client's other users, as it was said or by its hash.
+    #[must_use]
+    pub fn said(&self, values: &Values, as_text: bool) -> Vec<String> {
+        let said = |split: &Rc<Split>| {
+            let name = split.by.name().map(|name| format!("/{name}")).unwrap_or_default();
+            Some(format!("{}{name}={}", split.by.word(), values.said(&split.by, as_text)?))
+        };
+        self.splits.iter().filter_map(said).collect()
+    }
+
+    pub(super) fn known(self: &Rc<Self>, own: impl Fn(&Split) -> Option<Rc<Account>>) -> Rc<Self> {
         if self.splits.is_empty() {
             return self.clone();
         }
-        let own = self.splits.iter().map(|split| split.account(values.of(&split.by)));
+        let own = self.splits.iter().filter_map(|split| own(split));
         let accounts = self.accounts.iter().cloned().chain(own).collect();
         Rc::new(Self { accounts, splits: Vec::new() })
     }

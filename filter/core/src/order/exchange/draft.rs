@@ -17,6 +17,7 @@ use crate::limits::{Budget, Grant, Granted, Inquiry, Reservation, Settlement, Sp
 use crate::pinning::Spoken;
 use crate::store::StoreFault;
 use crate::tokens::Usage;
+use crate::value::{By, UserField, Values};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(super) struct Draft {
     pub(super) client: Option<Rc<Client>>,
     /// The client's limits, and of those that are split the ones of whoever asks.
     pub(super) budget: Rc<Budget>,
+    /// What is known of who asks.
+    pub(super) values: Values,
     pub(super) model: Option<Rc<Model>>,
     /// The model in the client's own word.
     pub(super) asked: Option<String>,
@@ -95,6 +98,7 @@ impl Draft {
             operation: None,
             client: None,
             budget: Rc::default(),
+            values: Values::default(),
             model: None,
             asked: None,
             stream: false,
@@ -176,6 +180,11 @@ impl Draft {
         (all, tightest)
     }
 
+    /// Notes for which of its users the client says that it asks.
+    pub(super) fn note_user(&mut self, field: UserField, text: Option<&str>) {
+        self.values.note(By::Field(field), "", text.unwrap_or_default().as_bytes());
+    }
+
     /// What another VM needs to write it down.
     pub(super) fn note(&self) -> Option<Note> {
         let Reserved { usage, slots } = self.reserved.clone()?;
@@ -231,6 +240,8 @@ impl Draft {
 
     /// Adds what is known to the end of the last phase; nothing is known afterwards.
     pub(super) fn complete(&mut self, mut finished: Finished, now: Duration) -> Finished {
+        let as_text = self.gateway.record_users_as_text;
+        let users = self.client.as_ref().map(|client| client.budget.said(&self.values, as_text));
         let new = Self::new(self.gateway.clone());
         let new = Self { began: self.began, store_faults: self.store_faults, ..new };
         let draft = std::mem::replace(self, new);
@@ -252,6 +263,7 @@ impl Draft {
             provider_request_id: draft.provider_request_id,
             shadow_refusals: draft.shadow_refusals,
             forgotten: draft.forgotten,
+            users: users.unwrap_or_default(),
             duration: now.saturating_sub(draft.began),
             ..record
         };

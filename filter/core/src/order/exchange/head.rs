@@ -11,13 +11,14 @@ use super::{Headers, Next, Phase, Step, anybody, find, names};
 use crate::answer;
 use crate::decision::EXPLAIN;
 use crate::denial::Denial;
-use crate::endpoint::{Asked, Operation, decoded};
+use crate::endpoint::{Asked, Operation, decoded, parameters};
 use crate::gateway::{BodyRoom, Client};
 use crate::headers::passes_to_backends;
 use crate::identity::Identity;
 use crate::ledger::Outcome;
 use crate::media::CONTENT_ENCODING;
 use crate::store::Moment;
+use crate::value::UserField;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -92,7 +93,8 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
     let client = match gateway.clients.identify(pairs, asked.query(), moment) {
         Ok(Identity::Client(client, values)) => {
-            draft.budget = client.budget.of(&values);
+            draft.budget = client.budget.of_head(&values);
+            draft.values = values;
             client
         }
         Ok(Identity::Unknown(wait)) => return Err(wait),
@@ -111,7 +113,10 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let strip = names(headers.iter().filter(|(name, _)| !pass(name)));
     Ok(match (operation, endpoint.rest) {
         (Operation::Models, _) => models(&client, endpoint.deployment, draft),
-        (Operation::Limits, _) => draft.answer(None, Outcome::Answered),
+        (Operation::Limits, _) => {
+            draft.note_users_of_query(&client, asked.query());
+            draft.answer(None, Outcome::Answered)
+        }
         (Operation::Health, _) => draft.health(Some(&client), endpoint.deployment, moment),
         (Operation::Config, _) => draft.configuration(&client, moment.now),
         (Operation::Order, _) if !client.operator => {
@@ -140,6 +145,20 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
             Body::begin(Body::new(client, &endpoint, headers), strip, draft)
         }
     })
+}
+
+impl Draft {
+    /// What a body would tell of the client's users, the query tells of whoever wants to know how he stands.
+    fn note_users_of_query(&mut self, client: &Client, query: &str) {
+        if !client.budget.needs_body() {
+            return;
+        }
+        for field in [UserField::User, UserField::SafetyIdentifier] {
+            let said = parameters(query).find(|(name, _)| name == field.name());
+            self.note_user(field, said.as_ref().map(|(_, text)| &**text));
+        }
+        self.budget = client.budget.of(&self.values);
+    }
 }
 
 /// The models that a client may use, or one of them.

@@ -22,6 +22,7 @@ use crate::route::{self, Asker, Choice, Shares, Target};
 use crate::store::Moment;
 use crate::tier::Tier;
 use crate::tokens::Usage;
+use crate::value::UserField;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -66,6 +67,16 @@ impl Draft {
         Ok(model)
     }
 
+    /// Notes for which of its users a client asks, if a limit depends on that. What is no string tells nobody from another.
+    fn note_users(&mut self, request: &Request<'_>) {
+        if self.client.as_ref().is_some_and(|client| client.budget.needs_body()) {
+            let user = request.other_word(UserField::User.name());
+            let safety_identifier = request.word(Field::SafetyIdentifier).ok().flatten();
+            self.note_user(UserField::User, user.as_deref());
+            self.note_user(UserField::SafetyIdentifier, safety_identifier.as_deref());
+        }
+    }
+
     /// Notes what policies found. A field that is not known is no news to the second one.
     fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
@@ -90,6 +101,7 @@ impl Draft {
         };
         let mut request = Request::read(form.as_ref().map_or(body, |form| form.json().as_bytes()))?;
         let model = self.model(&held, request.model.as_deref())?;
+        self.note_users(&request);
         let policy = held.policy(&model, body)?;
         self.stream = request.stream;
         let sketch = estimate::sketch(request.prompt.iter().copied());

@@ -14,7 +14,10 @@ pub(super) struct Reserving(Ready);
 
 impl Reserving {
     /// Asks for the most that it may cost.
-    pub(super) fn begin(ready: Ready, draft: &Draft) -> Next {
+    pub(super) fn begin(ready: Ready, draft: &mut Draft) -> Next {
+        if ready.client.budget.needs_body() {
+            draft.budget = ready.client.budget.of(&draft.values);
+        }
         let (operation, usage) = (ready.expected.operation, ready.expected.usage_max());
         let (model, asked) = (draft.model.as_ref(), draft.tier_asked.as_deref());
         let claim = Claim {

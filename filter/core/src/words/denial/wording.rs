@@ -30,7 +30,7 @@ pub(super) fn limit(allowance: &Allowance, unit: &str) -> String {
     let each = match &allowance.by {
         None => String::new(),
         Some(By::Key) => " for each key".to_owned(),
-        Some(By::Claim(name)) => format!(" for each `{name}`"),
+        Some(by) => format!(" for each `{}`", by.name().unwrap_or_default()),
     };
     let size = match allowance.measure.unit() {
         Some(unit) => unit.text(allowance.amount.get()),

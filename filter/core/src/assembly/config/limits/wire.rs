@@ -60,6 +60,21 @@ pub(in crate::config) enum By {
     Key,
     /// The claim of the token that has this path.
     Claim(#[cfg_attr(feature = "schema", schemars(length(min = 1)))] String),
+    /// The header of this name, which only an earlier filter may set.
+    Header(#[cfg_attr(feature = "schema", schemars(length(min = 1)))] String),
+    /// The field of the body in which the client says for whom it asks.
+    Field(UserField),
+}
+
+/// Where a client says for which of its users it asks.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum UserField {
+    /// `user`.
+    User,
+    /// `safety_identifier`.
+    SafetyIdentifier,
 }
 
 /// In what time.

@@ -177,8 +177,16 @@ fn what_nobody_can_be_told_apart_by_is_refused() {
     check(
         json!("name"),
         &|_| {},
-        &["clients[0].limits[0].by: unknown variant \"name\", expected \"key\" or \"claim\""],
+        &[
+            "clients[0].limits[0].by: unknown variant \"name\", expected one of \"key\", \"claim\", \"header\", \"field\"",
+        ],
     );
+    for name in ["", "x user", "authorization", "X-Tollgate-User"] {
+        let problem = format!(
+            "clients[0].limits[0].by.header: {name:?}: expected the name of a header that only an earlier filter sets"
+        );
+        check(json!({ "header": name }), &|_| {}, &[&problem]);
+    }
     let mut config = limited(json!({ "concurrent": 1 }), json!({ "concurrent": 1, "by": { "claim": "" } }));
     let no_path = "groups[0].limits[0].by.claim: \"\" is no path to a claim: expected for example \"azp\", \
                    \"realm_access.roles\" or \"/a.b/c\"";

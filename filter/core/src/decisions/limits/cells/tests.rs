@@ -12,7 +12,7 @@ const NOW: Duration = Duration::from_secs(1_795_490_661);
 const A_BUCKET: u64 = 0x102;
 
 fn account(split: u64, number: u64) -> String {
-    format!("tollgate/limits/by/{split:016x}/{}", Value::of("issuer", &number.to_le_bytes()))
+    format!("tollgate/limits/by/{split:016x}/{number:032x}")
 }
 
 /// So many accounts of a split, all under one key.

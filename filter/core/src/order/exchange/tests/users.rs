@@ -2,11 +2,18 @@
 
 use super::*;
 use crate::ledger::Stored;
+use crate::value::Value as OfUser;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// That of the key `other`.
 const OTHER_SHA256: &str = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa";
+
+/// A short body.
+const SHORT: [(&str, &str); 1] = [CHAT[3]];
+
+/// One that does not say how long it is: what the headers tell is asked before it is read.
+const LONG: [(&str, &str); 1] = [("transfer-encoding", "chunked")];
 
 /// A client with two keys, each of which has so much; and all of it has more.
 fn two_keys(config: &mut Value) {
@@ -20,6 +27,100 @@ fn two_keys(config: &mut Value) {
         { "concurrent": 2, "by": "key" },
     ]);
     config["other_endpoints"] = json!(["b"]);
+}
+
+/// A client of whose users, as it names them itself, each has so much.
+fn who_says_so(config: &mut Value) {
+    config["policies"][0]["request_bytes_max"] = json!(100_000);
+    config["clients"][0]["endpoints"] = json!(["*", "other"]);
+    config["clients"][0]["limits"] = json!([
+        { "tokens": 200, "per": "day", "by": { "field": "user" } },
+        { "requests": 2, "per": "day", "by": { "field": "user" } },
+        { "requests": 3, "per": "day", "by": { "field": "safety_identifier" } },
+        { "requests": 9, "per": "day" },
+    ]);
+    config["other_endpoints"] = json!(["b"]);
+}
+
+/// What is told of the limits of who is called so, by the field and in the query.
+fn used_of(run: &mut Run, gateway: &Rc<Gateway>, query: &str) -> Vec<u64> {
+    run.exchange = Exchange::new(gateway.clone());
+    let path = format!("/tollgate/v1/usage?{query}");
+    let step = run.head(&[(":method", "GET"), (":path", &path), ("api-key", "key")]);
+    let Step::Answer(answer) = step else { panic!("{step:?}") };
+    let list: Value = serde_json::from_slice(&answer.body).unwrap();
+    list["limits"].as_array().unwrap().iter().map(|limit| limit["used"].as_u64().unwrap()).collect()
+}
+
+/// A chat of this user.
+fn chat_of(user: &Value) -> String {
+    with(serde_json::from_str(PROMPT).unwrap(), json!({ "user": user, "safety_identifier": user }))
+        .to_string()
+}
+
+#[test]
+fn the_body_tells_for_whom_its_client_asks() {
+    let (gateway, mut run) = (gateway(who_says_so), Run::with(gateway(who_says_so)));
+    let one = r#"{"usage":{"prompt_tokens":7,"completion_tokens":3}}"#;
+    // With a short body and with one whose limits are asked in two parts.
+    for (more, all) in [(&SHORT[..], 1), (&LONG[..], 2)] {
+        let step = ask(&mut run, &gateway, "key", more, &chat_of(&json!("ann b")));
+        let record = serve(&mut run, step, one);
+        let hash = OfUser::of("", b"ann b");
+        assert_eq!(record.users, [format!("field/user={hash}"), format!("field/safety_identifier={hash}")]);
+        assert_eq!(
+            used_of(&mut run, &gateway, "user=ann%20b&safety_identifier=ann%20b"),
+            [all, 10 * all, all, all]
+        );
+    }
+    let refusal = ask(&mut run, &gateway, "key", &SHORT, &chat_of(&json!("ann b")));
+    assert_eq!(refused(refusal), "429 insufficient_quota");
+    assert_eq!(run.finish().limit.as_deref(), Some("field/requests/day"));
+    // What is no string tells nobody from another.
+    for user in [json!(null), json!(7), json!("")] {
+        let body = with(serde_json::from_str(PROMPT).unwrap(), json!({ "user": user })).to_string();
+        let step = ask(&mut run, &gateway, "key", &SHORT, &body);
+        if user == json!("") {
+            assert_eq!(refused(step), "429 insufficient_quota");
+        } else {
+            assert!(serve(&mut run, step, one).users.is_empty());
+        }
+    }
+    assert_eq!(used_of(&mut run, &gateway, "user=&x=ann%20b"), [4, 20, 2, 2]);
+}
+
+#[test]
+fn what_has_no_body_is_of_nobody_in_particular() {
+    let (gateway, mut run) = (gateway(who_says_so), Run::with(gateway(who_says_so)));
+    run.exchange = Exchange::new(gateway.clone());
+    let head = headers(&[(":method", "GET"), (":path", "/v1/vector_stores"), ("api-key", "key")]);
+    let step = run.exchange.request_head(&head, true, Moment::new(&run.store, NOW));
+    let step = run.perform(step);
+    let _ = serve(&mut run, step, "{}");
+    assert_eq!(used_of(&mut run, &gateway, ""), [1, 0, 1, 1]);
+    assert_eq!(used_of(&mut run, &gateway, "user=ann"), [1, 0, 0, 1]);
+}
+
+#[test]
+fn a_filter_tells_for_whom_is_asked_and_no_backend_hears_of_it() {
+    let limited = |config: &mut Value| {
+        config["clients"][0]["limits"] =
+            json!([{ "requests": 1, "per": "day", "by": { "header": "X-User" } }]);
+        config["record_users"] = json!("value");
+    };
+    let (gateway, mut run) = (gateway(limited), Run::with(gateway(limited)));
+    for user in ["ann", "bob"] {
+        run.exchange = Exchange::new(gateway.clone());
+        let Step::AwaitBody { strip } = run.head(&[CHAT[0], CHAT[1], CHAT[2], CHAT[3], ("x-user", user)])
+        else {
+            panic!("its body is read")
+        };
+        assert!(strip.contains(&"x-user".to_owned()), "{strip:?}");
+        let step = run.body(PROMPT);
+        assert_eq!(serve(&mut run, step, USED_120).users, [format!("header/x-user={user}")]);
+        let step = ask(&mut run, &gateway, "key", &[("x-user", user)], PROMPT);
+        assert_eq!(refused(step), "429 insufficient_quota");
+    }
 }
 
 /// A chat of this key up to the step after the reservation.
@@ -47,12 +148,14 @@ const USED_120: &str = r#"{"usage":{"prompt_tokens":100,"completion_tokens":20}}
 #[test]
 fn each_key_has_its_own_and_is_told_only_that() {
     let (gateway, mut run) = (gateway(two_keys), Run::with(gateway(two_keys)));
-    let step = ask(&mut run, &gateway, "key", &[], PROMPT);
+    let step = ask(&mut run, &gateway, "key", &SHORT, PROMPT);
     let _ = serve(&mut run, step, USED_120);
     assert_eq!(used_by(&mut run, &gateway, "key"), [120, 120, 1, 0]);
     assert_eq!(used_by(&mut run, &gateway, "other"), [120, 0, 0, 0]);
     // What it may cost, and what is left of its own.
-    let Step::Answer(answer) = ask(&mut run, &gateway, "key", &[], PROMPT) else { panic!("it is refused") };
+    let Step::Answer(answer) = ask(&mut run, &gateway, "key", &SHORT, PROMPT) else {
+        panic!("it is refused")
+    };
     let told: Value = serde_json::from_slice(&answer.body).unwrap();
     let sentence = told["error"]["message"].as_str().unwrap();
     assert!(
@@ -61,7 +164,7 @@ fn each_key_has_its_own_and_is_told_only_that() {
     );
     let record = run.finish();
     assert_eq!(record.limit.as_deref(), Some("key/tokens/day"));
-    let step = ask(&mut run, &gateway, "other", &[], PROMPT);
+    let step = ask(&mut run, &gateway, "other", &SHORT, PROMPT);
     let _ = serve(&mut run, step, USED_120);
     assert_eq!(used_by(&mut run, &gateway, "other"), [240, 120, 1, 0]);
     run.exchange = Exchange::new(gateway.clone());
@@ -74,12 +177,10 @@ fn each_key_has_its_own_and_is_told_only_that() {
 #[test]
 fn at_the_headers_of_a_long_body_its_users_own_limits_are_asked() {
     let (gateway, mut run) = (gateway(two_keys), Run::with(gateway(two_keys)));
-    // Of a body that does not say how long it is.
-    let long = [("transfer-encoding", "chunked")];
     let one = |tokens: u64| format!(r#"{{"usage":{{"prompt_tokens":{tokens}}}}}"#);
     for key in ["key", "other"] {
         for request in 0..2 {
-            let step = ask(&mut run, &gateway, key, &long, PROMPT);
+            let step = ask(&mut run, &gateway, key, &LONG, PROMPT);
             let note = run.exchange.note().unwrap();
             assert!(note.slots.starts_with("tollgate/limits/by/"), "{}", note.slots);
             let _ = serve(&mut run, step, &one(1));
@@ -88,7 +189,7 @@ fn at_the_headers_of_a_long_body_its_users_own_limits_are_asked() {
     }
     for key in ["key", "other"] {
         run.exchange = Exchange::new(gateway.clone());
-        let head = [CHAT[0], CHAT[1], ("api-key", key), long[0]];
+        let head = [CHAT[0], CHAT[1], ("api-key", key), LONG[0]];
         assert_eq!(refused(run.head(&head)), "429 insufficient_quota", "{key}");
     }
 }
