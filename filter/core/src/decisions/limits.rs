@@ -549,6 +549,8 @@ fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Res
                     // What nothing was taken from may not have been touched yet, nor what another process took from.
                     found if taken.amount == 0 || account.is_shared => limit.now(found, clock),
                     Some(entry) => entry,
+                    // All of it was there again, so there was no room for its record. What was used beyond the reservation is due.
+                    None if back < 0 && split::Mark::of_key(&account.key).is_some() => limit.now(None, clock),
                     // It has been dropped with all that was in it.
                     None => continue,
                 };

@@ -243,7 +243,7 @@ pub fn passes_to_clients(name: &str, value: &[u8], more: &Passing) -> bool {
         | "x-accel-buffering"
         | "x-content-type-options"
         | "x-should-retry" => true,
-        "content-location" | "location" | "operation-location" => is_path(value),
+        _ if REFERENCES.contains(&name) => is_path(value),
         _ => more.has(name),
     }
 }
@@ -262,6 +262,9 @@ pub const STAY: &str = "x-envoy-ratelimited";
 pub fn steers_proxy(name: &str) -> bool {
     ["grpc-", "x-envoy-", "x-tollgate-"].iter().any(|prefix| name.starts_with(prefix))
 }
+
+/// The headers that lead to what was made.
+pub const REFERENCES: [&str; 3] = ["content-location", "location", "operation-location"];
 
 /// Whether a reference stays on its host.
 fn is_path(reference: &[u8]) -> bool {

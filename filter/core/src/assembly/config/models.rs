@@ -206,6 +206,13 @@ impl Build<'_> {
                 target.word = format!("{backend}/{deployment}").into();
             }
         }
+        let mut words = HashSet::new();
+        let twice = targets.iter().find(|target| !words.insert(&*target.word));
+        if let Some(twice) = twice.filter(|_| seen.len() == targets.len()) {
+            let problem =
+                format!("two of them are called {:?}: expected another name of one backend", twice.word);
+            self.fault(path.to_owned(), problem);
+        }
         targets.sort_by_key(|target| target.priority);
         targets.into_iter().map(Rc::new).collect()
     }

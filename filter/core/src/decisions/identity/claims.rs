@@ -4,7 +4,6 @@
 //! here: whether what is claimed is true.
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
 
@@ -48,21 +47,6 @@ impl Json {
     #[must_use]
     pub fn at(&self, path: &Path) -> Option<&Self> {
         path.names.iter().try_fold(self, |json, name| json.member(name))
-    }
-
-    /// The same, as `serde_json` has it.
-    #[must_use]
-    pub fn value(&self) -> Value {
-        match self {
-            Self::Null => Value::Null,
-            Self::Flag(flag) => Value::Bool(*flag),
-            Self::Number(number) => Value::from(*number),
-            Self::Text(text) => Value::String(text.clone()),
-            Self::List(list) => list.iter().map(Self::value).collect(),
-            Self::Object(members) => {
-                members.iter().map(|(name, value)| (name.clone(), value.value())).collect()
-            }
-        }
     }
 
     /// A string's text.

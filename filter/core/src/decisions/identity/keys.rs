@@ -180,15 +180,24 @@ impl Key {
     }
 }
 
-/// The same key, for `jsonwebtoken`, which takes no padding. Some issuers pad.
+/// What matters of a key, for `jsonwebtoken`, which refuses a key for any member of another kind than the standard says, and takes
+/// no padding. Some issuers pad, and some write a certificate as they like.
 fn unpadded(jwk: &Json) -> Value {
-    let mut value = jwk.value();
-    for name in ["n", "e", "x", "y"] {
-        if let Some(Value::String(text)) = value.get_mut(name) {
-            text.truncate(text.trim_end_matches('=').len());
+    let text = |name: &&str| Some(((*name).to_owned(), Value::from(jwk.member(name)?.text()?)));
+    let unpadded = |name: &&str| {
+        let text = jwk.member(name)?.text()?.trim_end_matches('=');
+        Some(((*name).to_owned(), Value::from(text)))
+    };
+    let whole = ["kty", "crv", "use", "alg", "kid", "k"].iter().filter_map(text);
+    let numbers = ["n", "e", "x", "y"].iter().filter_map(unpadded);
+    let operations = match jwk.member("key_ops") {
+        Some(Json::List(operations)) => {
+            let operations = operations.iter().filter_map(Json::text).map(Value::from).collect();
+            Some(("key_ops".to_owned(), operations))
         }
-    }
-    value
+        _ => None,
+    };
+    whole.chain(numbers).chain(operations).collect()
 }
 
 fn decoding(parameters: &AlgorithmParameters) -> Result<DecodingKey, NoKey> {
@@ -341,6 +350,15 @@ mod tests {
         check(&key("ec-384"), &[ES384]);
         check(&key("ed25519"), &[EdDSA]);
         check(&Key::secret(b"secret"), &OF_SECRETS);
+    }
+
+    #[test]
+    fn of_a_key_only_what_matters_is_read() {
+        for odd in
+            [r#","x5c":"MII""#, r#","kid":7"#, r#","key_ops":"verify""#, r#","x5t":null,"a":{"b":[1]}"#]
+        {
+            check(&rsa_of(256, odd), Ok(()));
+        }
     }
 
     #[test]

@@ -91,9 +91,7 @@ pub(super) fn update_and_tell<T>(
         let record = match (record, place) {
             (Some(record), _) => record,
             // Whoever is refused all day has used most of all, and is not to be the one that was used longest ago.
-            (None, Some(place)) if cells.len() > RECORDS_MAX / 2 && place < cells.len() / 2 => {
-                before.to_vec()
-            }
+            (None, Some(place)) if is_half_full(&cells) && place < cells.len() / 2 => before.to_vec(),
             (None, _) => return (None, (result, 0)),
         };
         if let Some(place) = place {
@@ -105,6 +103,11 @@ pub(super) fn update_and_tell<T>(
         let lost = make_room(&mut cells, nanos(moment.now));
         (Some(codec::encode_all(&cells)), (result, lost))
     })
+}
+
+/// Whether it may not be long until one has to go.
+fn is_half_full(cells: &[Cell]) -> bool {
+    cells.len() > RECORDS_MAX / 2 || cells.iter().map(Cell::bytes).sum::<usize>() > BYTES_MAX / 2
 }
 
 /// Drops records until the rest has room, never the last of them; answers of how many something was used.

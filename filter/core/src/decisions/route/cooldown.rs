@@ -188,6 +188,15 @@ impl Cooldowns {
         })
     }
 
+    /// Lets another one ask whether the pause of a target is over: whoever claimed it was told of its tier only.
+    pub fn unclaim(store: &dyn Store, target: u64) -> Result<(), StoreFault> {
+        Self::change(store, |known| {
+            let asked = known.pauses.iter_mut().find(|pause| pause.target == target);
+            let asking = asked.and_then(|pause| pause.asking_until.as_mut());
+            (asking.map(|asking| *asking = 0).is_some(), ())
+        })
+    }
+
     /// Forgets the pauses of what was asked and has answered well.
     pub fn end(store: &dyn Store, lane: impl Into<Lane>) -> Result<(), StoreFault> {
         let lane = lane.into();
@@ -241,6 +250,20 @@ mod tests {
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn whoever_is_told_of_a_tier_lets_another_one_ask() {
+        let (store, now) = (crate::store::MemoryStore::default(), Duration::from_secs(1_795_000_000));
+        let at = |seconds| Moment::new(&store, now + Duration::from_secs(seconds));
+        let guess = Cooldown { wait: Duration::from_secs(1), from_backend: false };
+        Cooldowns::note(at(0), 7, guess).unwrap();
+        let flex = Lane { target: 7, tier: Some(crate::tier::Tier::Flex) };
+        assert_eq!(Cooldowns::claim(at(2), flex), Ok(true));
+        assert_eq!(Cooldowns::claim(at(2), 7), Ok(false));
+        Cooldowns::note(at(2), flex, guess).unwrap();
+        Cooldowns::unclaim(&store, 7).unwrap();
+        assert_eq!(Cooldowns::claim(at(2), 7), Ok(true));
+    }
 
     #[test]
     fn the_law_of_stored_values_holds() {

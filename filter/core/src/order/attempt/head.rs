@@ -15,7 +15,7 @@ use super::unproven::Unproven;
 use super::{Destination, Flight, Heard, Leg, Phase, Place};
 use crate::endpoint::Billing;
 use crate::failure::Failure;
-use crate::headers::{self, find, steers_proxy};
+use crate::headers::{self, Headers, find, steers_proxy};
 use crate::store::Outside;
 use crate::usage::{self, Format};
 use std::rc::Rc;
@@ -31,6 +31,7 @@ impl Leg {
     ) -> Phase {
         let flight = &self.flight;
         heard.remove.extend(headers.iter().map(|(name, _)| name).filter(|name| steers_proxy(name)).cloned());
+        heard.set.extend(self.references(&headers));
         let status = headers::status(&headers);
         let format = Format::of(find(&headers, "content-type"), find(&headers, "content-encoding"));
         let goes_on = end || self.place == Place::Upstream && flight.is_pooled();
@@ -47,6 +48,21 @@ impl Leg {
         } else {
             Phase::Passing
         }
+    }
+}
+
+impl Leg {
+    /// What leads below the backend's own base path, as the gateway's clients may ask for it.
+    fn references(&self, headers: &Headers) -> Vec<(&'static str, String)> {
+        let backend = &self.target.backend;
+        if *backend.base == *backend.style.base() {
+            return Vec::new();
+        }
+        let known = |name: &'static str| {
+            let rest = headers::text(headers, name)?.strip_prefix(&*backend.base)?;
+            rest.starts_with('/').then(|| (name, format!("{}{rest}", backend.style.base())))
+        };
+        headers::REFERENCES.into_iter().filter_map(known).collect()
     }
 }
 

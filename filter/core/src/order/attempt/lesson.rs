@@ -33,6 +33,9 @@ impl Leg {
                 let tier = tier.filter(|_| status == 429);
                 flight.refused.set(flight.refused.get().or(tier));
                 flight.leave_alone(target, tier, pause, outside, heard);
+                if tier.is_some() && flight.asks_whether_over(target) {
+                    heard.noted(Cooldowns::unclaim(outside.store, target.number()));
+                }
             }
             // Its pause is over, and the others may know.
             None if flight.asks_whether_over(target) => {

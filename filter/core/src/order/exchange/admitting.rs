@@ -5,13 +5,13 @@ use super::draft::Draft;
 use super::preparing::Ready;
 use super::sent::Sent;
 use super::{Finished, Next, Phase, Step};
-use crate::attempt::refusal;
+use crate::attempt::{Whose, refusal};
 use crate::capacity::{Ask, Place, Priority, Turn};
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::ledger::{Outcome, Queued, Wait};
 use crate::limits::{Reservation, Standing};
-use crate::route::{Choice, Cooldowns, Target};
+use crate::route::{Choice, Cooldowns, Fitted, Target};
 use crate::store::{Moment, StoreFault};
 use std::rc::Rc;
 use std::time::Duration;
@@ -53,10 +53,16 @@ impl Admitting {
         standing: Standing,
         draft: &mut Draft,
     ) -> Next {
-        let choice = match std::mem::replace(&mut ready.choice, Ok(Choice::default())) {
+        let mut choice = match std::mem::replace(&mut ready.choice, Ok(Choice::default())) {
             Ok(choice) => choice,
             Err(denial) => return draft.refuse(&denial, reservation, standing),
         };
+        if draft.gateway.routing.fitted == Fitted::Once {
+            // The body that waits is the first one's, and no attempt makes another of it.
+            let as_default = choice.as_default;
+            let whose = |target: &Target| Whose { target: target.number(), as_default };
+            choice.targets.retain(|target| ready.bodies.edits(whose(target)).is_none());
+        }
         let is_declared = choice.targets.iter().any(|target| !target.gauges.is_empty());
         if !is_declared && choice.shares.is_none() && !draft.spills_within_a_bound(&choice) {
             return Sent::begin(ready, choice, reservation, standing, None, None, draft);

@@ -92,26 +92,34 @@ fn what_is_not_used_goes_first_and_is_no_loss() {
     assert!(!is_there(&store, &first[0]) && is_there(&store, &first[1]));
 }
 
+/// One of many limits.
+fn long_record() -> Vec<u8> {
+    let mut long = Record::default();
+    for id in 0..60 {
+        long.set(Entry { id, level: 1, at: nanos(NOW) }, 0);
+    }
+    long.into_bytes()
+}
+
 #[test]
 fn whoever_is_refused_again_and_again_is_not_forgotten() {
-    let store = MemoryStore::default();
-    let accounts = under_one_key(1, 200);
-    let (refused, others) = accounts.split_first().unwrap();
-    let _ = write(&store, refused, record(1), NOW);
-    for account in others {
-        let _ = write(&store, account, record(1), NOW);
-        assert_eq!(update(Moment::new(&store, NOW), refused, |record| (None, record.is_empty())), Ok(false));
+    for record in [record(1), long_record()] {
+        let store = MemoryStore::default();
+        let accounts = under_one_key(1, 200);
+        let (refused, others) = accounts.split_first().unwrap();
+        let _ = write(&store, refused, record.clone(), NOW);
+        for account in others {
+            let _ = write(&store, account, record.clone(), NOW);
+            let refuse = |record: &[u8]| (None, record.is_empty());
+            assert_eq!(update(Moment::new(&store, NOW), refused, refuse), Ok(false));
+        }
     }
 }
 
 #[test]
 fn many_bytes_leave_room_for_fewer() {
     let store = MemoryStore::default();
-    let mut long = Record::default();
-    for id in 0..60 {
-        long.set(Entry { id, level: 1, at: nanos(NOW) }, 0);
-    }
-    let long = long.into_bytes();
+    let long = long_record();
     for account in under_one_key(1, 40) {
         let _ = write(&store, &account, long.clone(), NOW);
     }

@@ -114,6 +114,19 @@ fn what_goes_on_is_settled_with_the_value_that_asked_for_it() {
 // As wasm it would take minutes.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
+fn what_a_forgotten_value_owes_is_due_and_no_more() {
+    for (spent_tokens, expected) in [(90, 10), (30, 0)] {
+        let (store, shop) = (MemoryStore::default(), shop(&[(DAY, 100)], &[], &[]));
+        let ann = of_user(&shop, "ann");
+        let held = ask_for(&store, &ann, 80, START).unwrap().reservation;
+        // Nothing is known of her any more.
+        let store = MemoryStore::default();
+        settle(Moment::new(&store, START), &held.settle(spent(spent_tokens))).unwrap();
+        assert_eq!(used(&store, &ann, START), [expected]);
+    }
+}
+
+#[test]
 fn a_flood_of_values_stays_within_its_memory() {
     let (store, shop) = (Counting::default(), shop(&[(DAY, 100)], &[], &[]));
     let ann = of_user(&shop, "ann");

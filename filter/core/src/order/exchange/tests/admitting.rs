@@ -106,6 +106,25 @@ fn a_request_goes_first_where_there_is_room() {
 }
 
 #[test]
+fn a_body_that_is_fitted_once_goes_to_no_other_deployment() {
+    let mut worker = Worker::new(|config| {
+        config["routing"] = json!({ "fitted": "once", "pools": [] });
+        config["backends"][1] = json!({ "name": "b", "cluster": "cb", "style": "openai" });
+        config["models"][0]["backends"] = json!([
+            { "backend": "b", "deployment": "x", "requests_per_minute": 60 },
+            { "backend": "b", "deployment": "a-longer-name" },
+        ]);
+        config["backends"][1]["requests_window_s"] = json!(1);
+        config["clients"][0]["priority"] = json!("high");
+    });
+    let (_exchange, forward) = worker.goes();
+    assert_eq!(&*forward.flight.candidates()[0].deployment, "x");
+    // There is no more room at the one whose name the body has: it does not go out with the other's length.
+    let (_, step) = worker.ask(1);
+    assert!(!matches!(step, Step::Forward(_)), "{step:?}");
+}
+
+#[test]
 fn a_request_that_lowers_itself_leaves_more_room() {
     let worker = Worker::new(|config| config["clients"][0]["priority"] = json!("high"));
     for (word, priority, headroom_min) in
