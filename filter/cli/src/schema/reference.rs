@@ -49,6 +49,9 @@ impl<'s> Reference<'s> {
             let dot = if place.is_empty() { "" } else { "." };
             self.node(field, &format!("{place}{dot}{name}"));
         }
+        for variant in node["oneOf"].as_array().into_iter().flatten() {
+            self.object(variant, place);
+        }
     }
 
     fn node(&mut self, node: &'s Value, place: &str) {
