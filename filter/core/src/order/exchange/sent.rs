@@ -4,7 +4,7 @@ use super::draft::Draft;
 use super::preparing::{Expected, Ready};
 use super::{Forward, Headers, Next, Origin, Phase, ResponseEdits, Step, find, names, pinned};
 use crate::answer::Answer;
-use crate::attempt::Flight;
+use crate::attempt::{Destination, Flight};
 use crate::capacity::Seat;
 use crate::denial::Denial;
 use crate::finding;
@@ -84,10 +84,12 @@ impl Sent {
         let spilling = draft.spilling(&ready, &choice, spilled);
         let Ready { destination, strip, patch, content_length, content_type, bodies, expected, .. } = ready;
         let usage = expected.estimate.usage();
+        // What is passed on may be a job, of which another backend would make a second one.
+        let model = draft.model.as_ref().filter(|_| matches!(destination, Destination::Deployment(_)));
+        let start_max = model.and_then(|model| model.start_max(draft.stream));
         let flight = Flight::new(draft.gateway.clone(), destination, bodies, choice, seat, usage);
         let flight = Rc::new(flight.with_spilling(spilling));
         let sent = Self { expected, reservation, standing, flight: flight.clone(), answer: None };
-        let start_max = draft.model.as_ref().and_then(|model| model.start_max(draft.stream));
         let forward = Forward { strip, patch, content_length, content_type, start_max, flight };
         (Phase::Sent(Box::new(sent)), Step::Forward(forward))
     }

@@ -486,3 +486,21 @@ fn the_model_of_a_path_is_one_of_the_clients() {
         assert_eq!(bare(method, path), expected.map_err(str::to_owned), "{method} {path}");
     }
 }
+
+#[test]
+fn a_job_that_is_passed_on_has_no_bound_on_its_time() {
+    let start_max = |path: &str, body: &str| {
+        let mut run = Run::with(gateway(|config| {
+            naming(config);
+            config["models"][0]["answer_start_ms_max"] = json!(5000);
+        }));
+        let head =
+            [(":method", "POST"), (":path", path), CHAT[2], ("content-type", JSON), ("content-length", "1")];
+        let _ = run.head(&head);
+        let Step::Forward(forward) = run.body(body) else { panic!("{path}") };
+        forward.start_max
+    };
+    let chat = r#"{"model":"gpt-4o","messages":[]}"#;
+    assert_eq!(start_max("/v1/chat/completions", chat), Some(Duration::from_secs(5)));
+    assert_eq!(start_max("/v1/threads/runs", r#"{"model":"gpt-4o","assistant_id":"asst_1"}"#), None);
+}
