@@ -1,6 +1,8 @@
 //! How much do the less important leave to those that come before them?
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
