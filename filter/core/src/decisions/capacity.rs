@@ -20,6 +20,10 @@ use window::Window;
 /// A share of a whole is counted in millionths.
 pub const WHOLE: u32 = 1_000_000;
 
+/// How long it is believed that so few requests are left: the least that any backend counts them over. Azure takes 1 or 10 seconds, typically.
+/// <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota#understanding-rate-limits>
+const REQUESTS_LEFT_FOR: Duration = Duration::from_secs(1);
+
 /// How important a client's requests are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
@@ -226,11 +230,16 @@ pub fn learn(moment: Moment<'_>, gauge: Gauge, room: RoomLeft) -> Result<(), Sto
         RoomLeft::Amount(amount) => amount,
         RoomLeft::Utilization(share) => whole.saturating_sub(whole * u64::from(share) / u64::from(WHOLE)),
     };
+    let lasts = match gauge.unit {
+        Unit::Tokens(_) => gauge.window,
+        // If it counts them over less than was declared, they are there again long before. If not, it will say so.
+        Unit::Requests => gauge.window.min(REQUESTS_LEFT_FOR),
+    };
     store::update(moment.store, &key(gauge), |record| {
         let mut window = Window::read(record, gauge.window, moment.now);
         let reckoned = whole.saturating_sub(window.used());
         // More room than was reckoned is not believed: requests that are on their way are not counted there yet.
-        let changed = window.others_use(reckoned.saturating_sub(left));
+        let changed = window.others_use(reckoned.saturating_sub(left), lasts);
         (changed.then(|| window.write()), ())
     })
 }

@@ -145,10 +145,12 @@ impl Window {
         }
     }
 
-    /// Takes note of what others use; answers whether that is news.
-    pub(super) fn others_use(&mut self, amount: u64) -> bool {
+    /// Takes note of what others use, for so long; answers whether that is news.
+    pub(super) fn others_use(&mut self, amount: u64, lasts: Duration) -> bool {
         let is_news = amount > 0 || self.sent.others.amount > 0;
-        self.sent.others = Others { amount, at: nanos(self.now) };
+        // It is told for a window, from when it was.
+        let window = self.slot * SLOTS as u32;
+        self.sent.others = Others { amount, at: nanos((self.now + lasts).saturating_sub(window)) };
         is_news
     }
 

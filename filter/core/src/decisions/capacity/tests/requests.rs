@@ -94,6 +94,10 @@ fn requests_that_others_make_are_believed() {
     assert!(takes());
     learn(Moment::new(&store, START), gauge, RoomLeft::Amount(2)).unwrap();
     assert!(takes() && takes() && !takes());
+    // For a second: the backend may count them over no more than that.
+    let later = |ms_later| take(Moment::new(&store, ms(ms_later)), only, prompt(1), Yields::NOTHING).unwrap();
+    assert!(later(990).is_err());
+    assert!(later(1010).is_ok());
 }
 
 /// A request for one of these places that waits for so long.
