@@ -23,6 +23,7 @@ pub use ordered::{ORDER_MAX, Order};
 pub use pools::{Fitted, Pool, Routing};
 pub use share::{Open, PARTS, Shares};
 
+use crate::allowance::Weights;
 use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
 use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
@@ -79,13 +80,15 @@ pub struct Counts {
     pub requests_window: Duration,
     /// Whether what was asked for and not used is given back.
     pub is_provisioned: bool,
+    /// A token of each kind, by so much, where a model has no weights of its own.
+    pub weights: Weights,
 }
 
 impl Default for Counts {
     /// Over a minute, and nothing is given back.
     fn default() -> Self {
         let minute = Duration::from_secs(60);
-        Self { window: minute, requests_window: minute, is_provisioned: false }
+        Self { window: minute, requests_window: minute, is_provisioned: false, weights: Weights::UNCACHED }
     }
 }
 

@@ -57,6 +57,9 @@ impl Weights {
     /// One for each but those that the cache had, as backends count what they have room for.
     pub const UNCACHED: Self = Self { cached: 0, ..Self::PLAIN };
 
+    /// One for each that is produced.
+    pub const PRODUCED: Self = Self { prompt: 0, ..Self::UNCACHED };
+
     /// A usage in weighted tokens, rounded up.
     #[must_use]
     pub fn tokens(self, usage: Usage) -> u64 {

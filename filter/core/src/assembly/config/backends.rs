@@ -63,7 +63,11 @@ impl Build<'_> {
         };
         let of_tokens = window("window_s", backend.window_s, Counts::default().window);
         let requests_window = window("requests_window_s", backend.requests_window_s, of_tokens);
-        Counts { window: of_tokens, requests_window, is_provisioned: backend.provisioned }
+        let weights = match backend.counts {
+            wire::Counted::PromptAndCap => Weights::UNCACHED,
+            wire::Counted::Cap => Weights::PRODUCED,
+        };
+        Counts { window: of_tokens, requests_window, is_provisioned: backend.provisioned, weights }
     }
 
     /// Capacities of so many tokens and requests a minute, where they were declared, of what these names stand for.
@@ -74,7 +78,7 @@ impl Build<'_> {
         counts: Counts,
         names: &[&str],
     ) -> Gauges {
-        let Counts { window, requests_window, is_provisioned } = counts;
+        let Counts { window, requests_window, is_provisioned, weights } = counts;
         let mut gauge = |field, one, per_minute: u32, of: Gauge| {
             let size = u64::from(per_minute) * of.window.as_secs() / 60;
             let size = u32::try_from(size).ok().and_then(NonZeroU32::new);
@@ -86,7 +90,7 @@ impl Build<'_> {
             size.map(|size| Gauge { size, ..of })
         };
         let (id, size) = (number_of(names), NonZeroU32::MIN);
-        let of_tokens = Gauge { id, size, window, is_provisioned, unit: Unit::Tokens(Weights::UNCACHED) };
+        let of_tokens = Gauge { id, size, window, is_provisioned, unit: Unit::Tokens(weights) };
         // No deployment is called so.
         let id = number_of(&[names, &["", "requests"]].concat());
         let (window, is_provisioned) = (requests_window, false);

@@ -4,6 +4,7 @@ pub(super) mod wire;
 
 use super::metrics::labelled;
 use super::{Backends, Build, ModelsByName, one_of};
+use crate::allowance::Weights;
 use crate::endpoint::{Style, is_path_segment, may_be_added};
 use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
@@ -182,7 +183,15 @@ impl Build<'_> {
             let own = self.gauges(&path, declared, target.backend.counts, &names);
             own.iter().for_each(|gauge| target.gauges.insert(gauge));
             if let Some(weights) = place.weights {
-                let weights = self.weights(&path, weights, 0.0);
+                let counts_prompt = target.backend.counts.weights.prompt > 0;
+                if !counts_prompt && (weights.prompt != 1.0 || weights.cached.is_some()) {
+                    let problem = "the backend counts the cap alone: expected completion and nothing else";
+                    self.fault(format!("{path}.weights"), problem);
+                }
+                let mut weights = self.weights(&path, weights, 0.0);
+                if !counts_prompt {
+                    weights = Weights { completion: weights.completion, ..Weights::PRODUCED };
+                }
                 match &mut target.gauges.tokens {
                     Some(gauge) => gauge.unit = Unit::Tokens(weights),
                     None if place.tokens_per_minute.is_some() => {}

@@ -28,6 +28,9 @@ pub(in crate::config) struct Backend {
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 60)))]
     pub(in crate::config) window_s: Option<u32>,
+    /// What of a request it counts as tokens.
+    #[serde(default)]
+    pub(in crate::config) counts: Counted,
     /// How many requests it takes in a minute, all its deployments together. Absent: their number holds nobody back.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(in crate::config) requests_per_minute: Option<u32>,
@@ -37,6 +40,18 @@ pub(in crate::config) struct Backend {
     /// Whether what was asked for and not used is given back, as with provisioned throughput.
     #[serde(default)]
     pub(in crate::config) provisioned: bool,
+}
+
+/// What of a request a backend counts as tokens when it admits it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Counted {
+    /// What was sent, and the most that may be produced.
+    #[default]
+    PromptAndCap,
+    /// The most that may be produced.
+    Cap,
 }
 
 /// Which API a backend speaks.

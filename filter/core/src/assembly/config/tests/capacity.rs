@@ -67,6 +67,37 @@ fn a_capacity_has_weights_where_a_model_is_served() {
 }
 
 #[test]
+fn a_backend_may_count_the_cap_alone() {
+    let units = |config: Value| -> Vec<Unit> {
+        let gateway = load(config).unwrap();
+        let gauges = gateway.models[0].targets.iter().filter_map(|target| target.gauges.tokens);
+        gauges.map(|gauge| gauge.unit).collect()
+    };
+    let mut config = whole();
+    config["backends"][0]["tokens_per_minute"] = json!(6000);
+    config["backends"][0]["counts"] = json!("prompt_and_cap");
+    assert_eq!(units(config.clone()), [Unit::Tokens(Weights::UNCACHED)]);
+    config["backends"][0]["counts"] = json!("cap");
+    let produced = Weights { prompt: 0, cached: 0, completion: 1_000_000 };
+    assert_eq!(units(config.clone()), [Unit::Tokens(produced)]);
+    // A deployment's own capacity too, and what it weighs there.
+    let places = config["models"][0]["backends"].as_array().unwrap();
+    let at = places.iter().position(|place| place["backend"] == config["backends"][0]["name"]).unwrap();
+    config["models"][0]["backends"][at]["tokens_per_minute"] = json!(500);
+    assert_eq!(units(config.clone()), [Unit::Tokens(produced)]);
+    config["models"][0]["backends"][at]["weights"] = json!({ "completion": 8 });
+    assert_eq!(units(config.clone()), [Unit::Tokens(Weights { completion: 8_000_000, ..produced })]);
+    for weights in [json!({ "prompt": 2 }), json!({ "cached": 0 })] {
+        config["models"][0]["backends"][at]["weights"] = weights;
+        let errors: Vec<_> = load(config.clone()).unwrap_err().iter().map(ToString::to_string).collect();
+        let expected = format!(
+            "models[0].backends[{at}].weights: the backend counts the cap alone: expected completion and nothing else"
+        );
+        assert_eq!(errors, [expected]);
+    }
+}
+
+#[test]
 fn requests_are_a_capacity_beside_tokens() {
     let gauges = |config: &Value| -> Vec<Vec<(&str, u32, u64, bool)>> {
         let gateway = load(config.clone()).unwrap();

@@ -223,6 +223,20 @@ fn whoever_goes_elsewhere_takes_the_room_there() {
 }
 
 #[test]
+fn a_backend_that_counts_the_cap_alone_takes_that() {
+    let mut worker = Worker::new(|config| config["backends"][0]["counts"] = json!("cap"));
+    let (mut exchange, forward) = worker.goes();
+    assert_eq!(worker.left(0), 1000 - 100);
+    let _ = begin(&forward.flight, b"ca").unwrap();
+    let pairs = [(":status", "200"), ("content-type", "application/json")];
+    let _ = exchange.response_head(&headers(&pairs), false, || Origin::Backend);
+    let usage = br#"{"usage":{"prompt_tokens":9,"completion_tokens":20}}"#;
+    let _ = exchange.response_chunk(usage, true, || NOW);
+    worker.end(exchange);
+    assert_eq!(worker.left(0), 1000 - 20);
+}
+
+#[test]
 fn a_request_that_reached_a_backend_counts_there() {
     let mut worker = Worker::new(|config| {
         config["backends"][0]["requests_per_minute"] = json!(10);
