@@ -1,6 +1,7 @@
 //! What stands on the command line?
 
 use crate::new::Backends;
+use crate::statement::Wanted;
 use clap::{Args, Parser, Subcommand};
 
 /// Checks, proves and explains configurations of Tollgate, by the code that serves.
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Tell which requests of an access log would be refused or moved under a new configuration, and what all would have cost
     Replay(Replay),
+    /// Add up what the requests of access logs have cost, by client, model, backend, tier, day or month
+    Bill(Bill),
     /// Print the JSON Schema of a configuration, for editors; or the reference of its fields
     Schema(Schema),
     /// Tell what a fleet has used and holds of limits, and change what is used
@@ -120,6 +123,15 @@ pub(crate) struct Replay {
     /// As JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Bill {
+    /// Access logs, as envoy.yaml writes them; - is standard input
+    #[arg(value_name = "LOG", required = true)]
+    pub(crate) logs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
 }
 
 #[derive(Args)]

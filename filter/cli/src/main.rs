@@ -5,6 +5,7 @@
 //! exit code 2, as does a result that cannot be written.
 
 mod arguments;
+mod bill;
 mod budget;
 mod check;
 mod explain;
@@ -17,6 +18,7 @@ mod render;
 mod replay;
 mod schema;
 mod source;
+mod statement;
 mod surroundings;
 
 use arguments::{Arguments, Command};
@@ -51,6 +53,7 @@ fn run(command: Command) -> Result<End, String> {
         Command::Prove(arguments) => prove::prove(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Bill(arguments) => bill::bill(&arguments),
         Command::Schema(arguments) => Ok(schema::schema(&arguments)),
         Command::Budget { act } => budget::budget(&act),
         Command::HashKey { key } => hash_key::hash_key(&key),

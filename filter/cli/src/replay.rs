@@ -10,7 +10,7 @@ mod report;
 use crate::arguments::Replay;
 use crate::paint::{print, print_json};
 use crate::{End, check, source};
-use line::Line;
+pub(crate) use line::Line;
 use report::{Account, Report};
 use std::rc::Rc;
 use tollgate::endpoint::Operation;
@@ -44,9 +44,7 @@ pub(crate) fn replay(arguments: &Replay) -> Result<End, String> {
         }
     }
     if lines > 0 && report.unread == lines {
-        return Err(format!(
-            "{file} has no record of a request of a client: expected the JSON lines of envoy.yaml's access log"
-        ));
+        return Err(Line::none_in(file));
     }
     if arguments.json {
         print_json(&report.as_json());

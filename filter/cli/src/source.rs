@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::rc::Rc;
 use tollgate::config::{self, ConfigError};
@@ -105,6 +105,17 @@ pub(crate) fn bytes(file: &str) -> Result<Vec<u8>, String> {
         _ => fs::read(file),
     };
     read.map_err(|error| format!("{file} cannot be read: {error}"))
+}
+
+/// A file as it is read, for what may be long; `-` is standard input.
+pub(crate) fn reader(file: &str) -> Result<Box<dyn BufRead>, String> {
+    match file {
+        "-" => Ok(Box::new(io::stdin().lock())),
+        _ => match fs::File::open(file) {
+            Ok(file) => Ok(Box::new(io::BufReader::new(file))),
+            Err(error) => Err(format!("{file} cannot be read: {error}")),
+        },
+    }
 }
 
 /// The text of a file; `-` is standard input.

@@ -23,6 +23,7 @@ pub mod number;
 pub mod prices;
 pub mod request;
 pub mod resp;
+pub mod spend;
 pub mod sse;
 pub mod store;
 pub mod tier;

@@ -8,7 +8,11 @@ use tollgate::tokens::Usage;
 
 /// A request of a client.
 pub(crate) struct Line {
+    /// The day that it began in, as `2026-11-28`.
+    pub(crate) day: Option<String>,
     pub(crate) client: String,
+    /// As configured: what it was charged for.
+    pub(crate) paid_model: Option<String>,
     /// As it was asked for, else as configured.
     pub(crate) model: Option<String>,
     /// Where it was served, or tried last.
@@ -35,6 +39,13 @@ impl Line {
         Service { tier: self.tier.as_deref(), is_spillover: self.is_spillover }
     }
 
+    /// What is said of a file that has no line to read.
+    pub(crate) fn none_in(file: &str) -> String {
+        format!(
+            "{file} has no record of a request of a client: expected the JSON lines of envoy.yaml's access log"
+        )
+    }
+
     /// `None` for what is no record of a request whose client was known.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let line: Value = serde_json::from_str(text).ok()?;
@@ -45,6 +56,11 @@ impl Line {
         let details: Value = serde_json::from_str(line["details"].as_str()?).ok()?;
         let count = |name: &str| number(&details[name]).unwrap_or(0);
         Some(Self {
+            day: line["start_time"]
+                .as_str()
+                .and_then(|time| time.split_once('T'))
+                .map(|(day, _)| day.to_owned()),
+            paid_model: word(&line["model"]),
             client: word(&line["client"])?,
             model: word(&details["model_asked"]).or_else(|| word(&line["model"])),
             backend: word(&line["backend"]),

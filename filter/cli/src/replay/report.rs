@@ -2,6 +2,7 @@
 
 use super::line::Line;
 use crate::paint::{Look, paint};
+use crate::statement::money;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -130,9 +131,4 @@ impl Account {
 fn row(name: &str, width: usize, cells: [String; 7]) -> String {
     let cells: String = cells.iter().map(|cell| format!("  {cell:>10}")).collect();
     format!("{name:<width$}{cells}")
-}
-
-/// Of millionths of the currency.
-fn money(micros: u128) -> String {
-    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
