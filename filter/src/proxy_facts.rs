@@ -96,4 +96,11 @@ impl ProxyFacts for Envoy {
         let payload = metadata.filter_metadata.get(JWT_AUTHN)?.fields.get(name)?;
         Some(configuration::json(payload.clone()))
     }
+
+    fn address(&self) -> Option<String> {
+        let address = String::from_utf8(host::property(&["source", "address"])?).ok()?;
+        // A socket's path has no port.
+        let (host, _) = address.rsplit_once(':').unwrap_or((&address, ""));
+        Some(host.trim_matches(['[', ']']).to_owned())
+    }
 }

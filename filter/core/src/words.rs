@@ -3,6 +3,7 @@
 pub mod allowance;
 pub mod answer;
 pub mod calendar;
+pub mod caller;
 pub mod capability;
 pub mod codec;
 pub mod decision;

@@ -9,7 +9,7 @@ use tollgate_tests::harness::{Answer, Gateway, Setup};
 
 use crate::drivers::{Call, SDKS, outcomes};
 use crate::issuer::{KEYS, KeyServer, b64, claims, fetched, public, research, signed, token, token_with};
-use crate::requests::{CHAT, GPT_4O, chat, check_record, record_of, refusal};
+use crate::requests::{CHAT, GPT_4O, chat, check_record, details, record_of, refusal, with};
 
 async fn ask(gateway: &Gateway, token: &str) -> Answer {
     gateway.post(CHAT, token, &chat("hello")).await.unwrap()
@@ -70,6 +70,43 @@ async fn a_token_of_every_algorithm_is_taken_and_a_forged_one_is_not() {
             401,
             "invalid_token",
         );
+    }
+}
+
+#[tokio::test]
+async fn the_record_of_a_401_tells_who_was_refused() {
+    let inline = json!({ "keys": public("ed25519") });
+    let gateway = Gateway::start(Setup::new().workers(1).edit(research(inline))).await.unwrap();
+    let key = "sk-proj-0123456789abcdef0123456789abcdef";
+    let iss = "https://other.example";
+    let token = |more: Value| token_with("ed25519", Algorithm::EdDSA, with(json!({ "iss": iss }), more));
+    let names = ["caller_address", "key_begins", "unverified_iss", "unverified_sub", "unverified_oid"];
+    let cases = [
+        (key.to_owned(), json!(["127.0.0.1", "sk-proj-", null, null, null])),
+        ("short".to_owned(), json!(["127.0.0.1", "s", null, null, null])),
+        // Two users of one application are two.
+        (token(json!({ "sub": "a", "oid": "1" })), json!(["127.0.0.1", null, iss, "a", "1"])),
+        (token(json!({ "sub": "b", "oid": "2" })), json!(["127.0.0.1", null, iss, "b", "2"])),
+    ];
+    for (credential, expected) in &cases {
+        let answer = ask(&gateway, credential).await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+        let details = details(&record_of(&gateway, &answer).await);
+        assert_eq!(json!(names.map(|name| &details[name])), *expected, "{credential}");
+    }
+    // Who is a client is told by its name, and who shows nothing by the address.
+    let served = ask(&gateway, &token_with("ed25519", Algorithm::EdDSA, json!({ "sub": "c" }))).await;
+    assert_eq!(served.status, 200, "{}", served.text());
+    let details_of_served = details(&record_of(&gateway, &served).await);
+    assert_eq!(names.map(|name| details_of_served.get(name)), [None; 5]);
+    let nobody = gateway.http().post(format!("{}{CHAT}", gateway.url())).json(&chat("hello")).send().await;
+    let nobody = Answer::read(nobody.unwrap()).await.unwrap();
+    let details_of_nobody = details(&record_of(&gateway, &nobody).await);
+    assert_eq!(details_of_nobody["caller_address"], "127.0.0.1");
+    assert_eq!(details_of_nobody.get("key_begins"), None);
+    for secret in cases.iter().map(|(credential, _)| credential).filter(|credential| credential.len() > 8) {
+        assert!(!json!(gateway.access_log().unwrap()).to_string().contains(secret.as_str()));
+        assert!(!gateway.log_text().unwrap().contains(secret.as_str()));
     }
 }
 

@@ -10,6 +10,7 @@ pub mod jwks;
 pub mod jwt;
 pub mod keys;
 pub mod public_key;
+mod refused;
 pub mod signature;
 mod verified;
 
@@ -82,6 +83,9 @@ pub trait ProxyFacts: fmt::Debug {
 
     /// The claims of a token that Envoy's `jwt_authn` has verified, which it left under this name.
     fn jwt_payload(&self, name: &str) -> Option<Json>;
+
+    /// The address that the client asks from, as the proxy takes it to be.
+    fn address(&self) -> Option<String>;
 }
 
 /// A kind of name in a certificate.
@@ -103,6 +107,10 @@ impl ProxyFacts for NoProxy {
     }
 
     fn jwt_payload(&self, _: &str) -> Option<Json> {
+        None
+    }
+
+    fn address(&self) -> Option<String> {
         None
     }
 }

@@ -8,6 +8,7 @@ mod metrics;
 mod series;
 mod words;
 
+use crate::caller::Caller;
 use crate::decision::PassedOver;
 use crate::finding::Finding;
 use crate::tokens::Usage;
@@ -107,6 +108,8 @@ pub struct Record {
     pub operation: &'static str,
     /// Who asked; `None` if unknown.
     pub client: Option<Name>,
+    /// Who asked in vain, if it is no client.
+    pub refused_caller: Option<Box<Caller>>,
     /// For which model, as configured; `None` if not known or not allowed.
     pub model: Option<Name>,
     /// For which model, in the client's own word.
@@ -180,6 +183,7 @@ impl Record {
         Self {
             operation: NONE,
             client: None,
+            refused_caller: None,
             model: None,
             asked: None,
             answered: None,

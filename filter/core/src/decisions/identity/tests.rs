@@ -5,6 +5,7 @@ use super::tokens::{
     AUDIENCE, ISSUER, NOW, Proxy, SECRET, asked, b64, claims, claims_with, public, signed, token, token_by,
 };
 use super::*;
+use crate::caller::Caller;
 use crate::store::MemoryStore;
 use crate::value::Value as OfUser;
 use jsonwebtoken::Algorithm;
@@ -688,6 +689,69 @@ fn nothing_secret_can_be_printed() {
 }
 
 /// What is told of whoever shows this.
+fn caller(directory: &Directory<&'static str>, query: &str, headers: &[(&str, &str)]) -> Caller {
+    directory.caller(headers.iter().map(|(name, value)| (*name, value.as_bytes())), query)
+}
+
+#[test]
+fn a_caller_is_told_by_the_beginning_of_its_key() {
+    let mut directory = directory(Vec::new(), Proxy::default());
+    directory.read_keys_from(vec![KeySource::XApiKey, KeySource::Query]);
+    let key = "sk-0123456789abcdef0123456789abcdef";
+    let bearer = format!("Bearer {key}");
+    let query = format!("api-key={key}");
+    let shown: [(&str, &[(&str, &str)]); 6] = [
+        ("", &[("authorization", &bearer)]),
+        ("", &[("api-key", key)]),
+        ("", &[("x-api-key", key)]),
+        (&query, &[]),
+        ("", &[("api-key", ""), ("authorization", &bearer)]),
+        // The first one of several.
+        ("", &[("api-key", key), ("authorization", "Bearer another-key")]),
+    ];
+    for (query, headers) in shown {
+        let told = caller(&directory, query, headers);
+        assert_eq!(told.key_begins.as_deref(), Some("sk-01234"), "{query} {headers:?}");
+        assert_eq!(told.address.as_deref(), Some("192.0.2.7"));
+        assert_eq!((told.iss, told.sub, told.oid), (None, None, None));
+    }
+    for headers in [&[][..], &[("authorization", "Basic ZGVtby13ZWItc2hvcDo=")], &[("cookie", key)]] {
+        let told = caller(&directory, "other=1", headers);
+        assert_eq!(told, Caller { address: Some("192.0.2.7".to_owned()), ..Caller::default() });
+    }
+}
+
+#[test]
+fn where_no_key_is_read_none_is_told() {
+    let directory = directory(Vec::new(), Proxy::default());
+    let key = "sk-0123456789abcdef0123456789abcdef";
+    let told = caller(&directory, &format!("api-key={key}"), &[("x-api-key", key)]);
+    assert_eq!(told.key_begins, None);
+}
+
+#[test]
+fn a_caller_with_a_token_is_told_by_its_claims_unverified() {
+    let claims = claims_with(json!({ "sub": "user-1", "oid": "00000000-0000-4000-8000-000000000001" }));
+    let good = token("ed25519", &claims);
+    let (message, _) = good.rsplit_once('.').unwrap();
+    for directory in [with_keys(), directory(Vec::new(), Proxy::default())] {
+        for token in [good.clone(), format!("{message}."), format!("{message}.AAAA")] {
+            let told = caller(&directory, "", &[("authorization", &format!("Bearer {token}"))]);
+            assert_eq!(told.iss.as_deref(), Some(ISSUER));
+            assert_eq!(told.sub.as_deref(), Some("user-1"));
+            assert_eq!(told.oid.as_deref(), Some("00000000-0000-4000-8000-000000000001"));
+            assert_eq!(told.key_begins, None);
+        }
+    }
+    // What is no text is not told, and what is long is cut.
+    let odd = token("ed25519", &claims_with(json!({ "sub": 7, "iss": "i".repeat(1000) })));
+    let told = caller(&with_keys(), "", &[("api-key", &odd)]);
+    assert_eq!((told.sub, told.iss), (None, Some("i".repeat(128))));
+    // What only looks like a token is a key.
+    let told = caller(&with_keys(), "", &[("api-key", "abcdefgh.ijklmnop.qrstuvwxyz-0123456789")]);
+    assert_eq!((told.iss, told.key_begins.as_deref()), (None, Some("abcdefgh")));
+}
+
 fn values(directory: &Directory<&'static str>, bearer: &str) -> Values {
     let value = format!("Bearer {bearer}");
     let headers = [("authorization", value.as_bytes())].into_iter();

@@ -144,4 +144,8 @@ impl ProxyFacts for Proxy {
     fn jwt_payload(&self, name: &str) -> Option<Json> {
         Json::object(self.payloads.get(name)?.as_bytes())
     }
+
+    fn address(&self) -> Option<String> {
+        Some("192.0.2.7".to_owned())
+    }
 }

@@ -112,6 +112,13 @@ impl Record {
         if self.is_ordered {
             details.flag("ordered", true);
         }
+        if let Some(caller) = &self.refused_caller {
+            details.text("caller_address", caller.address.as_deref());
+            details.text("key_begins", caller.key_begins.as_deref());
+            details.text("unverified_iss", caller.iss.as_deref());
+            details.text("unverified_sub", caller.sub.as_deref());
+            details.text("unverified_oid", caller.oid.as_deref());
+        }
     }
 }
 

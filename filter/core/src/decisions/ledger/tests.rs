@@ -1,4 +1,5 @@
 use super::*;
+use crate::caller::Caller;
 use crate::decision::{PassedOver, Why};
 use crate::finding::{Effect, Would};
 use serde_json::{Value, json};
@@ -139,6 +140,24 @@ fn an_unknown_client_has_a_label_of_its_own() {
         &Record::new(Outcome::Denied("invalid_api_key")),
         &[("tollgate_requests;client=none;model=none;operation=none;outcome=invalid_api_key", 1)],
     );
+}
+
+#[test]
+fn the_log_tells_of_a_refused_caller_what_is_known() {
+    let told = |caller| {
+        let refused_caller = Some(Box::new(caller));
+        Record { refused_caller, ..Record::new(Outcome::Denied("invalid_api_key")) }.details()
+    };
+    let address = Some("192.0.2.7".to_owned());
+    let key =
+        Caller { address: address.clone(), key_begins: Some("sk-01234".to_owned()), ..Caller::default() };
+    let expected = r#","caller_address":"192.0.2.7","key_begins":"sk-01234"}"#;
+    assert!(told(key.clone()).ends_with(expected), "{}", told(key));
+    let [iss, sub, oid] = ["i", "s\"", "o"].map(|claim| Some(claim.to_owned()));
+    let token = Caller { address, key_begins: None, iss, sub, oid };
+    let expected =
+        r#","caller_address":"192.0.2.7","unverified_iss":"i","unverified_sub":"s\"","unverified_oid":"o"}"#;
+    assert!(told(token.clone()).ends_with(expected), "{}", told(token));
 }
 
 #[test]

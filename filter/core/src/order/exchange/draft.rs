@@ -5,6 +5,7 @@ use super::reading_limits::ReadingLimits;
 use super::{Finished, Next, Phase, Step};
 use crate::answer::Answer;
 use crate::attempt::Flight;
+use crate::caller::Caller;
 use crate::capacity::Priority;
 use crate::decision::{self, PassedOver, Why};
 use crate::denial::Denial;
@@ -27,6 +28,8 @@ pub(super) struct Draft {
     pub(super) began: Duration,
     pub(super) operation: Option<Operation>,
     pub(super) client: Option<Rc<Client>>,
+    /// Who asks in vain, if it is no client.
+    pub(super) refused_caller: Option<Box<Caller>>,
     /// The client's limits, and of those that are split the ones of whoever asks.
     pub(super) budget: Rc<Budget>,
     /// What is known of who asks.
@@ -97,6 +100,7 @@ impl Draft {
             began: Duration::ZERO,
             operation: None,
             client: None,
+            refused_caller: None,
             budget: Rc::default(),
             values: Values::default(),
             model: None,
@@ -251,6 +255,7 @@ impl Draft {
         finished.record = Record {
             operation: draft.operation.map_or(record.operation, Operation::word),
             client: draft.client.map(|client| client.name.clone()),
+            refused_caller: draft.refused_caller,
             model: draft.model.map(|model| model.name.clone()),
             asked: draft.asked,
             stream: draft.stream,

@@ -91,7 +91,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let operation = endpoint.operation;
     draft.operation = Some(operation);
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-    let client = match gateway.clients.identify(pairs, asked.query(), moment) {
+    let client = match gateway.clients.identify(pairs.clone(), asked.query(), moment) {
         Ok(Identity::Client(client, values)) => {
             draft.budget = client.budget.of_head(&values);
             draft.values = values;
@@ -101,7 +101,10 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         Err(Denial::MissingCredential) if operation == Operation::Health && gateway.health_open => {
             return Ok(draft.health(None, endpoint.deployment, moment));
         }
-        Err(denial) => return Ok(draft.deny(&denial)),
+        Err(denial) => {
+            draft.refused_caller = Some(Box::new(gateway.clients.caller(pairs, asked.query())));
+            return Ok(draft.deny(&denial));
+        }
     };
     draft.explains = client.operator && find(headers, EXPLAIN) == Some(b"true");
     draft.priority = client.priority.lowered_to(find(headers, PRIORITY));
