@@ -1,10 +1,11 @@
-//! Tokens and requests per minute, as Microsoft's simulator of Azure counts them: a sliding window, of sixty seconds if
+//! Tokens and requests per minute, as Microsoft's simulator of Azure counts them: sliding windows, of sixty seconds if
 //! nothing else is said, and a request's cost taken when it comes rather than when it is known. Provisioned throughput
 //! is counted in the same window, but there the cost is corrected when it is known.
 //!
 //! There is one window for the whole mock: a mock stands for one deployment. It reads no clock.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::load::{Load, Tally};
@@ -24,12 +25,13 @@ pub fn cost(prompt: u64, cap: Option<u64>) -> u64 {
     prompt.saturating_add(cap.unwrap_or(TOKENS_UNSAID))
 }
 
-/// The two limits, of a window.
+/// The two limits, each of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) tokens: Option<u64>,
     pub(super) requests: Option<u64>,
     pub(super) window: Duration,
+    pub(super) requests_window: Duration,
     pub(super) provisioned: bool,
 }
 
@@ -73,6 +75,8 @@ pub(super) enum Scarce {
 pub(super) struct Limiter {
     /// Their serials are consecutive, and end before `serial_next`.
     admitted: VecDeque<Admitted>,
+    /// When those came that are in the window of requests.
+    arrivals: VecDeque<Instant>,
     serial_next: u64,
     tokens: u64,
     throttled_until: Option<Instant>,
@@ -87,14 +91,16 @@ struct Admitted {
 
 impl Limits {
     pub(super) fn of(settings: &Settings) -> Self {
-        let of_window = |per_minute: u32| {
-            let limit = u128::from(per_minute) * u128::from(settings.window_ms.get());
+        let of_window = |per_minute: u32, window_ms: NonZeroU64| {
+            let limit = u128::from(per_minute) * u128::from(window_ms.get());
             u64::try_from(limit / u128::from(MINUTE_MS.get())).unwrap_or(u64::MAX)
         };
+        let requests_window_ms = settings.requests_window_ms.unwrap_or(settings.window_ms);
         Self {
-            tokens: settings.tpm.map(of_window),
-            requests: settings.rpm.map(of_window),
+            tokens: settings.tpm.map(|tpm| of_window(tpm, settings.window_ms)),
+            requests: settings.rpm.map(|rpm| of_window(rpm, requests_window_ms)),
             window: Duration::from_millis(settings.window_ms.get()),
+            requests_window: Duration::from_millis(requests_window_ms.get()),
             provisioned: settings.provisioned,
         }
     }
@@ -109,11 +115,17 @@ impl Limiter {
             self.tokens = self.tokens.saturating_sub(oldest.cost);
             self.admitted.pop_front();
         }
+        while let Some(oldest) = self.arrivals.front()
+            && now.saturating_duration_since(*oldest) >= limits.requests_window
+        {
+            self.arrivals.pop_front();
+        }
         let tokens = limits.tokens.and_then(|limit| self.token_wait(limit, cost, limits.window, now));
-        let requests = limits.requests.and_then(|limit| self.request_wait(limit, limits.window, now));
-        // For either, the oldest request must leave, and for tokens maybe more: theirs is never the shorter wait.
+        let requests =
+            limits.requests.and_then(|limit| self.request_wait(limit, limits.requests_window, now));
         let (scarce, wait) = match (tokens, requests) {
             (None, None) => return Ok(self.enter(limits, cost, now)),
+            (Some(tokens), Some(requests)) if requests > tokens => (Scarce::Requests, requests),
             (Some(wait), _) => (Scarce::Tokens, wait),
             (None, Some(wait)) => (Scarce::Requests, wait),
         };
@@ -126,6 +138,7 @@ impl Limiter {
         if limits.tokens.is_some() || limits.requests.is_some() {
             self.tokens = self.tokens.saturating_add(cost);
             self.admitted.push_back(Admitted { at: now, cost });
+            self.arrivals.push_back(now);
         }
         self.tally.admitted(cost, limits.window, now);
         Admission { serial, cost, at: now, left: self.left(limits) }
@@ -190,7 +203,7 @@ impl Limiter {
         };
         Left::Remaining {
             tokens: left(limits.tokens, TOKENS_UNLIMITED, self.tokens),
-            requests: left(limits.requests, REQUESTS_UNLIMITED, self.admitted.len() as u64),
+            requests: left(limits.requests, REQUESTS_UNLIMITED, self.arrivals.len() as u64),
         }
     }
 
@@ -204,20 +217,18 @@ impl Limiter {
             used = used.saturating_sub(admitted.cost);
             used.saturating_add(cost) <= limit
         });
-        Some(until.map_or(window, |admitted| admitted.stays(window, now)))
+        Some(until.map_or(window, |admitted| stays(admitted.at, window, now)))
     }
 
     fn request_wait(&self, limit: u64, window: Duration, now: Instant) -> Option<Duration> {
-        let full = self.admitted.len() as u64 >= limit;
-        full.then(|| self.admitted.front().map_or(window, |oldest| oldest.stays(window, now)))
+        let full = self.arrivals.len() as u64 >= limit;
+        full.then(|| self.arrivals.front().map_or(window, |oldest| stays(*oldest, window, now)))
     }
 }
 
-impl Admitted {
-    /// How much longer it is in the window.
-    fn stays(&self, window: Duration, now: Instant) -> Duration {
-        window.saturating_sub(now.saturating_duration_since(self.at))
-    }
+/// How much longer what came then is in the window.
+fn stays(at: Instant, window: Duration, now: Instant) -> Duration {
+    window.saturating_sub(now.saturating_duration_since(at))
 }
 
 impl Exceeded {
@@ -273,8 +284,9 @@ impl Left {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
     const NO_LIMITS: Limits =
-        Limits { tokens: None, requests: None, window: Duration::from_secs(60), provisioned: false };
+        Limits { tokens: None, requests: None, window: MINUTE, requests_window: MINUTE, provisioned: false };
 
     /// Costs and their seconds, and what becomes of the last.
     #[track_caller]
@@ -336,6 +348,20 @@ mod tests {
         check(both, &[(10, 0), (80, 30), (10, 40)], exceeded(Scarce::Requests, 20, left(10, 0)));
         check(both, &[(10, 0), (80, 30), (30, 40)], exceeded(Scarce::Tokens, 50, left(10, 0)));
         check(both, &[(90, 0), (5, 30), (30, 40)], exceeded(Scarce::Tokens, 20, left(5, 0)));
+    }
+
+    #[test]
+    fn requests_are_counted_in_a_window_of_their_own() {
+        let ten = Duration::from_secs(10);
+        let limits = Limits { tokens: Some(100), requests: Some(2), requests_window: ten, ..NO_LIMITS };
+        check(limits, &[(10, 0), (10, 5), (10, 8)], exceeded(Scarce::Requests, 2, left(80, 0)));
+        // After ten seconds there is room for a request, and its tokens are counted for the whole minute.
+        check(limits, &[(10, 0), (10, 5), (10, 10)], Ok(left(70, 0)));
+        check(limits, &[(60, 0), (30, 5), (20, 20)], exceeded(Scarce::Tokens, 40, left(10, 2)));
+        // Both are scarce: the longer wait is told.
+        check(limits, &[(60, 0), (30, 1), (20, 2)], exceeded(Scarce::Tokens, 58, left(10, 0)));
+        let long = Limits { requests_window: Duration::from_secs(120), ..limits };
+        check(long, &[(60, 0), (30, 1), (20, 2)], exceeded(Scarce::Requests, 118, left(10, 0)));
     }
 
     #[test]

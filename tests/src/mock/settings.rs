@@ -31,8 +31,10 @@ pub struct Settings {
     pub tpm: Option<u32>,
     /// Requests per minute, likewise.
     pub rpm: Option<u32>,
-    /// How long the window of both is; a shorter one holds as much less. A change of it or of a limit opens a new one.
+    /// How long their window is; a shorter one holds as much less. A change of it or of a limit opens a new one.
     pub window_ms: NonZeroU64,
+    /// The same for requests alone, which Azure counts over ten seconds where it counts tokens over a minute. None: as `window_ms`.
+    pub requests_window_ms: Option<NonZeroU64>,
     /// Be a deployment with provisioned throughput: a request's cost is corrected when its answer ends, and answers tell
     /// the deployment's utilization, not what is left.
     pub provisioned: bool,
@@ -66,6 +68,7 @@ impl Default for Settings {
             tpm: None,
             rpm: None,
             window_ms: MINUTE_MS,
+            requests_window_ms: None,
             provisioned: false,
             require_key: None,
             models: None,

@@ -13,7 +13,7 @@ async fn put_settings(mock: &Mock, body: &str) -> Got {
 fn defaults() -> Value {
     json!({
         "latency_ms": 0, "chunk_delay_ms": 0, "completion_tokens": 24, "reasoning_tokens": 0, "cached_tokens": 0,
-        "tpm": null, "rpm": null, "window_ms": 60000, "provisioned": false, "require_key": null, "models": null, "gzip": "never", "cut_bytes": null,
+        "tpm": null, "rpm": null, "window_ms": 60000, "requests_window_ms": null, "provisioned": false, "require_key": null, "models": null, "gzip": "never", "cut_bytes": null,
         "hold": false, "hold_after_events": null, "record": true, "faults": [],
     })
 }
@@ -49,7 +49,7 @@ async fn settings_are_shown_and_changed_field_by_field() {
 async fn bad_settings_change_nothing_and_are_told_why() {
     let mock = start(Settings::default()).await;
     let fields = "`latency_ms`, `chunk_delay_ms`, `completion_tokens`, `reasoning_tokens`, `cached_tokens`, `tpm`, `rpm`, \
-                  `window_ms`, `provisioned`, `require_key`, `models`, `gzip`, `cut_bytes`, `hold`, `hold_after_events`, `record`, `faults`";
+                  `window_ms`, `requests_window_ms`, `provisioned`, `require_key`, `models`, `gzip`, `cut_bytes`, `hold`, `hold_after_events`, `record`, `faults`";
     let table = [
         ("", "not a JSON object: EOF while parsing a value at line 1 column 0".to_owned()),
         ("[]", "not a JSON object: invalid type: sequence, expected a map at line 1 column 0".to_owned()),
