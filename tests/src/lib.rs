@@ -7,3 +7,4 @@ pub mod harness;
 pub mod mock;
 pub mod percentile;
 pub mod release;
+pub mod scenarios;

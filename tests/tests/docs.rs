@@ -10,6 +10,7 @@ use tollgate_tests::harness::document::blocks;
 use tollgate_tests::harness::tools::{self, workspace};
 use tollgate_tests::harness::{Gateway, Setup};
 use tollgate_tests::mock::{Fault, Settings};
+use tollgate_tests::scenarios::Scenario;
 
 fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(workspace().join(path)).unwrap()
@@ -353,6 +354,20 @@ fn every_link_and_every_named_test_is_there() {
         }
         for test in text.split("test `").skip(1).map(|rest| rest.split('`').next().unwrap()) {
             assert!(sources.contains(&format!("fn {test}(")), "{document}: no test is named {test}");
+        }
+    }
+}
+
+#[test]
+fn the_scenarios_document_has_each_of_them_and_its_sources() {
+    let text = read("docs/scenarios.md");
+    for scenario in Scenario::ALL {
+        let name = scenario.name();
+        let source = scenario.source();
+        let load = format!("`end_to_end_tests/{}`", source.load);
+        let picture = format!("](pictures/scenario-{name}.svg)");
+        for said in [&format!("| [`{name}`]("), &format!("`{}`", source.document), &load, &picture] {
+            assert!(text.contains(said.as_str()), "{said}");
         }
     }
 }

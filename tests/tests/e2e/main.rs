@@ -62,6 +62,7 @@ mod priority;
 mod queue;
 mod retries;
 mod routing;
+mod scenarios;
 mod spilling;
 mod steering;
 mod throttling;
