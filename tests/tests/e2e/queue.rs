@@ -4,10 +4,13 @@
 //! another one is answered, which Envoy cannot read before.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tollgate_tests::harness::{Gateway, Setup};
 use tollgate_tests::mock::{Received, Settings};
 
@@ -247,6 +250,37 @@ async fn a_request_that_waited_too_long_is_told_when_there_is_room() {
     mock.release();
     assert!(read(full).await.starts_with("HTTP/1.1 200"));
     assert!(read(waits).await.starts_with("HTTP/1.1 200"));
+}
+
+/// The backend takes three in a second, and far more are declared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_goes_at_the_pace_that_its_backend_has_shown() {
+    const QUEUED: usize = 12;
+    let setup = Setup::new()
+        .workers(1)
+        .edit(nobody_is_limited)
+        .edit(|config| {
+            config["models"][0]["backends"] = json!([{ "backend": "ptu", "deployment": "gpt-4o-ptu" }]);
+            config["backends"][0]["requests_per_minute"] = json!(600);
+            config["clients"][0]["priority"] = json!("high");
+            config["priorities"] = json!({ "high": { "wait_ms": 60_000 } });
+        })
+        .mock(
+            "ptu",
+            Settings { rpm: Some(180), window_ms: NonZeroU64::new(1000).unwrap(), ..Settings::default() },
+        );
+    let gateway = Arc::new(Gateway::start(setup).await.unwrap());
+    let status =
+        |gateway: Arc<Gateway>| async move { gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap().status };
+    let served = async |requests: usize| {
+        let answers = (0..requests).map(|_| status(gateway.clone())).collect::<JoinSet<_>>();
+        answers.join_all().await.into_iter().filter(|status| *status == 200).count()
+    };
+    while served(QUEUED).await == QUEUED {}
+    let served = served(QUEUED).await;
+    // All at once there would be three of them; a busy machine may send two too close to each other.
+    let load = gateway.mock("ptu").load();
+    assert!(served >= QUEUED * 2 / 3, "{served} of {QUEUED}: {load:?}");
 }
 
 #[tokio::test]

@@ -81,11 +81,12 @@ impl Yields {
     /// Nothing.
     pub const NOTHING: Self = Self { priority: Priority::High, headroom_min: 0 };
 
-    fn wait(self, window: &Window, gauge: Gauge, amount: u64) -> Duration {
-        let room = room(gauge, self.headroom_min);
-        let amount = amount.min(room);
-        let behind = window.wait_behind(self.priority, amount, gauge.size.get().into());
-        window.wait(amount, room).max(behind)
+    /// Until `amount` may go when `ahead` has gone.
+    fn wait(self, window: &Window, gauge: Gauge, amount: u64, ahead: u64) -> Duration {
+        let (room, size) = (room(gauge, self.headroom_min), gauge.size.get().into());
+        let pace = window.wait_for_pace(amount, ahead, size);
+        let amount = amount.saturating_add(ahead).min(room);
+        window.wait(amount, room).max(window.wait_behind(self.priority, amount, size)).max(pace)
     }
 }
 
@@ -142,7 +143,7 @@ pub fn take(
     if gauges.iter().count() > 1 {
         let mut wait = Duration::ZERO;
         for gauge in gauges.iter() {
-            wait = wait.max(self::wait(moment, gauge, gauge.takes_max(usage), yields)?);
+            wait = wait.max(self::wait(moment, gauge, gauge.takes_max(usage), 0, yields)?);
         }
         // Where one has no room nothing is taken of the other, not even for a moment: somebody else might wait for it.
         if wait > Duration::ZERO {
@@ -171,7 +172,7 @@ fn take_of(moment: Moment<'_>, gauge: Gauge, usage: Usage, yields: Yields) -> Re
     let amount = gauge.takes_max(usage);
     store::update(moment.store, &key(gauge), |record| {
         let mut window = Window::read(record, gauge.window, moment.now);
-        let wait = yields.wait(&window, gauge, amount);
+        let wait = yields.wait(&window, gauge, amount, 0);
         if wait > Duration::ZERO {
             return (None, wait);
         }
@@ -180,10 +181,16 @@ fn take_of(moment: Moment<'_>, gauge: Gauge, usage: Usage, yields: Yields) -> Re
     })
 }
 
-/// How long it takes until there is room for so much, if nobody else comes.
-pub fn wait(moment: Moment<'_>, gauge: Gauge, amount: u64, yields: Yields) -> Result<Duration, StoreFault> {
+/// How long it takes until there is room for so much and for what is ahead of it, if nobody else comes.
+pub fn wait(
+    moment: Moment<'_>,
+    gauge: Gauge,
+    amount: u64,
+    ahead: u64,
+    yields: Yields,
+) -> Result<Duration, StoreFault> {
     let record = moment.store.load(&key(gauge))?.value;
-    Ok(yields.wait(&Window::read(&record, gauge.window, moment.now), gauge, amount))
+    Ok(yields.wait(&Window::read(&record, gauge.window, moment.now), gauge, amount, ahead))
 }
 
 /// Takes what a request may use whether there is room or not, for one that goes there anyhow. Nobody expects more of it.
@@ -206,6 +213,28 @@ pub fn give_back(moment: Moment<'_>, seat: &Seat, used: Usage) -> Result<(), Sto
 /// Gives all of a seat back: the backend has not counted its request.
 pub fn undo(moment: Moment<'_>, seat: &Seat) -> Result<(), StoreFault> {
     return_but(moment, seat, |_| 0)
+}
+
+/// Gives all of a seat back, for the backend refused its request, and takes note of the pace at which it took those before it: that holds
+/// when the pause is over that it asked for, which ends at `until`. A capacity of which it `lacks` nothing shows none.
+pub fn refused(
+    moment: Moment<'_>,
+    seat: &Seat,
+    until: Duration,
+    lacks: &dyn Fn(Gauge) -> bool,
+) -> Result<(), StoreFault> {
+    for gauge in seat.gauges.iter() {
+        let amount = seat.amount(gauge);
+        store::update(moment.store, &key(gauge), |record| {
+            let mut window = Window::read(record, gauge.window, moment.now);
+            window.take_out(seat.priority, amount, seat.at);
+            if lacks(gauge) {
+                window.refused(amount, until);
+            }
+            (Some(window.write()), ())
+        })?;
+    }
+    Ok(())
 }
 
 fn return_but(moment: Moment<'_>, seat: &Seat, kept: impl Fn(Gauge) -> u64) -> Result<(), StoreFault> {

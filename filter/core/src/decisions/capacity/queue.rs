@@ -273,8 +273,8 @@ fn promise(
         let mut longest = pause(place.lane);
         for gauge in place.gauges.iter() {
             let ahead: u64 = ahead.iter().map(|other| other.takes_of(gauge.id)).sum();
-            let amount = gauge.takes_max(ask.usage).saturating_add(ahead);
-            longest = longest.max(wait(moment, gauge, amount, ask.yields(ask.precedence.headroom_min))?);
+            let (amount, yields) = (gauge.takes_max(ask.usage), ask.yields(ask.precedence.headroom_min));
+            longest = longest.max(wait(moment, gauge, amount, ahead, yields)?);
         }
         shortest = Some(shortest.map_or(longest, |shortest| shortest.min(longest)));
     }

@@ -1,4 +1,5 @@
 mod pace;
+mod refused;
 mod requests;
 
 use super::*;

@@ -14,6 +14,15 @@ const SLOTS: u64 = 60;
 /// Over at least so many of them goes what shows a pace.
 const PACE_SLOTS: u64 = 10;
 
+/// So many requests, or windows, a backend is asked at one pace before it is asked at a faster one.
+const AT_A_PACE: u64 = 4;
+
+/// So late a worker may look who is due: what was missed by that goes with the next.
+const LATE: Duration = Duration::from_millis(50);
+
+/// So many times as fast as declared is as good as at once.
+const AT_ONCE: u128 = 4;
+
 /// One more than a window has, for the slot that has not left it whole.
 const KEPT: usize = SLOTS as usize + 1;
 
@@ -32,10 +41,26 @@ struct Sent {
     newest: u64,
     /// By priority.
     amounts: [[u32; KEPT]; Priority::ALL.len()],
+    /// What the backend took before it refused.
+    shown: Shown,
     /// As the backend told.
     others: Others,
     /// As the fleet's store told.
     fleet: Others,
+}
+
+/// The pace at which a backend took what was sent before it asked for a pause. Times are in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shown {
+    amount: u64,
+    /// From the first of it until the pause ends; 0 where it never refused.
+    time: u64,
+    /// When the pause ends, since the epoch.
+    until: u64,
+    /// What was sent since then.
+    sent_since: u64,
+    /// When the next one goes at that pace, since the epoch.
+    due: u64,
 }
 
 /// What others have sent.
@@ -47,16 +72,17 @@ struct Others {
 }
 
 impl Stored for Sent {
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let newest = from.u64()?;
         let [others, fleet] = [Others::read(from)?, Others::read(from)?];
+        let shown = Shown::read(from)?;
         let mut amounts = [[0; KEPT]; 3];
         for amount in amounts.as_flattened_mut() {
             *amount = from.u32()?;
         }
-        Some(Self { newest, amounts, others, fleet })
+        Some(Self { newest, amounts, shown, others, fleet })
     }
 
     fn write(&self, to: &mut Writer) {
@@ -65,9 +91,20 @@ impl Stored for Sent {
             to.u64(told.amount);
             to.u64(told.at);
         }
+        let Shown { amount, time, until, sent_since, due } = self.shown;
+        for number in [amount, time, until, sent_since, due] {
+            to.u64(number);
+        }
         for amount in self.amounts.as_flattened() {
             to.u32(*amount);
         }
+    }
+}
+
+impl Shown {
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let [amount, time, until] = [from.u64()?, from.u64()?, from.u64()?];
+        Some(Self { amount, time, until, sent_since: from.u64()?, due: from.u64()? })
     }
 }
 
@@ -83,7 +120,7 @@ impl Window {
         let slot = (window / SLOTS as u32).max(Duration::from_nanos(1));
         let newest = nanos(now) / nanos(slot);
         let [others, fleet] = [Others::default(); 2];
-        let nothing = Sent { newest, amounts: [[0; KEPT]; 3], others, fleet };
+        let nothing = Sent { newest, amounts: [[0; KEPT]; 3], shown: Shown::default(), others, fleet };
         // A clock that was set back forgets nothing, unless by more than a window: it would not for all that time.
         let is_of_now = |sent: &Sent| sent.newest <= newest.saturating_add(KEPT as u64);
         let sent = codec::decode(record).filter(is_of_now).unwrap_or(nothing);
@@ -129,13 +166,28 @@ impl Window {
     }
 
     pub(super) fn add(&mut self, priority: Priority, amount: u64) {
+        if self.is_paced(self.now) {
+            let (due, now) = (self.sent.shown.due, nanos(self.now));
+            let time = self.time_of(amount, self.pace(amount));
+            self.sent.shown.due = due.max(now.saturating_sub(nanos(LATE).min(time))).saturating_add(time);
+            self.sent.shown.sent_since = self.sent.shown.sent_since.saturating_add(amount);
+        }
         if let Some(slot) = self.at(priority, self.sent.newest) {
             *slot = slot.saturating_add(u32::try_from(amount).unwrap_or(u32::MAX));
         }
     }
 
+    /// Whether what was sent then went after a refusal, and its pause.
+    fn is_paced(&self, then: Duration) -> bool {
+        self.sent.shown.time > 0 && nanos(then) >= self.sent.shown.until
+    }
+
     /// Takes an amount out of the slot that it was added to, if it is still there.
     pub(super) fn take_out(&mut self, priority: Priority, amount: u64, added: Duration) {
+        if self.is_paced(added) {
+            let time = self.time_of(amount, self.pace(amount));
+            self.sent.shown.due = self.sent.shown.due.saturating_sub(time);
+        }
         let slot = nanos(added) / nanos(self.slot);
         if slot <= self.sent.newest
             && self.sent.newest - slot < KEPT as u64
@@ -177,6 +229,52 @@ impl Window {
             }
         }
         self.leaves(self.sent.newest)
+    }
+
+    /// Takes note that the backend refuses what takes `amount`, and asks for a pause until then.
+    pub(super) fn refused(&mut self, amount: u64, until: Duration) {
+        let first = self.slots().find(|(_, amount)| *amount > 0);
+        let since = first.map_or(nanos(self.now), |(slot, _)| slot.saturating_mul(nanos(self.slot)));
+        let (amount, until) = (self.used().max(amount), nanos(until));
+        let time = until.saturating_sub(since);
+        self.sent.shown = Shown { amount, time, until, sent_since: 0, due: until };
+    }
+
+    /// Until `amount` more goes no faster than the backend has shown that it takes, if `ahead` goes before it. The first after the
+    /// pause goes at once, each other one when those before it have been paid for by time.
+    pub(super) fn wait_for_pace(&self, amount: u64, ahead: u64, size: u64) -> Duration {
+        let Shown { time, due, .. } = self.sent.shown;
+        let pace = self.pace(amount);
+        // So fast even what is declared for a window goes almost at once.
+        let at_once = u128::from(size).saturating_mul(time.into()).saturating_mul(AT_ONCE);
+        if pace.saturating_mul(self.window().into()) >= at_once {
+            return Duration::ZERO;
+        }
+        let now = nanos(self.now);
+        let due = if ahead > 0 { due.max(now).saturating_add(self.time_of(ahead, pace)) } else { due };
+        Duration::from_nanos(due.saturating_sub(now))
+    }
+
+    /// How much goes in the time that was shown. It is twice as much each time that as much as was shown has gone, and four
+    /// requests, without being refused; or when four windows have passed.
+    fn pace(&self, amount: u64) -> u128 {
+        let shown = &self.sent.shown;
+        let step = shown.amount.max(amount.saturating_mul(AT_A_PACE)).max(1);
+        let passed = nanos(self.now).saturating_sub(shown.until) / self.window().saturating_mul(AT_A_PACE);
+        let doubled = u32::try_from((shown.sent_since / step).max(passed)).unwrap_or(u32::MAX);
+        // Sixty times two is more than any number here.
+        u128::from(shown.amount) << doubled.min(60)
+    }
+
+    /// In which time so much goes at this pace.
+    fn time_of(&self, amount: u64, pace: u128) -> u64 {
+        let time = u128::from(amount) * u128::from(self.sent.shown.time) / pace.max(1);
+        // One that is larger than all that was shown holds back nobody for longer than a window.
+        u64::try_from(time).unwrap_or(u64::MAX).min(self.sent.shown.time.max(self.window()))
+    }
+
+    fn window(&self) -> u64 {
+        nanos(self.slot).saturating_mul(SLOTS)
     }
 
     /// Until `amount` more of this priority leaves as much as those that are more important will need, if they go on as they have in
@@ -249,6 +347,13 @@ mod tests {
             &[Sent {
                 newest: 1_795_000_000,
                 amounts,
+                shown: Shown {
+                    amount: 3,
+                    time: 1_000_000_000,
+                    until: 1_795_000_000_000_000_000,
+                    sent_since: 7,
+                    due: 9,
+                },
                 others: Others { amount: 9, at: 1_795_000_000_000_000_000 },
                 fleet: Others { amount: 8, at: 1_795_000_000_000_000_000 },
             }],

@@ -20,8 +20,8 @@ impl Leg {
         }
         let tier = flight.tier_at(self.at);
         heard.counts.push(Series::UpstreamResponses { backend: target.word.clone(), status });
-        heard.noted(self.learn_room(status, headers, outside));
         let asked_for = route::cooldown(status, |name| headers::text(headers, name), || outside.now());
+        heard.noted(self.learn_room(status, asked_for, headers, outside));
         if let Some(pause) = asked_for {
             let pauses = flight.shortest_pause.get().into_iter().chain([pause.wait]);
             flight.shortest_pause.set(pauses.min());

@@ -2,9 +2,9 @@
 
 use super::{Flight, Leg};
 use crate::capacity::{self, Seat};
-use crate::gauge::Gauge;
+use crate::gauge::{Gauge, RoomLeft};
 use crate::headers::{self, Headers};
-use crate::route::{self, Target};
+use crate::route::{self, Cooldown, Target};
 use crate::store::{Moment, Outside, StoreFault};
 use crate::tokens::Usage;
 
@@ -56,10 +56,11 @@ impl Flight {
 }
 
 impl Leg {
-    /// Learns from an answer's head how much room there is at the backend. Whoever was throttled took none.
+    /// Learns from an answer's head how much room there is at the backend. Whoever was throttled took none; `pause` is what it asked for.
     pub(super) fn learn_room(
         &self,
         status: u16,
+        pause: Option<Cooldown>,
         headers: &Headers,
         outside: &Outside<'_>,
     ) -> Result<(), StoreFault> {
@@ -67,13 +68,22 @@ impl Leg {
         if gauges.is_empty() {
             return Ok(());
         }
+        let room = |gauge: Gauge| route::room(gauge.unit, |name| headers::text(headers, name));
         if status == 429 {
-            let seat = self.flight.seat.take();
-            return seat.map_or(Ok(()), |seat| capacity::undo(outside.moment(), &seat));
+            let Some(seat) = self.flight.seat.take() else { return Ok(()) };
+            let moment = outside.moment();
+            // What refuses a tier says nothing of the others, and a guess nothing of the backend.
+            let told = pause.filter(|pause| pause.from_backend && self.flight.tier.is_none());
+            let Some(pause) = told else { return capacity::undo(moment, &seat) };
+            // Of two that are counted it may say that one has room.
+            let lacks = |gauge: Gauge| match room(gauge) {
+                Some(RoomLeft::Amount(left)) => left < gauge.takes_max(self.flight.usage),
+                _ => true,
+            };
+            return capacity::refused(moment, &seat, moment.now.saturating_add(pause.wait), &lacks);
         }
         gauges.iter().try_for_each(|gauge| {
-            let room = route::room(gauge.unit, |name| headers::text(headers, name));
-            room.map_or(Ok(()), |room| capacity::learn(outside.moment(), gauge, room))
+            room(gauge).map_or(Ok(()), |room| capacity::learn(outside.moment(), gauge, room))
         })
     }
 }

@@ -216,7 +216,7 @@ proptest! {
                     let soon = |wait| {
                         let moment = Moment::new(&store, now + wait);
                         gauges.iter().all(|gauge| {
-                            super::wait(moment, gauge, gauge.takes_max(prompt(amount)), Yields::NOTHING).unwrap().is_zero()
+                            super::wait(moment, gauge, gauge.takes_max(prompt(amount)), 0, Yields::NOTHING).unwrap().is_zero()
                         })
                     };
                     prop_assert!(soon(wait) && !soon(wait - Duration::from_nanos(1)));

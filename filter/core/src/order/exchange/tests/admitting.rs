@@ -72,7 +72,7 @@ impl Worker {
     /// Found by taking it.
     fn left_of(&self, gauge: Gauge) -> u64 {
         let has = |amount: &u64| {
-            capacity::wait(Moment::new(&self.store, NOW), gauge, *amount, capacity::Yields::NOTHING)
+            capacity::wait(Moment::new(&self.store, NOW), gauge, *amount, 0, capacity::Yields::NOTHING)
                 .unwrap()
                 .is_zero()
         };
@@ -271,6 +271,30 @@ fn an_answer_tells_how_many_requests_others_have_left() {
     let outside = Outside::new(&worker.store, &|| NOW);
     let _ = attempt(&forward.flight, "ca", &head, "", &outside).unwrap();
     assert_eq!((worker.left(0), worker.requests_left(0)), (1000 - COST, 3));
+}
+
+#[test]
+fn a_refusal_shows_the_pace_of_what_it_lacks() {
+    for (left, is_held) in [
+        ([("x-ratelimit-remaining-tokens", "900"), ("x-ratelimit-remaining-requests", "0")], [false, true]),
+        ([("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-remaining-requests", "9")], [true, false]),
+        ([("x-ms-region", "x"), ("x-request-id", "x")], [true, true]),
+    ] {
+        let mut worker = Worker::new(|config| config["backends"][0]["requests_per_minute"] = json!(10));
+        let (_, forward) = worker.goes();
+        let head = [&[(":status", "429"), ("retry-after", "2")], &left[..]].concat();
+        let outside = Outside::new(&worker.store, &|| NOW);
+        let _ = attempt(&forward.flight, "ca", &head, "", &outside).unwrap();
+        let gauges = worker.gateway.models[0].targets[0].gauges;
+        let after = Moment::new(&worker.store, NOW + Duration::from_secs(2));
+        let usage = Usage { prompt: COST, ..Usage::default() };
+        let _first = capacity::take_anyhow(after, gauges, usage).unwrap();
+        let waits = |gauge: Gauge| {
+            let amount = gauge.takes_max(usage);
+            !capacity::wait(after, gauge, amount, 0, capacity::Yields::NOTHING).unwrap().is_zero()
+        };
+        assert_eq!(gauges.iter().map(waits).collect::<Vec<_>>(), is_held, "{left:?}");
+    }
 }
 
 #[test]

@@ -148,5 +148,5 @@ fn code(refusal: &Answer) -> Value {
 
 fn capacity_of(worker: &Worker) -> Duration {
     let gauge = worker.gateway.models[0].targets[0].gauges.tokens.unwrap();
-    capacity::wait(Moment::new(&worker.store, NOW), gauge, 10_000, capacity::Yields::NOTHING).unwrap()
+    capacity::wait(Moment::new(&worker.store, NOW), gauge, 10_000, 0, capacity::Yields::NOTHING).unwrap()
 }

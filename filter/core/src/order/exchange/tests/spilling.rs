@@ -252,6 +252,7 @@ fn waiting_twice_takes_no_longer_than_waiting_once() {
             Moment::new(&worker.store, later),
             second.tokens.unwrap(),
             COST,
+            0,
             capacity::Yields::NOTHING
         )
         .unwrap()
