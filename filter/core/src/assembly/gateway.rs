@@ -278,9 +278,8 @@ impl Gateway {
     /// Each capacity that somebody declared.
     #[must_use]
     pub fn gauges(&self) -> Vec<Gauge> {
-        let targets = self.models.iter().flat_map(|model| &model.targets).chain(&self.other);
-        let of_ids = self.pinning.iter().flat_map(|pinned| pinned.targets.values());
-        let gauges = targets.chain(of_ids).flat_map(|target| target.gauges.iter());
+        let targets = self.models.iter().flat_map(|model| &model.targets);
+        let gauges = targets.flat_map(|target| target.gauges.iter());
         // Models weigh a capacity that they share each in its own way, and it is one.
         let by_id: BTreeMap<u64, Gauge> = gauges.map(|gauge| (gauge.id, gauge)).collect();
         by_id.into_values().collect()

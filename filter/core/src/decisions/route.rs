@@ -150,6 +150,12 @@ impl Target {
         }
     }
 
+    /// A backend as what is passed on knows it. It goes to no deployment, so it takes nothing of what was declared.
+    #[must_use]
+    pub fn of_no_deployment(backend: Rc<Backend>) -> Self {
+        Self { gauges: Gauges::default(), ..Self::new(backend, "".into(), None) }
+    }
+
     /// Whether it may serve a client that is only to be served in these regions; `None` is anywhere.
     #[must_use]
     pub fn is_in(&self, regions: Option<&[Rc<str>]>) -> bool {

@@ -243,7 +243,7 @@ impl Build<'_> {
             if wire.iter().take(at).any(|earlier| earlier == name) {
                 self.fault(path, format!("{name:?} stands more than once"));
             } else if let Some(backend) = self.named(path, name, backends) {
-                targets.push(Rc::new(Target::new(backend, "".into(), None)));
+                targets.push(Rc::new(Target::of_no_deployment(backend)));
             }
         }
         targets

@@ -45,7 +45,7 @@ impl Build<'_> {
             (Some(wire::UnsealedIds::Pass), _) | (None, BoundTo::Anyone) => Unsealed::Pass,
             (Some(wire::UnsealedIds::Refuse), _) | (None, BoundTo::Client) => Unsealed::Refuse,
         };
-        let target = |backend| Rc::new(Target::new(backend, "".into(), None));
+        let target = |backend| Rc::new(Target::of_no_deployment(backend));
         match Pinning::new(keys, numbers, bound_to, unsealed) {
             Ok(pinning) => Some(Pinned {
                 pinning: Rc::new(pinning),

@@ -1,5 +1,6 @@
 //! How much of a backend's declared capacity does the request take, wherever it is?
 
+use super::flight::Trial;
 use super::{Flight, Leg};
 use crate::capacity::{self, Seat};
 use crate::gauge::{Gauge, RoomLeft};
@@ -11,22 +12,27 @@ use crate::tokens::Usage;
 impl Flight {
     /// Takes its part at the target that it goes to now, if it has not yet, and gives back what it took elsewhere.
     pub(super) fn take_seat(&self, target: &Target, outside: &Outside<'_>) -> Result<(), StoreFault> {
-        let mut seat = self.seat.borrow_mut();
-        if seat.as_ref().map(Seat::gauges).unwrap_or_default() == target.gauges {
+        let (mut seat, tries) = (self.seat.borrow_mut(), self.tries.borrow());
+        // The attempt that is beginning is the last of its tries.
+        let before = tries.iter().rev().nth(1);
+        let gauges = seat.as_ref().map(Seat::gauges).unwrap_or_default();
+        if (before.is_none() || gauges.is_empty()) && gauges == target.gauges {
             return Ok(());
         }
-        let left = seat.take();
-        let moment = outside.moment();
+        let (left, moment) = (seat.take(), outside.moment());
+        let given_back = match (left, before) {
+            (Some(left), None) => capacity::undo(moment, &left),
+            // It has been a request, whatever came of it.
+            (Some(left), Some(Trial { status: Some(_), .. })) => {
+                capacity::give_back(moment, &left, Usage::default())
+            }
+            // The backend may be at it still.
+            (Some(_), Some(_)) | (None, _) => Ok(()),
+        };
         if !target.gauges.is_empty() {
             *seat = Some(capacity::take_anyhow(moment, target.gauges, self.usage)?);
         }
-        // The attempt that is beginning is the last of its tries. One before it has been a request, whatever came of it.
-        let was_sent = self.tries.borrow().len() > 1;
-        match left {
-            Some(left) if was_sent => capacity::give_back(moment, &left, Usage::default()),
-            Some(left) => capacity::undo(moment, &left),
-            None => Ok(()),
-        }
+        given_back
     }
 
     /// The most that it takes of each capacity that was declared for a target.

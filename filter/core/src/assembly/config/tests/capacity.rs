@@ -98,6 +98,20 @@ fn a_backend_may_count_the_cap_alone() {
 }
 
 #[test]
+fn what_is_passed_on_takes_no_capacity() {
+    let mut config = whole();
+    for backend in config["backends"].as_array_mut().unwrap() {
+        backend["requests_per_minute"] = json!(600);
+    }
+    config["other_endpoints"] = json!(["a"]);
+    config["pinning"] = json!({ "secret_envs": ["LONG"] });
+    let gateway = from_value(config, &|_| Some("x".repeat(32))).unwrap();
+    let of_ids = gateway.pinning.iter().flat_map(|pinned| pinned.targets.values());
+    let targets: Vec<_> = gateway.other.iter().chain(of_ids).collect();
+    assert!(!targets.is_empty() && targets.iter().all(|target| target.gauges.is_empty()));
+}
+
+#[test]
 fn requests_are_a_capacity_beside_tokens() {
     let gauges = |config: &Value| -> Vec<Vec<(&str, u32, u64, bool)>> {
         let gateway = load(config.clone()).unwrap();
@@ -185,27 +199,13 @@ fn each_declared_capacity_is_told_to_the_fleet_once() {
     };
     let mut config = whole();
     assert_eq!(ids(&config), Vec::<u64>::new());
-    // By two models, and by endpoints without a policy.
+    // By two models.
     config["backends"][0]["tokens_per_minute"] = json!(6000);
     let mut other = config["models"][0].clone();
     (other["name"], other["aliases"]) = (json!("other"), json!([]));
     config["models"].as_array_mut().unwrap().push(other);
-    config["other_endpoints"] = json!([config["backends"][0]["name"]]);
     assert_eq!(ids(&config).len(), 1);
     // A deployment's own is another one.
     config["models"][0]["backends"][0]["tokens_per_minute"] = json!(500);
     assert_eq!(ids(&config).len(), 2);
-    // Of a backend that no model has, by endpoints without a policy alone.
-    let mut alone = whole();
-    let name = "alone";
-    let backend = json!({ "name": name, "cluster": "alone", "style": "openai", "tokens_per_minute": 6000 });
-    alone["backends"].as_array_mut().unwrap().push(backend);
-    alone["other_endpoints"] = json!([name]);
-    assert_eq!(ids(&alone).len(), 1);
-    // Or by ids that it gave.
-    alone.as_object_mut().unwrap().remove("other_endpoints");
-    assert_eq!(ids(&alone), Vec::<u64>::new());
-    alone["pinning"] = json!({ "secret_envs": ["LONG"] });
-    let pinned = from_value(alone, &|_| Some("x".repeat(32))).unwrap();
-    assert_eq!(pinned.gauges().len(), 1);
 }

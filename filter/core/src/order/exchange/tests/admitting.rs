@@ -264,6 +264,31 @@ fn a_request_that_reached_a_backend_counts_there() {
 }
 
 #[test]
+fn an_attempt_that_was_left_keeps_its_tokens() {
+    let mut worker = Worker::new(|_| {});
+    let (_exchange, forward) = worker.goes();
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let _left = forward.flight.begin(b"ca", &outside).unwrap();
+    let _ = forward.flight.begin(b"cb", &outside).unwrap();
+    assert_eq!((worker.left(0), worker.left(1)), (1000 - COST, 500 - COST));
+}
+
+#[test]
+fn two_attempts_at_one_backend_are_two_requests() {
+    let mut worker = Worker::new(|config| {
+        config["backends"][0]["requests_per_minute"] = json!(10);
+        config["models"][0]["backends"] =
+            json!([{ "backend": "a", "deployment": "d" }, { "backend": "a", "deployment": "e" }]);
+    });
+    let (_exchange, forward) = worker.goes();
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let mut first = forward.flight.begin(b"ca", &outside).unwrap().attempt;
+    let _ = first.response_head(headers(&[(":status", "503")]), true, &outside);
+    let _ = forward.flight.begin(b"ca", &outside).unwrap();
+    assert_eq!((worker.left(0), worker.requests_left(0)), (1000 - COST, 8));
+}
+
+#[test]
 fn an_answer_tells_how_many_requests_others_have_left() {
     let mut worker = Worker::new(|config| config["backends"][0]["requests_per_minute"] = json!(10));
     let (_, forward) = worker.goes();
