@@ -194,6 +194,27 @@ async fn the_more_important_goes_first_though_it_came_last() {
 }
 
 #[tokio::test]
+async fn equals_take_turns_by_client() {
+    let setup = setup().edit(|config| config["clients"][1]["priority"] = json!("high"));
+    let gateway = Gateway::start(setup).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let mut answers = vec![write(&gateway, WEB_SHOP, &big()).await];
+    mock.wait_for_requests(1).await;
+    for (key, user) in [(WEB_SHOP, "first"), (WEB_SHOP, "second"), (WEB_SHOP, "third"), (BATCH, "other")] {
+        answers.push(write(&gateway, key, &with(small(), json!({ "user": user }))).await);
+        be_sure_it_was_read(&gateway).await;
+    }
+    mock.update(|settings| settings.hold = false);
+    mock.release();
+    for answer in answers {
+        assert!(read(answer).await.starts_with("HTTP/1.1 200"));
+    }
+    let received = mock.received();
+    let users: Vec<_> = received.iter().skip(1).map(|one| one.json()["user"].clone()).collect();
+    assert_eq!(users, ["first", "other", "second", "third"]);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_the_queue_lets_the_next_one_go() {
     let setup = setup()
         .edit(|config| config["clients"][0]["limits"] = json!([{ "tokens": 100_000, "per": "minute" }]));

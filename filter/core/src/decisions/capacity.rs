@@ -5,6 +5,7 @@
 //! room it waits in a [`Queue`], the more important first, and is refused when its time is up. Pure arithmetic over the
 //! store, with time as an argument. Not decided here: which backends may serve it, and in which order.
 
+mod equals;
 mod queue;
 pub mod shared;
 mod window;

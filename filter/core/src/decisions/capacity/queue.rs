@@ -1,10 +1,11 @@
 //! Who goes first when there is no room?
 //!
-//! One queue for each worker. The more important go first, among equals whoever must give up soonest. Nobody overtakes
-//! somebody of the same or a higher rank who waits for the same backend. When the queue is full the least important give up
+//! One queue for each worker. The more important go first, among equals the clients in turn, of one client's requests whichever must
+//! give up soonest. Nobody overtakes somebody of the same or a higher rank who waits for the same backend. When the queue is full the least important give up
 //! their places, and of those the client that has the most of them. Between workers it is the free share which each
 //! priority has to leave that keeps the order.
 
+use super::equals::{Equals, part};
 use super::{Precedence, Priority, Seat, Yields, take, wait};
 use crate::gauge::{Gauge, Gauges};
 use crate::store::{Moment, StoreFault};
@@ -69,6 +70,7 @@ pub struct Queue {
     waiting_max: usize,
     /// Those who gave up their places since the last round.
     displaced: Vec<Waiting>,
+    equals: Equals,
 }
 
 #[derive(Debug)]
@@ -76,11 +78,16 @@ struct Waiting {
     id: u32,
     ask: Ask,
     deadline: Duration,
+    /// Where it stands among its equals.
+    stands_at: u64,
 }
 
+/// Who goes first: the lowest does.
+type Rank = (Priority, u64, Duration);
+
 impl Waiting {
-    fn rank(&self) -> (Priority, Duration) {
-        (self.ask.priority, self.deadline)
+    fn rank(&self) -> Rank {
+        (self.ask.priority, self.stands_at, self.deadline)
     }
 
     /// What it is going to take of this capacity, if it takes it there.
@@ -99,6 +106,12 @@ impl Ask {
         Yields { priority: self.priority, headroom_min }
     }
 
+    /// What it takes where it is most likely to wait.
+    fn part(&self) -> u64 {
+        let declared = self.places.iter().find(|place| !place.gauges.is_empty());
+        part(declared.map(|place| place.gauges).unwrap_or_default(), self.usage)
+    }
+
     /// The numbers of all of them.
     fn ids(&self) -> impl Iterator<Item = u64> + '_ {
         self.gauges().map(|gauge| gauge.id)
@@ -107,7 +120,8 @@ impl Ask {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { waiting: Vec::new(), waiting_max: Self::WAITING_MAX, displaced: Vec::new() }
+        let equals = Equals::default();
+        Self { waiting: Vec::new(), waiting_max: Self::WAITING_MAX, displaced: Vec::new(), equals }
     }
 }
 
@@ -135,11 +149,15 @@ impl Queue {
         moment: Moment<'_>,
     ) -> Result<Turn, StoreFault> {
         let deadline = moment.now.saturating_add(ask.precedence.wait_max);
-        let rank = (ask.priority, deadline);
+        let rank = (ask.priority, self.stands_at(&ask, deadline), deadline);
         let place = self.waiting.partition_point(|other| other.rank() <= rank);
         let (ahead, _) = self.waiting.split_at_checked(place).unwrap_or_default();
         let full: Vec<u64> = ahead.iter().flat_map(|other| other.ask.ids()).collect();
         if let Some(turn) = admit(&ask, &full, pause, moment)? {
+            if !self.waiting.is_empty() {
+                self.equals.note(&ask, &turn);
+                self.arrange();
+            }
             return Ok(turn);
         }
         let wait = promise(&ask, ahead, pause, moment)?;
@@ -148,10 +166,32 @@ impl Queue {
         if (is_sure && wait > ask.precedence.wait_max) || !self.makes_place(&ask) {
             return Ok(Turn::Leaves { wait });
         }
-        // Whoever gave up its place may have stood before this one, if it was its equal.
-        let place = self.waiting.partition_point(|other| other.rank() <= rank);
-        self.waiting.insert(place, Waiting { id, ask, deadline });
+        self.waiting.push(Waiting { id, ask, deadline, stands_at: 0 });
+        self.arrange();
         Ok(Turn::Waits)
+    }
+
+    /// Where one stands among its equals that comes now: behind those of its client that must give up before it.
+    fn stands_at(&self, ask: &Ask, deadline: Duration) -> u64 {
+        let is_before = |other: &&Waiting| {
+            other.ask.priority == ask.priority && other.ask.client == ask.client && other.deadline <= deadline
+        };
+        let before = self.waiting.iter().filter(is_before).map(|other| other.ask.part());
+        before.fold(self.equals.next(ask.priority, &ask.client), u64::saturating_add)
+    }
+
+    /// Puts all in the order in which they go.
+    fn arrange(&mut self) {
+        let Self { waiting, equals, .. } = self;
+        waiting.sort_by_key(|waiting| waiting.deadline);
+        let mut lines: BTreeMap<(Priority, Rc<str>), u64> = BTreeMap::new();
+        for Waiting { ask, stands_at, .. } in waiting.iter_mut() {
+            let line = lines.entry((ask.priority, ask.client.clone()));
+            let next = line.or_insert_with(|| equals.next(ask.priority, &ask.client));
+            *stands_at = *next;
+            *next = next.saturating_add(ask.part());
+        }
+        waiting.sort_by_key(Waiting::rank);
     }
 
     /// Whether there is a place for one that comes. Where all are taken, the last of the least important gives up its own; of
@@ -186,13 +226,19 @@ impl Queue {
             let wait = promise(&displaced.ask, &self.waiting, pause, moment).unwrap_or_default();
             called.push((displaced.id, Turn::Leaves { wait }));
         }
-        let mut stay: Vec<Waiting> = Vec::with_capacity(self.waiting.len());
-        for mut waiting in self.waiting.drain(..) {
+        for waiting in &mut self.waiting {
             // Nobody waits longer because the clock was set back.
-            waiting.deadline =
-                waiting.deadline.min(moment.now.saturating_add(waiting.ask.precedence.wait_max));
+            let longest = moment.now.saturating_add(waiting.ask.precedence.wait_max);
+            waiting.deadline = waiting.deadline.min(longest);
+        }
+        self.arrange();
+        let mut stay: Vec<Waiting> = Vec::with_capacity(self.waiting.len());
+        for waiting in self.waiting.drain(..) {
             let turn = match admit(&waiting.ask, &full, pause, moment) {
-                Ok(Some(turn)) => turn,
+                Ok(Some(turn)) => {
+                    self.equals.note(&waiting.ask, &turn);
+                    turn
+                }
                 Ok(None) if moment.now >= waiting.deadline => {
                     let wait = promise(&waiting.ask, &stay, pause, moment).unwrap_or_default();
                     Turn::Leaves { wait }
@@ -210,6 +256,11 @@ impl Queue {
             called.push((waiting.id, turn));
         }
         self.waiting = stay;
+        if self.waiting.is_empty() {
+            self.equals = Equals::default();
+        } else {
+            self.equals.forget();
+        }
         called
     }
 
@@ -217,6 +268,15 @@ impl Queue {
     pub fn leave(&mut self, id: u32) {
         self.waiting.retain(|waiting| waiting.id != id);
         self.displaced.retain(|displaced| displaced.id != id);
+    }
+}
+
+impl Equals {
+    /// Notes what becomes of a request. Who goes where all have room takes nothing of what its equals wait for.
+    fn note(&mut self, ask: &Ask, turn: &Turn) {
+        if let Turn::Goes { seat: Some(_), .. } = turn {
+            self.went(ask.priority, &ask.client, ask.part());
+        }
     }
 }
 

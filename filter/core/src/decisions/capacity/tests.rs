@@ -1,3 +1,4 @@
+mod equals;
 mod pace;
 mod refused;
 mod requests;

@@ -1,0 +1,102 @@
+//! How much does each of several clients get that are equally important?
+
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const WINDOW: Duration = Duration::from_secs(10);
+
+fn at(ms: u64) -> Duration {
+    START + Duration::from_millis(ms)
+}
+
+/// A client whose requests take so many tokens each, of which so many wait at any time, from then on.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    tokens: u64,
+    waiting: usize,
+    from_s: u64,
+}
+
+/// The tokens that each got of a hundred in ten seconds, until then.
+fn got(clients: &[Client], until_s: u64) -> Vec<u64> {
+    let (store, mut queue) = (MemoryStore::default(), Queue::default());
+    let places = vec![Place {
+        lane: Lane::from(1),
+        gauges: only(Gauge { window: WINDOW, ..gauge(1, 100) }),
+        spare: 0,
+    }];
+    let precedence = Precedence { headroom_min: 0, wait_max: Duration::from_secs(10_000) };
+    let (mut got, mut waiting) = (vec![0; clients.len()], vec![0; clients.len()]);
+    let mut whose = Vec::new();
+    for ms in (0..until_s * 1000).step_by(100) {
+        let moment = Moment::new(&store, at(ms));
+        for (who, client) in clients.iter().enumerate().filter(|(_, client)| client.from_s * 1000 <= ms) {
+            while waiting[who] < client.waiting {
+                let (usage, name) = (used(client.tokens), format!("{who}"));
+                let ask = Ask {
+                    places: places.clone(),
+                    client: name.into(),
+                    usage,
+                    priority: Priority::Normal,
+                    precedence,
+                };
+                whose.push(who);
+                match queue.enter(whose.len() as u32 - 1, ask, &no_pause, moment).unwrap() {
+                    Turn::Waits => waiting[who] += 1,
+                    _ => got[who] += client.tokens,
+                }
+            }
+        }
+        for (id, turn) in queue.round(&no_pause, moment) {
+            assert!(matches!(turn, Turn::Goes { .. }), "{turn:?}");
+            let who = whose[id as usize];
+            waiting[who] -= 1;
+            got[who] += clients[who].tokens;
+        }
+    }
+    got
+}
+
+#[test]
+fn a_client_with_one_request_is_not_behind_another_ones_twenty() {
+    let mut full = Full::new(100);
+    let precedence = Precedence { wait_max: Duration::from_secs(300), ..PRECEDENCE };
+    for id in 1..=21 {
+        let client = if id == 21 { "one" } else { "many" };
+        let ask = Ask { precedence, ..hopeful(client, Priority::Normal) };
+        let moment = Moment::new(&full.store, s(0));
+        assert_eq!(full.queue.enter(id, ask, &no_pause, moment).unwrap(), Turn::Waits, "{id}");
+    }
+    for (now, goes) in [(61, 1), (122, 21), (183, 2)] {
+        assert_eq!(round(&mut full.queue, &full.store, s(now)), (vec![goes], vec![]), "{now}");
+    }
+}
+
+#[test]
+fn who_comes_later_has_saved_nothing_up() {
+    let client = Client { tokens: 5, waiting: 40, from_s: 0 };
+    let until = |until_s| got(&[client, Client { from_s: 300, ..client }], until_s);
+    let (first, second) = (until(300), until(600));
+    assert_eq!(first[1], 0);
+    assert!(second[0].abs_diff(first[0]).abs_diff(second[1]) <= 100, "{first:?} {second:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equals_share_by_client_and_not_by_number_of_requests(
+        clients in prop::collection::vec((1..40u64, 0..30usize), 2..5),
+    ) {
+        // Each has enough for a whole window at any time, and some have much more.
+        let client = |(tokens, more): (u64, usize)| Client { tokens, waiting: 100_usize.div_ceil(tokens as usize) + more, from_s: 0 };
+        let clients: Vec<Client> = clients.into_iter().map(client).collect();
+        let got = got(&clients, 200);
+        let largest = clients.iter().map(|client| client.tokens).max().unwrap();
+        let [least, most] = [got.iter().min().unwrap(), got.iter().max().unwrap()];
+        // What went before anybody waited is nobody's turn: a window.
+        prop_assert!(most - least <= 100 + 2 * largest, "{:?} of {:?}", got, clients);
+        prop_assert!(got.iter().sum::<u64>() >= 1200, "{:?}", got);
+    }
+}
