@@ -215,7 +215,19 @@ impl Window {
 
     /// Until `amount` more fits into `room`, if nobody else comes.
     pub(super) fn wait(&self, amount: u64, room: u64) -> Duration {
-        let over = self.used_by_all().saturating_add(amount).saturating_sub(room);
+        let wait = self.wait_beside(self.used_by_others(), amount, room);
+        let Others { amount: told, at } = self.sent.others;
+        if wait.is_zero() || told <= self.sent.fleet.amount {
+            return wait;
+        }
+        // What the backend told of them is believed for so long.
+        let forgotten = Duration::from_nanos(at.saturating_add(self.window())).saturating_sub(self.now);
+        wait.min(self.wait_beside(self.sent.fleet.amount, amount, room).max(forgotten))
+    }
+
+    /// The same, if others use so much.
+    fn wait_beside(&self, others: u64, amount: u64, room: u64) -> Duration {
+        let over = self.used().saturating_add(others).saturating_add(amount).saturating_sub(room);
         if over == 0 {
             return Duration::ZERO;
         }

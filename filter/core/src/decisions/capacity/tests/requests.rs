@@ -96,6 +96,7 @@ fn requests_that_others_make_are_believed() {
     assert!(takes() && takes() && !takes());
     // For a second: the backend may count them over no more than that.
     let later = |ms_later| take(Moment::new(&store, ms(ms_later)), only, prompt(1), Yields::NOTHING).unwrap();
+    assert_eq!(later(0).unwrap_err(), Duration::from_secs(1));
     assert!(later(990).is_err());
     assert!(later(1010).is_ok());
 }
