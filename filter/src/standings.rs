@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tollgate::gateway::Gateway;
 use tollgate::journal::BEAT_EVERY;
-use tollgate::standings::{TELL_EVERY, gauges, is_ours};
+use tollgate::standings::{TELL_EVERY, alerts, gauges, is_ours};
 use tollgate::store::Moment;
 
 /// What the log says of a store that does not answer.
@@ -48,6 +48,8 @@ pub(crate) fn tick() {
     }
     if let Some(gateway) = CURRENT.with_borrow(Clone::clone) {
         pending::tick(&gateway, now);
+        let told = host::answered(alerts(&gateway, Moment::new(&SharedData, now)), UNREAD);
+        told.unwrap_or_default().iter().for_each(|alert| log::warn!("{alert}"));
     }
     let found = CURRENT.with_borrow(|gateway| {
         gateway.as_ref().map(|gateway| gauges(gateway, Moment::new(&SharedData, now)))

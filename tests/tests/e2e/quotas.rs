@@ -359,3 +359,46 @@ fn limits_in(value: &mut Value) -> Option<&mut Value> {
         _ => None,
     }
 }
+
+#[tokio::test]
+async fn what_is_used_of_a_limit_is_alerted_once_in_its_window() {
+    let limits = web_shop_has(json!([ { "requests": 4, "per": "month", "alerts": [0.5, 1.0] } ]));
+    let gateway = Gateway::start(Setup::new().workers(2).edit(limits)).await.unwrap();
+    let told = |percent: u32| {
+        let log = gateway.log_text().unwrap();
+        log.matches(&format!("alert of {percent} % for client/web-shop: ")).count()
+    };
+    let is_told = async |percent: f64| {
+        let labels = [("client", "web-shop"), ("limit", "requests/month")];
+        gateway.wait_for_metric("tollgate_limit_alert_percent", &labels, percent).await.unwrap();
+    };
+    let ask = async || gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap().status;
+    assert_eq!(ask().await, 200);
+    is_told(0.0).await;
+    assert_eq!(ask().await, 200);
+    is_told(50.0).await;
+    for _ in 0..2 {
+        assert_eq!(ask().await, 200);
+    }
+    is_told(100.0).await;
+    assert_eq!(ask().await, 429);
+    assert_eq!((told(50), told(100)), (1, 1));
+    let line = "alert of 50 % for client/web-shop: 2 of 4 used of its limit requests/month";
+    assert!(gateway.log_text().unwrap().contains(line));
+}
+
+#[tokio::test]
+async fn a_limit_that_refuses_is_alerted_as_used_up() {
+    let limits = web_shop_has(json!([ { "tokens": 5000, "per": "month", "alerts": [1.0] } ]));
+    let gateway = Gateway::start(Setup::new().workers(1).edit(limits)).await.unwrap();
+    // Of which little is used, so the next one does not fit.
+    let of = |cap: u64| with(chat("hello"), json!({ "max_tokens": cap }));
+    assert_eq!(gateway.post(CHAT, WEB_SHOP, &of(500)).await.unwrap().status, 200);
+    let mut refused = gateway.post(CHAT, WEB_SHOP, &of(500)).await.unwrap();
+    while refused.status == 200 {
+        refused = gateway.post(CHAT, WEB_SHOP, &of(500)).await.unwrap();
+    }
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let labels = [("client", "web-shop"), ("limit", "tokens/month")];
+    gateway.wait_for_metric("tollgate_limit_alert_percent", &labels, 100.0).await.unwrap();
+}

@@ -275,6 +275,13 @@ impl Gateway {
         accounts.map(|account| (account.key().to_owned(), account.clone())).collect()
     }
 
+    /// The accounts with limits that somebody wants to be told of, by their keys.
+    #[must_use]
+    pub fn watched(&self) -> BTreeMap<&str, &Rc<Account>> {
+        let accounts = self.roster.iter().flat_map(|client| client.budget.watched());
+        accounts.map(|account| (account.key(), account)).collect()
+    }
+
     /// Each capacity that somebody declared.
     #[must_use]
     pub fn gauges(&self) -> Vec<Gauge> {

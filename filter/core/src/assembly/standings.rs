@@ -6,6 +6,7 @@ use crate::endpoint::Operation;
 use crate::gateway::{Client, Gateway};
 use crate::leader;
 use crate::ledger::{NONE, Series};
+use crate::limits::alerts::{self, Alert, Told};
 use crate::limits::leases::Holding;
 use crate::limits::{self, Inquiry, State};
 use crate::store::{Moment, StoreFault};
@@ -28,6 +29,8 @@ pub fn is_ours(moment: Moment<'_>, vm: u64) -> Result<bool, StoreFault> {
 /// so there are no more of them than the configuration allows label values.
 pub fn gauges(gateway: &Gateway, moment: Moment<'_>) -> Result<Vec<(Series, u64)>, StoreFault> {
     let mut found = Vec::new();
+    // Whoever wants to be told of nothing pays nothing for it.
+    let told = if gateway.watched().is_empty() { Told::default() } else { alerts::told(moment.store)? };
     for client in gateway.roster.iter().filter(|client| client.name.label == client.name.text) {
         let name = client.name.label.clone();
         let group = client.group.clone().unwrap_or_else(|| NONE.into());
@@ -43,8 +46,17 @@ pub fn gauges(gateway: &Gateway, moment: Moment<'_>) -> Result<Vec<(Series, u64)
                 found.push((Series::StoreOwed { client: client(), limit: limit() }, owed));
             }
         }
+        for (limit, percent) in client.budget.alerted(&told) {
+            found.push((Series::LimitAlert { client: name.clone(), limit }, percent.into()));
+        }
     }
     Ok(found)
+}
+
+/// What is to be told now of limits that somebody wants to be told of.
+pub fn alerts(gateway: &Gateway, moment: Moment<'_>) -> Result<Vec<Alert>, StoreFault> {
+    let watched = gateway.watched();
+    if watched.is_empty() { Ok(Vec::new()) } else { alerts::look(moment, watched.into_values()) }
 }
 
 /// Of the limits that share a label, which differ in their scope, the one of which most is used. None that only report.

@@ -16,6 +16,7 @@ use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub mod alerts;
 mod bucket;
 mod cells;
 mod kept;
@@ -507,6 +508,8 @@ fn refuse(moment: Moment<'_>, claim: &Claim, refusal: Refusal, at: usize) -> Gra
             None => worst,
         };
     }
+    // It is refused all the same: then it is told of by what is used.
+    let _ = claim.budget.note_refusal(moment, &worst.denial);
     let (budget, model) = (claim.budget.clone(), claim.model.clone());
     let inquiry = Inquiry { budget, model, operation: claim.operation };
     let report = read(moment, &inquiry).unwrap_or_default();

@@ -202,6 +202,8 @@ pub struct Allowance {
     pub scope: Scope,
     /// Whether it only reports what it would refuse.
     pub shadow: bool,
+    /// Of how many percent used it is to be told.
+    pub alerts: Vec<u8>,
     /// Its label in metrics and logs: one of a closed list.
     pub word: Rc<str>,
 }
@@ -210,13 +212,20 @@ impl Allowance {
     /// A limit with its label.
     #[must_use]
     pub fn new(whose: Whose, measure: Measure, amount: NonZeroU64, scope: Scope, shadow: bool) -> Self {
-        Self { whose, by: None, measure, amount, scope, shadow, word: "".into() }.labelled()
+        Self { whose, by: None, measure, amount, scope, shadow, alerts: Vec::new(), word: "".into() }
+            .labelled()
     }
 
     /// The same, for each of these.
     #[must_use]
     pub fn by(self, by: By) -> Self {
         Self { by: Some(by), ..self }.labelled()
+    }
+
+    /// The same, with so many percent used to be told of.
+    #[must_use]
+    pub fn alerting(self, alerts: Vec<u8>) -> Self {
+        Self { alerts, ..self }
     }
 
     fn labelled(self) -> Self {

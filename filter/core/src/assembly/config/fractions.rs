@@ -19,13 +19,20 @@ pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::
 
 /// For a field that may be absent.
 pub(super) fn maybe<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    struct Fraction(f64);
-    impl<'de> Deserialize<'de> for Fraction {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            one(deserializer).map(Self)
-        }
-    }
     Ok(Option::<Fraction>::deserialize(deserializer)?.map(|fraction| fraction.0))
+}
+
+/// For a list of them.
+pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    Ok(Vec::<Fraction>::deserialize(deserializer)?.into_iter().map(|fraction| fraction.0).collect())
+}
+
+struct Fraction(f64);
+
+impl<'de> Deserialize<'de> for Fraction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one(deserializer).map(Self)
+    }
 }
 
 struct Reader;

@@ -23,6 +23,9 @@ const LIMITS_MAX: usize = 32;
 /// The most of anything that a limit may allow; more would be a slip of the pen.
 const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
 
+/// The most parts of a limit that are told of.
+const ALERTS_MAX: usize = 8;
+
 /// The most that a token may weigh.
 const WEIGHT_MAX: f64 = 1000.0;
 
@@ -176,7 +179,9 @@ impl Build<'_> {
                 let models = scope.models.as_ref().map(|models| models.iter().cloned().collect());
                 money.push(Money { path: format!("{path}.cost"), models });
             }
-            let mut built = Allowance::new(whose.clone(), measure, amount, scope, limit.shadow);
+            let alerts = self.alerts(&path, limit, measure, whose);
+            let mut built =
+                Allowance::new(whose.clone(), measure, amount, scope, limit.shadow).alerting(alerts);
             if let Some(by) = &limit.by {
                 built = built.by(self.by(&format!("{path}.by"), by));
             }
@@ -186,6 +191,35 @@ impl Build<'_> {
             allowances.push(built);
         }
         (allowances, money)
+    }
+
+    /// Of how many percent used a limit is to be told.
+    fn alerts(&mut self, path: &str, wire: &wire::Limit, measure: Measure, whose: &Whose) -> Vec<u8> {
+        if wire.alerts.is_empty() {
+            return Vec::new();
+        }
+        let path = format!("{path}.alerts");
+        let lacks = match (measure, &wire.by, whose) {
+            (Measure::Concurrent | Measure::Rate(..), ..) => Some("per hour, day, week or month"),
+            (_, Some(_), _) => Some("a limit without by"),
+            (_, _, Whose::Spill(_)) => Some("a limit of a client or a group"),
+            _ => None,
+        };
+        if let Some(lacks) = lacks {
+            self.fault(path.clone(), format!("nobody could be told of this limit: expected {lacks}"));
+        }
+        if wire.alerts.len() > ALERTS_MAX {
+            self.fault(
+                path.clone(),
+                format!("{} alerts, at most {ALERTS_MAX} are possible", wire.alerts.len()),
+            );
+        }
+        for (at, share) in wire.alerts.iter().enumerate() {
+            if !(0.01..=1.0).contains(share) {
+                self.fault(format!("{path}[{at}]"), format!("{share}: expected 0.01 to 1"));
+            }
+        }
+        wire.alerts.iter().map(|share| (share * 100.0).round() as u8).collect()
     }
 
     fn by(&mut self, path: &str, wire: &wire::By) -> By {

@@ -298,4 +298,11 @@ series! {
         /// Which: of what and in which time.
         "limit" limit: Rc<str>,
     };
+    /// Of the percents used of a limit that somebody wants to be told of, the most that was reached in this window.
+    LimitAlert: Gauge "tollgate_limit_alert_percent" {
+        /// Whose.
+        "client" client: Rc<str>,
+        /// Which: of what and in which time.
+        "limit" limit: Rc<str>,
+    };
 }

@@ -46,6 +46,10 @@ pub(in crate::config) struct Limit {
     pub(in crate::config) weights: Option<Weights>,
     /// What each has a limit of its own by. Absent: all share one.
     pub(in crate::config) by: Option<By>,
+    /// Which parts used, from 0.01 to 1, are told of once in a window; with `hour` to `month` only. Rounded to whole percents.
+    #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(range(min = 0.01, max = 1.0))))]
+    #[serde(default, deserialize_with = "fractions::list")]
+    pub(in crate::config) alerts: Vec<f64>,
     /// Whether it only reports what it would refuse.
     #[serde(default)]
     pub(in crate::config) shadow: bool,

@@ -133,9 +133,41 @@ fn a_limit_that_cannot_be_meant_is_refused() {
         json!({ "tokens": 1, "per": "day", "model": "gpt-4o" }),
         &[
             "clients[0].limits[0].model: unknown field, expected one of tokens, requests, cost, concurrent, per, models, \
-           endpoints, weights, by, shadow",
+           endpoints, weights, by, alerts, shadow",
         ],
     );
+}
+
+#[test]
+fn who_can_be_told_of_a_limit_and_of_how_much_is_bounded() {
+    let day = |alerts: Value| json!({ "tokens": 5, "per": "day", "alerts": alerts });
+    // As Envoy hands a fraction on.
+    let gateway = load(limited(day(json!(["0.805", 1])), day(json!([0.29])))).unwrap();
+    let watched = gateway.watched();
+    let alerts: Vec<_> = watched
+        .values()
+        .flat_map(|account| account.limits())
+        .map(|(_, limit)| limit.alerts.clone())
+        .collect();
+    assert_eq!(alerts, [vec![81, 100], vec![29]]);
+    let refused = |limit: Value| load(limited(limit, day(json!([])))).map(|_| ()).unwrap_err();
+    let path = "clients[0].limits[0].alerts";
+    let nobody =
+        |expected: &str| [format!("{path}: nobody could be told of this limit: expected {expected}")];
+    let windows = nobody("per hour, day, week or month");
+    assert_eq!(refused(json!({ "concurrent": 5, "alerts": [0.5] })), windows);
+    assert_eq!(refused(json!({ "tokens": 5, "per": "minute", "alerts": [0.5] })), windows);
+    assert_eq!(refused(with(day(json!([0.5])), "by", json!("key"))), nobody("a limit without by"));
+    let many = [format!("{path}: 9 alerts, at most 8 are possible")];
+    assert_eq!(refused(day(json!(vec![0.5; 9]))), many);
+    let bounds =
+        [format!("{path}[0]: 0: expected 0.01 to 1"), format!("{path}[2]: 1.01: expected 0.01 to 1")];
+    assert_eq!(refused(day(json!([0.0, 0.01, 1.01]))), bounds);
+    let mut spills = limited(day(json!([])), day(json!([])));
+    spills["models"][0]["spill"] = json!({ "limits": [day(json!([0.5]))] });
+    let told = load(spills).map(|_| ()).unwrap_err();
+    let problem = "models[0].spill.limits[0].alerts: nobody could be told of this limit: expected a limit of a client or a group";
+    assert!(told.iter().any(|told| told == problem), "{told:?}");
 }
 
 #[test]
