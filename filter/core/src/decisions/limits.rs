@@ -45,6 +45,17 @@ const OWN: &str = "tollgate/limits/";
 /// Where the records of accounts stand that a fleet shares.
 const SHARED: &str = "tollgate/shared/";
 
+/// Whose they are that are of what spills.
+const SPILL: &str = "spill";
+
+/// Whether a key is of such an account.
+fn is_of_spill(key: &str) -> bool {
+    [OWN, SHARED].iter().any(|place| {
+        let whose = key.strip_prefix(place).and_then(|rest| rest.split('/').next());
+        whose == Some(SPILL)
+    })
+}
+
 /// What a client may spend by its own limits, or a group by its: one record of the store.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Account {
@@ -75,7 +86,7 @@ impl Account {
     /// The account of what a model's requests may take at backends of a lower priority.
     #[must_use]
     pub fn of_spill(model: &str, allowances: Vec<Allowance>) -> Self {
-        Self::new("spill", model, allowances)
+        Self::new(SPILL, model, allowances)
     }
 
     /// The same account, shared by a fleet.

@@ -4,7 +4,7 @@
 //! Not decided here: where the bytes are kept.
 
 use super::split::Mark;
-use super::{Account, Budget, Measure, Reservation, Settlement, Spent, Taken};
+use super::{Account, Budget, Measure, Reservation, Settlement, Spent, Taken, is_of_spill};
 use crate::codec::{Reader, Stored, Writer};
 use crate::endpoint::Operation;
 use crate::time::nanos;
@@ -108,6 +108,12 @@ impl Kept {
         self.0.iter().all(|account| account.taken.is_empty())
     }
 
+    /// Whether any of it was taken from whoever asks, and not only from what may spill.
+    #[must_use]
+    pub fn is_of_a_budget(&self) -> bool {
+        self.0.iter().any(|account| !account.taken.is_empty() && !is_of_spill(&account.key))
+    }
+
     /// Both together.
     pub fn join(&mut self, other: Self) {
         self.0.extend(other.0);
@@ -185,6 +191,14 @@ mod tests {
         let taken = |amount| KeptTaken { limit_id: u64::MAX, amount, window: 1_795_000_000_000_000_000 };
         let account = |key: &str, taken| KeptAccount { key: key.into(), taken };
         let two = vec![account("tollgate/limits/client/web", vec![taken(3), taken(0)]), account("", vec![])];
+        let kept = |key: &str, taken| Kept(vec![account(key, taken)]);
+        let (spill, client) = ("tollgate/shared/spill/m", "tollgate/limits/client/web");
+        let mut both = kept(spill, vec![taken(1)]);
+        assert!(!both.is_of_a_budget());
+        both.join(kept(client, Vec::new()));
+        assert!(!both.is_of_a_budget());
+        both.join(kept(client, vec![taken(1)]));
+        assert!(both.is_of_a_budget());
         law::holds("kept", &[Kept(two), Kept::default()]);
     }
 }

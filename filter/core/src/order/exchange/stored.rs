@@ -219,13 +219,15 @@ impl Sent {
     ) -> Bill {
         let usage = self.expected.estimate.usage();
         // For what has no estimate no tokens were taken, and the request itself is not given back.
-        let kept = if usage.total() > 0 {
-            let mut kept = self.reservation.as_ref().map(Reservation::kept).unwrap_or_default();
+        let reservation = self.reservation.as_ref().filter(|_| usage.total() > 0);
+        let mut kept = reservation.map(Reservation::kept).unwrap_or_default();
+        if kept.is_empty() {
+            // Nor was anything where the store did not answer: all of it is due from whoever asks now.
+            kept = parties.budget.kept_values();
+        }
+        if usage.total() > 0 {
             kept.join(self.flight.kept_spill());
-            kept
-        } else {
-            parties.budget.kept_values()
-        };
+        }
         let target = self.flight.last_tried();
         let target = target.as_deref();
         let model = self.model(reader, parties);
@@ -279,22 +281,20 @@ fn charged(
     let price = target.and_then(|target| target.micros(cost.usage, service));
     let spent = Spent { usage: cost.usage, cost: price.unwrap_or(0), requests: 0 };
     let kept: Kept = codec::decode(&pending.reserved).unwrap_or_default();
-    let settlement = if kept.is_empty() {
-        // Due from the limits of its model, too, which nobody may have known when it was asked for.
-        client_of(pending, gateway).map(|client| {
-            let model = model.as_ref().map(|model| &*model.name.text);
-            let operation = Operation::of_word(&pending.operation).unwrap_or(Operation::Other);
-            client.budget.of_kept(&kept).charge(model, operation, spent, now)
-        })
-    } else {
-        Some(kept.settle(|key| gateway.account(key), Spent { requests: 1, ..spent }))
-    };
+    let due = client_of(pending, gateway).map(|client| client.budget.of_kept(&kept));
+    // Of whom nothing was taken. Due from the limits of its model, too, which nobody may have known when it was asked for.
+    let due = due.filter(|_| !kept.is_of_a_budget()).map(|budget| {
+        let model = model.as_ref().map(|model| &*model.name.text);
+        let operation = Operation::of_word(&pending.operation).unwrap_or(Operation::Other);
+        budget.charge(model, operation, spent, now)
+    });
+    let taken = kept.settle(|key| gateway.account(key), Spent { requests: 1, ..spent });
+    let settlements = due.into_iter().chain((!kept.is_empty()).then_some(taken)).collect();
     let charge = Charge {
         client: client_name(pending, gateway),
         model: model.as_ref().map(|model| model.name.clone()),
         price_micros: price,
     };
-    let settlements = settlement.into_iter().collect();
     Bill { stored: Some(Stored::Charged), charge: Some(charge), settlements, ..Bill::of(cost) }
 }
 

@@ -228,3 +228,34 @@ fn work_that_goes_on_is_paid_by_the_user_who_asked_for_it() {
     let done = r#"{"id":"batch_1","object":"batch","model":"gpt-4o","status":"completed","usage":{"input_tokens":5,"output_tokens":40}}"#;
     assert_eq!(exchange("key", "GET /v1/batches/batch_1", "", done), (Some(Stored::Charged), 45, 45));
 }
+
+#[test]
+fn work_whose_reservation_failed_is_paid_once_it_has_ended() {
+    let gateway = gateway(|config| {
+        two_keys(config);
+        config["on_store_failure"] = json!("allow");
+        config["models"][0]["backends"] = json!([{ "backend": "b", "deployment": "d" }]);
+    });
+    let mut run = Run::with(gateway.clone());
+    let ask = |run: &mut Run, line: &str, body: &str, answer: &str| {
+        let (method, path) = line.split_once(' ').unwrap();
+        run.exchange = Exchange::new(gateway.clone());
+        let head = headers(&[(":method", method), (":path", path), ("api-key", "key")]);
+        let step = run.exchange.request_head(&head, body.is_empty(), Moment::new(&run.store, NOW));
+        let step = match run.perform(step) {
+            Step::AwaitBody { .. } => run.body(body),
+            step => step,
+        };
+        run.store.break_with(None);
+        serve(run, step, answer).stored
+    };
+    let body = r#"{"model":"gpt-4o","input":"x","background":true,"max_output_tokens":90}"#;
+    let queued = r#"{"id":"resp_1","status":"queued","usage":null}"#;
+    run.store.break_with(Some(StoreFault::Unavailable));
+    assert_eq!(ask(&mut run, "POST /v1/responses", body, queued), Some(Stored::Pending));
+    assert_eq!(used_by(&mut run, &gateway, "key")[..2], [0, 0]);
+    let done = r#"{"id":"resp_1","status":"completed","usage":{"input_tokens":5,"output_tokens":40}}"#;
+    assert_eq!(ask(&mut run, "GET /v1/responses/resp_1", "", done), Some(Stored::Charged));
+    // By the client, and by the user with this key.
+    assert_eq!(used_by(&mut run, &gateway, "key")[..2], [45, 45]);
+}
