@@ -86,6 +86,7 @@ mod dashboards;
 mod every_line;
 mod exact_cost;
 mod explain;
+mod extension_config;
 mod replayed;
 
 // Those who use it, and the files that are shipped.
