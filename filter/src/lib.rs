@@ -16,6 +16,7 @@
 mod attempt;
 mod candidates;
 mod configuration;
+mod directory;
 mod fleet;
 mod flights;
 mod holding;

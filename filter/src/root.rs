@@ -1,7 +1,9 @@
 //! The root contexts: read the configuration once, then make a context for each stream.
 
 use crate::holding::Holding;
-use crate::{attempt, configuration, fleet, host, http, journal, jwks, proxy_facts, standings, waiting};
+use crate::{
+    attempt, configuration, directory, fleet, host, http, journal, jwks, proxy_facts, standings, waiting,
+};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use std::rc::Rc;
@@ -53,7 +55,9 @@ impl Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _: usize) {
-        if !fleet::answered(call, headers, body_bytes) {
+        let is_taken =
+            fleet::answered(call, headers, body_bytes) || directory::answered(call, headers, body_bytes);
+        if !is_taken {
             jwks::answered(call, headers, body_bytes);
         }
     }
@@ -85,6 +89,7 @@ impl RootContext for Root {
         // Before streams are looked at, in whose names nothing can be fetched.
         if let Self::Gateway(gateway, _, accounts) = self {
             jwks::tick(gateway);
+            directory::tick(gateway);
             fleet::tick(gateway, accounts);
         }
         waiting::tick();

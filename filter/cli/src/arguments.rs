@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
 const FILES: &str = "\
 FILE is YAML or JSON: a gateway configuration alone, or whatever has one in it: a configuration of Envoy, an
 EnvoyFilter of Istio, a ConfigMap, a Compose file that has it inside or mounts it. - is standard input.
-No network is used but by budget, and no secret is needed but there: a variable of the environment that is not
+No network is used but by budget and keys, and no secret is needed but there: a variable of the environment that is not
 set is a warning.
 
 Exit codes: 0 all is well, 1 something was found, 2 the call itself was wrong, or a file cannot be
@@ -43,6 +43,11 @@ pub(crate) enum Command {
     Budget {
         #[command(subcommand)]
         act: Act,
+    },
+    /// Issue, list and revoke keys while the gateway runs, in a fleet's store: see directory in the configuration
+    Keys {
+        #[command(subcommand)]
+        act: KeyAct,
     },
     /// Read an API key from standard input, and print the line for the configuration
     HashKey {
@@ -156,9 +161,9 @@ pub(crate) enum Act {
     Reset(Account),
 }
 
-/// Whose limits, and where they stand.
+/// Where a fleet's store is.
 #[derive(Args)]
-pub(crate) struct Account {
+pub(crate) struct StoreAddress {
     /// The fleet's store: redis://HOST:PORT, or rediss:// with TLS; USER:PASSWORD@ and /DATABASE where they are needed
     #[arg(long, value_name = "URL")]
     pub(crate) store: String,
@@ -168,6 +173,13 @@ pub(crate) struct Account {
     /// What the keys begin with, if the configuration does not say it
     #[arg(long, value_name = "NAME")]
     pub(crate) prefix: Option<String>,
+}
+
+/// Whose limits, and where they stand.
+#[derive(Args)]
+pub(crate) struct Account {
+    #[command(flatten)]
+    pub(crate) address: StoreAddress,
     /// The configuration, whose words limits are called by
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
@@ -179,6 +191,79 @@ pub(crate) struct Account {
     /// As JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KeyAct {
+    /// Make a key and print it, once: the store has only its hash
+    Issue {
+        #[command(flatten)]
+        keys: Keys,
+        #[command(flatten)]
+        issue: NewKey,
+    },
+    /// Tell which keys there are, of one client or of all
+    List {
+        #[command(flatten)]
+        address: StoreAddress,
+        /// Only this client's
+        #[arg(long, value_name = "NAME")]
+        client: Option<String>,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take keys away: Envoys that know them go on for fresh_s of the configuration
+    Revoke {
+        #[command(flatten)]
+        keys: Keys,
+        /// Which key, as list names it; it may be shortened
+        #[arg(long, value_name = "ID", required_unless_present = "all")]
+        id: Option<String>,
+        /// All of the client's keys
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+    },
+    /// Issue a new key, and let the client's others end
+    Rotate {
+        #[command(flatten)]
+        keys: Keys,
+        #[command(flatten)]
+        issue: NewKey,
+        /// How long the others go on, in hours
+        #[arg(long, value_name = "HOURS", default_value_t = 24)]
+        old_for: u64,
+    },
+}
+
+/// Whose keys, and where they stand.
+#[derive(Args)]
+pub(crate) struct Keys {
+    #[command(flatten)]
+    pub(crate) address: StoreAddress,
+    /// The client, as the configuration names it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) client: String,
+    /// The configuration: then only a client that it has gets a key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<String>,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is said of a new key.
+#[derive(Args)]
+pub(crate) struct NewKey {
+    /// From when it is good, such as 2026-11-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_before: Option<String>,
+    /// Until just before when it is good
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_after: Option<String>,
+    /// What list tells of it: where it is used, who asked for it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
 }
 
 #[derive(Args)]

@@ -5,39 +5,31 @@
 mod record;
 mod store;
 
-use crate::arguments::{Account, Act, Whose};
+use crate::arguments::{Act, Whose};
 use crate::paint::{Look, paint, print, print_json};
-use crate::{End, check, source};
+use crate::store::Store;
+use crate::{End, check};
 use record::{Kind, Limit, Record};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use store::{Seen, Store};
+use store::Seen;
 use tollgate::allowance::{Allowance, Unit};
 use tollgate::calendar::rfc3339;
-use tollgate::gateway::{Gateway, PREFIX};
+use tollgate::gateway::Gateway;
 
 /// Shows or changes what is used of an account.
 pub(crate) fn budget(act: &Act) -> Result<End, String> {
     let (Act::Show(arguments) | Act::Give { account: arguments, .. } | Act::Reset(arguments)) = act;
     let name = account(&arguments.whose);
-    let gateway = match &arguments.config {
+    let gateway = match arguments.config.as_deref().map(check::one).transpose()? {
+        Some(Err(end)) => return Ok(end),
+        Some(Ok(gateway)) => Some(gateway),
         None => None,
-        Some(file) => {
-            let mut found = source::find(file)?;
-            if found.len() > 1 {
-                return Err(format!("{file} has more than one gateway configuration"));
-            }
-            let found = found.remove(0);
-            match found.load().gateway {
-                Ok(gateway) => Some(gateway),
-                Err(errors) => return Ok(check::refused(&found, &errors)),
-            }
-        }
     };
     let rules = gateway.as_ref().map_or(Ok(Rules::default()), |gateway| Rules::of(gateway, &name))?;
-    let mut store = open(arguments, gateway.as_ref())?;
+    let mut store = Store::of(&arguments.address, gateway.as_ref())?;
     let seen = store.see(&name)?;
     let Some(record) = &seen.record else {
         if arguments.json {
@@ -84,15 +76,6 @@ fn account(whose: &Whose) -> String {
     let mut said = said.into_iter().filter_map(|(whose, name)| Some(format!("{whose}/{}", name.as_deref()?)));
     // The command line has just one of them.
     said.next().unwrap_or_default()
-}
-
-fn open(arguments: &Account, gateway: Option<&Gateway>) -> Result<Store, String> {
-    let password = arguments.password_env.as_ref().map(|name| {
-        std::env::var(name).map_err(|_| format!("--password-env: the environment variable {name} is not set"))
-    });
-    let configured = gateway.and_then(|gateway| gateway.store.as_ref()).map(|store| store.prefix.as_str());
-    let prefix = arguments.prefix.as_deref().or(configured).unwrap_or(PREFIX);
-    Store::open(&arguments.store, password.transpose()?, prefix.to_owned())
 }
 
 /// What a configuration knows of an account's limits, by their ids.

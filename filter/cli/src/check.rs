@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::rc::Rc;
 use tollgate::capability::AZURE_VERSIONS;
 use tollgate::config::ConfigError;
-use tollgate::gateway::Model;
+use tollgate::gateway::{Gateway, Model};
 
 /// Something that is wrong, or may be.
 #[derive(Serialize)]
@@ -61,6 +61,16 @@ pub(crate) fn refused(found: &Found, errors: &[ConfigError]) -> End {
     let lines: String = errors.iter().map(|fault| Fault::of(found, fault).text(Look::Bad, "error")).collect();
     print(&format!("{}: {}\n{lines}", found.place, counted(errors.len(), "error")));
     End::Found
+}
+
+/// The one configuration of a file, for whoever asks something else of it; its faults are told.
+pub(crate) fn one(file: &str) -> Result<Result<Gateway, End>, String> {
+    let mut found = source::find(file)?;
+    if found.len() > 1 {
+        return Err(format!("{file} has more than one gateway configuration"));
+    }
+    let found = found.remove(0);
+    Ok(found.load().gateway.map_err(|errors| refused(&found, &errors)))
 }
 
 impl Report {

@@ -1,7 +1,7 @@
 //! What would Tollgate do, without an Envoy, a network or a secret?
 //!
-//! All commands ask the core that serves; nothing is decided a second time here. `budget` alone goes to a network: to the
-//! store of a fleet. Findings go to standard output with exit code 1; what is wrong with the call goes to standard error with
+//! All commands ask the core that serves; nothing is decided a second time here. `budget` and `keys` alone go to a network:
+//! to the store of a fleet. Findings go to standard output with exit code 1; what is wrong with the call goes to standard error with
 //! exit code 2, as does a result that cannot be written.
 
 mod arguments;
@@ -10,6 +10,8 @@ mod budget;
 mod check;
 mod explain;
 mod hash_key;
+mod key;
+mod keys;
 mod lines;
 mod new;
 mod paint;
@@ -19,6 +21,7 @@ mod replay;
 mod schema;
 mod source;
 mod statement;
+mod store;
 mod surroundings;
 
 use arguments::{Arguments, Command};
@@ -56,6 +59,7 @@ fn run(command: Command) -> Result<End, String> {
         Command::Bill(arguments) => bill::bill(&arguments),
         Command::Schema(arguments) => Ok(schema::schema(&arguments)),
         Command::Budget { act } => budget::budget(&act),
+        Command::Keys { act } => keys::keys(&act),
         Command::HashKey { key } => hash_key::hash_key(&key),
     }
 }

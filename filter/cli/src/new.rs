@@ -3,9 +3,9 @@
 //! One that serves at once: every client may use every model, and backends are asked one after the other. Limits, policies and
 //! prices are for the operator to add.
 
-use crate::End;
 use crate::arguments::New;
 use crate::paint::print;
+use crate::{End, key};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -134,7 +134,7 @@ pub(crate) fn new(arguments: &New) -> Result<End, String> {
     );
     let mut told = String::new();
     for client in &arguments.clients {
-        let key = key()?;
+        let key = key::new()?;
         told.push_str(&format!("the key of {client}, which stands nowhere else: {key}\n"));
         let hash = hex(&Sha256::digest(&key));
         text.push_str(&format!(
@@ -171,12 +171,4 @@ pub(crate) fn new(arguments: &New) -> Result<End, String> {
     print(&text);
     io::stderr().write_all(told.as_bytes()).map_err(|error| format!("the keys cannot be told: {error}"))?;
     Ok(End::Well)
-}
-
-/// A key that nobody can guess: 256 bits.
-fn key() -> Result<String, String> {
-    let mut bytes = [0; 32];
-    let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut bytes).map_err(|_| "this machine gives no random numbers".to_owned())?;
-    Ok(format!("tg-{}", hex(&bytes)))
 }

@@ -380,8 +380,9 @@ fn shown(gateway: &Gateway) -> String {
     let pinning = pinning.as_ref().map(|pinned| pinned.targets.len());
     format!(
         "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {store:?} {on_store_failure:?} \
-         {health_open} {record_is_line} {:#?}",
-        clients.issuers()
+         {health_open} {record_is_line} {:#?} {:?}",
+        clients.issuers(),
+        clients.issued()
     )
 }
 

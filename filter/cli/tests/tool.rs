@@ -337,6 +337,7 @@ fn a_wrong_call_is_told_on_standard_error() {
         (&["check", "-v"], "unexpected argument '-v' found"),
         (&["replay", "--new", "a", "log"], "--old <FILE>"),
         (&["budget", "show", "--store", "redis://x"], "<--client <NAME>|--group <NAME>|--spill <MODEL>>"),
+        (&["keys", "issue", "--store", "redis://x"], "--client <NAME>"),
         (&["hash-key"], "error: no key came on standard input\n"),
     ] {
         let (code, printed, told) = run(arguments, "");
@@ -356,7 +357,7 @@ fn a_wrong_call_is_told_on_standard_error() {
 #[test]
 fn each_command_tells_how_it_is_used() {
     let (code, printed, _) = run(&["help"], "");
-    let commands = ["check", "prove", "explain", "replay", "schema", "budget", "hash-key"];
+    let commands = ["check", "prove", "explain", "replay", "schema", "budget", "keys", "hash-key"];
     assert!(code == 0 && commands.iter().all(|word| printed.contains(&format!("\n  {word} "))), "{printed}");
     for command in commands {
         let (code, printed, _) = run(&[command, "--help"], "");

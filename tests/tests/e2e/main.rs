@@ -13,6 +13,7 @@ mod requests;
 mod terminator;
 
 // Who may call.
+mod directory;
 mod identity;
 mod key_sources;
 mod proven;

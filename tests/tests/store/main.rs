@@ -2,6 +2,7 @@
 
 mod budget;
 mod capacity;
+mod keys;
 mod laws;
 mod places;
 mod script;

@@ -1,25 +1,11 @@
-//! How is the fleet's store asked?
+//! How is an account of the fleet's store read and changed?
 
 use super::record::Record;
-use redis::{
-    Client, Connection, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError,
-};
+use crate::store::Store;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tollgate::gateway::keys_of;
 
-/// It answers in this time, or it is down.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-
 const CHANGE: &str = include_str!("change.lua");
-
-/// A store, and what its keys begin with.
-pub(super) struct Store {
-    connection: Connection,
-    /// Where it is, without its password.
-    pub(super) shown: String,
-    pub(super) prefix: String,
-}
 
 /// An account as it stands, and the store's time in microseconds.
 pub(super) struct Seen {
@@ -28,38 +14,6 @@ pub(super) struct Seen {
 }
 
 impl Store {
-    /// Connects to `redis://` or `rediss://`.
-    pub(super) fn open(url: &str, password: Option<String>, prefix: String) -> Result<Self, String> {
-        // The crate's own words of a faulty address have its password in them.
-        let wrong = "--store: expected redis://HOST:PORT or rediss://HOST:PORT, with USER:PASSWORD@ before the host and /DATABASE \
-                     behind it where they are needed";
-        if !url.starts_with("redis://") && !url.starts_with("rediss://") {
-            return Err(wrong.to_owned());
-        }
-        let mut info: ConnectionInfo = url.into_connection_info().map_err(|_| wrong.to_owned())?;
-        if let Some(password) = password {
-            let settings = info.redis_settings().clone().set_password(password);
-            info = info.set_redis_settings(settings);
-        }
-        let shown = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => format!("redis://{host}:{port}"),
-            ConnectionAddr::TcpTls { host, port, .. } => format!("rediss://{host}:{port}"),
-            _ => return Err(wrong.to_owned()),
-        };
-        let down = |error: RedisError| format!("{shown} does not answer: {error}");
-        // Of several that may be built in, this one is meant.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::open(info).map_err(down)?;
-        let connection = client.get_connection_with_timeout(ANSWERS_WITHIN).map_err(down)?;
-        connection.set_read_timeout(Some(ANSWERS_WITHIN)).map_err(down)?;
-        connection.set_write_timeout(Some(ANSWERS_WITHIN)).map_err(down)?;
-        Ok(Self { connection, shown, prefix })
-    }
-
-    fn ask<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, String> {
-        command.query(&mut self.connection).map_err(|error| format!("{} refuses: {error}", self.shown))
-    }
-
     /// What stands there.
     pub(super) fn see(&mut self, account: &str) -> Result<Seen, String> {
         let [key, holders] = keys_of(&self.prefix, account);

@@ -7,6 +7,7 @@
 mod backends;
 mod clients;
 mod dates;
+mod directory;
 mod fingerprint;
 mod fractions;
 mod issuers;
@@ -39,6 +40,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use directory::KeyEntry;
 #[cfg(feature = "schema")]
 pub use schema::schema;
 
@@ -82,8 +84,14 @@ pub fn from_value(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Gateway, Vec<ConfigError>> {
     let sha256 = fingerprint::of(&value);
-    let wire: wire::Gateway = reading::read(&value).map_err(|fault| vec![shape(fault)])?;
-    let mut build = Build { env, errors: Vec::new(), has_store: wire.store.is_some(), told: Vec::new() };
+    let wire: wire::Gateway = reading::read(&value).map_err(|fault| vec![shape(fault, "configuration")])?;
+    let mut build = Build {
+        env,
+        errors: Vec::new(),
+        has_store: wire.store.is_some(),
+        has_directory: wire.directory.is_some(),
+        told: Vec::new(),
+    };
     let gateway = build.gateway(wire);
     match gateway {
         Some(gateway) if build.errors.is_empty() => Ok(Gateway { sha256, ..gateway }),
@@ -91,10 +99,10 @@ pub fn from_value(
     }
 }
 
-/// A fault that serde found: its path, and its sentence without the quotes around names.
-fn shape(fault: reading::Fault) -> ConfigError {
+/// A fault that serde found: its path, and its sentence without the quotes around names. `whole` is the path of all of it.
+fn shape(fault: reading::Fault, whole: &str) -> ConfigError {
     let reading::Fault { path, error } = fault;
-    let path = if path.is_empty() { "configuration".to_owned() } else { path };
+    let path = if path.is_empty() { whole.to_owned() } else { path };
     let problem = error.to_string();
     let problem = match problem.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
         Some((_, rest)) => format!("unknown field{}", rest.replace('`', "")),
@@ -124,6 +132,8 @@ struct Build<'e> {
     errors: Vec<ConfigError>,
     /// Whether budgets are those of a fleet.
     has_store: bool,
+    /// Whether keys may be issued later.
+    has_directory: bool,
     /// What limits depend on of who asks.
     told: Vec<By>,
 }
@@ -193,6 +203,10 @@ impl Build<'_> {
         nobody.read_keys_from(self.key_sources(&wire.key_sources));
         let (mut clients, roster) = self.clients(wire.clients, nobody, definitions, wire.metrics.clients_max);
         self.told.iter().for_each(|by| clients.tell(by));
+        let store = wire.store.as_ref().map(|store| self.store(store));
+        if let Some(issued) = self.issued(wire.directory.as_ref(), store.as_ref(), &roster) {
+            clients.look_up_in(issued);
+        }
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()
@@ -206,7 +220,6 @@ impl Build<'_> {
         let pass_headers = self.passing("pass_headers", &wire.pass_headers, Way::ToBackends, &own);
         let pass_answer_headers =
             self.passing("pass_answer_headers", &wire.pass_answer_headers, Way::ToClients, &[]);
-        let store = wire.store.as_ref().map(|store| self.store(store));
         let on_store_failure = self.on_store_failure(wire.on_store_failure);
         let precedences = self.precedences(&wire.priorities);
         let waiting_max = self.waiting_max(&wire.priorities);

@@ -24,12 +24,14 @@ use std::time::Duration;
 
 mod bodies;
 mod fleet;
+mod keys;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
 pub use fleet::{
     Beside, CAPACITY_SHA1, FleetStore, PAUSES_SHA1, PREFIX, Replies, SCRIPT_SHA1, Secret, StoreTrouble,
     keys_of,
 };
+pub use keys::key_table;
 
 /// A policy that looks on beside a client's own.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,22 +5,27 @@
 //! same client's is refused. Not decided here: what the client may do.
 
 pub mod claims;
+pub mod issued;
 pub mod issuer;
 pub mod jwks;
 pub mod jwt;
 pub mod keys;
+mod memory;
 pub mod public_key;
 mod refused;
 pub mod signature;
 mod verified;
 
 use crate::denial::{Denial, Flaw};
+use crate::digest::hex;
 use crate::endpoint::api_keys;
 use crate::store::Moment;
 use crate::value::{By, Values};
 use claims::{Json, Matcher, Path};
+use issued::Issued;
 use issuer::{Doubt, Issuer, Proof};
 use jwt::Token;
+use memory::Memory;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -28,7 +33,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
-use verified::{Memory, VERIFIED_MAX, Verified};
+use verified::{VERIFIED_MAX, Verified};
 
 /// The SHA-256 of an API key, or of a token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +58,12 @@ impl KeyHash {
             *byte = u8::from_str_radix(digits, 16).ok()?;
         }
         Some(Self(hash))
+    }
+
+    /// The 64 hexadecimal digits, in lower case.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        hex(&self.0)
     }
 }
 
@@ -173,7 +184,8 @@ pub struct Directory<C> {
     told_claims: Vec<(Rc<str>, Path)>,
     /// The headers that something depends on, their names in lower case.
     told_headers: Vec<Rc<str>>,
-    verified: RefCell<Memory<Rc<C>>>,
+    verified: RefCell<Memory<Verified<Rc<C>>>>,
+    issued: Option<Issued<C>>,
     proxy: Box<dyn ProxyFacts>,
 }
 
@@ -214,6 +226,7 @@ impl<C> Directory<C> {
             told_claims: Vec::new(),
             told_headers: Vec::new(),
             verified: RefCell::new(Memory::new(VERIFIED_MAX)),
+            issued: None,
             proxy: Box::new(NoProxy),
         }
     }
@@ -254,6 +267,17 @@ impl<C> Directory<C> {
     /// From now on keys are read from there too.
     pub fn read_keys_from(&mut self, sources: Vec<KeySource>) {
         self.key_sources = sources;
+    }
+
+    /// From now on keys are good too that were issued since.
+    pub fn look_up_in(&mut self, issued: Issued<C>) {
+        self.issued = Some(issued);
+    }
+
+    /// The keys that were issued since, if there are any.
+    #[must_use]
+    pub fn issued(&self) -> Option<&Issued<C>> {
+        self.issued.as_ref()
     }
 
     /// From now on it tells this of who asks.
@@ -308,15 +332,14 @@ impl<C> Directory<C> {
         let shown = self.shown(headers, query)?;
         let mut found: Option<Rc<C>> = None;
         let mut values = shown.values;
-        match shown.secret {
-            Some(Secret::Key(key)) => {
-                found = Some(self.by_key(&KeyHash::of(&key), moment.now, &mut values)?);
-            }
-            Some(Secret::Bearer(bearer)) => match self.by_bearer(bearer, moment, &mut values) {
-                Ok(client) => found = Some(client),
-                Err(Doubt::Denied(denial)) => return Err(denial),
-                Err(Doubt::Wait(wait)) => return Ok(Identity::Unknown(wait)),
-            },
+        let secret = shown.secret.map(|secret| match secret {
+            Secret::Key(key) => self.by_key(&key, moment, &mut values),
+            Secret::Bearer(bearer) => self.by_bearer(bearer, moment, &mut values),
+        });
+        match secret {
+            Some(Ok(client)) => found = Some(client),
+            Some(Err(Doubt::Denied(denial))) => return Err(denial),
+            Some(Err(Doubt::Wait(wait))) => return Ok(Identity::Unknown(wait)),
             None => {}
         }
         for proven in self.proven(&shown.trusted, moment.now, &mut values)? {
@@ -390,22 +413,53 @@ impl<C> Directory<C> {
         Ok(Shown { secret, trusted, values })
     }
 
-    fn by_key(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Result<Rc<C>, Denial> {
-        self.by_hash(key, now, values).unwrap_or(Err(Denial::UnknownCredential))
+    fn by_key(&self, key: &[u8], moment: Moment<'_>, values: &mut Values) -> Result<Rc<C>, Doubt> {
+        let hash = KeyHash::of(key);
+        match self.by_hash(&hash, moment.now, values) {
+            Some(known) => known,
+            None => self.by_issued(key, hash, moment, values),
+        }
     }
 
-    fn by_hash(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Option<Result<Rc<C>, Denial>> {
+    fn by_hash(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Option<Result<Rc<C>, Doubt>> {
         let (validity, client) = self.by_key.get(key)?;
-        Some(if now < validity.from {
-            Err(Denial::KeyNotYetValid)
-        } else if now >= validity.until {
-            Err(Denial::KeyExpired)
-        } else {
-            if self.tells_keys {
-                values.note_secret(By::Key, &key.0);
-            }
-            Ok(client.clone())
-        })
+        Some(self.if_valid(key, *validity, client, now, values))
+    }
+
+    /// What the configuration does not have may have been issued since.
+    fn by_issued(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        moment: Moment<'_>,
+        values: &mut Values,
+    ) -> Result<Rc<C>, Doubt> {
+        let found = match &self.issued {
+            Some(issued) if issued::is_meant(key) => issued.find(hash, moment)?,
+            _ => None,
+        };
+        let (validity, client) = found.ok_or(Doubt::Denied(Denial::UnknownCredential))?;
+        self.if_valid(&hash, validity, &client, moment.now, values)
+    }
+
+    fn if_valid(
+        &self,
+        key: &KeyHash,
+        validity: Validity,
+        client: &Rc<C>,
+        now: Duration,
+        values: &mut Values,
+    ) -> Result<Rc<C>, Doubt> {
+        if now < validity.from {
+            return Err(Doubt::Denied(Denial::KeyNotYetValid));
+        }
+        if now >= validity.until {
+            return Err(Doubt::Denied(Denial::KeyExpired));
+        }
+        if self.tells_keys {
+            values.note_secret(By::Key, &key.0);
+        }
+        Ok(client.clone())
     }
 
     /// A key first: that is certain. What looks like a token is one if there is an issuer that could have made it.
@@ -416,9 +470,9 @@ impl<C> Directory<C> {
         }
         let hash = KeyHash::of(bearer);
         match self.by_hash(&hash, moment.now, values) {
-            Some(known) => known.map_err(Doubt::Denied),
+            Some(known) => known,
             None if is_token => self.by_token(hash, bearer, moment, values),
-            None => Err(Doubt::Denied(Denial::UnknownCredential)),
+            None => self.by_issued(bearer, hash, moment, values),
         }
     }
 

@@ -46,7 +46,7 @@ pub enum Denial {
     WrongAudience,
     /// Who is shown is genuine, and no client.
     NoClient,
-    /// The issuer's keys could not be fetched.
+    /// The issuer's keys could not be fetched, or a key not be looked up.
     KeysUnavailable,
     /// The client may not use this endpoint.
     EndpointNotAllowed(&'static str),

@@ -1,4 +1,5 @@
 mod capacity;
+mod directory;
 mod identity;
 mod limits;
 mod models;

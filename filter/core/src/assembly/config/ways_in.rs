@@ -10,7 +10,6 @@ use crate::gateway::Client;
 use crate::identity::claims::{Matcher, Path};
 use crate::identity::{Directory, KeyHash, KeySource, SanKind, Validity};
 use std::rc::Rc;
-use std::time::Duration;
 
 /// The clients, as far as they are built.
 type Clients = Directory<Client>;
@@ -44,7 +43,8 @@ impl Build<'_> {
             && wire.certificate.is_none()
             && wire.trusted_header.is_none()
             && !wire.anonymous;
-        if has_none {
+        // Its keys may be issued later.
+        if has_none && !self.has_directory {
             let problem = "nobody is this client: expected at least one of api_keys, jwt, certificate, \
                            trusted_header, anonymous: true";
             self.fault(path.to_owned(), problem);
@@ -73,13 +73,11 @@ impl Build<'_> {
     }
 
     fn api_key(&mut self, clients: &mut Clients, path: &str, key: &wire::Key, client: &Rc<Client>) {
-        let from = self.instant(format!("{path}.not_before"), key.not_before.as_deref());
-        let until = self.instant(format!("{path}.not_after"), key.not_after.as_deref());
-        let validity =
-            Validity { from: from.unwrap_or_default(), until: until.unwrap_or(Validity::ALWAYS.until) };
-        if validity.from >= validity.until {
-            self.fault(format!("{path}.not_after"), "is not after not_before: the key would never be valid");
-        }
+        let (not_before, not_after) = (key.not_before.as_deref(), key.not_after.as_deref());
+        let validity = validity(not_before, not_after).unwrap_or_else(|(field, problem)| {
+            self.fault(format!("{path}.{field}"), problem);
+            Validity::ALWAYS
+        });
         let path = format!("{path}.sha256");
         match KeyHash::parse(&key.sha256) {
             None => self.fault(path, "expected the 64 hexadecimal digits of the key's SHA-256"),
@@ -89,18 +87,6 @@ impl Build<'_> {
                 }
             }
         }
-    }
-
-    fn instant(&mut self, path: String, text: Option<&str>) -> Option<Duration> {
-        let text = text?;
-        let found = instant(text);
-        if found.is_none() {
-            self.fault(
-                path,
-                format!("{text:?}: expected a date and time in UTC such as 2026-11-01T00:00:00Z"),
-            );
-        }
-        found
     }
 
     fn jwt(&mut self, clients: &mut Clients, path: &str, jwt: &wire::Jwt, client: &Rc<Client>) {
@@ -181,6 +167,27 @@ impl Build<'_> {
             self.taken(format!("{path}.value"), "the header of client", &other);
         }
     }
+}
+
+/// When a key is good; or the first field that says it wrongly, and how.
+pub(super) fn validity(
+    not_before: Option<&str>,
+    not_after: Option<&str>,
+) -> Result<Validity, (&'static str, String)> {
+    let at = |field, text: Option<&str>, absent| match text.map(instant) {
+        None => Ok(absent),
+        Some(Some(instant)) => Ok(instant),
+        Some(None) => {
+            let text = text.unwrap_or_default();
+            Err((field, format!("{text:?}: expected a date and time in UTC such as 2026-11-01T00:00:00Z")))
+        }
+    };
+    let from = at("not_before", not_before, Validity::ALWAYS.from)?;
+    let until = at("not_after", not_after, Validity::ALWAYS.until)?;
+    if from >= until {
+        return Err(("not_after", "is not after not_before: the key would never be valid".to_owned()));
+    }
+    Ok(Validity { from, until })
 }
 
 /// Whether an earlier filter may speak by a header of this name, in lower case: headers that have a meaning already cannot

@@ -3,6 +3,7 @@
 
 use super::backends::wire::Backend;
 use super::clients::wire::Client;
+use super::directory::wire::Directory;
 use super::issuers::wire::Issuer;
 use super::limits::wire::Group;
 use super::metrics::Metrics;
@@ -62,6 +63,9 @@ pub(super) struct Gateway {
     pub(super) priorities: Priorities,
     /// Where the budgets of several Envoys stand. Absent: each Envoy has budgets of its own, in its memory.
     pub(super) store: Option<Store>,
+    /// Where keys of clients stand that are issued while the gateway runs. Absent: the keys of this configuration are all there
+    /// are.
+    pub(super) directory: Option<Directory>,
     /// What happens to requests when the store does not answer. Absent: `share` with a `store`, else `allow`.
     pub(super) on_store_failure: Option<OnStoreFailure>,
     /// Who may ask whether there are backends that can be asked.

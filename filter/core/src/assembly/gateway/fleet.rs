@@ -122,7 +122,7 @@ impl StoreTrouble {
     }
 
     /// By the code of a refusal. <https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>
-    fn of(code: &str) -> Self {
+    pub(super) fn of(code: &str) -> Self {
         match code {
             "NOAUTH" | "WRONGPASS" => Self::Credentials,
             "OOM" => Self::Full,
@@ -176,7 +176,7 @@ impl FleetStore {
         commands.bytes().to_vec()
     }
 
-    fn opening(&self, loads: bool) -> Commands {
+    pub(super) fn opening(&self, loads: bool) -> Commands {
         let mut commands = Commands::new();
         match (&self.user, &self.password) {
             (Some(user), Some(password)) => commands.push(&["AUTH", &user.0, &password.0]),

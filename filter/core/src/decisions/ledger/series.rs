@@ -213,6 +213,11 @@ series! {
         /// What came of it.
         "outcome" outcome: &'static str,
     };
+    /// Keys that were looked up in the fleet's store, or were to be.
+    KeyLookups: Counter "tollgate_key_lookups" {
+        /// What came of it.
+        "outcome" outcome: &'static str,
+    };
     /// Times that the shared store did not answer.
     StoreFaults: Counter "tollgate_store_faults";
     /// Calls to the fleet's store.

@@ -134,7 +134,7 @@ impl Denial {
             )
             .of_token(),
             Self::KeysUnavailable => {
-                row(503, SERVER, "keys_unavailable", "The gateway cannot check this token right now.").open()
+                row(503, SERVER, "keys_unavailable", "The gateway cannot check this credential right now.").open()
             }
             Self::EndpointNotAllowed(endpoint) => row(
                 403,

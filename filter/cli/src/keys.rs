@@ -1,0 +1,254 @@
+//! Which keys were issued, and how does an operator issue and revoke them while the gateway runs?
+//!
+//! The store has of each key its SHA-256 and whose it is. The key itself is printed once, and stands nowhere.
+
+use crate::arguments::{KeyAct, Keys, NewKey};
+use crate::paint::{Look, paint, print, print_json};
+use crate::store::Store;
+use crate::{End, check, key};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use tollgate::calendar::rfc3339;
+use tollgate::config::KeyEntry;
+use tollgate::gateway::{Gateway, key_table};
+use tollgate::identity::KeyHash;
+use tollgate::identity::issued::id;
+
+/// The longest note, in characters.
+const NOTE_MAX: usize = 200;
+
+/// The longest time that old keys go on: ten years.
+const HOURS_MAX: u64 = 10 * 366 * 24;
+
+const ROTATE: &str = include_str!("keys/rotate.lua");
+
+/// A key of the store.
+struct Stored {
+    hash: KeyHash,
+    /// As it stands there.
+    text: String,
+    entry: KeyEntry,
+}
+
+/// The same, as it is told.
+#[derive(Serialize)]
+struct Told<'k> {
+    id: String,
+    /// Only of one that was just made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'k str>,
+    #[serde(flatten)]
+    entry: &'k KeyEntry,
+}
+
+impl Stored {
+    fn told(&self) -> Told<'_> {
+        Told { id: id(&self.hash), key: None, entry: &self.entry }
+    }
+}
+
+/// Does what an operator wants done.
+pub(crate) fn keys(act: &KeyAct) -> Result<End, String> {
+    match act {
+        KeyAct::List { address, client, json } => {
+            let mut store = Store::of(address, None)?;
+            list(&store.keys(client.as_deref())?, *json);
+            Ok(End::Well)
+        }
+        KeyAct::Revoke { keys, id, .. } => match opened(keys)? {
+            Ok(store) => revoke(store, keys, id.as_deref()),
+            Err(end) => Ok(end),
+        },
+        KeyAct::Issue { keys, issue } => match opened(keys)? {
+            Ok(store) => issued(store, keys, issue, None),
+            Err(end) => Ok(end),
+        },
+        KeyAct::Rotate { keys, issue, old_for } => {
+            if *old_for > HOURS_MAX {
+                return Err(format!("--old-for {old_for}: expected at most {HOURS_MAX} hours"));
+            }
+            match opened(keys)? {
+                Ok(store) => issued(store, keys, issue, Some(old_for * 3600)),
+                Err(end) => Ok(end),
+            }
+        }
+    }
+}
+
+/// The store, once the configuration has been asked whether an Envoy would take such a key.
+fn opened(keys: &Keys) -> Result<Result<Store, End>, String> {
+    let gateway = match keys.config.as_deref().map(check::one).transpose()? {
+        Some(Err(end)) => return Ok(Err(end)),
+        Some(Ok(gateway)) => Some(gateway),
+        None => None,
+    };
+    if let Some(gateway) = &gateway {
+        serves(gateway, &keys.client)?;
+    }
+    Store::of(&keys.address, gateway.as_ref()).map(Ok)
+}
+
+fn serves(gateway: &Gateway, client: &str) -> Result<(), String> {
+    if gateway.clients.issued().is_none() {
+        return Err("--config: it has no directory, so no Envoy looks for keys in the store".to_owned());
+    }
+    if !gateway.roster.iter().any(|other| &*other.name.text == client) {
+        return Err(format!("--client {client:?}: the configuration has no such client"));
+    }
+    Ok(())
+}
+
+/// Makes a key. With `old_for` the client's others end so many seconds from now, if not sooner.
+fn issued(mut store: Store, keys: &Keys, issue: &NewKey, old_for: Option<u64>) -> Result<End, String> {
+    let note = issue.note.clone().filter(|note| !note.is_empty());
+    if note.as_ref().is_some_and(|note| note.chars().count() > NOTE_MAX || note.contains(char::is_control)) {
+        return Err(format!("--note: expected at most {NOTE_MAX} characters on one line"));
+    }
+    let now = store.now()?;
+    let entry = KeyEntry {
+        client: keys.client.clone(),
+        not_before: issue.not_before.clone(),
+        not_after: issue.not_after.clone(),
+        issued: Some(rfc3339(now)),
+        note,
+    };
+    entry.validity().map_err(|fault| format!("--{}: {}", fault.path.replace('_', "-"), fault.problem))?;
+    let key = key::new()?;
+    let hash = KeyHash::of(key.as_bytes());
+    let mut old = Vec::new();
+    if let Some(seconds) = old_for {
+        let end = rfc3339(now + seconds);
+        for stored in store.keys(Some(&keys.client))? {
+            let mut entry = stored.entry.clone();
+            // Dates of one form: the earlier is the smaller.
+            let ends_sooner = entry.not_after.as_ref().is_some_and(|other| *other <= end);
+            if !ends_sooner && entry.not_before.as_ref().is_none_or(|from| *from < end) {
+                entry.not_after = Some(end.clone());
+                old.push((stored, entry));
+            }
+        }
+    }
+    store.enter(&hash, &entry, &old)?;
+    let told = Told { id: id(&hash), key: Some(&key), entry: &entry };
+    if keys.json {
+        print_json(&told);
+    } else {
+        print(&format!("{key}\n"));
+        let ends = match old.len() {
+            0 => String::new(),
+            count => format!(
+                "; {count} of the client's others end at {}",
+                old[0].1.not_after.as_deref().unwrap_or_default()
+            ),
+        };
+        // On standard error, so that the key can be piped to where it is needed.
+        let line = format!("key {} of {}, which stands nowhere else{ends}\n", told.id, keys.client);
+        io::stderr()
+            .write_all(line.as_bytes())
+            .map_err(|error| format!("the key cannot be told: {error}"))?;
+    }
+    Ok(End::Well)
+}
+
+fn list(keys: &[Stored], json: bool) {
+    if json {
+        return print_json(&keys.iter().map(Stored::told).collect::<Vec<_>>());
+    }
+    let line = |stored: &Stored| {
+        let KeyEntry { client, not_before, not_after, issued, note } = &stored.entry;
+        let part = |word: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!(", {word} {value}")).unwrap_or_default()
+        };
+        let [issued, from, until] =
+            [("issued", issued), ("good from", not_before), ("good until", not_after)]
+                .map(|(word, value)| part(word, value));
+        let note = note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+        format!("{} of {}{issued}{from}{until}{note}\n", id(&stored.hash), paint(Look::Title, client))
+    };
+    print(&keys.iter().map(line).collect::<String>());
+}
+
+fn revoke(mut store: Store, keys: &Keys, id_begins: Option<&str>) -> Result<End, String> {
+    let found = store.keys(Some(&keys.client))?;
+    let is_meant = |stored: &&Stored| id_begins.is_none_or(|begin| stored.hash.hex().starts_with(begin));
+    let meant: Vec<_> = found.iter().filter(is_meant).collect();
+    if let Some(begin) = id_begins
+        && (begin.is_empty() || meant.len() != 1)
+    {
+        let ids: Vec<_> = found.iter().map(|stored| id(&stored.hash)).collect();
+        let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
+        return Err(format!(
+            "--id {begin:?}: {} keys of {} begin so; it has {ids}",
+            meant.len(),
+            keys.client
+        ));
+    }
+    store.remove(&meant)?;
+    let told: Vec<_> = meant.iter().map(|stored| stored.told()).collect();
+    if keys.json {
+        print_json(&told);
+    } else {
+        print(
+            &told
+                .iter()
+                .map(|told| format!("{} of {} is revoked\n", told.id, keys.client))
+                .collect::<String>(),
+        );
+    }
+    Ok(if told.is_empty() { End::Found } else { End::Well })
+}
+
+impl Store {
+    /// Its time, in seconds since 1970.
+    fn now(&mut self) -> Result<u64, String> {
+        let (seconds, _): (u64, u64) = self.ask(&redis::cmd("TIME"))?;
+        Ok(seconds)
+    }
+
+    /// All keys, or a client's, by client and time.
+    fn keys(&mut self, client: Option<&str>) -> Result<Vec<Stored>, String> {
+        let table = key_table(&self.prefix);
+        let fields: BTreeMap<String, String> = self.ask(redis::cmd("HGETALL").arg(&table))?;
+        let mut keys = Vec::new();
+        for (hash, text) in fields {
+            let wrong = |problem: String| format!("{}: {table}: {hash}: {problem}", self.shown);
+            let entry = KeyEntry::read(text.as_bytes()).map_err(|fault| wrong(fault.to_string()))?;
+            let hash = KeyHash::parse(&hash).ok_or_else(|| wrong("is no SHA-256".to_owned()))?;
+            if client.is_none_or(|client| entry.client == client) {
+                keys.push(Stored { hash, text, entry });
+            }
+        }
+        keys.sort_by(|one, other| {
+            let order = |stored: &Stored| (stored.entry.client.clone(), stored.entry.issued.clone());
+            order(one).cmp(&order(other))
+        });
+        Ok(keys)
+    }
+
+    /// Enters a key, and changes others with it: all or nothing.
+    fn enter(&mut self, hash: &KeyHash, entry: &KeyEntry, old: &[(Stored, KeyEntry)]) -> Result<(), String> {
+        let text = |entry: &KeyEntry| serde_json::to_string(entry).map_err(|error| error.to_string());
+        let mut command = redis::cmd("EVAL");
+        command.arg(ROTATE).arg(1).arg(key_table(&self.prefix)).arg(hash.hex()).arg(text(entry)?);
+        for (stored, entry) in old {
+            command.arg(stored.hash.hex()).arg(&stored.text).arg(text(entry)?);
+        }
+        match self.ask::<u64>(&command)? {
+            1 => Ok(()),
+            _ => Err("the client's keys were changed meanwhile: nothing was done, try again".to_owned()),
+        }
+    }
+
+    fn remove(&mut self, keys: &[&Stored]) -> Result<(), String> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut command = redis::cmd("HDEL");
+        command.arg(key_table(&self.prefix));
+        keys.iter().for_each(|stored| {
+            command.arg(stored.hash.hex());
+        });
+        self.ask::<u64>(&command).map(|_| ())
+    }
+}

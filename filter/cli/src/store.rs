@@ -1,0 +1,66 @@
+//! How is the fleet's store asked?
+
+use crate::arguments::StoreAddress;
+use redis::{
+    Client, Connection, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError,
+};
+use std::time::Duration;
+use tollgate::gateway::{Gateway, PREFIX};
+
+/// It answers in this time, or it is down.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// A store, and what its keys begin with.
+pub(crate) struct Store {
+    connection: Connection,
+    /// Where it is, without its password.
+    pub(crate) shown: String,
+    pub(crate) prefix: String,
+}
+
+impl Store {
+    /// Connects to what the command line says; what it leaves open, the configuration may say.
+    pub(crate) fn of(address: &StoreAddress, gateway: Option<&Gateway>) -> Result<Self, String> {
+        let password = address.password_env.as_ref().map(|name| {
+            std::env::var(name)
+                .map_err(|_| format!("--password-env: the environment variable {name} is not set"))
+        });
+        let configured =
+            gateway.and_then(|gateway| gateway.store.as_ref()).map(|store| store.prefix.as_str());
+        let prefix = address.prefix.as_deref().or(configured).unwrap_or(PREFIX);
+        Self::open(&address.store, password.transpose()?, prefix.to_owned())
+    }
+
+    /// Connects to `redis://` or `rediss://`.
+    fn open(url: &str, password: Option<String>, prefix: String) -> Result<Self, String> {
+        // The crate's own words of a faulty address have its password in them.
+        let wrong = "--store: expected redis://HOST:PORT or rediss://HOST:PORT, with USER:PASSWORD@ before the host and /DATABASE \
+                     behind it where they are needed";
+        if !url.starts_with("redis://") && !url.starts_with("rediss://") {
+            return Err(wrong.to_owned());
+        }
+        let mut info: ConnectionInfo = url.into_connection_info().map_err(|_| wrong.to_owned())?;
+        if let Some(password) = password {
+            let settings = info.redis_settings().clone().set_password(password);
+            info = info.set_redis_settings(settings);
+        }
+        let shown = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => format!("redis://{host}:{port}"),
+            ConnectionAddr::TcpTls { host, port, .. } => format!("rediss://{host}:{port}"),
+            _ => return Err(wrong.to_owned()),
+        };
+        let down = |error: RedisError| format!("{shown} does not answer: {error}");
+        // Of several that may be built in, this one is meant.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::open(info).map_err(down)?;
+        let connection = client.get_connection_with_timeout(ANSWERS_WITHIN).map_err(down)?;
+        connection.set_read_timeout(Some(ANSWERS_WITHIN)).map_err(down)?;
+        connection.set_write_timeout(Some(ANSWERS_WITHIN)).map_err(down)?;
+        Ok(Self { connection, shown, prefix })
+    }
+
+    /// Asks it for one thing.
+    pub(crate) fn ask<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, String> {
+        command.query(&mut self.connection).map_err(|error| format!("{} refuses: {error}", self.shown))
+    }
+}

@@ -1,0 +1,155 @@
+//! Are keys good that are issued while the gateway runs, for as long as they should be, whatever becomes of the store?
+
+use std::process::Command;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tollgate_tests::harness::{Answer, Gateway, Redis, tools};
+use tollgate_tests::mock::Settings;
+
+use crate::fleets::{Fleet, PASSWORD, small_chat, until_async};
+use crate::requests::{CHAT, check_record, record_of};
+
+/// What the tool prints on standard output.
+fn keys(redis: &Redis, words: &str) -> String {
+    let output = Command::new(tools::tool().unwrap())
+        .arg("keys")
+        .args(words.split(' '))
+        .args(["--store", &redis.url()])
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    assert!(output.status.success(), "keys {words}: {}", text(output.stderr));
+    text(output.stdout)
+}
+
+fn issue(redis: &Redis, client: &str) -> String {
+    keys(redis, &format!("issue --client {client}")).trim().to_owned()
+}
+
+/// An Envoy with two clients that have no key yet.
+async fn start(redis: &Redis, directory: Value) -> Fleet {
+    let config = |config: &mut Value| {
+        config["clients"] =
+            json!([ { "name": "shop", "models": ["*"] }, { "name": "lab", "models": ["*"] } ]);
+        config["directory"] = json!({ "store": directory });
+    };
+    Fleet::start(redis, 1, config, &Settings::default()).await
+}
+
+async fn ask(gateway: &Gateway, key: &str) -> Answer {
+    gateway.post(CHAT, key, &small_chat()).await.unwrap()
+}
+
+/// Asks until this is the answer.
+async fn ask_until(gateway: &Gateway, key: &str, status: u16) -> Answer {
+    let mut last = None;
+    until_async(async || {
+        let answer = ask(gateway, key).await;
+        let said = format!("{} {}", answer.status, answer.text());
+        let is_it = answer.status == status;
+        last = Some(answer);
+        if is_it { Ok(()) } else { Err(said) }
+    })
+    .await;
+    last.unwrap()
+}
+
+async fn looked_up(gateway: &Gateway, outcome: &str) -> f64 {
+    gateway.metric("tollgate_key_lookups", &[("outcome", outcome)]).await.unwrap()
+}
+
+#[track_caller]
+fn check_code(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &json!(code)), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_key_is_good_once_issued_and_not_once_revoked() {
+    let name = "a_key_is_good_once_issued_and_not_once_revoked";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let fleet = start(&redis, json!({ "fresh_s": 1 })).await;
+    let gateway = &fleet.0[0];
+    let key = issue(&redis, "shop");
+    let answer = ask(gateway, &key).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    check_record(&record_of(gateway, &answer).await, &json!({ "client": "shop", "outcome": "served" }));
+    let other = issue(&redis, "lab");
+    let answer = ask(gateway, &other).await;
+    check_record(&record_of(gateway, &answer).await, &json!({ "client": "lab", "outcome": "served" }));
+    // The old one goes on beside the new one.
+    let new = keys(&redis, "rotate --client shop").trim().to_owned();
+    assert_eq!((ask(gateway, &key).await.status, ask(gateway, &new).await.status), (200, 200));
+    keys(&redis, "revoke --client shop --all");
+    for key in [&key, &new] {
+        check_code(&ask_until(gateway, key, 401).await, 401, "invalid_api_key");
+    }
+    assert_eq!(ask(gateway, &other).await.status, 200);
+    // What names no client is nobody's, and said to the operator.
+    let stray = issue(&redis, "nobody");
+    check_code(&ask(gateway, &stray).await, 401, "invalid_api_key");
+    let log = gateway.log_text().unwrap();
+    assert!(log.contains("no client of the configuration is named \"nobody\""), "{log}");
+    assert!(![key, other, new, stray].iter().any(|key| log.contains(key)), "{log}");
+    let early = keys(&redis, "issue --client shop --not-before 2999-01-01T00:00:00Z").trim().to_owned();
+    check_code(&ask(gateway, &early).await, 401, "api_key_not_yet_valid");
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_costs_no_more_than_configured() {
+    const PER_SECOND: f64 = 5.0;
+    let name = "a_flood_of_unknown_keys_costs_no_more_than_configured";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let fleet = start(&redis, json!({ "lookups_per_second": PER_SECOND, "fresh_s": 3600 })).await;
+    let gateway = &fleet.0[0];
+    let key = issue(&redis, "shop");
+    assert_eq!(ask(gateway, &key).await.status, 200);
+    let began = Instant::now();
+    let asked = (0..400).map(|number| async move { ask(gateway, &format!("tg-{number:064x}")).await });
+    let answers = join_all(asked).await;
+    for answer in &answers {
+        match answer.status {
+            401 => check_code(answer, 401, "invalid_api_key"),
+            _ => check_code(answer, 503, "keys_unavailable"),
+        }
+    }
+    let refused = answers.iter().filter(|answer| answer.status == 503).count();
+    let absent = answers.len() - refused;
+    assert!(refused > 0 && absent > 0, "{refused} and {absent}");
+    // A second's at once, and as many in each second.
+    let most = PER_SECOND * (began.elapsed().as_secs_f64() + 1.0);
+    assert!(absent as f64 <= most, "{absent} were looked up, and {most} could be");
+    // What does not look like a key that was issued costs nothing.
+    for other in ["sk-0123456789", "tg-0123456789", &format!("tg-{:064X}", 0xabcd)] {
+        check_code(&ask(gateway, other).await, 401, "invalid_api_key");
+    }
+    gateway.wait_for_metric("tollgate_key_lookups", &[("outcome", "absent")], absent as f64).await.unwrap();
+    gateway.wait_for_metric("tollgate_key_lookups", &[("outcome", "limited")], refused as f64).await.unwrap();
+    // When the flood is over a worker that did not know the key has a look-up left for it.
+    ask_until(gateway, &key, 200).await;
+}
+
+#[tokio::test]
+async fn a_known_key_goes_on_while_the_store_is_down_and_no_new_one() {
+    let name = "a_known_key_goes_on_while_the_store_is_down_and_no_new_one";
+    let Some(mut redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let fleet = start(&redis, json!({ "fresh_s": 1 })).await;
+    let gateway = &fleet.0[0];
+    let (key, new) = (issue(&redis, "shop"), issue(&redis, "shop"));
+    assert_eq!(ask(gateway, &key).await.status, 200);
+    redis.kill();
+    // Until it has been looked up again in vain, more than once.
+    until_async(async || {
+        let answer = ask(gateway, &key).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let failed = looked_up(gateway, "unreached").await;
+        if failed >= 2.0 { Ok(()) } else { Err(format!("{failed} look-ups failed")) }
+    })
+    .await;
+    check_code(&ask(gateway, &new).await, 503, "keys_unavailable");
+    redis.restart().unwrap();
+    ask_until(gateway, &new, 200).await;
+    keys(&redis, "revoke --client shop --all");
+    check_code(&ask_until(gateway, &key, 401).await, 401, "invalid_api_key");
+}
