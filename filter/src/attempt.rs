@@ -83,7 +83,7 @@ pub(crate) fn fit(Departure { remove, path, set, content_length }: Departure<'_>
     }
     host::set_header(MapType::HttpRequestHeaders, ":path", &path);
     if let Some((name, value)) = set {
-        host::set_header(MapType::HttpRequestHeaders, name, value);
+        host::set_header(MapType::HttpRequestHeaders, name, &value);
     }
     // The headers may go before the body is seen: how long it will be is known.
     if let Some(length) = content_length {

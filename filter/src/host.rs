@@ -10,8 +10,10 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
+use tollgate::access::Question;
 use tollgate::answer::Answer;
 use tollgate::digest::Fnv1a;
+use tollgate::fetching::Fetch;
 use tollgate::ledger::{Kind, Series};
 use tollgate::store::{GLANCE_MAX, Loaded, Outside, Store, StoreFault, Swap, Version};
 
@@ -251,6 +253,18 @@ pub(crate) fn fetch(cluster: &str, host: &str, path: &str, timeout: Duration) ->
     dispatch(cluster, headers, None, timeout)
 }
 
+/// Asks for a token; the answer comes to the root context, under this number.
+pub(crate) fn ask(question: &Question<'_>, timeout: Duration) -> Option<u32> {
+    let headers = vec![
+        (":method", question.method),
+        (":scheme", "https"),
+        (":authority", question.host),
+        (":path", &question.path),
+        question.header,
+    ];
+    dispatch(question.cluster, headers, question.body.as_deref().map(str::as_bytes), timeout)
+}
+
 /// Sends a body to a cluster; the answer comes to the root context, under this number.
 pub(crate) fn post(cluster: &str, path: &str, body: &[u8], timeout: Duration) -> Option<u32> {
     let headers = vec![(":method", "POST"), (":scheme", "http"), (":authority", cluster), (":path", path)];
@@ -297,6 +311,21 @@ pub(crate) fn enqueue(queue: u32) -> bool {
 /// Takes all messages out.
 pub(crate) fn empty_queue(queue: u32) {
     while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
+}
+
+/// What a fetch has brought; a body that is not too long is read.
+pub(crate) fn fetched(headers: usize, body_bytes: usize, bytes_max: usize, body: &mut Vec<u8>) -> Fetch<'_> {
+    let status = if headers == 0 { None } else { fetched_status() };
+    match status {
+        // Envoy's own words for what did not come, or not in time.
+        None | Some(503 | 504) => Fetch::Nothing,
+        Some(200) if body_bytes > bytes_max => Fetch::TooLong,
+        Some(200) => {
+            *body = fetched_body(body_bytes);
+            Fetch::Body(body)
+        }
+        Some(_) => Fetch::Refusal,
+    }
 }
 
 /// The status of the answer to a fetch.

@@ -43,18 +43,8 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) {
     let Some((gateway, at)) = UNDER_WAY.with_borrow_mut(|calls| calls.remove(&call)) else { return };
     let Some(issuer) = gateway.clients.issuers().get(at) else { return };
     let Proof::Fetched(fetched) = &issuer.proof else { return };
-    let status = if headers == 0 { None } else { host::fetched_status() };
-    let body;
-    let fetch = match status {
-        // Envoy's own words for what did not come, or not in time.
-        None | Some(503 | 504) => Fetch::Nothing,
-        Some(200) if body_bytes > KEYS_BYTES_MAX => Fetch::TooLong,
-        Some(200) => {
-            body = host::fetched_body(body_bytes);
-            Fetch::Body(&body)
-        }
-        Some(_) => Fetch::Refusal,
-    };
+    let mut body = Vec::new();
+    let fetch = host::fetched(headers, body_bytes, KEYS_BYTES_MAX, &mut body);
     settle(issuer, fetched, fetch);
 }
 

@@ -13,6 +13,7 @@
     clippy::print_stderr
 )]
 
+mod access;
 mod attempt;
 mod candidates;
 mod configuration;

@@ -2,7 +2,8 @@
 
 use crate::holding::Holding;
 use crate::{
-    attempt, configuration, directory, fleet, host, http, journal, jwks, proxy_facts, standings, waiting,
+    access, attempt, configuration, directory, fleet, host, http, journal, jwks, proxy_facts, standings,
+    waiting,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -55,8 +56,9 @@ impl Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _: usize) {
-        let is_taken =
-            fleet::answered(call, headers, body_bytes) || directory::answered(call, headers, body_bytes);
+        let is_taken = fleet::answered(call, headers, body_bytes)
+            || directory::answered(call, headers, body_bytes)
+            || access::answered(call, headers, body_bytes);
         if !is_taken {
             jwks::answered(call, headers, body_bytes);
         }
@@ -90,6 +92,7 @@ impl RootContext for Root {
         if let Self::Gateway(gateway, _, accounts) = self {
             jwks::tick(gateway);
             directory::tick(gateway);
+            access::tick(gateway);
             fleet::tick(gateway, accounts);
         }
         waiting::tick();

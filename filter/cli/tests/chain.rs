@@ -381,3 +381,32 @@ fn an_issuer_whose_keys_come_from_no_cluster_is_told() {
     let line = "  error: Envoy's part: issuers[0].jwks.cluster: Envoy has no cluster \"nowhere\": ";
     assert!(code == 1 && printed.contains(line), "{printed}");
 }
+
+#[test]
+fn a_backend_whose_tokens_come_from_no_cluster_is_told() {
+    let text = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let mut envoy: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+    let value = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
+    let scope = "https://ai.azure.com/.default";
+    for (azure, paths) in [
+        (
+            serde_json::json!({ "scope": scope, "managed_identity": { "cluster": "nowhere" } }),
+            &["managed_identity.cluster"][..],
+        ),
+        (
+            serde_json::json!({ "scope": scope, "workload_identity": {
+                "cluster": "nowhere", "token_cluster": "nowhere", "tenant": "t", "client_id": "c" } }),
+            &["workload_identity.cluster", "workload_identity.token_cluster"],
+        ),
+    ] {
+        envoy.pointer_mut(value).unwrap()["backends"][0]["credential"] =
+            serde_json::json!({ "azure": azure });
+        let (code, printed, _) = run(&["check", "-"], &envoy.to_string());
+        for path in paths {
+            let line = format!(
+                "error: Envoy's part: backends[0].credential.azure.{path}: Envoy has no cluster \"nowhere\": "
+            );
+            assert!(code == 1 && printed.contains(&line), "{printed}");
+        }
+    }
+}

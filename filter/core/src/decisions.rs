@@ -1,5 +1,6 @@
 //! One question each, answered in words only: no decision knows another.
 
+pub mod access;
 pub mod capacity;
 pub mod estimate;
 pub mod identity;

@@ -215,7 +215,9 @@ pub fn backends(gateway: &Value) -> Vec<Backend> {
         .filter_map(|entry| {
             let name = text(&entry["name"])?;
             let cluster = text(&entry["cluster"]).unwrap_or_else(|| name.clone());
-            Some(Backend { name, cluster, env: text(&entry["credential"]["env"]) })
+            let credential = &entry["credential"];
+            let env = text(&credential["env"]).or_else(|| text(&credential["azure"]["client_secret"]["env"]));
+            Some(Backend { name, cluster, env })
         })
         .collect()
 }

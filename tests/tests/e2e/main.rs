@@ -4,6 +4,7 @@
 //! mock's rules and by [`requests`], not read back from the gateway.
 
 // Used by several of them.
+mod azure;
 mod deaf;
 mod drivers;
 mod fleets;
@@ -54,6 +55,7 @@ mod faults;
 mod fitting;
 mod held;
 mod kept;
+mod keyless;
 mod names;
 mod nearness;
 mod ordering;

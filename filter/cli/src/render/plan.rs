@@ -99,7 +99,12 @@ pub(super) fn read(found: &Found) -> Result<Plan, Vec<ConfigError>> {
         issuers: Vec::new(),
         store: None,
     };
-    for backend in gateway["backends"].as_array().into_iter().flatten() {
+    for (at, backend) in gateway["backends"].as_array().into_iter().flatten().enumerate() {
+        if !backend["credential"]["azure"].is_null() {
+            let problem =
+                "expected a key: the clusters of tokens are not rendered; examples/keyless has them";
+            faults.push(fault(&format!("backends[{at}].credential.azure"), problem));
+        }
         let Some(name) = backend["cluster"].as_str() else { continue };
         let expected = match backend["style"].as_str() {
             Some("azure" | "azure-v1") => {

@@ -38,7 +38,7 @@ pub(super) fn faults(found: &Found, gateway: &Gateway) -> Vec<String> {
     }
     faults.extend(routes(around, reads_order));
     faults.extend(labels(around));
-    faults.extend(issuers(found));
+    faults.extend(asked_clusters(found));
     let targets = gateway.models.iter().flat_map(|model| &model.targets).chain(&gateway.other);
     let wanted: BTreeSet<_> = targets.map(|target| &*target.backend.cluster).collect();
     for cluster in clusters(around) {
@@ -327,8 +327,8 @@ fn labels(around: &Value) -> Option<String> {
     })
 }
 
-/// Clusters that give the keys of issuers, where Envoy says which it knows.
-fn issuers(found: &Found) -> Vec<String> {
+/// Clusters that give the keys of issuers or the tokens of backends, where Envoy says which it knows.
+fn asked_clusters(found: &Found) -> Vec<String> {
     if clusters(&found.around).is_empty() || super::has_more_clusters(&found.around) {
         return Vec::new();
     }
@@ -339,14 +339,25 @@ fn issuers(found: &Found) -> Vec<String> {
     let known = every(&found.around, &is_cluster);
     let known: BTreeSet<_> = known.iter().filter_map(|cluster| cluster["name"].as_str()).collect();
     let issuers = found.value["issuers"].as_array().into_iter().flatten().enumerate();
-    let missing = issuers.filter_map(|(at, issuer)| {
-        let cluster = issuer["jwks"]["cluster"].as_str()?;
-        // Envoy Gateway calls its own clusters so: they are in no patch.
-        (!known.contains(cluster) && !cluster.contains('/')).then(|| {
-            format!(
-                "issuers[{at}].jwks.cluster: Envoy has no cluster {cluster:?}: every token of this issuer would wait, and get 503"
-            )
+    let of_issuers = issuers.filter_map(|(at, issuer)| {
+        let without = "every token of this issuer would wait, and get 503";
+        Some((format!("issuers[{at}].jwks.cluster"), issuer["jwks"]["cluster"].as_str()?, without))
+    });
+    let backends = found.value["backends"].as_array().into_iter().flatten().enumerate();
+    let of_backends = backends.flat_map(|(at, backend)| {
+        let without = "there would be no token for this backend, and nothing would be sent to it";
+        let grants = backend["credential"]["azure"].as_object().into_iter().flatten();
+        grants.flat_map(move |(grant, said)| {
+            ["cluster", "token_cluster"].into_iter().filter_map(move |field| {
+                let path = format!("backends[{at}].credential.azure.{grant}.{field}");
+                Some((path, said[field].as_str()?, without))
+            })
         })
+    });
+    let missing = of_issuers.chain(of_backends).filter_map(|(path, cluster, without)| {
+        // Envoy Gateway calls its own clusters so: they are in no patch.
+        (!known.contains(cluster) && !cluster.contains('/'))
+            .then(|| format!("{path}: Envoy has no cluster {cluster:?}: {without}"))
     });
     missing.collect()
 }

@@ -28,6 +28,7 @@ mod store;
 mod ways_in;
 mod wire;
 
+use crate::access::Access;
 use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model};
 use crate::headers::Way;
 use crate::identity::Directory;
@@ -91,6 +92,7 @@ pub fn from_value(
         has_store: wire.store.is_some(),
         has_directory: wire.directory.is_some(),
         told: Vec::new(),
+        accesses: Vec::new(),
     };
     let gateway = build.gateway(wire);
     match gateway {
@@ -136,6 +138,8 @@ struct Build<'e> {
     has_directory: bool,
     /// What limits depend on of who asks.
     told: Vec<By>,
+    /// The ways to tokens of backends without a key.
+    accesses: Vec<Access>,
 }
 
 impl Build<'_> {
@@ -237,6 +241,7 @@ impl Build<'_> {
             routing,
             store,
             on_store_failure,
+            accesses: std::mem::take(&mut self.accesses),
             credential_headers,
             pass_headers,
             pass_answer_headers,

@@ -1,5 +1,6 @@
 //! What runs: the configuration, checked and resolved. No name is left to be looked up but those that requests bring.
 
+use crate::access::Access;
 use crate::capacity::{Precedence, Priority};
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::denial::{Denial, shown};
@@ -226,6 +227,8 @@ pub struct Gateway {
     pub unidentified_bytes: Rc<HeldBytes>,
     /// How many requests may wait in each worker for room at a backend.
     pub waiting_max: usize,
+    /// The ways to tokens of backends without a key.
+    pub accesses: Vec<Access>,
     /// Every header that some backend's credential goes in: removed before each attempt, for all attempts of a request
     /// share one set of headers.
     pub credential_headers: Vec<String>,
@@ -310,6 +313,7 @@ impl Gateway {
 
     /// From now on it serves, unless one with the same fingerprint already does in this process: then it has since that did.
     pub fn enter_service(&mut self, moment: Moment<'_>) -> Result<(), StoreFault> {
+        self.accesses.iter().for_each(Access::enter_service);
         self.since = store::update(moment.store, "tollgate/configuration", |record| match codec::decode::<
             Service,
         >(record)
@@ -323,6 +327,25 @@ impl Gateway {
             }
         })?;
         Ok(())
+    }
+
+    /// Whether a request of this client may need a token that is being fetched for the first time, or has ended before the next
+    /// one came; and the faults of the store, without which none is waited for.
+    #[must_use]
+    pub fn awaits_token(&self, client: &Client, moment: Moment<'_>) -> (bool, u64) {
+        let is_of = |target: &Rc<Target>, access: &Access| *target.backend.name == *access.backend;
+        let may_need = |access: &&Access| {
+            let of_models = self.models_for(Some(client)).flat_map(|model| &model.targets);
+            of_models.chain(&self.other).any(|target| is_of(target, access))
+        };
+        let (mut awaits, mut faults) = (false, 0);
+        for access in self.accesses.iter().filter(may_need) {
+            match access.is_awaited(moment) {
+                Ok(is_awaited) => awaits |= is_awaited,
+                Err(_) => faults += 1,
+            }
+        }
+        (awaits, faults)
     }
 
     /// The model that a backend calls so, or that is called so here.

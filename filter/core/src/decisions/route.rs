@@ -24,6 +24,7 @@ pub use pools::{Fitted, Pool, Routing};
 pub use share::{Open, PARTS, Shares};
 
 use crate::allowance::Weights;
+use crate::credential::CredentialValue;
 use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
 use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
@@ -69,6 +70,12 @@ impl Backend {
     pub fn other_path(&self, rest: &str, query: &str) -> String {
         self.style.other_path(&self.base, rest, query)
     }
+
+    /// Whether it is to be shown what there is not now.
+    #[must_use]
+    pub fn lacks_credential(&self, now: Duration) -> bool {
+        self.credential.as_ref().is_some_and(|credential| credential.value.is_lacking(now))
+    }
 }
 
 /// How a backend counts what it takes.
@@ -98,7 +105,7 @@ pub struct Credential {
     /// `api-key` or `authorization`, in lower case.
     pub header: String,
     /// The whole value.
-    pub value: String,
+    pub value: CredentialValue,
 }
 
 impl std::fmt::Debug for Credential {
@@ -340,6 +347,11 @@ pub fn choose(
         passed_over.extend(lower.map(|target| target.passed_over(Why::Spill)));
     }
     let now = moment.now;
+    let locked = permitted.extract_if(.., |target| target.backend.lacks_credential(now));
+    passed_over.extend(locked.map(|target| target.passed_over(Why::Credential)));
+    if permitted.is_empty() {
+        return Err(Denial::CredentialUnavailable);
+    }
     let mut loaded = Cooldowns::glance(moment);
     let order = loaded.as_ref().ok().zip(asker.model).and_then(|(known, model)| known.order(model, now));
     let is_ordered = order.map(|order| order.arrange(&mut permitted)).is_some();

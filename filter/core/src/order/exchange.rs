@@ -55,7 +55,7 @@ pub use step::{Finished, Forward, Interruption, Origin, ResponseEdits, Step};
 enum Phase {
     /// Nothing has come yet.
     Head(Head),
-    /// Keys are being fetched that tell who the client is.
+    /// Keys are being fetched that tell who the client is, or a token that a backend is to be shown.
     Unidentified(Box<Unidentified>),
     /// The store was asked for what needs no body.
     Entering(Box<Entering>),

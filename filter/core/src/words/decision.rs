@@ -22,6 +22,8 @@ pub enum Why {
     Pinned,
     /// It does not understand what the request asks for.
     Unsupported,
+    /// There is no token now that lets the gateway in.
+    Credential,
     /// It is to be left alone for so long; for no time, if somebody else just went to see whether its pause is over.
     Pausing(Duration),
     /// It is of a lower priority, and the client's requests do not go there.
@@ -40,6 +42,7 @@ impl Why {
             Self::Region => "region",
             Self::Pinned => "pinned",
             Self::Unsupported => "unsupported",
+            Self::Credential => "credential",
             Self::Pausing(_) => "cooldown",
             Self::Spill => "spill",
             Self::Share => "share",
@@ -54,9 +57,13 @@ impl Why {
             Self::Pausing(wait) => {
                 Some(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
             }
-            Self::Region | Self::Pinned | Self::Unsupported | Self::Spill | Self::Share | Self::Capacity => {
-                None
-            }
+            Self::Region
+            | Self::Pinned
+            | Self::Unsupported
+            | Self::Credential
+            | Self::Spill
+            | Self::Share
+            | Self::Capacity => None,
         }
     }
 }
@@ -135,6 +142,7 @@ mod tests {
             passed("full", Why::Capacity),
             passed("other", Why::Pinned),
             passed("old", Why::Unsupported),
+            passed("keyless", Why::Credential),
             passed("dear", Why::Spill),
             passed("new", Why::Share),
         ];
@@ -144,7 +152,7 @@ mod tests {
             false,
             [("a", Some(429)), ("full", None)].into_iter(),
         );
-        let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"},{"backend":"other","why":"pinned"},{"backend":"old","why":"unsupported"},{"backend":"dear","why":"spill"},{"backend":"new","why":"share"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
+        let expected = r#"{"candidates":["a","full"],"passed_over":[{"backend":"us","why":"region"},{"backend":"ptu","why":"cooldown","wait_ms":1499},{"backend":"full","why":"capacity"},{"backend":"other","why":"pinned"},{"backend":"old","why":"unsupported"},{"backend":"keyless","why":"credential"},{"backend":"dear","why":"spill"},{"backend":"new","why":"share"}],"attempts":[{"backend":"a","status":429},{"backend":"full","status":null}]}"#;
         assert_eq!(value, expected);
         let value = header_value(["a"].into_iter(), &[], true, [("a", Some(200))].into_iter());
         let expected = r#"{"candidates":["a"],"passed_over":[],"ordered":true,"attempts":[{"backend":"a","status":200}]}"#;

@@ -236,6 +236,8 @@ pub enum Denial {
     NoDeployment,
     /// The last backend that was asked does not take this gateway's credential.
     BackendCredentialRefused,
+    /// There is no token now for any backend that may serve the request.
+    CredentialUnavailable,
     /// The backends have no room for it, and it has waited as long as it may.
     NoCapacity {
         /// Until there is, if nobody else comes.

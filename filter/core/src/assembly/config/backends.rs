@@ -3,7 +3,9 @@
 pub(super) mod wire;
 
 use super::{Backends, Build};
+use crate::access::{Access, Grant, Proof};
 use crate::allowance::Weights;
+use crate::credential::{CredentialValue, Issued};
 use crate::endpoint::{ApiVersion, Style, is_path_segment};
 use crate::gauge::{Gauge, Gauges, Unit};
 use crate::route::{Backend, Counts, Credential, number_of};
@@ -14,6 +16,12 @@ use std::time::Duration;
 
 /// The longest beginning of a backend's paths.
 const BASE_BYTES_MAX: usize = 256;
+
+/// Where Entra issues tokens, but for the clouds of some countries.
+const ENTRA: &str = "login.microsoftonline.com";
+
+/// What a client id is.
+const CLIENT_ID: &str = "the client id, letters, digits and -";
 
 impl Build<'_> {
     pub(super) fn backends(&mut self, wire: Vec<wire::Backend>) -> Backends {
@@ -35,7 +43,7 @@ impl Build<'_> {
             let base = self.base_path(&path, &backend);
             let region = backend.region.as_ref().map(|region| self.name(format!("{path}.region"), region));
             let credential = match &backend.credential {
-                Some(credential) => self.credential(&format!("{path}.credential"), credential),
+                Some(credential) => self.credential(&format!("{path}.credential"), &backend.name, credential),
                 None => None,
             };
             let counts = self.counts(&path, &backend);
@@ -138,25 +146,93 @@ impl Build<'_> {
         Some(written)
     }
 
-    fn credential(&mut self, path: &str, wire: &wire::Credential) -> Option<Credential> {
-        let header = wire.header.to_ascii_lowercase();
+    fn credential(&mut self, path: &str, backend: &str, wire: &wire::Credential) -> Option<Credential> {
+        match (&wire.header, &wire.env, &wire.azure) {
+            (Some(header), Some(env), None) => self.key(path, header, env),
+            (None, None, Some(azure)) => self.token(&format!("{path}.azure"), backend, azure),
+            _ => {
+                self.fault(path.to_owned(), "expected either header and env, or azure");
+                None
+            }
+        }
+    }
+
+    fn key(&mut self, path: &str, written: &str, env: &str) -> Option<Credential> {
+        let header = written.to_ascii_lowercase();
         if !matches!(header.as_str(), "api-key" | "authorization") {
-            self.fault(
-                format!("{path}.header"),
-                format!("{:?}: expected api-key or authorization", wire.header),
-            );
+            self.fault(format!("{path}.header"), format!("{written:?}: expected api-key or authorization"));
             return None;
         }
         let env_path = format!("{path}.env");
-        let secret = self.secret(&env_path, &wire.env)?;
+        let secret = self.secret(&env_path, env)?;
         if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.fault(
-                env_path,
-                format!("environment variable {:?} has characters that no header may have", wire.env),
-            );
+            let problem = format!("environment variable {env:?} has characters that no header may have");
+            self.fault(env_path, problem);
             return None;
         }
         let value = if header == "authorization" { format!("Bearer {secret}") } else { secret };
-        Some(Credential { header, value })
+        Some(Credential { header, value: CredentialValue::fixed(value) })
+    }
+
+    /// The way to the tokens that this backend is shown.
+    fn token(&mut self, path: &str, backend: &str, wire: &wire::Azure) -> Option<Credential> {
+        self.word(&format!("{path}.scope"), &wire.scope, "https://cognitiveservices.azure.com/.default");
+        let (cluster, grant) = match (&wire.managed_identity, &wire.workload_identity, &wire.client_secret) {
+            (Some(identity), None, None) => {
+                let path = format!("{path}.managed_identity");
+                if let Some(client_id) = &identity.client_id {
+                    self.word(&format!("{path}.client_id"), client_id, CLIENT_ID);
+                }
+                let cluster = self.name(format!("{path}.cluster"), &identity.cluster);
+                (cluster, Grant::ManagedIdentity { client_id: identity.client_id.clone() })
+            }
+            (None, Some(identity), None) => {
+                let path = format!("{path}.workload_identity");
+                let token_cluster = self.name(format!("{path}.token_cluster"), &identity.token_cluster);
+                let proof = Proof::TokenFrom(token_cluster.to_string());
+                let wire::WorkloadIdentity { cluster, tenant, client_id, host, .. } = identity;
+                self.application(&path, (cluster, tenant, client_id, host.as_deref()), proof)
+            }
+            (None, None, Some(application)) => {
+                let path = format!("{path}.client_secret");
+                let secret = self.secret(&format!("{path}.env"), &application.env)?;
+                let wire::ClientSecret { cluster, tenant, client_id, host, .. } = application;
+                let names = (cluster, tenant, client_id, host.as_deref());
+                self.application(&path, names, Proof::Secret(secret))
+            }
+            _ => {
+                let problem = "expected exactly one of managed_identity, workload_identity, client_secret";
+                self.fault(path.to_owned(), problem);
+                return None;
+            }
+        };
+        let issued = Rc::new(Issued::default());
+        let access =
+            Access::new(backend.into(), cluster.to_string(), wire.scope.clone(), grant, issued.clone());
+        self.accesses.push(access);
+        Some(Credential { header: "authorization".to_owned(), value: CredentialValue::Issued(issued) })
+    }
+
+    fn application(
+        &mut self,
+        path: &str,
+        (cluster, tenant, client_id, host): (&String, &String, &String, Option<&str>),
+        proof: Proof,
+    ) -> (Rc<str>, Grant) {
+        let cluster = self.name(format!("{path}.cluster"), cluster);
+        self.word(&format!("{path}.tenant"), tenant, "its id or one of its domains");
+        self.word(&format!("{path}.client_id"), client_id, CLIENT_ID);
+        let host = host.unwrap_or(ENTRA);
+        self.word(&format!("{path}.host"), host, ENTRA);
+        let (host, tenant, client_id) = (host.to_owned(), tenant.clone(), client_id.clone());
+        (cluster, Grant::Application { host, tenant, client_id, proof })
+    }
+
+    /// It stands in a request for a token as it is.
+    fn word(&mut self, path: &str, written: &str, expected: &str) {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/".contains(&byte);
+        if written.is_empty() || !written.bytes().all(is_plain) {
+            self.fault(path.to_owned(), format!("{written:?}: expected {expected}"));
+        }
     }
 }

@@ -1,6 +1,7 @@
 mod capacity;
 mod directory;
 mod identity;
+mod keyless;
 mod limits;
 mod models;
 mod passing;
@@ -77,9 +78,9 @@ fn a_whole_configuration_is_resolved() {
         .targets
         .iter()
         .map(|target| target.backend.credential.as_ref().unwrap())
-        .map(|credential| (credential.header.as_str(), credential.value.as_str()))
+        .map(|credential| (credential.header.as_str(), credential.value.value().unwrap()))
         .collect();
-    assert_eq!(values, [("api-key", "secret-A"), ("authorization", "Bearer secret-B")]);
+    assert_eq!(values, [("api-key", "secret-A".into()), ("authorization", "Bearer secret-B".into())]);
     assert_eq!(gateway.credential_headers, ["api-key", "authorization"]);
     assert!(!format!("{gateway:?}").contains("secret"));
 }

@@ -218,6 +218,13 @@ series! {
         /// What came of it.
         "outcome" outcome: &'static str,
     };
+    /// Fetches of a backend's token.
+    TokenFetches: Counter "tollgate_token_fetches" {
+        /// Whose.
+        "backend" backend: Rc<str>,
+        /// What came of it.
+        "outcome" outcome: &'static str,
+    };
     /// Times that the shared store did not answer.
     StoreFaults: Counter "tollgate_store_faults";
     /// Calls to the fleet's store.

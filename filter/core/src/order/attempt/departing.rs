@@ -92,7 +92,10 @@ impl Flight {
                 Destination::Deployment(operation) => backend.path(*operation, &target.deployment),
                 Destination::Passthrough(rest, query) => backend.other_path(rest, query),
             },
-            set: backend.credential.as_ref().map(|credential| (&*credential.header, &*credential.value)),
+            set: backend
+                .credential
+                .as_ref()
+                .and_then(|credential| Some((&*credential.header, credential.value.value()?))),
             content_length: self.bodies.content_length(self.body_of(at, target)),
         }
     }

@@ -6,6 +6,7 @@ use crate::denial::Denial;
 use crate::json::Patch;
 use crate::ledger::Series;
 use crate::store::StoreFault;
+use std::borrow::Cow;
 
 /// An attempt that may go, and what is done to the headers of its request.
 #[must_use]
@@ -16,7 +17,7 @@ pub struct Departure<'a> {
     /// The whole path and query.
     pub path: String,
     /// Then set: the backend's credential, unless Envoy adds it.
-    pub set: Option<(&'a str, &'a str)>,
+    pub set: Option<(&'a str, Cow<'a, str>)>,
     /// The length of its body, where attempts differ in it.
     pub content_length: Option<usize>,
 }

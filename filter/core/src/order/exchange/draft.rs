@@ -28,6 +28,8 @@ pub(super) struct Draft {
     pub(super) began: Duration,
     pub(super) operation: Option<Operation>,
     pub(super) client: Option<Rc<Client>>,
+    /// Whether tokens of backends are waited for.
+    pub(super) is_patient: bool,
     /// Who asks in vain, if it is no client.
     pub(super) refused_caller: Option<Box<Caller>>,
     /// The client's limits, and of those that are split the ones of whoever asks.
@@ -100,6 +102,7 @@ impl Draft {
             began: Duration::ZERO,
             operation: None,
             client: None,
+            is_patient: true,
             refused_caller: None,
             budget: Rc::default(),
             values: Values::default(),

@@ -8,6 +8,7 @@ use super::preparing::Ready;
 use super::reserving::Reserving;
 use super::stored::Purpose;
 use super::{Headers, Next, Phase, Step, anybody, find, names};
+use crate::access;
 use crate::answer;
 use crate::decision::EXPLAIN;
 use crate::denial::Denial;
@@ -28,7 +29,7 @@ const PRIORITY: &str = "x-priority";
 /// Nothing has come yet.
 pub(super) struct Head;
 
-/// A request of which it is not known yet whose it is.
+/// A request of which it is not known yet whose it is, or which may need a token that is on its way.
 pub(super) struct Unidentified {
     headers: Vec<(String, Vec<u8>)>,
     end: bool,
@@ -56,7 +57,7 @@ impl Unidentified {
         (Phase::Unidentified(Box::new(self)), Step::Wait)
     }
 
-    /// Looks again whether keys have come.
+    /// Looks again whether keys or tokens have come.
     pub(super) fn on_keys(self, moment: Moment<'_>, draft: &mut Draft) -> Next {
         match decide(&self.headers, self.end, moment, draft) {
             Ok(next) => next,
@@ -64,6 +65,12 @@ impl Unidentified {
                 // Not longer because the clock was set back.
                 let until = self.until.min(moment.now.saturating_add(wait));
                 Self { until, ..self }.waits()
+            }
+            Err(_) if draft.client.is_some() => {
+                // What is there may do, and if not it is told so.
+                draft.is_patient = false;
+                decide(&self.headers, self.end, moment, draft)
+                    .unwrap_or_else(|_| draft.deny(&Denial::KeysUnavailable))
             }
             Err(_) => draft.deny(&Denial::KeysUnavailable),
         }
@@ -73,7 +80,11 @@ impl Unidentified {
     pub(super) fn excess(&self, body_bytes: usize, draft: &mut Draft) -> Option<Denial> {
         let held_bytes = draft.gateway.unidentified_bytes.clone();
         draft.room.get_or_insert_with(|| BodyRoom::new(held_bytes));
-        (!draft.has_room(body_bytes)).then_some(Denial::KeysUnavailable)
+        let denial = match draft.client {
+            Some(_) => Denial::CredentialUnavailable,
+            None => Denial::KeysUnavailable,
+        };
+        (!draft.has_room(body_bytes)).then_some(denial)
     }
 }
 
@@ -111,6 +122,9 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     draft.client = Some(client.clone());
     if let Err(denial) = draft.check_endpoint(&client, &endpoint) {
         return Ok(draft.deny(&denial));
+    }
+    if draft.awaits_token(&client, operation, moment) {
+        return Err(access::WAIT);
     }
     let pass = |name: &str| passes_to_backends(name, &gateway.pass_headers) && !gateway.clients.trusts(name);
     let strip = names(headers.iter().filter(|(name, _)| !pass(name)));
@@ -151,6 +165,18 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
 }
 
 impl Draft {
+    /// Whether the request may need a token that is on its way. What Tollgate answers itself needs none.
+    fn awaits_token(&mut self, client: &Client, operation: Operation, moment: Moment<'_>) -> bool {
+        use Operation::{Config, Health, Limits, Models, Order};
+        let is_ours = matches!(operation, Config | Health | Limits | Models | Order);
+        if is_ours || !self.is_patient || self.gateway.accesses.is_empty() {
+            return false;
+        }
+        let (awaits, faults) = self.gateway.clone().awaits_token(client, moment);
+        self.store_faults += faults;
+        awaits
+    }
+
     /// What a body would tell of the client's users, the query tells of whoever wants to know how he stands.
     fn note_users_of_query(&mut self, client: &Client, query: &str) {
         if !client.budget.needs_body() {

@@ -24,7 +24,7 @@ struct Complaints {
 impl Complaints {
     fn condition(&self, target: &Target) -> Condition {
         // What fails pauses too, and is no better for it.
-        if self.failures.is_down(target.number()) {
+        if self.failures.is_down(target.number()) || target.backend.lacks_credential(self.now) {
             return Condition::Down;
         }
         match self.cooldowns.state(target.number(), self.now) {

@@ -10,6 +10,7 @@ mod forms;
 mod head;
 mod holding;
 mod identity;
+mod keyless;
 mod measuring;
 mod naming;
 mod ordering;

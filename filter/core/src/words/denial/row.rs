@@ -383,6 +383,13 @@ impl Denial {
                 "backend_credential_refused",
                 "The backend does not accept this gateway's own credential. Your key is not at fault.",
             ),
+            Self::CredentialUnavailable => row(
+                503,
+                SERVER,
+                "backend_credential_unavailable",
+                "The gateway has no token for the backend right now. Your key is not at fault.",
+            )
+            .open(),
             Self::NoCapacity { wait } => row(
                 429,
                 RATE_LIMIT,

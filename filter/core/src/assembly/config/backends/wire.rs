@@ -69,13 +69,75 @@ pub(in crate::config) enum Style {
     OpenAi,
 }
 
-/// What a backend is shown.
+/// What a backend is shown: a key, by `header` and `env`, or a token, by `azure`.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Credential {
     /// `api-key`, or `authorization`, which is sent as `Bearer`.
-    pub(in crate::config) header: String,
+    pub(in crate::config) header: Option<String>,
     /// The environment variable with the secret: Envoy's, named in `host_env_keys` of both filters.
+    pub(in crate::config) env: Option<String>,
+    /// A token that Azure issues, sent as `Bearer`.
+    pub(in crate::config) azure: Option<Azure>,
+}
+
+/// A token that Azure issues, with exactly one of `managed_identity`, `workload_identity` and `client_secret`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Azure {
+    /// What it lets in to: `https://cognitiveservices.azure.com/.default`, or `https://ai.azure.com/.default`.
+    pub(in crate::config) scope: String,
+    /// The identity that the machine has.
+    pub(in crate::config) managed_identity: Option<ManagedIdentity>,
+    /// The identity of a pod in Kubernetes.
+    pub(in crate::config) workload_identity: Option<WorkloadIdentity>,
+    /// An application with a secret.
+    pub(in crate::config) client_secret: Option<ClientSecret>,
+}
+
+/// The identity that a machine has at Azure.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ManagedIdentity {
+    /// The Envoy cluster of the machine's metadata service, 169.254.169.254.
+    pub(in crate::config) cluster: String,
+    /// Which identity, where the machine has several. Absent: its own.
+    pub(in crate::config) client_id: Option<String>,
+}
+
+/// The identity that a pod has at Azure, by the token that Kubernetes gives it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct WorkloadIdentity {
+    /// The Envoy cluster of Entra.
+    pub(in crate::config) cluster: String,
+    /// The Envoy cluster that answers `GET /` with the token of Kubernetes.
+    pub(in crate::config) token_cluster: String,
+    /// The tenant.
+    pub(in crate::config) tenant: String,
+    /// The client id of the identity.
+    pub(in crate::config) client_id: String,
+    /// The host of Entra. Absent: `login.microsoftonline.com`.
+    pub(in crate::config) host: Option<String>,
+}
+
+/// An application of Entra.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ClientSecret {
+    /// The Envoy cluster of Entra.
+    pub(in crate::config) cluster: String,
+    /// The tenant.
+    pub(in crate::config) tenant: String,
+    /// The client id of the application.
+    pub(in crate::config) client_id: String,
+    /// The environment variable with its secret: Envoy's, named in `host_env_keys` of both filters.
     pub(in crate::config) env: String,
+    /// The host of Entra. Absent: `login.microsoftonline.com`.
+    pub(in crate::config) host: Option<String>,
 }

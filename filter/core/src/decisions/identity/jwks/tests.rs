@@ -1,4 +1,5 @@
 use super::*;
+use crate::fetching::RETRY_LAST;
 use crate::identity::tokens::{JWKS, public};
 use crate::store::{MemoryStore, Moment};
 use serde_json::json;
@@ -192,6 +193,6 @@ fn a_vm_that_starts_later_has_the_keys_at_once() {
 
 #[test]
 fn the_law_of_stored_values_holds() {
-    let state = State { generation: 1, began: 2, succeeded: 3, failed: 4, failures: 5, spurred: 6 };
+    let state = Fetching { generation: 1, began: 2, succeeded: 3, failed: 4, failures: 5, spurred: 6 };
     codec::law::holds("jwks_state", &[state]);
 }

@@ -320,7 +320,7 @@ fn each_attempt_has_its_own_path_and_credential() {
     let forward = Run::new().send(PROMPT);
     let departure = begin(&forward.flight, b"ca").unwrap().departure;
     assert_eq!(departure.path, "/openai/deployments/d/chat/completions?api-version=2024-10-21");
-    assert_eq!(departure.set, Some(("api-key", "secret-A")));
+    assert_eq!(departure.set, Some(("api-key", "secret-A".into())));
     let departure = begin(&forward.flight, b"cb").unwrap().departure;
     assert_eq!((departure.path.as_str(), departure.set), ("/v1/chat/completions", None));
     assert_eq!(departure.remove, ["api-key"]);

@@ -64,7 +64,7 @@ fn what_is_fitted_once_is_put_down_to_whoever_answered() {
     let departure = flight.begin_once().unwrap();
     assert_eq!(
         (departure.path.as_str(), departure.set),
-        ("/v1/chat/completions", Some(("api-key", "secret-A")))
+        ("/v1/chat/completions", Some(("api-key", "secret-A".into())))
     );
     assert_eq!(departure.remove, ["api-key"]);
     assert_eq!(&*flight.last_tried().unwrap().backend.name, "a");
