@@ -37,7 +37,7 @@ impl HttpContext for Upstream {
                     let cluster = String::from_utf8_lossy(&cluster);
                     log::error!("Envoy picked cluster {cluster}, which is not among the candidates");
                 }
-                host::answer(&denial.answer());
+                host::answer(&denial.answer_in(flight.api()));
                 Action::Pause
             }
         }

@@ -160,8 +160,12 @@ fn body(arguments: &Explain, operation: Operation) -> Result<Vec<u8>, String> {
     let Some(file) = &arguments.body else {
         let model = model.ok_or("--model or --body is needed")?;
         let body = match operation {
-            Operation::ChatCompletions => {
+            Operation::ChatCompletions | Operation::CountTokens => {
                 json!({ "model": model, "messages": [{ "role": "user", "content": "Hello" }] })
+            }
+            Operation::Messages => {
+                let messages = [json!({ "role": "user", "content": "Hello" })];
+                json!({ "model": model, "max_tokens": 256, "messages": messages })
             }
             Operation::Embeddings | Operation::Speech => json!({ "model": model, "input": "Hello" }),
             operation if operation.is_of_responses() => {

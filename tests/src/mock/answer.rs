@@ -8,7 +8,7 @@ use super::fields::Fields;
 use super::refusal::Refusal;
 use super::settings::Settings;
 use super::usage::Usage;
-use super::{chat, completions, embeddings, models, responses};
+use super::{chat, completions, embeddings, messages, models, responses};
 
 /// The time all answers were made.
 pub(super) const CREATED: u64 = 1_700_000_000;
@@ -98,6 +98,8 @@ pub(super) fn answer_of(
         Operation::Completions => completions::answer,
         Operation::Embeddings => embeddings::answer,
         Operation::Responses => responses::answer,
+        Operation::Messages => messages::answer,
+        Operation::CountTokens => messages::count,
     };
     let fields = Fields::parse(body)?;
     let model = match &endpoint.model {

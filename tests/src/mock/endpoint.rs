@@ -19,6 +19,10 @@ pub enum Operation {
     Embeddings,
     /// `POST responses`
     Responses,
+    /// Anthropic's `POST messages`
+    Messages,
+    /// Anthropic's `POST messages/count_tokens`
+    CountTokens,
     /// `GET models` and `GET models/{model}`
     Models,
     /// What is kept: files, threads, responses that were made, and the like
@@ -32,6 +36,8 @@ pub(super) enum Dialect {
     OpenAi,
     /// `/openai/...`
     Azure,
+    /// `/v1/messages`, `/anthropic/...`
+    Anthropic,
 }
 
 /// A dated `api-version`; its `-preview` makes no difference here.
@@ -58,7 +64,13 @@ const KEPT: [&str; 6] = ["assistants", "batches", "conversations", "files", "thr
 
 impl Dialect {
     pub(super) fn of(path: &str) -> Self {
-        if path.starts_with("/openai/") { Self::Azure } else { Self::OpenAi }
+        if path.starts_with("/openai/") {
+            Self::Azure
+        } else if path.starts_with("/anthropic/") || path.starts_with("/v1/messages") {
+            Self::Anthropic
+        } else {
+            Self::OpenAi
+        }
     }
 }
 
@@ -93,11 +105,14 @@ impl Endpoint {
 
         let not_found = || match dialect {
             Dialect::Azure => Refusal::resource_not_found(),
-            Dialect::OpenAi => Refusal::invalid(404, &format!("Invalid URL ({method} {path})"), None, None),
+            Dialect::OpenAi | Dialect::Anthropic => {
+                Refusal::invalid(404, &format!("Invalid URL ({method} {path})"), None, None)
+            }
         };
         let dated = || ApiVersion::parse(query_value(query, "api-version")?);
         let (rest, model, api_version) = match segments.as_slice() {
             ["v1", rest @ ..] | ["openai", "v1", rest @ ..] => (rest, None, None),
+            ["anthropic", "v1", rest @ ..] if rest.first() == Some(&"messages") => (rest, None, None),
             // A project of Azure's Foundry, OpenRouter, Gemini.
             ["api", "projects", _, "openai", "v1", rest @ ..]
             | ["api", "v1", rest @ ..]
@@ -117,6 +132,8 @@ impl Endpoint {
             ["completions"] => (Operation::Completions, "POST"),
             ["embeddings"] => (Operation::Embeddings, "POST"),
             ["responses"] => (Operation::Responses, "POST"),
+            ["messages"] => (Operation::Messages, "POST"),
+            ["messages", "count_tokens"] => (Operation::CountTokens, "POST"),
             ["models"] | ["models", _] => (Operation::Models, "GET"),
             rest if is_kept(rest) => (Operation::Resources, method),
             _ => return Err(not_found()),
@@ -124,7 +141,7 @@ impl Endpoint {
         if method != expected_method {
             return Err(match dialect {
                 Dialect::Azure => Refusal::resource_not_found(),
-                Dialect::OpenAi => Refusal::invalid(
+                Dialect::OpenAi | Dialect::Anthropic => Refusal::invalid(
                     405,
                     &format!("Not allowed to {method} on {path}."),
                     None,

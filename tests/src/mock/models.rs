@@ -61,7 +61,7 @@ pub(super) fn check(model: &str, endpoint: &Endpoint, settings: &Settings) -> Re
             "The API deployment for this resource does not exist. If you created the deployment within the last 5 \
              minutes, please wait a moment and try again.",
         ),
-        Dialect::OpenAi => Refusal::invalid(
+        Dialect::OpenAi | Dialect::Anthropic => Refusal::invalid(
             404,
             &format!("The model `{model}` does not exist or you do not have access to it."),
             None,

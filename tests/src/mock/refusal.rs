@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::endpoint::Dialect;
 
 /// A refusal, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,23 @@ impl Refusal {
     pub(super) fn wrong_type(field: &str, expected: &str, got: &str) -> Self {
         let message = format!("Invalid type for '{field}': expected {expected}, but got {got} instead.");
         Self::invalid(400, &message, Some(field), Some("invalid_type"))
+    }
+
+    /// The same in the words of this dialect.
+    pub(super) fn said_in(self, dialect: Dialect) -> Self {
+        if dialect != Dialect::Anthropic {
+            return self;
+        }
+        let said: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let kind = match self.status {
+            401 => "authentication_error",
+            404 => "not_found_error",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "api_error",
+        };
+        let body = json!({ "type": "error", "error": { "type": kind, "message": said["error"]["message"] } });
+        Self { body: body.to_string().into(), ..self }
     }
 
     fn new(status: u16, error: &impl Serialize) -> Self {

@@ -64,7 +64,7 @@ pub(super) fn grant(mut exchange: Exchange, grant: Grant, coding: Coding) -> Res
                 CONTENT_TYPE.as_str(),
                 match dialect {
                     Dialect::Azure => "text/event-stream",
-                    Dialect::OpenAi => "text/event-stream; charset=utf-8",
+                    Dialect::OpenAi | Dialect::Anthropic => "text/event-stream; charset=utf-8",
                 },
             );
             // Unlike a whole answer, a stream is paid for as it goes.

@@ -159,7 +159,7 @@ impl Asked {
         };
         match self.grant(shared, settings, reset_after) {
             Ok(grant) => Verdict::Grant(grant),
-            Err(refusal) => Verdict::Refuse(refusal),
+            Err(refusal) => Verdict::Refuse(refusal.said_in(Dialect::of(&self.path))),
         }
     }
 
@@ -241,6 +241,7 @@ fn keys(headers: &HeaderMap) -> Vec<HeaderValue> {
     headers
         .get_all("api-key")
         .iter()
+        .chain(headers.get_all("x-api-key"))
         .cloned()
         .chain(headers.get_all(AUTHORIZATION).iter().filter_map(bearer))
         .collect()
@@ -254,7 +255,7 @@ fn wrong_key(dialect: Dialect) -> Refusal {
             "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for \
              an active subscription and use a correct regional API endpoint for your resource.",
         ),
-        Dialect::OpenAi => {
+        Dialect::OpenAi | Dialect::Anthropic => {
             Refusal::invalid(401, "Incorrect API key provided.", None, Some("invalid_api_key"))
         }
     }

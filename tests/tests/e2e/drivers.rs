@@ -25,6 +25,10 @@ pub enum Language {
     Agents,
     LiteLlm,
     AiSdk,
+    /// Anthropic's SDK for Python.
+    AnthropicPython,
+    /// The one for Node.
+    AnthropicNode,
 }
 
 /// A class of a language's package.
@@ -151,6 +155,8 @@ fn command(language: Language) -> Result<std::process::Command> {
         Language::Agents => python(tools::python()?, "python/agents_client.py"),
         Language::LiteLlm => python(tools::python()?, "python/litellm_client.py"),
         Language::SemanticKernel => python(tools::semantic_kernel()?, "python/semantic_kernel_client.py"),
+        Language::AnthropicPython => python(tools::anthropic()?, "python/anthropic_client.py"),
+        Language::AnthropicNode => node("node/anthropic_client.mjs")?,
         Language::Node => node("node/sdk.mjs")?,
         Language::AiSdk => node("node/ai_sdk.mjs")?,
     })

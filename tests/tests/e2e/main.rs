@@ -99,6 +99,7 @@ mod examples;
 mod langchain;
 mod litellm;
 mod mesh;
+mod messages;
 mod rendered;
 mod sdk;
 mod sdk_newer;

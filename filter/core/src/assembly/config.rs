@@ -29,6 +29,7 @@ mod ways_in;
 mod wire;
 
 use crate::access::Access;
+use crate::endpoint::Api;
 use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model};
 use crate::headers::Way;
 use crate::identity::Directory;
@@ -204,7 +205,9 @@ impl Build<'_> {
         let issuers = self.issuers(wire.issuers);
         let definitions = Definitions { policies: &policies, by_name: &by_name, regions, groups };
         let mut nobody = Directory::new(issuers);
-        nobody.read_keys_from(self.key_sources(&wire.key_sources));
+        let mut targets = models.iter().flat_map(|model| &model.targets);
+        let speaks_anthropic = targets.any(|target| target.backend.style.api() == Api::Anthropic);
+        nobody.read_keys_from(self.key_sources(&wire.key_sources, speaks_anthropic));
         let (mut clients, roster) = self.clients(wire.clients, nobody, definitions, wire.metrics.clients_max);
         self.told.iter().for_each(|by| clients.tell(by));
         let store = wire.store.as_ref().map(|store| self.store(store));
@@ -237,6 +240,7 @@ impl Build<'_> {
             models,
             other,
             other_paths,
+            speaks_anthropic,
             pinning,
             routing,
             store,

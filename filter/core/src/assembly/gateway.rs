@@ -213,6 +213,8 @@ pub struct Gateway {
     pub other: Vec<Rc<Target>>,
     /// First segments of paths that are such endpoints too, besides those that are known.
     pub other_paths: Vec<String>,
+    /// Whether any backend of a model speaks Anthropic's API.
+    pub speaks_anthropic: bool,
     /// How ids carry their backends; `None` where they pass as they are.
     pub pinning: Option<Pinned>,
     /// How Envoy is told where a request goes.

@@ -133,7 +133,7 @@ impl Json {
     fn new(operation: Operation) -> Self {
         // Besides the text, a transcription may tell each of its segments.
         let texts_at_top = is_text(operation);
-        let scanner = JsonScanner::new(texts::names(operation, Format::Json), texts_at_top);
+        let scanner = JsonScanner::new(texts::names(operation, Format::Json), texts_at_top, operation.api());
         Self { scanner, body: Vec::new(), is_long: false }
     }
 

@@ -111,7 +111,7 @@ impl Exchange {
             }
             Err(phase) => {
                 self.phase = phase;
-                Step::Answer(Denial::OutOfTurn.answer())
+                Step::Answer(Denial::OutOfTurn.answer_in(self.draft.api()))
             }
         }
     }
@@ -210,7 +210,7 @@ impl Exchange {
                 ResponseEdits::default()
             }
             phase => {
-                let (interrupted, edits) = Interrupted::by_proxy(phase, headers, end);
+                let (interrupted, edits) = Interrupted::by_proxy(phase, self.draft.api(), headers, end);
                 self.phase = Phase::Interrupted(interrupted);
                 edits
             }

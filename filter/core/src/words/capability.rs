@@ -88,7 +88,7 @@ static AZURE: [Since; 16] = [
     since("2025-04-01-preview", Feature::Operation(Operation::ImageEdits)),
 ];
 
-/// What a backend of this style does not know.
+/// What a backend of this style does not know, of what its API has.
 #[must_use]
 pub fn unknown(style: &Style) -> &'static [Since] {
     let Style::Azure(version) = style else { return &[] };

@@ -2,13 +2,14 @@
 //!
 //! This is the one place that words a refusal: each has one row in `denial/row.rs`. Not decided here: when to refuse.
 
+mod anthropic;
 mod retry;
 mod row;
 mod wording;
 
 use crate::allowance::Allowance;
 use crate::answer::{Answer, JSON};
-use crate::endpoint::BodyKind;
+use crate::endpoint::{Api, BodyKind};
 use crate::number::Number;
 use row::Row;
 use serde::Serialize;
@@ -216,6 +217,8 @@ pub enum Denial {
     MixedIds,
     /// What the request refers to is kept at a backend that does not serve this model.
     NotServedThere(String),
+    /// No backend of the model speaks the API that the operation is of.
+    OtherApi(&'static str),
     /// The model is served in no region that the client may be served from.
     NoRegion,
     /// A field that no backend takes that might serve the request.
@@ -351,13 +354,22 @@ impl Denial {
         self.row().code
     }
 
-    /// The whole refusal as the client gets it.
+    /// The whole refusal as a client of OpenAI's API gets it.
     #[must_use]
     pub fn answer(&self) -> Answer {
+        self.answer_in(Api::OpenAi)
+    }
+
+    /// The whole refusal as a client of this API gets it.
+    #[must_use]
+    pub fn answer_in(&self, api: Api) -> Answer {
         let Row { status, r#type, code, param, retry, challenge, sentence } = self.row();
         let error = Error { message: &sentence, r#type, param, code };
-        // Writing strings to memory cannot fail; an empty body would still carry the status.
-        let body = serde_json::to_vec(&Body { error }).unwrap_or_default();
+        let body = match api {
+            // Writing strings to memory cannot fail; an empty body would still carry the status.
+            Api::OpenAi => serde_json::to_vec(&Body { error }).unwrap_or_default(),
+            Api::Anthropic => anthropic::body(status, &sentence, Some(code)),
+        };
         let mut headers = vec![(JSON.0, JSON.1.to_owned())];
         headers.extend(challenge.map(|challenge| ("www-authenticate", challenge.to_owned())));
         if matches!(self, Self::UpgradeRefused) {
@@ -373,6 +385,8 @@ impl Denial {
         self.row().retry.headers()
     }
 }
+
+pub use anthropic::body as anthropic_body;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Which OpenAI operation is this path, and how is it written for a backend?
+//! Which operation is this path, of OpenAI's API or Anthropic's, and how is it written for a backend?
 //!
 //! All URL styles are accepted from clients; each backend speaks one. Not decided here: whether the client may.
 
@@ -36,6 +36,10 @@ pub enum Operation {
     Translations,
     /// `audio/speech`
     Speech,
+    /// Anthropic's `messages`
+    Messages,
+    /// Anthropic's `messages/count_tokens`: how long a prompt is
+    CountTokens,
     /// `models`: which models may be called
     Models,
     /// What a backend keeps, and jobs that work on it: files, batches, threads
@@ -48,6 +52,16 @@ pub enum Operation {
     Config,
     /// `/tollgate/v1/order`: in which order an operator has backends asked
     Order,
+}
+
+/// Whose API an operation is of: what errors look like, and which backends have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Api {
+    /// OpenAI's.
+    #[default]
+    OpenAi,
+    /// Anthropic's.
+    Anthropic,
 }
 
 /// How a request's body is written.
@@ -78,7 +92,7 @@ pub enum Billing {
 
 impl Operation {
     /// Those that have a name: all but [`Self::Other`].
-    pub const NAMED: [Self; 12] = [
+    pub const NAMED: [Self; 14] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -90,6 +104,8 @@ impl Operation {
         Self::Transcriptions,
         Self::Translations,
         Self::Speech,
+        Self::Messages,
+        Self::CountTokens,
         Self::Models,
     ];
 
@@ -111,6 +127,8 @@ impl Operation {
             Self::Transcriptions => "audio/transcriptions",
             Self::Translations => "audio/translations",
             Self::Speech => "audio/speech",
+            Self::Messages => "messages",
+            Self::CountTokens => "messages/count_tokens",
             Self::Models => "models",
             Self::Other | Self::Limits | Self::Health | Self::Config | Self::Order => "",
         }
@@ -156,6 +174,21 @@ impl Operation {
         matches!(self, Self::Responses | Self::Compact | Self::InputTokens)
     }
 
+    /// Whose API it is of.
+    #[must_use]
+    pub const fn api(self) -> Api {
+        match self {
+            Self::Messages | Self::CountTokens => Api::Anthropic,
+            _ => Api::OpenAi,
+        }
+    }
+
+    /// Whether that is Anthropic's.
+    #[must_use]
+    pub const fn is_of_anthropic(self) -> bool {
+        matches!(self.api(), Api::Anthropic)
+    }
+
     /// A HEAD is a GET whose answer has no body. <https://www.rfc-editor.org/rfc/rfc9110#section-9.1>
     fn takes(self, method: &str) -> bool {
         match self {
@@ -183,7 +216,7 @@ impl Operation {
     pub const fn billing(self) -> Billing {
         match self {
             Self::Speech => Billing::Estimate,
-            Self::InputTokens => Billing::Nothing,
+            Self::InputTokens | Self::CountTokens => Billing::Nothing,
             Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config | Self::Order => {
                 Billing::UsageIfAny
             }
@@ -275,6 +308,12 @@ impl<'h> Asked<'h> {
         self.below_prefix().is_some_and(|(_, rest)| rest == "realtime" || rest.starts_with("realtime/"))
     }
 
+    /// The path after the prefix, if it may be one of Anthropic's API: as itself has it, and as Azure does.
+    /// <https://platform.claude.com/docs/en/api/messages>, <https://learn.microsoft.com/azure/ai-foundry/foundry-models/how-to/use-foundry-models-claude>
+    fn below_anthropic(&self) -> Option<&str> {
+        self.path.strip_prefix("/v1/").or_else(|| self.path.strip_prefix("/anthropic/v1/"))
+    }
+
     /// The deployment, if the path names one, and the path after the style's prefix.
     fn below_prefix(&self) -> Option<(Option<&str>, &str)> {
         if let Some(rest) = self.path.strip_prefix("/v1/") {
@@ -295,6 +334,13 @@ impl<'h> Asked<'h> {
         if self.path.starts_with(OWN_PREFIX) {
             return self.own(method);
         }
+        if let Some(rest) = self.below_anthropic() {
+            let mut operations = Operation::NAMED.into_iter().filter(|operation| operation.is_of_anthropic());
+            let found = operations.find(|operation| operation.path() == rest && operation.takes(method));
+            if let Some(operation) = found {
+                return Some(Endpoint { operation, deployment: None, rest: None });
+            }
+        }
         let (deployment, rest) = self.below_prefix()?;
         let named = |operation| Some(Endpoint { operation, deployment, rest: None });
         if let (true, None, Some(model)) =
@@ -304,6 +350,7 @@ impl<'h> Asked<'h> {
         }
         let operation = Operation::NAMED
             .into_iter()
+            .filter(|operation| !operation.is_of_anthropic())
             .find(|operation| operation.path() == rest && operation.takes(method));
         match (operation, deployment) {
             (Some(Operation::Models), Some(_)) => None,
@@ -374,6 +421,8 @@ pub enum Style {
     AzureV1,
     /// `/v1/{operation}`, the model in the body
     OpenAi,
+    /// `/v1/messages`, Anthropic's API
+    Anthropic,
 }
 
 impl Style {
@@ -383,7 +432,7 @@ impl Style {
         match self {
             Self::Azure(_) => "/openai",
             Self::AzureV1 => "/openai/v1",
-            Self::OpenAi => "/v1",
+            Self::OpenAi | Self::Anthropic => "/v1",
         }
     }
 
@@ -398,7 +447,7 @@ impl Style {
             (Self::Azure(version), _) => {
                 format!("{base}/deployments/{deployment}/{path}?api-version={version:?}")
             }
-            (Self::AzureV1 | Self::OpenAi, _) => format!("{base}/{path}"),
+            (Self::AzureV1 | Self::OpenAi | Self::Anthropic, _) => format!("{base}/{path}"),
         }
     }
 
@@ -409,13 +458,22 @@ impl Style {
             query.split('&').filter(|part| !part.is_empty() && !query::ends_here(part)).collect();
         let version = match self {
             Self::Azure(version) => Some(format!("api-version={version:?}")),
-            Self::AzureV1 | Self::OpenAi => None,
+            Self::AzureV1 | Self::OpenAi | Self::Anthropic => None,
         };
         if let Some(version) = &version {
             parameters.insert(0, version);
         }
         let mark = if parameters.is_empty() { "" } else { "?" };
         format!("{base}/{rest}{mark}{}", parameters.join("&"))
+    }
+
+    /// Whose API it speaks.
+    #[must_use]
+    pub const fn api(&self) -> Api {
+        match self {
+            Self::Anthropic => Api::Anthropic,
+            Self::Azure(_) | Self::AzureV1 | Self::OpenAi => Api::OpenAi,
+        }
     }
 
     /// Whether the body's `model` says which deployment is meant.
@@ -506,6 +564,11 @@ mod tests {
         for method in ["GET", "HEAD", "POST", "DELETE"] {
             check(method, "/tollgate/v1/order?model=a", Some((Order, Some("a"))));
         }
+        for prefix in ["/v1", "/anthropic/v1"] {
+            check("POST", &format!("{prefix}/messages"), Some((Messages, None)));
+            check("POST", &format!("{prefix}/messages?beta=true"), Some((Messages, None)));
+            check("POST", &format!("{prefix}/messages/count_tokens"), Some((CountTokens, None)));
+        }
         check("POST", "/v1/images/generations", Some((ImageGenerations, None)));
         check("POST", "/openai/deployments/w/audio/transcriptions", Some((Transcriptions, Some("w"))));
     }
@@ -554,6 +617,12 @@ mod tests {
         check("GET", "/openai/deployments/gpt-4o/models", None);
         check("GET", "/openai/deployments/gpt-4o/extensions", None);
         check("GET", "/openai/deployments/gpt-4o/files", None);
+        check("GET", "/v1/messages", None);
+        check("POST", "/v1/messages/batches", None);
+        check("POST", "/openai/v1/messages", None);
+        check("POST", "/openai/deployments/d/messages", None);
+        check("POST", "/anthropic/v1/chat/completions", None);
+        check("GET", "/anthropic/v1/files", None);
         assert!(Asked::read(b"POST", b"/v1/chat/\xff").is_none());
     }
 

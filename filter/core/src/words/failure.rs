@@ -7,6 +7,8 @@
 //! <https://openrouter.ai/docs/api/reference/errors-and-debugging>,
 //! <https://learn.microsoft.com/azure/ai-services/openai/reference>
 
+use crate::denial::anthropic_body;
+use crate::endpoint::Api;
 use crate::sse;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
@@ -185,9 +187,12 @@ impl Failure {
         }
     }
 
-    /// The body that such an error has where it is sent with its status, in OpenAI's shape.
+    /// The body that such an error has where it is sent with its status, in the shape of this API.
     #[must_use]
-    pub fn body(&self) -> Vec<u8> {
+    pub fn body(&self, api: Api) -> Vec<u8> {
+        if api == Api::Anthropic {
+            return anthropic_body(self.status(), &self.message, None);
+        }
         let kind = self.kind.as_deref().unwrap_or("server_error");
         let (message, code) = (self.message.as_str(), self.code.as_deref());
         let error = Error { message, r#type: kind, param: None, code };
@@ -374,7 +379,7 @@ mod tests {
             ),
         ] {
             let found = Failure::of_event(format!("data: {data}\n\n").as_bytes()).unwrap();
-            assert_eq!(String::from_utf8(found.body()).unwrap(), body);
+            assert_eq!(String::from_utf8(found.body(Api::OpenAi)).unwrap(), body);
         }
     }
 

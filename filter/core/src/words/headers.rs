@@ -211,6 +211,14 @@ pub fn passes_to_backends(name: &str, more: &Passing) -> bool {
     is_listed || more.has(name)
 }
 
+/// Whether a header of a request goes to backends that speak Anthropic's API, besides those that go to all: which version of
+/// it is meant, and what of it that is not final.
+/// <https://platform.claude.com/docs/en/api/versioning>, <https://platform.claude.com/docs/en/api/beta-headers>
+#[must_use]
+pub fn passes_to_anthropic(name: &str) -> bool {
+    matches!(name, "anthropic-beta" | "anthropic-version")
+}
+
 /// Whether a header of an answer goes to the client. What is not listed may tell of the backend, of a proxy before it, or
 /// of limits that are not the client's. A cookie would come back to another backend, and where a path leads is found out
 /// by asking the gateway for it.

@@ -9,11 +9,13 @@ mod models;
 mod offers;
 mod parts;
 mod prompt;
+mod thinking;
 
 pub use fields::{CapField, CapNames, Ceiling, Family, Field, Inner};
 pub use models::{Named, model_of_query, models_of, models_of_field};
-pub use offers::{Effort, Tool};
+pub use offers::{Effort, MCP, Offer, Tool};
 pub use parts::Parts;
+pub use thinking::{BUDGET as THINKING_BUDGET, BUDGET_TOKENS_MIN};
 
 use crate::denial::{Ambiguity, Denial};
 use crate::endpoint::Operation;

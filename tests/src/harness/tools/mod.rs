@@ -17,8 +17,9 @@ pub use build::{Build, Source};
 pub use containers::{compose, container_packages};
 pub use install::{Report, target_dir, workspace};
 pub use programs::{
-    WASM_UNKNOWN, WASM_WASI, cargo, chromium, drawing, envoy, envoy_of, form_readers, node, node_packages,
-    prometheus, python, redis, rust_target, semantic_kernel, skopeo, tool, wasm, wasm_bindgen_runner,
+    WASM_UNKNOWN, WASM_WASI, anthropic, cargo, chromium, drawing, envoy, envoy_of, form_readers, node,
+    node_packages, prometheus, python, redis, rust_target, semantic_kernel, skopeo, tool, wasm,
+    wasm_bindgen_runner,
 };
 
 /// What a binary's `main` does with its result: `error: ...` on standard error and exit code 1, never a backtrace.

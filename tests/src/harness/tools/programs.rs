@@ -184,6 +184,15 @@ pub fn python() -> Result<PathBuf> {
     })
 }
 
+/// A Python interpreter that has Anthropic's package: `tests/python/anthropic.txt`.
+///
+/// # Errors
+/// As [`python`].
+pub fn anthropic() -> Result<PathBuf> {
+    static PYTHON: Once = Once::new();
+    PYTHON.path(|| python_with("anthropic.txt", "Anthropic's package for Python", &LOCKED))
+}
+
 /// A Python interpreter that has readers of forms: `tests/python/forms.txt`.
 ///
 /// # Errors

@@ -124,12 +124,13 @@ impl Build<'_> {
                 self.fault(path, "missing: style azure needs one, for example \"2024-10-21\"");
                 None
             }
-            (wire::Style::AzureV1 | wire::Style::OpenAi, Some(_)) => {
+            (wire::Style::AzureV1 | wire::Style::OpenAi | wire::Style::Anthropic, Some(_)) => {
                 self.fault(path, "only style azure has one");
                 None
             }
             (wire::Style::AzureV1, None) => Some(Style::AzureV1),
             (wire::Style::OpenAi, None) => Some(Style::OpenAi),
+            (wire::Style::Anthropic, None) => Some(Style::Anthropic),
         }
     }
 
@@ -159,8 +160,9 @@ impl Build<'_> {
 
     fn key(&mut self, path: &str, written: &str, env: &str) -> Option<Credential> {
         let header = written.to_ascii_lowercase();
-        if !matches!(header.as_str(), "api-key" | "authorization") {
-            self.fault(format!("{path}.header"), format!("{written:?}: expected api-key or authorization"));
+        if !matches!(header.as_str(), "api-key" | "authorization" | "x-api-key") {
+            let problem = format!("{written:?}: expected api-key, x-api-key or authorization");
+            self.fault(format!("{path}.header"), problem);
             return None;
         }
         let env_path = format!("{path}.env");

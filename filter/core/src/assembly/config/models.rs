@@ -5,7 +5,7 @@ pub(super) mod wire;
 use super::metrics::labelled;
 use super::{Backends, Build, ModelsByName, one_of};
 use crate::allowance::Weights;
-use crate::endpoint::{Style, is_path_segment, may_be_added};
+use crate::endpoint::{Api, Style, is_path_segment, may_be_added};
 use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
 use crate::gauge::Unit;
@@ -242,7 +242,14 @@ impl Build<'_> {
             let path = format!("other_endpoints[{at}]");
             if wire.iter().take(at).any(|earlier| earlier == name) {
                 self.fault(path, format!("{name:?} stands more than once"));
-            } else if let Some(backend) = self.named(path, name, backends) {
+            } else if let Some(backend) = self.named(path.clone(), name, backends) {
+                if backend.style.api() != Api::OpenAi {
+                    self.fault(
+                        path,
+                        format!("{name:?} has style anthropic: expected one that speaks OpenAI's API"),
+                    );
+                    continue;
+                }
                 targets.push(Rc::new(Target::of_no_deployment(backend)));
             }
         }

@@ -251,7 +251,7 @@ fn what_cannot_be_meant_is_refused() {
     check(
         "/backends/0/credential/header",
         json!("x"),
-        &["backends[0].credential.header: \"x\": expected api-key or authorization"],
+        &["backends[0].credential.header: \"x\": expected api-key, x-api-key or authorization"],
     );
     check(
         "/backends/0/credential/env",

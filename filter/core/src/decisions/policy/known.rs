@@ -1,6 +1,7 @@
 //! Which fields does a body have, by the vendors' public reference?
 //!
-//! Those at the top, of OpenAI's API as openai-python 3.57.0 has it (November 2026,
+//! Those at the top: of Anthropic's API as its SDK 2.14.0 for Python has it, without what only a beta has
+//! (<https://github.com/anthropics/anthropic-sdk-python/tree/main/src/anthropic/types>), and of OpenAI's API as openai-python 3.57.0 has it (November 2026,
 //! <https://github.com/openai/openai-python/tree/main/src/openai/types>), and those that Azure has beside them
 //! (`data_sources`, `user_security_context`: <https://learn.microsoft.com/azure/ai-foundry/openai/latest>). A form's list
 //! is written `name` here and `name[]` by some clients.
@@ -184,6 +185,41 @@ const TRANSLATIONS: &[&str] = &["file", "model", "prompt", "response_format", "t
 const SPEECH: &[&str] =
     &["input", "instructions", "model", "response_format", "speed", "stream_format", "voice"];
 
+const MESSAGES: &[&str] = &[
+    "cache_control",
+    "container",
+    "diagnostics",
+    "inference_geo",
+    "max_tokens",
+    "messages",
+    "metadata",
+    "model",
+    "output_config",
+    "service_tier",
+    "speed",
+    "stop_sequences",
+    "stream",
+    "system",
+    "temperature",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_p",
+];
+
+const COUNT_TOKENS: &[&str] = &[
+    "cache_control",
+    "messages",
+    "model",
+    "output_config",
+    "speed",
+    "system",
+    "thinking",
+    "tool_choice",
+    "tools",
+];
+
 /// Whether an operation's body has this field.
 pub(super) fn is_known_field(operation: Operation, name: &str) -> bool {
     let (fields, more): (&[&str], &[&str]) = match operation {
@@ -198,6 +234,8 @@ pub(super) fn is_known_field(operation: Operation, name: &str) -> bool {
         Operation::Transcriptions => (TRANSCRIPTIONS, &[]),
         Operation::Translations => (TRANSLATIONS, &[]),
         Operation::Speech => (SPEECH, &[]),
+        Operation::Messages => (MESSAGES, &[]),
+        Operation::CountTokens => (COUNT_TOKENS, &[]),
         Operation::Models
         | Operation::Other
         | Operation::Limits

@@ -1,7 +1,7 @@
 //! How much may the model be told to think, to say and to draw?
 //!
-//! Words with an order, so that one that is too much has a nearest that is allowed. Chat and Responses say them in
-//! different places; a server might read either, so both are held at each.
+//! Words with an order, so that one that is too much has a nearest that is allowed. Chat, Responses and Messages say them in
+//! different places; a server might read any of these, so all are held at each.
 
 use super::{Evaluation, Levels, Over, Rule, drawing, shown};
 use crate::denial::Denial;
@@ -24,7 +24,8 @@ impl Evaluation<'_, '_> {
             return Ok(());
         };
         let takes_default = self.asked.family.reasons();
-        self.levels(rule, efforts, (Field::ReasoningEffort, Inner::ReasoningEffort), takes_default)?;
+        let inners = &[Inner::ReasoningEffort, Inner::OutputConfigEffort];
+        self.levels(rule, efforts, (Field::ReasoningEffort, inners), takes_default)?;
         // Told once, however many items there are.
         let mut clamps = None;
         let mut is_refused = false;
@@ -56,7 +57,7 @@ impl Evaluation<'_, '_> {
             return Ok(());
         };
         let takes_default = self.asked.family.has_verbosity();
-        self.levels(rule, verbosities, (Field::Verbosity, Inner::TextVerbosity), takes_default)
+        self.levels(rule, verbosities, (Field::Verbosity, &[Inner::TextVerbosity]), takes_default)
     }
 
     /// How large images may be and how well drawn, by the endpoint or by a tool. Answers how many tokens each may have of
@@ -140,21 +141,22 @@ impl Evaluation<'_, '_> {
         &mut self,
         rule: Rule,
         levels: &Levels,
-        (field, inner): (Field, Inner),
+        (field, inners): (Field, &[Inner]),
         takes_default: bool,
     ) -> Result<(), Denial> {
         let chat = self.request.word(field)?;
-        let responses = self.request.inner(inner)?;
-        let is_absent = chat.is_none() && responses.is_none();
+        let mut is_absent = chat.is_none();
         if let Some(word) = chat
             && let Some(to) = self.level_at(rule, levels, field.name(), &word)?
         {
             self.request.set(field, format!("\"{to}\""));
         }
-        if let Some(word) = responses
-            && let Some(to) = self.level_at(rule, levels, inner.path(), &word)?
-        {
-            self.request.set_inner(inner, to)?;
+        for inner in inners {
+            let Some(word) = self.request.inner(*inner)? else { continue };
+            is_absent = false;
+            if let Some(to) = self.level_at(rule, levels, inner.path(), &word)? {
+                self.request.set_inner(*inner, to)?;
+            }
         }
         let Some(default) = levels.default.as_ref().filter(|_| is_absent && takes_default) else {
             return Ok(());
@@ -163,11 +165,13 @@ impl Evaluation<'_, '_> {
         if !matches!(operation, Operation::ChatCompletions | Operation::Responses) || !self.defaults(rule) {
             return Ok(());
         }
-        if operation == Operation::Responses {
-            return self.request.set_inner(inner, default);
+        match inners.first().filter(|_| operation == Operation::Responses) {
+            Some(inner) => self.request.set_inner(*inner, default),
+            None => {
+                self.request.set(field, format!("\"{default}\""));
+                Ok(())
+            }
         }
-        self.request.set(field, format!("\"{default}\""));
-        Ok(())
     }
 
     /// What a word is to be changed to, if it is.

@@ -3,7 +3,7 @@
 use super::{Asked, COMPLETION_TOKENS_ASSUMED, Evaluation, LEGACY_COMPLETION_TOKENS, Rule, unread_ceiling};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
-use crate::request::{CapField, Ceiling, Field};
+use crate::request::{BUDGET_TOKENS_MIN, CapField, Ceiling, Field, THINKING_BUDGET};
 
 impl Evaluation<'_, '_> {
     /// How much may be produced.
@@ -14,6 +14,7 @@ impl Evaluation<'_, '_> {
             return Ok(Ceiling { candidates: n.max(1), ..unread_ceiling(operation) });
         }
         let cap = self.cap()?;
+        self.thinking(cap)?;
         let best_of = self.request.best_of;
         if let (Some(best_of), Some(n)) = (best_of, self.request.n)
             && best_of < n
@@ -39,6 +40,25 @@ impl Evaluation<'_, '_> {
             completion_tokens: cap.unwrap_or(assumed),
             candidates: n.max(best_of.unwrap_or(1)).max(1).saturating_mul(prompts),
         })
+    }
+
+    /// What is thought is part of what is produced, and must be less: a cap that was lowered lowers it too.
+    fn thinking(&mut self, cap: Option<u32>) -> Result<(), Denial> {
+        let (Some(cap), true) = (cap, self.asked.operation == Operation::Messages) else { return Ok(()) };
+        let is_lowered = self.request.cap(CapField::MaxTokens).is_none_or(|asked| asked > cap);
+        let Some(budget) = self.request.thinking_budget()?.filter(|_| is_lowered) else { return Ok(()) };
+        let max = cap.saturating_sub(1);
+        if budget.tokens <= max {
+            return Ok(());
+        }
+        if max < BUDGET_TOKENS_MIN {
+            let (max, asked) = (max.into(), budget.tokens.into());
+            return self.refuse(Rule::MaxTokens, Denial::AboveMax { field: THINKING_BUDGET, max, asked });
+        }
+        if self.clamps(Rule::MaxTokens, THINKING_BUDGET, &max.to_string()) {
+            self.request.set_thinking_budget(&budget, max);
+        }
+        Ok(())
     }
 
     /// The cap that goes upstream, under the name that the client gave it.

@@ -52,6 +52,9 @@ impl Evaluation<'_, '_> {
         };
         let inners: &[Inner] = match self.asked.operation {
             operation if operation.is_of_responses() => &[Inner::TextFormatType, Inner::ResponseFormatType],
+            operation if operation.is_of_anthropic() => {
+                &[Inner::OutputConfigFormatType, Inner::ResponseFormatType]
+            }
             _ => &[Inner::ResponseFormatType],
         };
         for inner in inners {

@@ -6,23 +6,26 @@
 
 use crate::endpoint::Operation;
 use crate::endpoint::Operation::{
-    ChatCompletions, Compact, Completions, Embeddings, ImageEdits, ImageGenerations, InputTokens, Responses,
-    Speech, Transcriptions, Translations,
+    ChatCompletions, Compact, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations,
+    InputTokens, Messages, Responses, Speech, Transcriptions, Translations,
 };
 
 /// They write text, and read each other's fields.
-const TEXT: &[Operation] = &[ChatCompletions, Completions, Responses];
+const TEXT: &[Operation] = &[ChatCompletions, Completions, Responses, Messages];
 
-/// They take what a model may call, its tier and effort and what is cached, though two of them do not let it speak.
+/// They take what a model may call, its tier and effort and what is cached, though three of them do not let it speak.
 /// <https://platform.openai.com/docs/api-reference/responses/compact>
 /// <https://platform.openai.com/docs/api-reference/responses/input-tokens>
-const SERVED: &[Operation] = &[ChatCompletions, Completions, Responses, Compact, InputTokens];
+/// <https://platform.claude.com/docs/en/api/messages-count-tokens>
+const SERVED: &[Operation] =
+    &[ChatCompletions, Completions, Responses, Compact, InputTokens, Messages, CountTokens];
 
 /// Their prompt is messages or items.
-const MESSAGES: &[Operation] = &[ChatCompletions, Responses, Compact, InputTokens];
+const MESSAGES: &[Operation] = &[ChatCompletions, Responses, Compact, InputTokens, Messages, CountTokens];
 
 /// Their prompt may have parts that are no text; of embeddings, at servers whose models see.
-const PARTS: &[Operation] = &[ChatCompletions, Completions, Responses, Compact, InputTokens, Embeddings];
+const PARTS: &[Operation] =
+    &[ChatCompletions, Completions, Responses, Compact, InputTokens, Embeddings, Messages, CountTokens];
 
 /// They are given a text.
 const PROMPTED: &[Operation] = &[
@@ -37,31 +40,52 @@ const PROMPTED: &[Operation] = &[
     Transcriptions,
     Translations,
     Speech,
+    Messages,
+    CountTokens,
 ];
 
 /// They make more than one of what is asked for, if so asked.
 /// <https://platform.openai.com/docs/api-reference/images/create#images_create-n>
-const CHOICES: &[Operation] = &[ChatCompletions, Completions, Responses, ImageGenerations, ImageEdits];
+const CHOICES: &[Operation] =
+    &[ChatCompletions, Completions, Responses, ImageGenerations, ImageEdits, Messages];
 
 /// They draw words.
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-temperature>
-const DRAWN: &[Operation] = &[ChatCompletions, Completions, Responses, Transcriptions, Translations];
+const DRAWN: &[Operation] =
+    &[ChatCompletions, Completions, Responses, Transcriptions, Translations, Messages];
 
 /// They tell how likely words were.
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-include>
-const LIKELY: &[Operation] = &[ChatCompletions, Completions, Responses, Transcriptions];
+const LIKELY: &[Operation] = &[ChatCompletions, Completions, Responses, Transcriptions, Messages];
 
 /// Their `stream` says that the answer comes as events, of speech their `stream_format`.
 /// <https://platform.openai.com/docs/api-reference/images/create#images_create-stream>
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-stream>
 /// <https://platform.openai.com/docs/api-reference/audio/createSpeech#audio_createspeech-stream_format>
-const STREAMED: &[Operation] =
-    &[ChatCompletions, Completions, Responses, ImageGenerations, ImageEdits, Transcriptions, Speech];
+const STREAMED: &[Operation] = &[
+    ChatCompletions,
+    Completions,
+    Responses,
+    ImageGenerations,
+    ImageEdits,
+    Transcriptions,
+    Speech,
+    Messages,
+];
 
 /// They draw, or let a tool draw (`image_generation`).
 /// <https://platform.openai.com/docs/api-reference/responses/create#responses-create-tools>
-const DRAWING: &[Operation] =
-    &[ImageGenerations, ImageEdits, ChatCompletions, Completions, Responses, Compact, InputTokens];
+const DRAWING: &[Operation] = &[
+    ImageGenerations,
+    ImageEdits,
+    ChatCompletions,
+    Completions,
+    Responses,
+    Compact,
+    InputTokens,
+    Messages,
+    CountTokens,
+];
 
 /// The vendor is told who asks.
 /// <https://platform.openai.com/docs/api-reference/images/create>
@@ -255,7 +279,7 @@ mod tests {
                 Policy { quality: levels, ..free },
                 r#"{"quality":"b","tools":[{"type":"image_generation","quality":"b"}]}"#,
             ),
-            Rule::UnknownFields => (Policy { unknown_fields: Unknown::Refuse, ..free }, r#"{"top_k":1}"#),
+            Rule::UnknownFields => (Policy { unknown_fields: Unknown::Refuse, ..free }, r#"{"made_up":1}"#),
             Rule::ToolTypes => (Policy { tool_types: words(), ..free }, r#"{"tools":[{"type":"b"}]}"#),
             Rule::McpHosts => (
                 Policy { mcp_hosts: words(), ..free },
@@ -309,8 +333,10 @@ mod tests {
             UnknownFields,
         ];
         match operation {
-            ChatCompletions | Responses => [&prompt[..], &[PromptMessages], &parts, &text].concat(),
-            Compact | InputTokens => {
+            ChatCompletions | Responses | Messages => {
+                [&prompt[..], &[PromptMessages], &parts, &text].concat()
+            }
+            Compact | InputTokens | CountTokens => {
                 let served = [
                     Tools,
                     ToolTypes,

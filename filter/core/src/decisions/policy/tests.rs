@@ -596,4 +596,5 @@ proptest! {
     }
 }
 
+mod messages;
 mod rows;

@@ -6,10 +6,14 @@
 
 use super::{Evaluation, Quota, Rule, shown};
 use crate::denial::Denial;
-use crate::request::{Field, Tool};
+use crate::request::{Field, MCP, Offer, Tool};
 
 /// What the older functions are, as tools.
 const FUNCTION: &str = "function";
+
+/// What a tool of Anthropic's API is that does not say: the client's own.
+/// <https://platform.claude.com/docs/en/api/messages#body-tools>
+const CUSTOM: &str = "custom";
 
 /// What chat's `web_search_options` are, as a tool.
 const WEB_SEARCH: &str = "web_search";
@@ -47,9 +51,11 @@ impl Evaluation<'_, '_> {
             found += entries;
         }
         let mut others = Found::default();
-        let nested = self.request.tools(&mut |tool| others.look(policy, &tool))?;
+        let untyped = self.asked.operation.is_of_anthropic().then_some(CUSTOM);
+        let nested = self.request.tools(&mut |tool| others.look(policy, &tool, untyped))?;
         found += nested;
-        let at = first.unwrap_or(Field::Input);
+        let servers = self.request.raw(Field::McpServers).map(|_| Field::McpServers);
+        let at = first.or(servers).unwrap_or(Field::Input);
         self.quota(Rule::Tools, policy.tools, at, found)?;
         if let Some(field) = others.without_type.filter(|_| policy.tool_types.is_some()) {
             return Err(Denial::MissingField(field));
@@ -82,10 +88,15 @@ impl Evaluation<'_, '_> {
 }
 
 impl Found {
-    fn look(&mut self, policy: &super::Policy, tool: &Tool<'_>) {
-        let at = |of_tools, of_input| if tool.is_of_item { of_input } else { of_tools };
-        let kind = at("tools.type", "input.tools.type");
-        match (&tool.kind, &policy.tool_types) {
+    /// `untyped` is what a tool is that says no type.
+    fn look(&mut self, policy: &super::Policy, tool: &Tool<'_>, untyped: Option<&str>) {
+        let at = |of_tools, of_input, of_servers| match tool.offer {
+            Offer::Tools => of_tools,
+            Offer::Item => of_input,
+            Offer::Server => of_servers,
+        };
+        let kind = at("tools.type", "input.tools.type", "mcp_servers");
+        match (tool.kind.as_deref().or(untyped), &policy.tool_types) {
             (None, _) => self.without_type = self.without_type.or(Some(kind)),
             (Some(word), Some(types)) if types.iter().all(|other| other != word) => {
                 self.of_other_type.get_or_insert_with(|| not_among(kind, word, types));
@@ -96,7 +107,7 @@ impl Found {
             return;
         }
         if let Some(url) = &tool.server_url {
-            let field = at("tools.server_url", "input.tools.server_url");
+            let field = at("tools.server_url", "input.tools.server_url", "mcp_servers.url");
             let hosts = policy.mcp_hosts.as_deref().unwrap_or_default();
             let host = host(url);
             if !host.as_ref().is_some_and(|host| hosts.iter().any(|pattern| matches(pattern, host))) {
@@ -106,8 +117,8 @@ impl Found {
         }
         if let Some((name, id)) = &tool.connector {
             let field = match *name {
-                "connector_id" => at("tools.connector_id", "input.tools.connector_id"),
-                _ => at("tools.tunnel_id", "input.tools.tunnel_id"),
+                "connector_id" => at("tools.connector_id", "input.tools.connector_id", "mcp_servers"),
+                _ => at("tools.tunnel_id", "input.tools.tunnel_id", "mcp_servers"),
             };
             let connectors = policy.mcp_connectors.as_deref().unwrap_or_default();
             if connectors.iter().all(|other| other != id) {
@@ -115,8 +126,8 @@ impl Found {
             }
         }
         // A server that is named in no way that is known here.
-        if tool.kind.as_deref() == Some("mcp") && tool.server_url.is_none() && tool.connector.is_none() {
-            let field = at("tools.server_url", "input.tools.server_url");
+        if tool.kind.as_deref() == Some(MCP) && tool.server_url.is_none() && tool.connector.is_none() {
+            let field = at("tools.server_url", "input.tools.server_url", "mcp_servers.url");
             self.at_other_host.get_or_insert(Denial::MissingField(field));
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Counts {
     completion_image: u64,
     /// Cached and written tokens by names that some backends use for what the prompt does not count.
     beside: u64,
+    /// The prompt is told without what was cached and written.
+    excludes_cache: bool,
     is_odd: bool,
 }
 
@@ -81,6 +83,17 @@ impl Counts {
             counts.prompt = Some(counts.prompt.unwrap_or(0).saturating_add(counts.beside));
         }
         Some(counts)
+    }
+
+    /// The same in Anthropic's API, where what was cached or written is never part of the prompt.
+    /// <https://platform.claude.com/docs/en/build-with-claude/prompt-caching#tracking-cache-performance>
+    pub(super) fn read_of_anthropic(json: &[u8]) -> Option<Self> {
+        Some(Self { excludes_cache: true, ..serde_json::from_slice::<Self>(json).ok()? })
+    }
+
+    /// What was told before anything was produced says nothing of that, though Anthropic's first event has a number there.
+    pub(super) fn before_production(self) -> Self {
+        Self { completion: None, reasoning: 0, ..self }
     }
 
     fn take(&mut self, name: &str, json: &str) {
@@ -141,7 +154,9 @@ impl Counts {
         self.put(
             json,
             match name {
-                "reasoning_tokens" => |counts, count| counts.reasoning = counts.reasoning.max(count),
+                "reasoning_tokens" | "thinking_tokens" => {
+                    |counts, count| counts.reasoning = counts.reasoning.max(count)
+                }
                 "audio_tokens" => |counts, count| counts.completion_audio = count,
                 "image_tokens" => |counts, count| counts.completion_image = count,
                 _ => return,
@@ -187,12 +202,15 @@ impl Counts {
         part(&mut self.reasoning, later.reasoning);
         part(&mut self.completion_audio, later.completion_audio);
         part(&mut self.completion_image, later.completion_image);
+        self.excludes_cache |= later.excludes_cache;
         self.is_odd |= later.is_odd;
     }
 
     /// What they come to; `None` if no whole was told.
     pub(super) fn reported(&self) -> Option<Reported> {
-        let (prompt, told, total) = match (self.prompt, self.completion, self.total) {
+        let beside = if self.excludes_cache { self.cached.saturating_add(self.cache_write) } else { 0 };
+        let whole = self.prompt.map(|prompt| prompt.saturating_add(beside));
+        let (prompt, told, total) = match (whole, self.completion, self.total) {
             (None, None, None) => return None,
             (None, Some(completion), Some(total)) => (total.saturating_sub(completion), completion, total),
             (None, None, Some(total)) => (total, 0, total),

@@ -3,7 +3,7 @@
 use super::scan::{Facts, JsonScanner};
 use super::texts::{self, Text, Texts};
 use super::{Format, UsageEvent};
-use crate::endpoint::Operation;
+use crate::endpoint::{Api, Operation};
 use crate::failure::Failure;
 use crate::sse::{self, DataLines, Mode, Output, Verdict, Watch};
 use memchr::memmem::Finder;
@@ -25,6 +25,7 @@ pub(super) struct Events {
 #[derive(Debug)]
 struct Search {
     names: &'static [texts::Name],
+    api: Api,
     usage: Finder<'static>,
     error: Finder<'static>,
     /// What the text of an event stands in.
@@ -49,6 +50,7 @@ impl Events {
         let delta: &[u8] = if operation == Operation::Completions { b"\"text\"" } else { b"\"delta\"" };
         let search = Search {
             names: texts::names(operation, Format::Events),
+            api: operation.api(),
             usage: Finder::new(b"\"usage\""),
             error: Finder::new(b"error"),
             delta: Finder::new(delta),
@@ -175,8 +177,8 @@ impl Search {
     }
 }
 
-fn scan(data: &[u8], names: &'static [texts::Name]) -> JsonScanner {
-    let mut scanner = JsonScanner::new(names, false);
+fn scan(data: &[u8], names: &'static [texts::Name], api: Api) -> JsonScanner {
+    let mut scanner = JsonScanner::new(names, false, api);
     scanner.push(data);
     scanner
 }
@@ -203,18 +205,18 @@ impl Watch for Search {
         let Some(data) = sse::data(event).filter(|data| is_object(data)) else { return Verdict::Pass };
         // A text that stands in no delta counts all the same.
         let names = if texts.is_none() { self.names } else { &[] };
-        let facts = scan(&data, names).into_facts();
+        let facts = scan(&data, names, self.api).into_facts();
         let verdict = verdict(event, &facts, has_failed);
         self.seen.take(facts);
         verdict
     }
 
     fn piece(&mut self, piece: &[u8], ends: bool) {
-        let names = self.names;
+        let (names, api) = (self.names, self.api);
         // Its first piece is as long as a whole event may be.
         self.seen.has_failed |= self.long.is_none() && sse::is_error(piece);
         let (lines, scanner) =
-            self.long.get_or_insert_with(|| (DataLines::default(), JsonScanner::new(names, false)));
+            self.long.get_or_insert_with(|| (DataLines::default(), JsonScanner::new(names, false, api)));
         lines.push(piece, |data| scanner.push(data));
         if ends && let Some((_, scanner)) = self.long.take() {
             self.seen.take(scanner.into_facts());
@@ -226,7 +228,7 @@ impl Watch for Search {
         if !is_object(&data) {
             return !data.trim_ascii().is_empty();
         }
-        let scanner = scan(&data, &[]);
+        let scanner = scan(&data, &[], self.api);
         let has_failed = Failure::of_event(beginning).is_some();
         scanner.has_ended() && verdict(beginning, scanner.facts(), has_failed) == Verdict::Pass
     }

@@ -5,6 +5,9 @@
 use super::counts::Counts;
 use super::texts::{Name, Texts};
 use super::{ID_BYTES_MAX, USAGE_BYTES_MAX, WORD_BYTES_MAX};
+use crate::endpoint::Api;
+use crate::prices::DEFAULT_TIER;
+use serde::Deserialize;
 
 /// What an answer, or one event of it, says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub(super) struct JsonScanner {
     texts: &'static [Name],
     /// Texts count at the top only: what is below tells them again.
     texts_at_top: bool,
+    /// Whose API it is an answer of.
+    api: Api,
     depth: u32,
     /// The object has ended: what follows is no part of it.
     has_ended: bool,
@@ -124,8 +129,8 @@ const fn is_structure(byte: &u8) -> bool {
 
 impl JsonScanner {
     /// A scanner for answers whose text stands under these names.
-    pub(super) fn new(texts: &'static [Name], texts_at_top: bool) -> Self {
-        Self { texts, texts_at_top, ..Self::default() }
+    pub(super) fn new(texts: &'static [Name], texts_at_top: bool, api: Api) -> Self {
+        Self { texts, texts_at_top, api, ..Self::default() }
     }
 
     pub(super) fn push(&mut self, chunk: &[u8]) {
@@ -165,6 +170,8 @@ impl JsonScanner {
         let is_at_top = self.depth == 1;
         let found = match (&*self.name, self.depth, self.within) {
             (b"response", 1, _) => Some(Member::Holder(Within::Response)),
+            // The first event of a stream has the message that it begins.
+            (b"message", 1, _) if self.api == Api::Anthropic => Some(Member::Holder(Within::Response)),
             (b"x_groq", 1, _) => Some(Member::Holder(Within::XGroq)),
             (b"choices", 1, _) => Some(Member::Holder(Within::Choices)),
             (b"object", 1, _) | (b"object", 2, Within::Response) => Some(Member::Object),
@@ -287,7 +294,17 @@ impl JsonScanner {
         self.depth = self.depth.saturating_sub(1);
         self.keep_value(byte);
         if let Some(Value { depth, bytes, .. }) = self.value.take_if(|value| value.depth == self.depth) {
-            match Counts::read(&bytes) {
+            let counts = match self.api {
+                Api::OpenAi => Counts::read(&bytes),
+                Api::Anthropic if depth == 1 => Counts::read_of_anthropic(&bytes),
+                Api::Anthropic => Counts::read_of_anthropic(&bytes).map(Counts::before_production),
+            };
+            if self.api == Api::Anthropic
+                && let Some(tier) = tier_of_anthropic(&bytes)
+            {
+                self.facts.service_tier = Some(tier);
+            }
+            match counts {
                 Some(counts) => self.facts.counts.merge(counts),
                 None => self.facts.is_unreadable = true,
             }
@@ -323,5 +340,18 @@ impl JsonScanner {
         if self.value.is_some() {
             self.keep(&[byte]);
         }
+    }
+}
+
+/// The tier that served, which Anthropic tells with the tokens, in the words that prices have.
+/// <https://platform.claude.com/docs/en/api/service-tiers>
+fn tier_of_anthropic(usage: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Told {
+        service_tier: Option<String>,
+    }
+    match serde_json::from_slice::<Told>(usage).ok()?.service_tier?.as_str() {
+        "standard" => Some(DEFAULT_TIER.to_owned()),
+        other => Some(other.to_owned()),
     }
 }

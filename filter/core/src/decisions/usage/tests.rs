@@ -1,3 +1,5 @@
+mod messages;
+
 use super::*;
 use proptest::prelude::*;
 #[cfg(target_arch = "wasm32")]

@@ -35,10 +35,16 @@ const CHAT: &[Name] = &[
     ("text", Text::Thought(3)),
 ];
 
+/// Of Messages: what is said, the arguments of a tool as a stream has them, and what is thought.
+/// <https://platform.claude.com/docs/en/build-with-claude/streaming>
+const MESSAGES: &[Name] =
+    &[("text", Text::Said), ("partial_json", Text::Said), ("thinking", Text::Thought(0))];
+
 /// Where the text of an answer stands.
 pub(super) const fn names(operation: Operation, format: Format) -> &'static [Name] {
     match (operation, format) {
         (Operation::ChatCompletions, _) => CHAT,
+        (Operation::Messages, _) => MESSAGES,
         (Operation::Completions, _) => &[("text", Text::Said)],
         (Operation::Responses, Format::Events) => &[("delta", Text::Said)],
         (Operation::Responses | Operation::Compact, _) => {

@@ -7,7 +7,7 @@ use super::flight::Trial;
 use super::step::{Begun, Departure, Outgoing, Refused, Waiting};
 use super::{Attempt, Flight, Heard, Leg, Phase, Place};
 use crate::denial::Denial;
-use crate::endpoint::Operation;
+use crate::endpoint::{Api, Operation};
 use crate::json::Edits;
 use crate::route::{COOLDOWN_DEFAULT, Fitted, Target};
 use crate::store::{Outside, StoreFault};
@@ -23,6 +23,15 @@ pub enum Destination {
 }
 
 impl Flight {
+    /// Whose API its client speaks.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        match self.destination {
+            Destination::Deployment(operation) => operation.api(),
+            Destination::Passthrough(..) => Api::OpenAi,
+        }
+    }
+
     /// Begins an attempt at the cluster that Envoy picked. One that is not among the candidates gets nothing.
     pub fn begin(self: &Rc<Self>, cluster: &[u8], outside: &Outside<'_>) -> Result<Begun<'_>, Refused> {
         let Heard { counts, mut faults, .. } = self.learn_miss(outside);

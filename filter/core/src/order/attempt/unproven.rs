@@ -34,7 +34,7 @@ impl Unproven {
             }
             Opening::Failure(failure) => (failure, Phase::Passing),
             Opening::FailureEvent(failure) => {
-                let bytes = failure.body();
+                let bytes = failure.body(leg.flight.api());
                 heard.set.push(("content-type", "application/json".to_owned()));
                 heard.set.push(("content-length", bytes.len().to_string()));
                 heard.patch = Some(Patch { replaced: body.bytes, bytes });

@@ -3,6 +3,7 @@
 use super::draft::untouched;
 use super::{Finished, Headers, Phase, ResponseEdits};
 use crate::denial::Denial;
+use crate::endpoint::Api;
 use crate::headers;
 use crate::ledger::{Outcome, Record};
 use crate::limits::Reservation;
@@ -34,14 +35,14 @@ impl Closed {
 }
 
 impl Interrupted {
-    /// Gives Envoy's answer a body in OpenAI's shape.
-    pub(super) fn by_proxy(phase: Phase, headers: &Headers, end: bool) -> (Self, ResponseEdits) {
+    /// Gives Envoy's answer a body in the shape that its client's API has.
+    pub(super) fn by_proxy(phase: Phase, api: Api, headers: &Headers, end: bool) -> (Self, ResponseEdits) {
         let reservation = match phase {
             Phase::Admitting(admitting) => admitting.into_reservation(),
             _ => None,
         };
         let mut edits = ResponseEdits::default();
-        let body = edits.speak(&Denial::Proxy { status: headers::status(headers) }, end);
+        let body = edits.speak(&Denial::Proxy { status: headers::status(headers) }, api, end);
         (Self { body, reservation }, edits)
     }
 

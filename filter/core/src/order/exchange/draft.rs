@@ -9,7 +9,7 @@ use crate::caller::Caller;
 use crate::capacity::Priority;
 use crate::decision::{self, PassedOver, Why};
 use crate::denial::Denial;
-use crate::endpoint::Operation;
+use crate::endpoint::{Api, Operation};
 use crate::finding::Finding;
 use crate::gateway::{BodyRoom, Client, Gateway, Model};
 use crate::journal::Note;
@@ -133,9 +133,14 @@ impl Draft {
         }
     }
 
+    /// Whose API its client speaks, as far as that is known.
+    pub(super) fn api(&self) -> Api {
+        self.operation.map(Operation::api).unwrap_or_default()
+    }
+
     /// Refuses, once it is known where the client's limits stand.
     pub(super) fn deny(&self, denial: &Denial) -> Next {
-        self.answer(Some(denial.answer()), Outcome::Denied(denial.code()))
+        self.answer(Some(denial.answer_in(self.api())), Outcome::Denied(denial.code()))
     }
 
     /// Answers in the backend's place, with where the client's limits stand; with no answer, with the list of them.
@@ -160,7 +165,7 @@ impl Draft {
         standing: Standing,
     ) -> Next {
         let closed = Closed { reservation, outcome: Outcome::Denied(denial.code()) };
-        let mut answer = denial.answer();
+        let mut answer = denial.answer_in(self.api());
         answer.headers.extend(standing.headers());
         answer.headers.extend(self.decision_header(None));
         (Phase::Closed(closed), Step::Answer(answer))

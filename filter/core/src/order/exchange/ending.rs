@@ -116,6 +116,10 @@ impl Sent {
                 // A whole response tells what it thought under the same names.
                 let produced = produced
                     .filter(|_| self.expected.operation != Operation::Responses || usage.reasoning == 0);
+                // What a tool is called with is an object there, which is not measured.
+                let produced = produced.filter(|_| {
+                    self.expected.operation != Operation::Messages || reader.is_some_and(Reader::is_stream)
+                });
                 // Hidden reasoning is no text that was seen.
                 let completion_tokens = usage.completion.saturating_sub(usage.reasoning);
                 let produced = produced.map(|text_bytes| Produced { text_bytes, completion_tokens });
@@ -196,7 +200,7 @@ impl Expected {
 
     /// Whether its prompt is text, so that the reported tokens teach how it is counted.
     fn teaches(&self) -> bool {
-        use Operation::{ChatCompletions, Compact, Completions, Embeddings, Responses};
-        matches!(self.operation, ChatCompletions | Completions | Embeddings | Responses | Compact)
+        use Operation::{ChatCompletions, Compact, Completions, Embeddings, Messages, Responses};
+        matches!(self.operation, ChatCompletions | Completions | Embeddings | Responses | Compact | Messages)
     }
 }

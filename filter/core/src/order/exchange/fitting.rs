@@ -28,15 +28,20 @@ pub(super) fn able<'t>(
 ) -> Result<Cow<'t, [Rc<Target>]>, Denial> {
     let missing =
         |target: &Rc<Target>| capability::missing(&target.backend.style, model.family, operation, request);
-    if targets.iter().all(|target| missing(target).is_none()) {
+    let has = |target: &Rc<Target>| target.backend.style.api() == operation.api();
+    if targets.iter().all(|target| has(target) && missing(target).is_none()) {
         return Ok(Cow::Borrowed(targets));
     }
+    if !targets.iter().any(has) && !targets.is_empty() {
+        return Err(Denial::OtherApi(operation.path()));
+    }
     let mut first = None;
-    for target in targets.iter().filter(|target| target.is_in(client.regions.as_deref())) {
+    let permitted = targets.iter().filter(|target| target.is_in(client.regions.as_deref()));
+    for target in permitted.filter(|target| has(target)) {
         match missing(target) {
             Some(since) => first = first.or(Some(since)),
             None => {
-                let able = targets.iter().filter(|target| missing(target).is_none());
+                let able = targets.iter().filter(|target| has(target) && missing(target).is_none());
                 return Ok(able.cloned().collect());
             }
         }

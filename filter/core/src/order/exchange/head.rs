@@ -14,7 +14,7 @@ use crate::decision::EXPLAIN;
 use crate::denial::Denial;
 use crate::endpoint::{Asked, Operation, decoded, parameters};
 use crate::gateway::{BodyRoom, Client};
-use crate::headers::passes_to_backends;
+use crate::headers::{passes_to_anthropic, passes_to_backends};
 use crate::identity::Identity;
 use crate::ledger::Outcome;
 use crate::media::CONTENT_ENCODING;
@@ -126,7 +126,11 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     if draft.awaits_token(&client, operation, moment) {
         return Err(access::WAIT);
     }
-    let pass = |name: &str| passes_to_backends(name, &gateway.pass_headers) && !gateway.clients.trusts(name);
+    let passes = |name: &str| {
+        passes_to_backends(name, &gateway.pass_headers)
+            || operation.is_of_anthropic() && passes_to_anthropic(name)
+    };
+    let pass = |name: &str| passes(name) && !gateway.clients.trusts(name);
     let strip = names(headers.iter().filter(|(name, _)| !pass(name)));
     Ok(match (operation, endpoint.rest) {
         (Operation::Models, _) => models(&client, endpoint.deployment, draft),

@@ -118,9 +118,10 @@ impl Draft {
 
     /// Whether there is such an endpoint, whoever asks.
     pub(super) fn has_endpoint(&self, endpoint: &Endpoint<'_>) -> bool {
-        endpoint.operation != Operation::Other
-            || !self.gateway.other.is_empty()
-            || self.is_of_kept_response(endpoint)
+        match endpoint.operation {
+            Operation::Other => !self.gateway.other.is_empty() || self.is_of_kept_response(endpoint),
+            operation => !operation.is_of_anthropic() || self.gateway.speaks_anthropic,
+        }
     }
 
     /// Prepares a request to an endpoint without a name, whose body was read if it is given.

@@ -37,7 +37,7 @@ impl ReadingLimits {
             }
             (None, ..) => {
                 let denial = Denial::StoreUnavailable;
-                (denial.answer(), Outcome::Denied(denial.code()))
+                (denial.answer_in(draft.api()), Outcome::Denied(denial.code()))
             }
         };
         answer.headers.extend(report.unwrap_or_default().standing.headers());

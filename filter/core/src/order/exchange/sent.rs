@@ -7,6 +7,7 @@ use crate::answer::Answer;
 use crate::attempt::{Destination, Flight};
 use crate::capacity::Seat;
 use crate::denial::Denial;
+use crate::endpoint::Api;
 use crate::finding;
 use crate::headers::{self, passes_to_clients};
 use crate::ledger::Outcome;
@@ -49,15 +50,15 @@ pub(super) enum AnswerKind {
     Good(Box<Reader>),
     /// A backend's error.
     Error(Box<Reader>),
-    /// One that gets a body of ours, in OpenAI's shape.
+    /// One that gets a body of ours.
     Ours { body: Option<Vec<u8>>, outcome: Outcome },
 }
 
 impl ResponseEdits {
     /// Puts a refusal in place of an answer, and answers its body; if the answer ends with its head, all of it is sent
     /// in its place.
-    pub(super) fn speak(&mut self, denial: &Denial, end: bool) -> Option<Vec<u8>> {
-        let answer = denial.answer();
+    pub(super) fn speak(&mut self, denial: &Denial, api: Api, end: bool) -> Option<Vec<u8>> {
+        let answer = denial.answer_in(api);
         if end {
             self.instead = Some(answer);
             return None;
@@ -113,15 +114,17 @@ impl Sent {
             AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
         } else if let Some(misfit) = self.flight.misfit() {
             let denial = misfit.denial();
-            let kind =
-                AnswerKind::Ours { body: edits.speak(&denial, end), outcome: Outcome::Denied(denial.code()) };
+            let kind = AnswerKind::Ours {
+                body: edits.speak(&denial, draft.api(), end),
+                outcome: Outcome::Denied(denial.code()),
+            };
             // What is sent in its place has its own.
             if edits.instead.is_none() {
                 edits.set.push((":status", denial.status().to_string()));
             }
             kind
         } else if self.flight.has_ended() || origin() == Origin::Proxy {
-            let body = edits.speak(&Denial::Proxy { status }, end);
+            let body = edits.speak(&Denial::Proxy { status }, draft.api(), end);
             AnswerKind::Ours { body, outcome: Outcome::ProxyError }
         } else {
             AnswerKind::Error(Box::new(Reader::of_error(status)))

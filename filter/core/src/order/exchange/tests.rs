@@ -12,6 +12,7 @@ mod holding;
 mod identity;
 mod keyless;
 mod measuring;
+mod messages;
 mod naming;
 mod ordering;
 mod pinned;

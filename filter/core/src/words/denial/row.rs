@@ -348,6 +348,13 @@ impl Denial {
                 format!("The model `{model}` is not served where this request has to go."),
             )
             .at("model"),
+            Self::OtherApi(operation) => row(
+                400,
+                BAD_REQUEST,
+                "model_not_served_by_api",
+                format!("No backend of this model speaks the API of `{operation}`: ask for it by another endpoint."),
+            )
+            .at("model"),
             Self::NoRegion => row(
                 403,
                 PERMISSION,

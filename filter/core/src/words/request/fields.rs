@@ -77,6 +77,9 @@ fields! {
     Size = "size",
     Quality = "quality",
     StreamFormat = "stream_format",
+    McpServers = "mcp_servers",
+    OutputConfig = "output_config",
+    Thinking = "thinking",
 }
 
 impl Field {
@@ -99,6 +102,8 @@ type Step = (&'static Names<1>, &'static str);
 static RESPONSE_FORMAT_TYPE: [Step; 1] = [(&TYPE, "response_format")];
 static TEXT_FORMAT_TYPE: [Step; 2] = [(&FORMAT, "text"), (&TYPE, "text.format")];
 static REASONING_EFFORT: [Step; 1] = [(&EFFORT, "reasoning")];
+static OUTPUT_CONFIG_EFFORT: [Step; 1] = [(&EFFORT, "output_config")];
+static OUTPUT_CONFIG_FORMAT_TYPE: [Step; 2] = [(&FORMAT, "output_config"), (&TYPE, "output_config.format")];
 static REASONING_MODE: [Step; 1] = [(&MODE, "reasoning")];
 static TEXT_VERBOSITY: [Step; 1] = [(&VERBOSITY, "text")];
 
@@ -115,6 +120,10 @@ pub enum Inner {
     ReasoningMode,
     /// Responses' `text.verbosity`.
     TextVerbosity,
+    /// Messages' `output_config.effort`.
+    OutputConfigEffort,
+    /// Messages' `output_config.format.type`.
+    OutputConfigFormatType,
 }
 
 impl Inner {
@@ -127,14 +136,16 @@ impl Inner {
             Self::ReasoningEffort => "reasoning.effort",
             Self::ReasoningMode => "reasoning.mode",
             Self::TextVerbosity => "text.verbosity",
+            Self::OutputConfigEffort => "output_config.effort",
+            Self::OutputConfigFormatType => "output_config.format.type",
         }
     }
 
     /// Its own name.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::ResponseFormatType | Self::TextFormatType => "type",
-            Self::ReasoningEffort => "effort",
+            Self::ResponseFormatType | Self::TextFormatType | Self::OutputConfigFormatType => "type",
+            Self::ReasoningEffort | Self::OutputConfigEffort => "effort",
             Self::ReasoningMode => "mode",
             Self::TextVerbosity => "verbosity",
         }
@@ -146,6 +157,7 @@ impl Inner {
             Self::ResponseFormatType => Field::ResponseFormat,
             Self::TextFormatType | Self::TextVerbosity => Field::Text,
             Self::ReasoningEffort | Self::ReasoningMode => Field::Reasoning,
+            Self::OutputConfigEffort | Self::OutputConfigFormatType => Field::OutputConfig,
         }
     }
 
@@ -157,19 +169,21 @@ impl Inner {
             Self::ReasoningEffort => &REASONING_EFFORT,
             Self::ReasoningMode => &REASONING_MODE,
             Self::TextVerbosity => &TEXT_VERBOSITY,
+            Self::OutputConfigEffort => &OUTPUT_CONFIG_EFFORT,
+            Self::OutputConfigFormatType => &OUTPUT_CONFIG_FORMAT_TYPE,
         }
     }
 
     /// Whether the object that holds it must have it: a format without a type is no format.
     pub(super) fn is_required(self) -> bool {
-        matches!(self, Self::ResponseFormatType | Self::TextFormatType)
+        matches!(self, Self::ResponseFormatType | Self::TextFormatType | Self::OutputConfigFormatType)
     }
 }
 
 /// The three names of the limit on what a request may produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CapField {
-    /// Chat on older models, and legacy completions.
+    /// Chat on older models, legacy completions, and Messages.
     MaxTokens,
     /// Chat on reasoning models; counts the hidden reasoning too.
     MaxCompletionTokens,
@@ -201,7 +215,9 @@ impl CapField {
     #[must_use]
     pub fn is_read_by(self, operation: Operation) -> bool {
         match self {
-            Self::MaxTokens => matches!(operation, Operation::ChatCompletions | Operation::Completions),
+            Self::MaxTokens => {
+                matches!(operation, Operation::ChatCompletions | Operation::Completions | Operation::Messages)
+            }
             Self::MaxCompletionTokens => operation == Operation::ChatCompletions,
             Self::MaxOutputTokens => operation == Operation::Responses,
         }

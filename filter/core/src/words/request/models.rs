@@ -39,8 +39,9 @@ static WITH_TYPE: Names<7> =
 /// Members at the top of a body, and parameters of a query, that say to some server which model or which backend it is to use: OpenAI's older SDKs,
 /// LiteLLM (<https://docs.litellm.ai/docs/proxy/clientside_auth>), OpenRouter
 /// (<https://openrouter.ai/docs/guides/features/presets>), Azure's agents
-/// (<https://learn.microsoft.com/azure/ai-foundry/agents/>).
-static ELSEWHERE: Names<10> = Names::new([
+/// (<https://learn.microsoft.com/azure/ai-foundry/agents/>), Anthropic, which is told a region
+/// (<https://platform.claude.com/docs/en/build-with-claude/data-residency>).
+static ELSEWHERE: Names<11> = Names::new([
     "agent",
     "agent_reference",
     "api_base",
@@ -49,6 +50,7 @@ static ELSEWHERE: Names<10> = Names::new([
     "context_window_fallbacks",
     "deployment_id",
     "engine",
+    "inference_geo",
     "preset",
     "user_config",
 ]);

@@ -1,7 +1,7 @@
 //! Which tools does a request offer, and what do the items of its input set?
 //!
-//! Tools stand in `tools`, in a namespace that stands there, and in items of Responses' `input` that hand in more of them
-//! (`additional_tools`, `tool_search_output`); an item (`configuration_update`) may change how much the model thinks. Exact,
+//! Tools stand in `tools`, in a namespace that stands there, in Messages' `mcp_servers`, and in items of Responses' `input`
+//! that hand in more of them (`additional_tools`, `tool_search_output`); an item (`configuration_update`) may change how much the model thinks. Exact,
 //! as the count of parts is, and made only where a policy asks.
 //! <https://platform.openai.com/docs/api-reference/responses/create>, as of openai-python 3.57.0.
 //! Not decided here: what of it may be.
@@ -19,15 +19,30 @@ static TOOL: Names<7> =
     Names::new(["type", "tools", "server_url", "connector_id", "tunnel_id", "size", "quality"]);
 static ITEM: Names<3> = Names::new(["type", "tools", "reasoning"]);
 static EFFORT: Names<1> = Names::new(["effort"]);
+static URL: Names<1> = Names::new(["url"]);
+
+/// The type of a tool that stands for a server.
+pub const MCP: &str = "mcp";
 
 /// The item that repeats what a server said it has, and offers nothing.
 const LISTING: &str = "mcp_list_tools";
 
+/// Where a tool stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// In `tools`.
+    Tools,
+    /// In an item of `input` that hands it in.
+    Item,
+    /// In `mcp_servers`, where all are servers.
+    Server,
+}
+
 /// A tool that the model may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tool<'a> {
-    /// Whether an item of `input` hands it in.
-    pub is_of_item: bool,
+    /// Where it stands.
+    pub offer: Offer,
     /// Its `type`, if it has one.
     pub kind: Option<Cow<'a, str>>,
     /// The address of the MCP server that it stands for.
@@ -54,8 +69,9 @@ impl<'a> Request<'a> {
     pub fn tools(&self, each: Each<'_, 'a>) -> Result<u64, Denial> {
         let mut nested = 0;
         if let Some(tools) = self.raw(Field::Tools) {
-            self.tools_of(tools, false, 0, &mut nested, each)?;
+            self.tools_of(tools, Offer::Tools, 0, &mut nested, each)?;
         }
+        nested += self.servers(each)?;
         self.items(&mut |item| {
             let [kind, tools, _] = &item.members;
             let Some(tools) = there(tools) else { return Ok(()) };
@@ -63,26 +79,44 @@ impl<'a> Request<'a> {
             if kind.as_deref() == Some(LISTING) {
                 return Ok(());
             }
-            self.tools_of(tools.value, true, 1, &mut nested, each)
+            self.tools_of(tools.value, Offer::Item, 1, &mut nested, each)
         })?;
         Ok(nested)
+    }
+
+    /// The servers that stand by themselves; answers how many there are. Each is named by its address.
+    /// <https://platform.claude.com/docs/en/agents-and-tools/mcp-connector>
+    fn servers(&self, each: Each<'_, 'a>) -> Result<u64, Denial> {
+        let field = Field::McpServers;
+        let Some(servers) = self.raw(field) else { return Ok(0) };
+        let wrong = Denial::InvalidField { field: field.name(), expected: "an array of objects" };
+        let mut found = 0;
+        elements(servers, &wrong, &mut |server| {
+            found += 1;
+            let [url] = self.find(server, &URL, field.name(), &wrong)?.members;
+            let server_url = there(&url).map(|url| string(url.value, field.name())).transpose()?;
+            let kind = Some(Cow::Borrowed(MCP));
+            each(Tool { offer: Offer::Server, kind, server_url, connector: None, object: None });
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// The tools of one array. Those at depth 0 are not counted.
     fn tools_of(
         &self,
         tools: &'a str,
-        is_of_item: bool,
+        offer: Offer,
         depth: usize,
         nested: &mut u64,
         each: Each<'_, 'a>,
     ) -> Result<(), Denial> {
-        let field = if is_of_item { "input" } else { "tools" };
+        let field = if offer == Offer::Item { "input" } else { "tools" };
         if depth == DEPTH_MAX {
             return Err(Denial::InvalidField { field, expected: "tools nested at most 4 levels deep" });
         }
         // What is no tool is one of no type.
-        let odd = Tool { is_of_item, kind: None, server_url: None, connector: None, object: None };
+        let odd = Tool { offer, kind: None, server_url: None, connector: None, object: None };
         if !tools.starts_with('[') {
             each(odd);
             return Ok(());
@@ -105,9 +139,9 @@ impl<'a> Request<'a> {
             };
             let (kind, server_url) = (word(kind)?, word(server_url)?);
             let inside = there(tools).map(|tools| tools.value);
-            each(Tool { is_of_item, kind, server_url, connector, object: Some(object) });
+            each(Tool { offer, kind, server_url, connector, object: Some(object) });
             match inside {
-                Some(tools) => self.tools_of(tools, is_of_item, depth + 1, nested, each),
+                Some(tools) => self.tools_of(tools, offer, depth + 1, nested, each),
                 None => Ok(()),
             }
         })

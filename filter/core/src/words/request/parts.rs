@@ -53,9 +53,9 @@ impl Kind {
     /// By the value of its `type`.
     fn of_type(word: &str) -> Option<Self> {
         match word {
-            "image_url" | "input_image" | "image_file" | "computer_screenshot" => Some(Self::Image),
+            "image" | "image_url" | "input_image" | "image_file" | "computer_screenshot" => Some(Self::Image),
             "input_audio" | "audio_url" => Some(Self::Audio),
-            "file" | "input_file" => Some(Self::File),
+            "document" | "file" | "input_file" => Some(Self::File),
             _ => None,
         }
     }

@@ -9,13 +9,13 @@ use memchr::memchr;
 
 /// Members with whole texts, in the API or in that of servers like it.
 /// <https://platform.openai.com/docs/api-reference>
-static TEXTS: Names<7> =
-    Names::new(["messages", "prompt", "input", "instructions", "tools", "functions", "suffix"]);
+static TEXTS: Names<8> =
+    Names::new(["messages", "prompt", "input", "instructions", "tools", "functions", "suffix", "system"]);
 
 /// Members with strings that are no prompt: who asks, what is remembered under which name, and how the answer is to be
 /// made and told. The references of chat, responses, embeddings, speech and images say so of each; words such as
 /// `"auto"` need no place here.
-static ASIDE: Names<19> = Names::new([
+static ASIDE: Names<23> = Names::new([
     "model",
     "user",
     "metadata",
@@ -35,6 +35,10 @@ static ASIDE: Names<19> = Names::new([
     "logit_bias",
     "context_management",
     "encoding_format",
+    "mcp_servers",
+    "stop_sequences",
+    "thinking",
+    "cache_control",
 ]);
 
 /// A string up to this length that is one word, is the name of something: no API has prompts of that kind elsewhere.

@@ -15,7 +15,7 @@ pub(in crate::config) struct Backend {
     pub(in crate::config) style: Style,
     /// The version of the API, with style `azure` only, and always there: `YYYY-MM-DD` or `YYYY-MM-DD-preview`.
     pub(in crate::config) api_version: Option<String>,
-    /// What its paths begin with. Absent: `/openai` with style `azure`, `/openai/v1` with `azure-v1`, `/v1` with `openai`.
+    /// What its paths begin with. Absent: `/openai` with style `azure`, `/openai/v1` with `azure-v1`, `/v1` with `openai` and `anthropic`.
     pub(in crate::config) base_path: Option<String>,
     /// Where it is, any word: for logs, and for clients with `regions`.
     pub(in crate::config) region: Option<String>,
@@ -67,6 +67,9 @@ pub(in crate::config) enum Style {
     /// OpenAI, and whatever speaks like it.
     #[serde(rename = "openai")]
     OpenAi,
+    /// Anthropic's Messages, of Anthropic itself, Azure's Foundry (`base_path: /anthropic/v1`) and whatever speaks like it.
+    #[serde(rename = "anthropic")]
+    Anthropic,
 }
 
 /// What a backend is shown: a key, by `header` and `env`, or a token, by `azure`.
@@ -74,7 +77,7 @@ pub(in crate::config) enum Style {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Credential {
-    /// `api-key`, or `authorization`, which is sent as `Bearer`.
+    /// `api-key` or `x-api-key`; or `authorization`, which is sent as `Bearer`.
     pub(in crate::config) header: Option<String>,
     /// The environment variable with the secret: Envoy's, named in `host_env_keys` of both filters.
     pub(in crate::config) env: Option<String>,
