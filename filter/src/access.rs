@@ -16,9 +16,12 @@ use tollgate::store::{Moment, StoreFault};
 /// What the log says of a store that does not answer.
 const UNSHARED: &str = "the token of a backend could not be shared";
 
+/// A call: of which gateway, for which of its accesses, and what is asked.
+type Call = (Rc<Gateway>, usize, Stage);
+
 thread_local! {
-    /// The calls under way: for which of the accesses, and what is asked.
-    static UNDER_WAY: RefCell<HashMap<u32, (Rc<Gateway>, usize, Stage)>> = RefCell::default();
+    /// The calls under way.
+    static UNDER_WAY: RefCell<HashMap<u32, Call>> = RefCell::default();
 }
 
 /// Takes over what other VMs have fetched, and fetches what is due.
