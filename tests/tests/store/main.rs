@@ -4,6 +4,7 @@ mod budget;
 mod capacity;
 mod keys;
 mod laws;
+mod orders;
 mod places;
 mod script;
 mod simulation;

@@ -354,7 +354,10 @@ pub fn choose(
     }
     let mut loaded = Cooldowns::glance(moment);
     let order = loaded.as_ref().ok().zip(asker.model).and_then(|(known, model)| known.order(model, now));
-    let is_ordered = order.map(|order| order.arrange(&mut permitted)).is_some();
+    let order = order.cloned();
+    let arrange =
+        |permitted: &mut Vec<Rc<Target>>| order.as_ref().map(|order| order.arrange(permitted)).is_some();
+    let is_ordered = arrange(&mut permitted);
     let preferred = permitted.first().cloned();
     let open = asker.shares.map(|shares| Ok::<_, StoreFault>((shares, shares.open(moment.store)?)));
     let open = open.transpose();
@@ -364,8 +367,9 @@ pub fn choose(
     };
     let beyond = permitted.extract_if(.., |target| has_no_share(target));
     passed_over.extend(beyond.map(|target| target.passed_over(Why::Share)));
-    let by_nearness = asker.watch.filter(|_| !is_ordered);
-    let arranged = by_nearness.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
+    let arranged = asker.watch.map_or(Ok(()), |watch| watch.arrange(&mut permitted, asker.lot, moment));
+    // Those that the order names come first all the same.
+    arrange(&mut permitted);
     // Who asks first, and who is refused, is not decided by what may be old.
     let is_first_open = |known: &Cooldowns| {
         permitted.first().is_some_and(|first| known.state(first.lane(asker.tier), now) == State::Open)

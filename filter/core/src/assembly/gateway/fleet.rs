@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const SCRIPT_SHA1: &str = "485d906b12ed13881c4e26e1975673c72bb5c3c3";
 
 /// The same of the script for pauses and orders.
-pub const PAUSES_SHA1: &str = "6de8e04e1b407ae712f723af54627c9759fd41aa";
+pub const PAUSES_SHA1: &str = "d0cb0e2318fff7a59827e1a44297c5dffbfff5b4";
 
 /// The same of the script for the use of capacity.
 pub const CAPACITY_SHA1: &str = "00bc9c8ebf743bf639a5bbfa94868a9e4f445487";
@@ -160,7 +160,7 @@ impl FleetStore {
             commands.push(&words);
         }
         if let Some(pauses) = &beside.pauses {
-            let key = format!("{}:pauses", self.prefix);
+            let key = format!("{}:routing", self.prefix);
             let words = ["EVALSHA", PAUSES_SHA1, "1", &key];
             let words: Vec<_> = words.into_iter().chain(pauses.split_whitespace()).collect();
             commands.push(&words);

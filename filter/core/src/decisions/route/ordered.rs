@@ -11,7 +11,8 @@ use crate::time::{millis, nanos};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// An order holds no longer than this: one that was forgotten is gone the next day.
+/// An order holds no longer than this: one that was forgotten is gone the next day. For so long it is kept as well, for until then
+/// an Envoy that has not heard of it may bring along one that was said before.
 pub const ORDER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What an operator said about a model.
@@ -22,7 +23,7 @@ pub struct Order {
     pub(super) said_ms: u64,
     /// In nanoseconds since the epoch.
     pub(super) until: u64,
-    /// None: another that would hold until then was ended.
+    /// None: another was ended.
     pub(super) targets: Vec<u64>,
 }
 
@@ -50,8 +51,14 @@ impl Stored for Order {
 }
 
 impl Order {
-    /// One that ends later than any may was said before the clock was set back.
-    pub(super) fn is_over(&self, now: Duration) -> bool {
+    /// No other that was said before can hold any more. One that ends later than any may was said before the clock was set back.
+    pub(super) fn is_forgotten(&self, now: Duration) -> bool {
+        let kept_until = Duration::from_millis(self.said_ms).saturating_add(ORDER_MAX);
+        kept_until <= now || self.until > nanos(now.saturating_add(ORDER_MAX))
+    }
+
+    /// It holds no more.
+    fn is_over(&self, now: Duration) -> bool {
         self.until <= nanos(now) || self.until > nanos(now.saturating_add(ORDER_MAX))
     }
 
@@ -113,13 +120,13 @@ impl Cooldowns {
         self.take(Order { said_ms, ..order }, now);
     }
 
-    /// Takes an order as it was said; those that are over are forgotten.
+    /// Takes an order as it was said.
     fn take(&mut self, order: Order, now: Duration) {
-        self.orders.retain(|other| !other.is_over(now) && other.model != order.model);
+        self.orders.retain(|other| !other.is_forgotten(now) && other.model != order.model);
         self.orders.push(order);
     }
 
-    /// Takes an order that was said to another Envoy, unless a later one is known.
+    /// Takes an order that was said to another Envoy, unless a later one is known: also one that is over by now.
     pub(super) fn hear_order(moment: Moment<'_>, heard: &Order) -> Result<(), StoreFault> {
         Self::change(moment.store, |known| {
             let is_known =
@@ -132,7 +139,7 @@ impl Cooldowns {
     }
 
     /// A model's targets are asked as they would be. False if they were. For the others of a fleet it is kept that the order
-    /// was ended, until it would have.
+    /// was ended.
     pub fn end_order(moment: Moment<'_>, model: &str) -> Result<bool, StoreFault> {
         Self::change(moment.store, |known| {
             let Some(order) = known.order(model, moment.now).cloned() else { return (false, false) };
@@ -226,7 +233,8 @@ mod tests {
         let near = Asker { watch: Some(&watch), ..asker };
         assert_eq!(names(&store, &targets, near, NOW), "t1 t2 t0");
         set(&store, "m", &[targets[2].clone()], Duration::from_secs(60), NOW);
-        assert_eq!(names(&store, &targets, near, NOW), "t2 t0 t1 by order");
+        // Those that it does not name are in the order of nearness, behind it.
+        assert_eq!(names(&store, &targets, near, NOW), "t2 t1 t0 by order");
         for target in &mut targets {
             Rc::get_mut(target).unwrap().weight = Some(1);
         }

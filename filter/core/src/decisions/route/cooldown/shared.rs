@@ -21,8 +21,8 @@ const OF_ORDER: &str = "o";
 pub struct Shared {
     /// Pauses: until when, by our clock, in nanoseconds.
     known: BTreeMap<u64, u64>,
-    /// Orders of models: when they were said, in milliseconds, and until when they are kept.
-    orders: BTreeMap<u64, (u64, u64)>,
+    /// Orders of models: when they were said, in milliseconds.
+    orders: BTreeMap<u64, u64>,
 }
 
 /// A reply of the script, from its front: each number is taken once.
@@ -51,8 +51,9 @@ impl Shared {
         let now = nanos(moment.now);
         let mut said = String::new();
         self.known.retain(|_, until| *until > now);
-        self.orders.retain(|_, (_, until)| *until > now);
         let Cooldowns { pauses, orders } = Cooldowns::load(moment.store)?;
+        let kept = |model: &u64| orders.iter().any(|order| order.model == *model);
+        self.orders.retain(|model, _| kept(model));
         for pause in pauses {
             let Pause { target, until, asking_until } = pause;
             let known = self.known.get(&target).copied().unwrap_or(0);
@@ -65,9 +66,9 @@ impl Shared {
             let _ = write!(said, "{between}{} {wait_us}", halves(target));
             self.known.insert(target, until);
         }
-        for order in orders.iter().filter(|order| !order.is_over(moment.now)) {
+        for order in orders.iter().filter(|order| !order.is_forgotten(moment.now)) {
             let Order { model, said_ms, until, targets } = order;
-            if self.orders.get(model).is_some_and(|(known, _)| known >= said_ms) {
+            if self.orders.get(model).is_some_and(|known| known >= said_ms) {
                 continue;
             }
             let wait_us = until.saturating_sub(now).div_ceil(1000);
@@ -77,7 +78,7 @@ impl Shared {
             for target in targets {
                 let _ = write!(said, " {}", halves(*target));
             }
-            self.orders.insert(*model, (*said_ms, *until));
+            self.orders.insert(*model, *said_ms);
         }
         Ok(said)
     }
@@ -101,11 +102,11 @@ impl Shared {
             self.known.insert(target, until);
         }
         for order in orders {
-            if self.orders.get(&order.model).is_some_and(|(known, _)| *known >= order.said_ms) {
+            if self.orders.get(&order.model).is_some_and(|known| *known >= order.said_ms) {
                 continue;
             }
             Cooldowns::hear_order(moment, &order)?;
-            self.orders.insert(order.model, (order.said_ms, order.until));
+            self.orders.insert(order.model, order.said_ms);
         }
         Ok(true)
     }
@@ -142,7 +143,7 @@ fn read(sent: Duration, reply: &[i64]) -> Option<Told> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{State, number_of};
+    use crate::route::{ORDER_MAX, State, number_of};
     use crate::store::MemoryStore;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -288,12 +289,44 @@ mod tests {
         assert!(Cooldowns::end_order(Moment::new(&other.store, behind), "m").unwrap());
         let ended = other.says(behind);
         assert_eq!(ended, format!("o {model} {} 61000000 0", now_ms + 1));
-        assert!(one.hears(NOW, &answered(&ended)) && one.hears(NOW, &answered(&said)));
+        assert!(one.hears(NOW, &answered(&ended)));
+        // Also where a worker has just begun to tell, and knows of nothing that was told before.
+        one.shared.failed();
+        assert!(one.hears(NOW, &answered(&said)));
         assert_eq!((held(&one, NOW), held(&other, behind)), (None, None));
         one.shared.failed();
         assert_eq!(one.says(NOW), format!("o {model} {} 61000000 0", now_ms + 1));
-        // Nobody is told of one that is over.
+        // It is told on when it would be over, and forgotten when no other that was said before it can hold.
         one.shared.failed();
-        assert_eq!(one.says(NOW + Duration::from_secs(61)), "");
+        assert_eq!(one.says(NOW + Duration::from_secs(61)), format!("o {model} {} 0 0", now_ms + 1));
+        one.shared.failed();
+        assert_eq!(one.says(NOW + ORDER_MAX + Duration::from_millis(1)), "");
+    }
+
+    #[test]
+    fn a_shorter_order_never_brings_an_older_one_back() {
+        let (mut one, mut other) = (Process::default(), Process::default());
+        order(&one, &[TARGET], 3600, NOW);
+        let long = one.says(NOW);
+        assert!(other.hears(NOW, &answered(&long)));
+        let later = NOW + Duration::from_secs(10);
+        order(&one, &[TARGET, 7], 60, later);
+        let short = one.says(later);
+        // It is over, and the other has heard of the first one only: a second call tells it, and none tells the first.
+        let over = NOW + Duration::from_secs(100);
+        let held = |process: &Process| Cooldowns::load(&process.store).unwrap().order("m", over).is_some();
+        assert!(held(&other) && !held(&one));
+        one.shared.failed();
+        assert!(one.hears(over, &answered(&long)));
+        assert!(!held(&one));
+        // What it tells meanwhile is of the later one.
+        let said = one.says(over);
+        let model = halves(number_of(&["m"]));
+        assert!(said.starts_with(&format!("o {model} {} 0 2 ", later.as_millis())), "{said} {short}");
+        assert!(other.hears(over, &answered(&said)));
+        assert!(!held(&other));
+        other.shared.failed();
+        assert!(other.hears(over, &answered(&long)));
+        assert!(!held(&other));
     }
 }
