@@ -1,10 +1,13 @@
 //! How does a key stand in the configuration?
 
 use crate::End;
-use crate::paint::print;
+use crate::paint::{print, warn};
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead, IsTerminal, Write};
 use tollgate::digest::hex;
+
+/// A key that has fewer bits may be guessed.
+const BITS_MIN: f64 = 100.0;
 
 /// Reads a key, and prints what the configuration knows of it.
 pub(crate) fn hash_key(key: &[String]) -> Result<End, String> {
@@ -22,7 +25,36 @@ pub(crate) fn hash_key(key: &[String]) -> Result<End, String> {
     }
     let hash = hex(&Sha256::digest(key));
     print(&format!("{{ sha256: {hash} }}\n"));
+    let bits = bits_max(key);
+    if bits < BITS_MIN {
+        warn(&format!(
+            "this key can be guessed: by its length and characters it has {bits:.0} bits at the most, and {BITS_MIN:.0} are \
+             expected: tollgate keys issue and tollgate new make keys of 256"
+        ));
+    }
     Ok(End::Well)
+}
+
+/// Whether a character is of a kind.
+type IsOne = fn(char) -> bool;
+
+/// The most bits that a key can have: those of its characters, each drawn from all of the kinds that are in it. One that is the
+/// one before it, or its neighbour, tells nothing new.
+fn bits_max(key: &str) -> f64 {
+    let kinds: [(IsOne, u32); 4] = [
+        (|c| c.is_ascii_digit(), 10),
+        (|c| c.is_ascii_lowercase(), 26),
+        (|c| c.is_ascii_uppercase(), 26),
+        (|c| !c.is_ascii_alphanumeric(), 33),
+    ];
+    let alphabet: u32 =
+        kinds.iter().filter(|(is_one, _)| key.chars().any(is_one)).map(|(_, size)| size).sum();
+    let before = std::iter::once(None).chain(key.chars().map(Some));
+    let is_new = |(c, before): &(char, Option<char>)| {
+        before.is_none_or(|before| u32::from(*c).abs_diff(u32::from(before)) > 1)
+    };
+    let count = key.chars().zip(before).filter(is_new).count();
+    count as f64 * f64::from(alphabet).log2()
 }
 
 /// One line. On a terminal it is asked for, and not shown.

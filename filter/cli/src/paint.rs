@@ -51,6 +51,12 @@ pub(crate) fn print_json(value: &impl serde::Serialize) {
     }
 }
 
+/// Says on standard error what may be wrong.
+pub(crate) fn warn(problem: &str) {
+    let warning = painted(Look::Doubtful, "warning", io::stderr().is_terminal());
+    let _ = writeln!(io::stderr(), "{warning}: {problem}");
+}
+
 /// Says on standard error what is wrong with the call.
 pub(crate) fn complain(problem: &str) {
     let error = painted(Look::Bad, "error", io::stderr().is_terminal());

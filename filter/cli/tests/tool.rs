@@ -312,7 +312,8 @@ fn explain_speaks_words_and_tells_limits_priority_and_price() {
 fn a_key_is_hashed_and_never_taken_from_the_command_line() {
     let hash = "{ sha256: d25609d3ba89bdec4185a20547540e43ceb6b59e433558321254efe37ae4ec98 }\n";
     for key in ["demo-web-shop", "demo-web-shop\n", "demo-web-shop\r\n"] {
-        check(&["hash-key"], key, 0, hash);
+        let (code, printed, _) = run(&["hash-key"], key);
+        assert_eq!((code, printed.as_str()), (0, hash));
     }
     for key in ["--demo-web-shop", "-demo-web-shop"] {
         let (code, printed, problem) = run(&["hash-key", key], "");
@@ -321,6 +322,27 @@ fn a_key_is_hashed_and_never_taken_from_the_command_line() {
     let (code, printed, problem) = run(&["hash-key", "demo-web-shop"], "");
     assert_eq!((code, printed.as_str()), (2, ""));
     assert!(!problem.contains("demo-web-shop"), "{problem}");
+}
+
+#[test]
+fn a_key_that_can_be_guessed_is_hashed_with_a_warning() {
+    for (key, bits) in [
+        ("demo-web-shop", Some(65)),
+        ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", Some(5)),
+        ("abcdefghijklmnopqrstuvwxyz0123456789", Some(10)),
+        ("4f1c9a7e2b", Some(52)),
+        ("d2f19c5a8e3b7046f1d82c95", None),
+        ("tg-7ea2d19c5a8e3b7046f1d82c957ea2d19c5a8e3b7046f1d82c957ea2d19c5a8e", None),
+        ("Xq7Rk2Zp9Lw4Tn8Vb3Yc", None),
+    ] {
+        let (code, printed, told) = run(&["hash-key"], key);
+        assert!(code == 0 && printed.starts_with("{ sha256: "), "{key}");
+        let expected = bits.map_or(String::new(), |bits| {
+            format!("warning: this key can be guessed: by its length and characters it has {bits} bits at the most")
+        });
+        assert!(told.starts_with(&expected) && told.is_empty() == bits.is_none(), "{key}: {told}");
+        assert!(!told.contains(key), "{told}");
+    }
 }
 
 #[test]
