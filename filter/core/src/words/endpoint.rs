@@ -8,6 +8,7 @@ mod resources;
 pub use query::{api_keys, parameters, without_credentials};
 pub use resources::{may_be_added, model_of_path, takes_uploads};
 
+use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -486,22 +487,7 @@ impl Style {
 /// A part of a path or query, with its `%41`. What is no such thing stays as it is: it is no model's name then.
 #[must_use]
 pub fn decoded(part: &str) -> Cow<'_, str> {
-    if !part.contains('%') {
-        return Cow::Borrowed(part);
-    }
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.split_at_checked(2).filter(|_| *first == b'%');
-        let code = digits.and_then(|(digits, after)| {
-            let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-            Some((u8::from_str_radix(digits, 16).ok()?, after))
-        });
-        let (byte, after) = code.unwrap_or((*first, after));
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(part), Cow::Owned)
+    percent_decode_str(part).decode_utf8().unwrap_or(Cow::Borrowed(part))
 }
 
 /// Whether a name can stand in a path as it is.
