@@ -46,7 +46,9 @@ fn take_out(envoy: &mut Value, folder: &Path) {
     write(folder, &filter["typed_config"]);
     take_effect(folder);
     let text = example("listener.yaml").to_string().replace(FOLDER, folder.to_str().unwrap());
-    *filter = serde_json::from_str(&text).unwrap();
+    let mut example: Value = serde_json::from_str(&text).unwrap();
+    *filter = example["http_filters"][0].take();
+    envoy["node"] = example["node"].take();
 }
 
 /// The filter with its configuration changed.
@@ -68,8 +70,10 @@ fn with_newcomer(config: &mut Value) {
 async fn status(client: &reqwest::Client, gateway: &Gateway, key: &str) -> u16 {
     let request = client.post(format!("{}{CHAT}", gateway.url())).bearer_auth(key).json(&chat("hello"));
     let answer = Answer::read(request.send().await.unwrap()).await.unwrap();
-    // What would end the connection is a change of the listener.
-    assert_eq!(answer.header("connection"), "");
+    if answer.status == 200 {
+        // A change of the listener would end the connection, as a refusal before the body does.
+        assert_eq!(answer.header("connection"), "");
+    }
     answer.status
 }
 
@@ -87,7 +91,7 @@ fn the_file_of_the_filter_has_what_the_listener_had() {
     };
     let mut whole = Bootstrap::load().unwrap();
     let in_listener = part(whole.value_mut(), &format!("{MANAGER}/http_filters/0"));
-    assert_eq!(in_listener["name"], example("listener.yaml")["name"]);
+    assert_eq!(in_listener["name"], example("listener.yaml")["http_filters"][0]["name"]);
     assert_eq!(in_listener["name"], example("filter.yaml")["resources"][0]["name"]);
     let of_file = without_configuration(&mut example("filter.yaml")["resources"][0]);
     assert_eq!(of_file, without_configuration(in_listener));
@@ -105,7 +109,6 @@ async fn a_client_is_added_by_one_move_and_no_listener_is_touched() {
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build().unwrap();
     assert_eq!(status(&client, &gateway, WEB_SHOP).await, 200);
     assert_eq!(status(&client, &gateway, NEWCOMER).await, 401);
-    let connections = counted(&gateway, "envoy_http_downstream_cx_total").await;
 
     write(&place, &changed(&place, with_newcomer));
     take_effect(&place);
@@ -113,12 +116,10 @@ async fn a_client_is_added_by_one_move_and_no_listener_is_touched() {
     while status(&client, &gateway, NEWCOMER).await != 200 {
         assert!(start.elapsed() < WITHIN, "the newcomer is not known");
     }
-    // On the connection that was there.
-    assert_eq!(counted(&gateway, "envoy_http_downstream_cx_total").await, connections);
     for untouched in ["listener_added", "listener_modified", "listener_in_place_updated"] {
         let name = format!("envoy_listener_manager_{untouched}");
-        let before = if untouched == "listener_added" { 1.0 } else { 0.0 };
-        assert_eq!(counted(&gateway, &name).await, before, "{name}");
+        let at_start = if untouched == "listener_added" { 1.0 } else { 0.0 };
+        assert_eq!(counted(&gateway, &name).await, at_start, "{name}");
     }
 
     // What was spent before is spent.
@@ -130,7 +131,7 @@ async fn a_client_is_added_by_one_move_and_no_listener_is_touched() {
     // A faulty one is refused whole, and told.
     write(&place, &changed(&place, |config| config["clients"][0]["models"] = json!(["no-such-model"])));
     take_effect(&place);
-    let refused = "envoy_extension_config_discovery_config_fail";
+    let refused = "envoy_extension_config_discovery_http_filter_tollgate_config_fail";
     gateway.wait_for_metric(refused, &[], 1.0).await.unwrap();
     assert_eq!(status(&client, &gateway, NEWCOMER).await, 200);
     assert!(
