@@ -14,7 +14,8 @@ async function outcomeOf(call) {
     return fetch(...request);
   };
   const options = { apiKey: call.key, maxRetries: call.max_retries, baseURL: call.url, fetch: counted };
-  const names = call.method.split(".");
+  const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+  const names = call.method.split(".").map(camel);
   const method = names.pop();
   const resource = names.reduce((parent, name) => parent[name], new Anthropic(options));
   try {

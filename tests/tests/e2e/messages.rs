@@ -194,7 +194,7 @@ async fn a_refusal_is_an_exception_of_anthropics_sdks() {
             (401, "AuthenticationError", "authentication_error", "invalid_api_key"),
             (403, "PermissionDeniedError", "permission_error", "model_not_allowed"),
             (400, "BadRequestError", "invalid_request_error", "model_not_served_by_api"),
-            (429, "RateLimitError", "rate_limit_error", "insufficient_quota"),
+            (429, "RateLimitError", "rate_limit_error", "request_exceeds_limit"),
         ];
         for (found, (status, exception, kind, code)) in found.iter().zip(expected) {
             assert_eq!(found["body"]["type"], "error", "{sdk:?} {found}");
