@@ -361,6 +361,7 @@ fn shown(gateway: &Gateway) -> String {
     let Gateway {
         precedences,
         waiting_max,
+        lowering,
         store,
         on_store_failure,
         health_open,
@@ -379,7 +380,7 @@ fn shown(gateway: &Gateway) -> String {
         .collect();
     let pinning = pinning.as_ref().map(|pinned| pinned.targets.len());
     format!(
-        "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {store:?} {on_store_failure:?} \
+        "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {lowering:?} {store:?} {on_store_failure:?} \
          {health_open} {record_is_line} {:#?} {:?}",
         clients.issuers(),
         clients.issued()

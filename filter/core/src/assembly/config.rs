@@ -230,8 +230,10 @@ impl Build<'_> {
         let on_store_failure = self.on_store_failure(wire.on_store_failure);
         let precedences = self.precedences(&wire.priorities);
         let waiting_max = self.waiting_max(&wire.priorities);
+        let lowering = self.lowering(&wire.priorities);
         let gateway = Gateway {
             precedences,
+            lowering,
             unidentified_bytes: Rc::new(HeldBytes::new(HELD_BYTES_MAX)),
             waiting_max,
             clients,

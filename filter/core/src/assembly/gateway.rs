@@ -4,10 +4,10 @@ use crate::access::Access;
 use crate::capacity::{Precedence, Priority};
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::denial::{Denial, shown};
-use crate::endpoint::Operation;
+use crate::endpoint::{Operation, values, without};
 use crate::estimate::Lessons;
 use crate::gauge::Gauge;
-use crate::headers::Passing;
+use crate::headers::{Headers, Passing, find};
 use crate::identity::Directory;
 use crate::ledger::Name;
 use crate::limits::{Account, Budget};
@@ -19,6 +19,7 @@ use crate::store::{self, Moment, StoreFault};
 use crate::tier::Tier;
 use crate::time::millis;
 use crate::tokens::Usage;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -177,6 +178,37 @@ pub struct Precedences {
     pub low: Precedence,
 }
 
+/// How a request says that it is less important than its client's others. What says so goes no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lowering {
+    /// By this header.
+    pub header: Rc<str>,
+    /// By this parameter of the query, where one does.
+    pub query: Option<Rc<str>>,
+}
+
+impl Default for Lowering {
+    fn default() -> Self {
+        Self { header: "x-priority".into(), query: None }
+    }
+}
+
+impl Lowering {
+    /// How important a request is: the least of what its client and itself say.
+    #[must_use]
+    pub fn of(&self, client: Priority, headers: &Headers, query: &str) -> Priority {
+        let by_header = client.lowered_to(find(headers, &self.header));
+        let Some(name) = &self.query else { return by_header };
+        values(query, name).fold(by_header, |priority, word| priority.lowered_to(Some(word.as_bytes())))
+    }
+
+    /// A query without what says so.
+    #[must_use]
+    pub fn without<'q>(&self, query: &'q str) -> Cow<'q, str> {
+        self.query.as_ref().map_or(Cow::Borrowed(query), |name| Cow::Owned(without(query, name)))
+    }
+}
+
 impl Precedences {
     /// What this one means.
     #[must_use]
@@ -225,6 +257,8 @@ pub struct Gateway {
     pub on_store_failure: OnStoreFailure,
     /// What each priority means.
     pub precedences: Precedences,
+    /// How a request says that it is less important.
+    pub lowering: Lowering,
     /// How much is held by this worker of bodies of which it is not known yet whose they are.
     pub unidentified_bytes: Rc<HeldBytes>,
     /// How many requests may wait in each worker for room at a backend.

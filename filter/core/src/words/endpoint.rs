@@ -5,7 +5,7 @@
 mod query;
 mod resources;
 
-pub use query::{api_keys, parameters, without_credentials};
+pub use query::{api_keys, ends_here, parameters, values, without, without_credentials};
 pub use resources::{may_be_added, model_of_path, takes_uploads};
 
 use percent_encoding::percent_decode_str;
@@ -456,7 +456,7 @@ impl Style {
     #[must_use]
     pub fn other_path(&self, base: &str, rest: &str, query: &str) -> String {
         let mut parameters: Vec<&str> =
-            query.split('&').filter(|part| !part.is_empty() && !query::ends_here(part)).collect();
+            query.split('&').filter(|part| !part.is_empty() && !ends_here(part)).collect();
         let version = match self {
             Self::Azure(version) => Some(format!("api-version={version:?}")),
             Self::AzureV1 | Self::OpenAi | Self::Anthropic => None,

@@ -3,8 +3,10 @@
 pub(super) mod wire;
 
 use super::Build;
+use super::ways_in::is_of_a_filter;
 use crate::capacity::{Precedence, Queue, WHOLE};
-use crate::gateway::Precedences;
+use crate::endpoint::ends_here;
+use crate::gateway::{Lowering, Precedences};
 use std::time::Duration;
 
 /// The longest that a request may be held: Envoy's idle timeouts are to be above it.
@@ -42,6 +44,27 @@ impl Build<'_> {
             Duration::from_millis(wait_ms.into())
         });
         Precedence { headroom_min, wait_max }
+    }
+
+    pub(super) fn lowering(&mut self, wire: &wire::Priorities) -> Lowering {
+        let mut lowering = Lowering { query: wire.query.as_deref().map(Into::into), ..Lowering::default() };
+        if let Some(name) = &wire.header {
+            let lower = name.to_ascii_lowercase();
+            if !is_of_a_filter(&lower) {
+                let problem = format!("{name:?}: expected the name of a header that means nothing else");
+                self.fault("priorities.header".to_owned(), problem);
+            }
+            lowering.header = lower.into();
+        }
+        let is_name = |name: &str| {
+            let mut bytes = name.bytes();
+            !name.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
+        if let Some(name) = wire.query.as_ref().filter(|name| !is_name(name) || ends_here(name)) {
+            let problem = format!("{name:?}: expected the name of a parameter that means nothing else");
+            self.fault("priorities.query".to_owned(), problem);
+        }
+        lowering
     }
 
     pub(super) fn waiting_max(&mut self, wire: &wire::Priorities) -> usize {

@@ -23,9 +23,6 @@ use crate::value::UserField;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// By this header a request says that it is less important than its client's others. It goes no further.
-const PRIORITY: &str = "x-priority";
-
 /// Nothing has come yet.
 pub(super) struct Head;
 
@@ -118,7 +115,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         }
     };
     draft.explains = client.operator && find(headers, EXPLAIN) == Some(b"true");
-    draft.priority = client.priority.lowered_to(find(headers, PRIORITY));
+    draft.priority = gateway.lowering.of(client.priority, headers, asked.query());
     draft.client = Some(client.clone());
     if let Err(denial) = draft.check_endpoint(&client, &endpoint) {
         return Ok(draft.deny(&denial));
@@ -130,7 +127,8 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         passes_to_backends(name, &gateway.pass_headers)
             || operation.is_of_anthropic() && passes_to_anthropic(name)
     };
-    let pass = |name: &str| passes(name) && !gateway.clients.trusts(name);
+    let pass =
+        |name: &str| passes(name) && !gateway.clients.trusts(name) && *name != *gateway.lowering.header;
     let strip = names(headers.iter().filter(|(name, _)| !pass(name)));
     Ok(match (operation, endpoint.rest) {
         (Operation::Models, _) => models(&client, endpoint.deployment, draft),
@@ -145,7 +143,11 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         }
         (_, Some((rest, query))) => {
             let purpose = Purpose::of(method.unwrap_or_default(), rest);
-            let passthrough = Passthrough { rest: rest.to_owned(), query: query.to_owned(), purpose };
+            let passthrough = Passthrough {
+                rest: rest.to_owned(),
+                query: gateway.lowering.without(query).into_owned(),
+                purpose,
+            };
             if !end && pinned::reads_passthrough_body(rest, headers) {
                 let body = Body::new(client, &endpoint, headers)
                     .map(|body| Body { passthrough: Some(passthrough), ..body });

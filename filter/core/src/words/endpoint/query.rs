@@ -15,10 +15,23 @@ const CREDENTIALS: [&str; 6] =
 
 /// The keys in a query, decoded, each time that the parameter stands there. A `+` is a `+`: no key has a space.
 pub fn api_keys(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    query.split('&').filter(|part| named(part).eq_ignore_ascii_case(API_KEY)).map(|part| {
-        let value = part.split_once('=').map_or("", |(_, value)| value);
-        decoded(value)
-    })
+    query.split('&').filter(|part| named(part).eq_ignore_ascii_case(API_KEY)).map(value)
+}
+
+/// What a parameter of this name says, each time that it stands in a query.
+pub fn values<'q>(query: &'q str, name: &str) -> impl Iterator<Item = Cow<'q, str>> {
+    query.split('&').filter(move |part| named(part) == name).map(value)
+}
+
+/// A query without the parameters of this name.
+#[must_use]
+pub fn without(query: &str, name: &str) -> String {
+    let parts: Vec<_> = query.split('&').filter(|part| named(part) != name).collect();
+    parts.join("&")
+}
+
+fn value(part: &str) -> Cow<'_, str> {
+    decoded(part.split_once('=').map_or("", |(_, value)| value))
 }
 
 /// The names and values in a query, decoded. A name may also begin behind a `;`, which some servers read as `&`; a value
@@ -49,7 +62,8 @@ pub fn without_credentials(path: &[u8]) -> Option<String> {
 }
 
 /// Whether a part of a query goes to no backend.
-pub(super) fn ends_here(part: &str) -> bool {
+#[must_use]
+pub fn ends_here(part: &str) -> bool {
     is_credential(part) || named(part).eq_ignore_ascii_case("api-version")
 }
 
@@ -67,6 +81,20 @@ mod tests {
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_parameter_is_read_and_taken_out() {
+        for (query, said, rest) in [
+            ("", &[][..], ""),
+            ("p=low", &["low"], ""),
+            ("a=1&p=low&%70=hi%67h&b", &["low", "high"], "a=1&b"),
+            ("P=low&p", &[""], "P=low"),
+            ("a=1;p=low", &[], "a=1;p=low"),
+        ] {
+            assert_eq!(values(query, "p").collect::<Vec<_>>(), said, "{query}");
+            assert_eq!(without(query, "p"), rest, "{query}");
+        }
+    }
 
     #[test]
     fn a_query_has_each_key_that_stands_in_it() {

@@ -35,6 +35,11 @@ pub(in crate::config) struct Priorities {
     #[cfg_attr(feature = "schema", schemars(range(max = 100_000)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 1000)))]
     pub(in crate::config) waiting_max: Option<u32>,
+    /// By this header a request says that it is less important than its client's others. It goes no further.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "x-priority")))]
+    pub(in crate::config) header: Option<String>,
+    /// By this parameter of the query it says the same. Absent: by none.
+    pub(in crate::config) query: Option<String>,
 }
 
 /// What a priority means.

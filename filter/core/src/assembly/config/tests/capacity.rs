@@ -185,6 +185,13 @@ fn capacity_and_priority_have_bounds() {
         json!({ "waiting_max": 100_001 }),
         &["priorities.waiting_max: 100001: expected at most 100000"],
     );
+    for (name, shown) in [("api-key", "\"api-key\""), ("", "\"\"")] {
+        let problem = |field: &str, what: &str| {
+            format!("priorities.{field}: {shown}: expected the name of a {what} that means nothing else")
+        };
+        check("/priorities", json!({ "header": name }), &[&problem("header", "header")]);
+        check("/priorities", json!({ "query": name }), &[&problem("query", "parameter")]);
+    }
     check(
         "/clients/0/priority",
         json!("urgent"),

@@ -146,6 +146,38 @@ fn a_request_that_lowers_itself_leaves_more_room() {
 }
 
 #[test]
+fn a_configured_header_or_parameter_lowers_a_request() {
+    let worker = Worker::new(|config| {
+        config["clients"][0]["priority"] = json!("normal");
+        config["pass_headers"] = json!(["x-importance"]);
+        config["priorities"] = json!({ "header": "X-Importance", "query": "importance" });
+    });
+    for (query, (name, word), priority) in [
+        ("", ("x-importance", "low"), Priority::Low),
+        ("", ("x-importance", "high"), Priority::Normal),
+        ("", ("x-priority", "low"), Priority::Normal),
+        ("?importance=low", ("x-importance", "high"), Priority::Low),
+        ("?importance=high", ("x-importance", "normal"), Priority::Normal),
+        ("?a=b&importance=normal&importance=low", ("accept", "x"), Priority::Low),
+    ] {
+        let mut exchange = Exchange::new(worker.gateway.clone());
+        let path = format!("/v1/chat/completions{query}");
+        let mut pairs = [&CHAT[..], &[(name, word)]].concat();
+        pairs[1].1 = &path;
+        let step = exchange.request_head(&headers(&pairs), false, Moment::new(&worker.store, NOW));
+        let Step::AwaitBody { strip } = step else { panic!("{step:?}") };
+        assert_eq!(strip.contains(&name.to_owned()), name != "accept", "{name}");
+        let step = exchange.request_body(PROMPT.as_bytes(), Moment::new(&worker.store, NOW));
+        let Step::Reserve(claim) = step else { panic!("{step:?}") };
+        let Step::Admit(ask) = exchange.reserved(limits::reserve(Moment::new(&worker.store, NOW), claim))
+        else {
+            panic!()
+        };
+        assert_eq!(ask.priority, priority, "{query} {name}: {word}");
+    }
+}
+
+#[test]
 fn a_request_that_lowers_itself_leaves_what_its_client_does() {
     let worker =
         Worker::new(|config| config["priorities"] = json!({ "low": { "headroom_min": 0, "wait_ms": 5000 } }));
