@@ -230,7 +230,7 @@ pub fn refused(
             let mut window = Window::read(record, gauge.window, moment.now);
             window.take_out(seat.priority, amount, seat.at);
             if lacks(gauge) {
-                window.refused(amount, until);
+                window.refused(amount, until, gauge.size.get().into());
             }
             (Some(window.write()), ())
         })?;

@@ -14,6 +14,9 @@ const SLOTS: u64 = 60;
 /// Over at least so many of them goes what shows a pace.
 const PACE_SLOTS: u64 = 10;
 
+/// The least pace is one of so many parts of what was declared.
+const LEAST_PART: u128 = 64;
+
 /// So many requests, or windows, a backend is asked at one pace before it is asked at a faster one.
 const AT_A_PACE: u64 = 4;
 
@@ -243,12 +246,23 @@ impl Window {
         self.leaves(self.sent.newest)
     }
 
-    /// Takes note that the backend refuses what takes `amount`, and asks for a pause until then.
-    pub(super) fn refused(&mut self, amount: u64, until: Duration) {
+    /// Takes note that the backend, of which `size` was declared, refuses what takes `amount`, and asks for a pause until then. One small
+    /// request after a quiet hour shows little: the pace is no less than a part of what was declared.
+    pub(super) fn refused(&mut self, amount: u64, until: Duration, size: u64) {
         let first = self.slots().find(|(_, amount)| *amount > 0);
         let since = first.map_or(nanos(self.now), |(slot, _)| slot.saturating_mul(nanos(self.slot)));
-        let (amount, until) = (self.used().max(amount), nanos(until));
+        let until = match self.sent.shown.until {
+            // Of two that were asked for, the longer one holds.
+            known if known > nanos(self.now) => nanos(until).max(known),
+            _ => nanos(until),
+        };
         let time = until.saturating_sub(since);
+        let least = u128::from(size) * u128::from(time) / u128::from(self.window().max(1)) / LEAST_PART;
+        let amount = self.used().max(amount).max(u64::try_from(least).unwrap_or(u64::MAX));
+        // What takes nothing shows nothing.
+        if amount == 0 {
+            return;
+        }
         self.sent.shown = Shown { amount, time, until, sent_since: 0, due: until };
     }
 
