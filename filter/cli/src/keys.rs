@@ -56,11 +56,12 @@ pub(crate) fn keys(act: &KeyAct) -> Result<End, String> {
             list(&store.keys(client.as_deref())?, *json);
             Ok(End::Well)
         }
-        KeyAct::Revoke { keys, id, .. } => match opened(keys)? {
+        // What no Envoy takes any more is revoked all the same.
+        KeyAct::Revoke { keys, id, .. } => match opened(keys, false)? {
             Ok(store) => revoke(store, keys, id.as_deref()),
             Err(end) => Ok(end),
         },
-        KeyAct::Issue { keys, issue } => match opened(keys)? {
+        KeyAct::Issue { keys, issue } => match opened(keys, true)? {
             Ok(store) => issued(store, keys, issue, None),
             Err(end) => Ok(end),
         },
@@ -68,7 +69,7 @@ pub(crate) fn keys(act: &KeyAct) -> Result<End, String> {
             if *old_for > HOURS_MAX {
                 return Err(format!("--old-for {old_for}: expected at most {HOURS_MAX} hours"));
             }
-            match opened(keys)? {
+            match opened(keys, true)? {
                 Ok(store) => issued(store, keys, issue, Some(old_for * 3600)),
                 Err(end) => Ok(end),
             }
@@ -76,14 +77,14 @@ pub(crate) fn keys(act: &KeyAct) -> Result<End, String> {
     }
 }
 
-/// The store, once the configuration has been asked whether an Envoy would take such a key.
-fn opened(keys: &Keys) -> Result<Result<Store, End>, String> {
+/// The store; if a key is to be `taken`, once the configuration has been asked whether an Envoy would take it.
+fn opened(keys: &Keys, taken: bool) -> Result<Result<Store, End>, String> {
     let gateway = match keys.config.as_deref().map(check::one).transpose()? {
         Some(Err(end)) => return Ok(Err(end)),
         Some(Ok(gateway)) => Some(gateway),
         None => None,
     };
-    if let Some(gateway) = &gateway {
+    if let Some(gateway) = gateway.as_ref().filter(|_| taken) {
         serves(gateway, &keys.client)?;
     }
     Store::of(&keys.address, gateway.as_ref()).map(Ok)
@@ -212,9 +213,21 @@ impl Store {
         let fields: BTreeMap<String, String> = self.ask(redis::cmd("HGETALL").arg(&table))?;
         let mut keys = Vec::new();
         for (hash, text) in fields {
-            let wrong = |problem: String| format!("{}: {table}: {hash}: {problem}", self.shown);
-            let entry = KeyEntry::read(text.as_bytes()).map_err(|fault| wrong(fault.to_string()))?;
-            let hash = KeyHash::parse(&hash).ok_or_else(|| wrong("is no SHA-256".to_owned()))?;
+            // One that nobody can read is no reason to leave others good that are to be revoked.
+            let wrong = |problem: String| {
+                eprintln!("warning: {}: {table}: {hash}: {problem}; it is passed over", self.shown);
+            };
+            let entry = match KeyEntry::read(text.as_bytes()) {
+                Ok(entry) => entry,
+                Err(fault) => {
+                    wrong(fault.to_string());
+                    continue;
+                }
+            };
+            let Some(hash) = KeyHash::parse(&hash) else {
+                wrong("is no SHA-256".to_owned());
+                continue;
+            };
             if client.is_none_or(|client| entry.client == client) {
                 keys.push(Stored { hash, text, entry });
             }

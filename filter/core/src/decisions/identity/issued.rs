@@ -198,7 +198,7 @@ impl<C> Issued<C> {
             if age.is_some_and(|age| age < self.rules.fresh) {
                 return found();
             }
-            if self.failed.get().is_some() && age.is_some_and(|age| age < self.rules.stale) {
+            if self.is_down(now) && age.is_some_and(|age| age < self.rules.stale) {
                 if !self.is_resting(now) {
                     self.want(hash);
                 }
@@ -227,6 +227,12 @@ impl<C> Issued<C> {
         if self.pending.borrow_mut().insert(hash) {
             self.wanted.borrow_mut().push_back(hash);
         }
+    }
+
+    /// Whether the store is silent, as far as that is known: what failed long ago says nothing of now, for without requests nobody asks.
+    fn is_down(&self, now: Duration) -> bool {
+        let last = self.failed.get().and_then(|failed| age(failed, now));
+        last.is_some_and(|age| age < RETRY + self.rules.wait)
     }
 
     /// Whether a call has failed just now, so that none is made.

@@ -184,10 +184,24 @@ fn who_was_known_goes_on_while_the_store_is_down_and_no_longer() {
     assert_eq!(keys, [hash(1), hash(2)]);
     assert!(!worker.issued.failed(&keys, later + SECOND));
     let last = NOW + RULES.stale - Duration::from_nanos(1);
+    assert!(!worker.issued.failed(&[], last - SECOND));
     assert_eq!((worker.ask(1, last), worker.ask(1, NOW + RULES.stale)), (is("shop"), WAITS));
     // It is back, and the key was revoked meanwhile.
     worker.call(&[], NOW + RULES.stale);
     assert_eq!(worker.ask(1, NOW + RULES.stale), Ok(None));
+}
+
+#[test]
+fn a_failure_of_long_ago_says_nothing_of_now() {
+    let worker = Worker::new();
+    assert_eq!(worker.ask(1, NOW), WAITS);
+    worker.call(&[(1, "shop")], NOW);
+    assert!(worker.issued.failed(&[], NOW + SECOND));
+    // Nobody has asked since, so nobody knows: the key may be revoked by now.
+    let later = NOW + RULES.fresh + 10 * SECOND;
+    assert_eq!(worker.ask(1, later), WAITS);
+    worker.call(&[], later);
+    assert_eq!(worker.ask(1, later), Ok(None));
 }
 
 #[test]
