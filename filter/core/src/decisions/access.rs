@@ -9,7 +9,7 @@
 
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::credential::Issued;
-use crate::fetching::{Fetch, Fetching, ms};
+use crate::fetching::{Fetch, Fetching, RETRY_FIRST, RETRY_LAST, ms};
 use crate::store::{self, Moment, StoreFault};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::fmt;
@@ -192,7 +192,11 @@ impl Known {
     }
 
     fn is_due(&self, now: u64) -> bool {
-        let refresh = Duration::from_millis(self.renew.saturating_sub(self.fetching.succeeded));
+        let refresh = match self.fetching.succeeded {
+            0 => RETRY_LAST,
+            // An answer that came late may be due at once, and not more often than any other.
+            at => Duration::from_millis(self.renew.saturating_sub(at)).max(RETRY_FIRST),
+        };
         self.fetching.is_due(refresh, now)
     }
 }
@@ -380,7 +384,8 @@ impl Token {
         }
         let value = text(answer.get("access_token")?.as_str()?.as_bytes())?.to_owned();
         let life = seconds("expires_in")?.min(LIFE_MAX);
-        let renew = seconds("refresh_in").unwrap_or(life / 2).min(life);
+        // Whatever it says, there is time for another before its end.
+        let renew = seconds("refresh_in").unwrap_or(life / 2).min(life * 3 / 4);
         Some(Self { value, life, renew })
     }
 }

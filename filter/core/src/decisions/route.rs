@@ -347,11 +347,6 @@ pub fn choose(
         passed_over.extend(lower.map(|target| target.passed_over(Why::Spill)));
     }
     let now = moment.now;
-    let locked = permitted.extract_if(.., |target| target.backend.lacks_credential(now));
-    passed_over.extend(locked.map(|target| target.passed_over(Why::Credential)));
-    if permitted.is_empty() {
-        return Err(Denial::CredentialUnavailable);
-    }
     let mut loaded = Cooldowns::glance(moment);
     let order = loaded.as_ref().ok().zip(asker.model).and_then(|(known, model)| known.order(model, now));
     let order = order.cloned();
@@ -359,6 +354,11 @@ pub fn choose(
         |permitted: &mut Vec<Rc<Target>>| order.as_ref().map(|order| order.arrange(permitted)).is_some();
     let is_ordered = arrange(&mut permitted);
     let preferred = permitted.first().cloned();
+    let locked = permitted.extract_if(.., |target| target.backend.lacks_credential(now));
+    passed_over.extend(locked.map(|target| target.passed_over(Why::Credential)));
+    if permitted.is_empty() {
+        return Err(Denial::CredentialUnavailable);
+    }
     let open = asker.shares.map(|shares| Ok::<_, StoreFault>((shares, shares.open(moment.store)?)));
     let open = open.transpose();
     let has_no_share = |target: &Rc<Target>| {

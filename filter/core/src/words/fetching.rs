@@ -8,7 +8,7 @@ use crate::time::millis;
 use std::time::Duration;
 
 /// After a failure the next fetch comes after this, then after twice as long, and so on.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_FIRST: Duration = Duration::from_secs(1);
 
 /// But no later than this.
 pub(crate) const RETRY_LAST: Duration = Duration::from_secs(60);

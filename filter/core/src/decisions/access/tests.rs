@@ -184,6 +184,19 @@ fn the_first_token_is_awaited_until_a_fetch_has_failed() {
 }
 
 #[test]
+fn who_never_had_a_token_asks_less_and_less_often() {
+    let process = Process::new();
+    let half = Duration::from_millis(500);
+    let mut asked = Vec::new();
+    for halves in 0..30 {
+        if process.tick(half * halves, Fetch::Refusal).is_some() {
+            asked.push(halves);
+        }
+    }
+    assert_eq!(asked, [0, 2, 6, 14]);
+}
+
+#[test]
 fn no_backend_is_shown_what_was_issued_for_another() {
     let process = Process::new();
     let token = answer("t", 3600);
@@ -206,7 +219,7 @@ fn an_answer_is_read_in_both_spellings_or_not_at_all() {
             r#"{"access_token":"t","expires_in":"86399","refresh_in":"43199","token_type":"bearer"}"#,
             Some((86_399, 43_199)),
         ),
-        (r#"{"access_token":"t","expires_in":100,"refresh_in":5000}"#, Some((100, 100))),
+        (r#"{"access_token":"t","expires_in":100,"refresh_in":5000}"#, Some((100, 75))),
         (r#"{"access_token":"t","expires_in":99999999999}"#, Some((604_800, 302_400))),
         (r#"{"access_token":"t","expires_in":100,"token_type":"mac"}"#, None),
         (r#"{"access_token":"t","expires_in":0}"#, None),

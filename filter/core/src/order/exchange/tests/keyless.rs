@@ -128,3 +128,21 @@ fn a_configuration_that_only_is_looked_at_lacks_no_token() {
     assert!(matches!(run.head(&CHAT), Step::AwaitBody { .. }));
     assert_eq!(backends(run.body(PROMPT)), ["a", "b"]);
 }
+
+#[test]
+fn what_goes_past_a_backend_without_a_token_spills() {
+    let gateway = gateway(|config| {
+        let azure =
+            json!({ "scope": "https://ai.azure.com/.default", "managed_identity": { "cluster": "imds" } });
+        config["backends"][0]["credential"] = json!({ "azure": azure });
+        config["models"][0]["backends"][1]["priority"] = json!(1);
+    });
+    gateway.accesses.iter().for_each(Access::enter_service);
+    let mut run = Run::with(gateway.clone());
+    fetched(&gateway, &run, Duration::ZERO, Fetch::Nothing);
+    let flight = run.send(PROMPT).flight;
+    let _ = served(&flight, "cb", &run.store);
+    let _ = run.answer("200", "application/json");
+    let spill = run.finish().spill.unwrap();
+    assert_eq!((&*spill.from, &*spill.to), ("a", "b"));
+}
