@@ -55,7 +55,7 @@ impl HttpContext for Upstream {
             }
             Outgoing::Denied(denial) => {
                 log::error!("an attempt's body is shorter than the one that was decided on");
-                host::answer(&denial.answer());
+                host::answer(&denial.answer_in(attempt.api()));
                 Action::Pause
             }
         }

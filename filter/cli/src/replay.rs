@@ -101,8 +101,11 @@ impl Verdict {
             return Self::Goes { targets: Vec::new(), first: 0 };
         };
         let is_nowhere = targets.is_empty();
-        let targets: Vec<_> =
-            targets.into_iter().filter(|target| target.is_in(client.regions.as_deref())).collect();
+        let targets: Vec<_> = targets
+            .into_iter()
+            .filter(|target| target.backend.style.api() == operation.api())
+            .filter(|target| target.is_in(client.regions.as_deref()))
+            .collect();
         let Some(best) = targets.first() else {
             return if is_nowhere {
                 Self::refused("unknown_url", "no backend takes other endpoints".to_owned())

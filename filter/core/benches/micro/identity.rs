@@ -11,6 +11,7 @@ use jsonwebtoken_10::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 use std::hint::black_box;
 use tollgate::config;
+use tollgate::endpoint::Api;
 use tollgate::gateway::Gateway;
 use tollgate::identity::Identity;
 use tollgate::identity::signature::{here, provider, verifier};
@@ -58,7 +59,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let store = MemoryStore::default();
     let ask = |gateway: &Gateway, header: &str, value: &str| {
         let headers = [("user-agent", &b"x"[..]), (header, value.as_bytes())];
-        let identity = gateway.clients.identify(headers.into_iter(), "", Moment::new(&store, NOW)).unwrap();
+        let identity =
+            gateway.clients.identify(headers.into_iter(), "", Api::OpenAi, Moment::new(&store, NOW)).unwrap();
         assert!(matches!(identity, Identity::Client(..)));
     };
     let known = gateway();

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Duration;
 use tollgate::config;
+use tollgate::endpoint::Api;
 use tollgate::gateway::{Client, Gateway};
 use tollgate::number::Decimal;
 use tollgate::policy::{Bound, Over, Permission, Policy, PromptBounds, Quota, Range};
@@ -85,7 +86,10 @@ pub(crate) fn every_rule() -> Policy {
 /// The client that the key belongs to.
 pub(crate) fn client(gateway: &Gateway) -> Rc<Client> {
     let headers = [("api-key", &b"key"[..])].into_iter();
-    let identity = gateway.clients.identify(headers, "", Moment::new(&MemoryStore::default(), NOW)).unwrap();
+    let identity = gateway
+        .clients
+        .identify(headers, "", Api::OpenAi, Moment::new(&MemoryStore::default(), NOW))
+        .unwrap();
     identity.client().unwrap()
 }
 

@@ -207,7 +207,7 @@ impl Build<'_> {
         let mut nobody = Directory::new(issuers);
         let mut targets = models.iter().flat_map(|model| &model.targets);
         let speaks_anthropic = targets.any(|target| target.backend.style.api() == Api::Anthropic);
-        nobody.read_keys_from(self.key_sources(&wire.key_sources, speaks_anthropic));
+        nobody.read_keys_from(self.key_sources(&wire.key_sources));
         let (mut clients, roster) = self.clients(wire.clients, nobody, definitions, wire.metrics.clients_max);
         self.told.iter().for_each(|by| clients.tell(by));
         let store = wire.store.as_ref().map(|store| self.store(store));

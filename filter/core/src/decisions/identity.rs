@@ -18,7 +18,7 @@ mod verified;
 
 use crate::denial::{Denial, Flaw};
 use crate::digest::hex;
-use crate::endpoint::api_keys;
+use crate::endpoint::{Api, api_keys};
 use crate::store::Moment;
 use crate::value::{By, Values};
 use claims::{Json, Matcher, Path};
@@ -146,6 +146,9 @@ impl<C> Identity<C> {
     }
 }
 
+/// A header that a key may stand in.
+const X_API_KEY: &str = "x-api-key";
+
 /// Where a key may stand besides `authorization` and `api-key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeySource {
@@ -160,7 +163,7 @@ impl KeySource {
     #[must_use]
     pub const fn header(self) -> Option<&'static str> {
         match self {
-            Self::XApiKey => Some("x-api-key"),
+            Self::XApiKey => Some(X_API_KEY),
             Self::Query => None,
         }
     }
@@ -327,9 +330,10 @@ impl<C> Directory<C> {
         &self,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
         query: &'h str,
+        api: Api,
         moment: Moment<'_>,
     ) -> Result<Identity<C>, Denial> {
-        let shown = self.shown(headers, query)?;
+        let shown = self.shown(headers, query, api)?;
         let mut found: Option<Rc<C>> = None;
         let mut values = shown.values;
         let secret = shown.secret.map(|secret| match secret {
@@ -357,6 +361,7 @@ impl<C> Directory<C> {
         &self,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
         query: &'h str,
+        api: Api,
     ) -> Result<Shown<'h>, Denial> {
         let (mut api_key, mut bearer, mut other_key, mut in_query) = (None, None, None, None);
         let mut trusted: Vec<(&str, &[u8])> = Vec::new();
@@ -374,6 +379,8 @@ impl<C> Directory<C> {
                 "api-key" => &mut api_key,
                 "authorization" => &mut bearer,
                 _ if self.reads_keys_from(name) => &mut other_key,
+                // Where clients of this API show theirs.
+                X_API_KEY if api == Api::Anthropic => &mut other_key,
                 _ if self.by_header.contains_key(name) => {
                     if trusted.iter().any(|(other, _)| *other == name) {
                         return Err(Denial::AmbiguousClient);

@@ -28,6 +28,7 @@ pub use misfit::{Misconfigured, Misfit};
 pub use spilling::{Spilling, refusal};
 pub use step::{Begun, Departure, Heard, Outgoing, Refused, Waiting};
 
+use crate::endpoint::Api;
 use crate::failure::FAILURE_BYTES_MAX;
 use crate::json::Patch;
 use crate::route::Target;
@@ -84,6 +85,12 @@ impl Phase {
 }
 
 impl Attempt {
+    /// Whose API its client speaks.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        self.leg.flight.api()
+    }
+
     /// Takes the body of the request. Every attempt is shown the one that waits in Envoy, from its beginning.
     pub fn request_body(&mut self, body: &Waiting<'_>) -> Outgoing {
         if !self.is_to_edit {

@@ -183,6 +183,12 @@ impl Failure {
             None if is_among(&THROTTLED) => 429,
             None if is_among(&OF_THE_CLIENT) => 400,
             None if is_among(&["invalid_api_key", "authentication_error"]) => 401,
+            // Anthropic's words. <https://platform.claude.com/docs/en/api/errors>
+            None if is_among(&["permission_error"]) => 403,
+            None if is_among(&["not_found_error"]) => 404,
+            None if is_among(&["request_too_large"]) => 413,
+            None if is_among(&["timeout_error"]) => 504,
+            None if is_among(&["overloaded_error"]) => 529,
             None => 500,
         }
     }
@@ -328,7 +334,7 @@ mod tests {
         for (data, status) in [
             (r#"{"error":{"message":"Provider returned error","code":429}}"#, Some(429)),
             (r#"{"type":"error","code":"rate_limit_exceeded","message":"x","param":null}"#, Some(429)),
-            (r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#, Some(500)),
+            (r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#, Some(529)),
             (r#"{"type":"response.failed","response":{"error":{"code":"server_error"}}}"#, Some(500)),
             (
                 r#"{"object":"chat.completion.chunk","error":{"code":502},"choices":[{"finish_reason":"error"}]}"#,

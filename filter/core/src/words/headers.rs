@@ -55,6 +55,8 @@ type Never = [(&'static [&'static str], &'static str)];
 const NEVER_TO_BACKENDS: &Never = &[
     (
         &[
+            "anthropic-user-profile-id",
+            "anthropic-workspace-id",
             "api-key",
             "authorization",
             "cookie",
@@ -212,11 +214,11 @@ pub fn passes_to_backends(name: &str, more: &Passing) -> bool {
 }
 
 /// Whether a header of a request goes to backends that speak Anthropic's API, besides those that go to all: which version of
-/// it is meant, and what of it that is not final.
+/// it is meant. What `anthropic-beta` turns on may be read by no policy, so whoever wants it adds it to the configuration.
 /// <https://platform.claude.com/docs/en/api/versioning>, <https://platform.claude.com/docs/en/api/beta-headers>
 #[must_use]
 pub fn passes_to_anthropic(name: &str) -> bool {
-    matches!(name, "anthropic-beta" | "anthropic-version")
+    name == "anthropic-version"
 }
 
 /// Whether a header of an answer goes to the client. What is not listed may tell of the backend, of a proxy before it, or

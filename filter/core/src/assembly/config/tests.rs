@@ -52,7 +52,7 @@ fn known(gateway: &Gateway) -> Rc<crate::gateway::Client> {
     let headers = [("api-key", &b"key"[..])].into_iter();
     gateway
         .clients
-        .identify(headers, "", Moment::new(&store, std::time::Duration::ZERO))
+        .identify(headers, "", crate::endpoint::Api::OpenAi, Moment::new(&store, std::time::Duration::ZERO))
         .unwrap()
         .client()
         .unwrap()

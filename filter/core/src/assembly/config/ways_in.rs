@@ -18,21 +18,17 @@ type Clients = Directory<Client>;
 const KEY_SOURCES_MAX: usize = 2;
 
 impl Build<'_> {
-    /// Where keys are read besides `authorization` and `api-key`. Clients of Anthropic's API show theirs in `x-api-key`.
-    pub(super) fn key_sources(&mut self, wire: &[wire::KeySource], speaks_anthropic: bool) -> Vec<KeySource> {
+    pub(super) fn key_sources(&mut self, wire: &[wire::KeySource]) -> Vec<KeySource> {
         if wire.len() > KEY_SOURCES_MAX {
             let problem = format!("{} entries, at most {KEY_SOURCES_MAX} are possible", wire.len());
             self.fault("key_sources".to_owned(), problem);
         }
-        let said = wire.iter().map(|source| match source {
-            wire::KeySource::XApiKey => KeySource::XApiKey,
-            wire::KeySource::Query => KeySource::Query,
-        });
-        let mut sources: Vec<_> = said.collect();
-        if speaks_anthropic && !sources.contains(&KeySource::XApiKey) {
-            sources.push(KeySource::XApiKey);
-        }
-        sources
+        wire.iter()
+            .map(|source| match source {
+                wire::KeySource::XApiKey => KeySource::XApiKey,
+                wire::KeySource::Query => KeySource::Query,
+            })
+            .collect()
     }
 
     pub(super) fn ways_in(

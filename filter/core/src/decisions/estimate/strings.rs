@@ -71,7 +71,9 @@ impl Name {
             | b"status" => Self::Label,
             b"image_url" => Self::Image,
             b"url" => Self::Url,
-            b"data" | b"file_data" | b"result" | b"b64_json" | b"encrypted_content" => Self::Data,
+            b"data" | b"file_data" | b"result" | b"b64_json" | b"encrypted_content" | b"signature" => {
+                Self::Data
+            }
             b"content"
             | b"text"
             | b"name"

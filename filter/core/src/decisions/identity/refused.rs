@@ -3,17 +3,23 @@
 //! Not decided here: whether any of it is true, and why it is refused.
 
 use super::claims::Json;
-use super::{Directory, KeySource, jwt, strip_bearer};
+use super::{Directory, KeySource, X_API_KEY, jwt, strip_bearer};
 use crate::caller::{Caller, bounded_claim, key_hint};
-use crate::endpoint::api_keys;
+use crate::endpoint::{Api, api_keys};
 
 impl<C> Directory<C> {
     /// What is told of whoever showed this and is refused. Of several credentials the first one is told.
-    pub fn caller<'h>(&self, headers: impl Iterator<Item = (&'h str, &'h [u8])>, query: &'h str) -> Caller {
+    pub fn caller<'h>(
+        &self,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+        query: &'h str,
+        api: Api,
+    ) -> Caller {
         let caller = Caller { address: self.proxy.address(), ..Caller::default() };
         let shown = headers.filter_map(|(name, value)| match name {
             "authorization" => strip_bearer(value),
             "api-key" => Some(value),
+            X_API_KEY if api == Api::Anthropic => Some(value),
             _ => self.reads_keys_from(name).then_some(value),
         });
         if let Some(secret) = shown.into_iter().find(|secret| !secret.is_empty()) {

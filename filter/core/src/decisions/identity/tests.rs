@@ -64,7 +64,7 @@ fn ask_at(
     now: Duration,
 ) -> Found {
     let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-    let found = directory.identify(headers, query, Moment::new(&MemoryStore::default(), now));
+    let found = directory.identify(headers, query, Api::OpenAi, Moment::new(&MemoryStore::default(), now));
     found.map(|identity| *identity.client().expect("it is known at once"))
 }
 
@@ -690,7 +690,7 @@ fn nothing_secret_can_be_printed() {
 
 /// What is told of whoever shows this.
 fn caller(directory: &Directory<&'static str>, query: &str, headers: &[(&str, &str)]) -> Caller {
-    directory.caller(headers.iter().map(|(name, value)| (*name, value.as_bytes())), query)
+    directory.caller(headers.iter().map(|(name, value)| (*name, value.as_bytes())), query, Api::OpenAi)
 }
 
 #[test]
@@ -755,7 +755,7 @@ fn a_caller_with_a_token_is_told_by_its_claims_unverified() {
 fn values(directory: &Directory<&'static str>, bearer: &str) -> Values {
     let value = format!("Bearer {bearer}");
     let headers = [("authorization", value.as_bytes())].into_iter();
-    match directory.identify(headers, "", Moment::new(&MemoryStore::default(), NOW)) {
+    match directory.identify(headers, "", Api::OpenAi, Moment::new(&MemoryStore::default(), NOW)) {
         Ok(Identity::Client(_, values)) => values,
         other => panic!("{other:?}"),
     }
@@ -810,7 +810,7 @@ fn a_header_of_a_filter_tells_the_user_and_stands_once() {
     let ask = |users: &[&str]| {
         let users = users.iter().map(|user| ("x-user", user.as_bytes()));
         let headers = [("api-key", &b"key"[..])].into_iter().chain(users);
-        match directory.identify(headers, "", Moment::new(&MemoryStore::default(), NOW)) {
+        match directory.identify(headers, "", Api::OpenAi, Moment::new(&MemoryStore::default(), NOW)) {
             Ok(Identity::Client(_, values)) => Ok(values.of(&header)),
             Ok(other) => panic!("{other:?}"),
             Err(denial) => Err(denial),

@@ -1,6 +1,8 @@
 //! How much may be produced, and under which name is it said?
 
-use super::{Asked, COMPLETION_TOKENS_ASSUMED, Evaluation, LEGACY_COMPLETION_TOKENS, Rule, unread_ceiling};
+use super::{
+    Asked, Bound, COMPLETION_TOKENS_ASSUMED, Evaluation, LEGACY_COMPLETION_TOKENS, Rule, unread_ceiling,
+};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::request::{BUDGET_TOKENS_MIN, CapField, Ceiling, Field, THINKING_BUDGET};
@@ -9,7 +11,10 @@ impl Evaluation<'_, '_> {
     /// How much may be produced.
     pub(super) fn ceiling(&mut self) -> Result<Ceiling, Denial> {
         let operation = self.asked.operation;
-        let mut n = self.bound(Rule::N, self.policy.n, Field::N, self.request.n)?.unwrap_or(1);
+        // Anthropic's API has no choices, and refuses what it does not have.
+        let without_default = |bound: Bound| Bound { default: None, ..bound };
+        let n = if operation.is_of_anthropic() { self.policy.n.map(without_default) } else { self.policy.n };
+        let mut n = self.bound(Rule::N, n, Field::N, self.request.n)?.unwrap_or(1);
         if !CapField::ALL.iter().any(|field| field.is_read_by(operation)) {
             return Ok(Ceiling { candidates: n.max(1), ..unread_ceiling(operation) });
         }

@@ -37,6 +37,8 @@ pub struct Reported {
     pub usage: Usage,
     /// Only the total was told.
     pub is_total_only: bool,
+    /// What was produced is to be told later, and was not.
+    pub is_unfinished: bool,
     /// A member was no count, or more than the whole it is part of.
     pub is_odd: bool,
 }
@@ -236,6 +238,7 @@ impl Counts {
         Some(Reported {
             usage,
             is_total_only: self.prompt.is_none() && self.completion.is_none(),
+            is_unfinished: self.excludes_cache && self.completion.is_none(),
             is_odd: self.is_odd || is_cut,
         })
     }
@@ -291,7 +294,11 @@ mod tests {
     #[track_caller]
     fn check(usage: &str, expected: Usage, is_odd: bool) {
         let is_total_only = false;
-        assert_eq!(of(&[usage]), Some(Reported { usage: expected, is_total_only, is_odd }), "{usage}");
+        assert_eq!(
+            of(&[usage]),
+            Some(Reported { usage: expected, is_total_only, is_unfinished: false, is_odd }),
+            "{usage}"
+        );
     }
 
     fn both(prompt: u64, completion: u64) -> Usage {
@@ -383,7 +390,7 @@ mod tests {
         check(r#"{"prompt_tokens":10,"total_tokens":30}"#, both(10, 20), false);
         check(r#"{"completion_tokens":10,"total_tokens":30}"#, both(20, 10), false);
         check(r#"{"prompt_tokens":8,"completion_tokens":7,"total_tokens":8}"#, both(8, 7), false);
-        let only = Reported { usage: both(8, 0), is_total_only: true, is_odd: false };
+        let only = Reported { usage: both(8, 0), is_total_only: true, is_unfinished: false, is_odd: false };
         assert_eq!(of(&[r#"{"total_tokens":8}"#]), Some(only));
         assert_eq!(of(&["{}"]), None);
         assert_eq!(of(&[r#"{"prompt_tokens":null}"#]), None);

@@ -32,6 +32,11 @@ impl Flight {
         }
     }
 
+    /// Whether it only asks how long a prompt is.
+    pub(super) fn only_counts(&self) -> bool {
+        matches!(self.destination, Destination::Deployment(Operation::CountTokens))
+    }
+
     /// Begins an attempt at the cluster that Envoy picked. One that is not among the candidates gets nothing.
     pub fn begin(self: &Rc<Self>, cluster: &[u8], outside: &Outside<'_>) -> Result<Begun<'_>, Refused> {
         let Heard { counts, mut faults, .. } = self.learn_miss(outside);

@@ -27,7 +27,10 @@ impl Leg {
             flight.shortest_pause.set(pauses.min());
         }
         let made = self.note_answer(status, outside, heard);
-        match asked_for.or(made) {
+        // Of those who only count tokens a limit of its own tells nothing about the others.
+        // <https://platform.claude.com/docs/en/api/messages-count-tokens>
+        let is_aside = status == 429 && flight.only_counts();
+        match asked_for.or(made).filter(|_| !is_aside) {
             Some(pause) => {
                 // A tier that is refused has no room; of the others nothing is said.
                 let tier = tier.filter(|_| status == 429);

@@ -138,7 +138,7 @@ impl Cost {
 
     /// The same of work that failed, which may have used none.
     pub(super) fn of_failed_work(reported: Reported, reserved: Usage, bounds: Bounds) -> Self {
-        let Reported { mut usage, is_total_only, is_odd } = reported;
+        let Reported { mut usage, is_total_only, is_odd, .. } = reported;
         let mut estimated = None;
         if is_total_only && usage.prompt > 0 && reserved.completion > 0 {
             estimated = Some("total_only");
@@ -205,7 +205,7 @@ impl Expected {
 
     /// What an answer costs that reports its usage, as far as that can be.
     fn reported_cost(&self, reader: &Reader, reported: Reported) -> Cost {
-        let Reported { mut usage, is_total_only, is_odd } = reported;
+        let Reported { mut usage, is_total_only, is_unfinished, is_odd } = reported;
         let mut unread = is_odd.then_some("odd_usage");
         let mut source = Source::Reported;
         let mut estimates = |reason| {
@@ -221,8 +221,11 @@ impl Expected {
             }
             let is_image = matches!(self.operation, Operation::ImageGenerations | Operation::ImageEdits);
             let has_produced = is_image || reader.produced_bytes().is_some_and(|bytes| bytes > 0);
+            if is_unfinished {
+                usage.completion = self.produced(Some(reader));
+                estimates("no_usage");
             // No prompt has no tokens, and no text is none.
-            if usage.completion == 0 && has_produced {
+            } else if usage.completion == 0 && has_produced {
                 usage.completion = self.produced(Some(reader));
                 estimates("zero_usage");
             }

@@ -99,7 +99,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let operation = endpoint.operation;
     draft.operation = Some(operation);
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-    let client = match gateway.clients.identify(pairs.clone(), asked.query(), moment) {
+    let client = match gateway.clients.identify(pairs.clone(), asked.query(), operation.api(), moment) {
         Ok(Identity::Client(client, values)) => {
             draft.budget = client.budget.of_head(&values);
             draft.values = values;
@@ -110,7 +110,11 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
             return Ok(draft.health(None, endpoint.deployment, moment));
         }
         Err(denial) => {
-            draft.refused_caller = Some(Box::new(gateway.clients.caller(pairs, asked.query())));
+            // Whoever is let in by a later try is told of nowhere.
+            if denial.status() == 401 {
+                let caller = gateway.clients.caller(pairs, asked.query(), operation.api());
+                draft.refused_caller = Some(Box::new(caller));
+            }
             return Ok(draft.deny(&denial));
         }
     };

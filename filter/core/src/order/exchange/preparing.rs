@@ -70,7 +70,10 @@ impl Draft {
     /// Notes for which of its users a client asks, if a limit depends on that. What is no string tells nobody from another.
     fn note_users(&mut self, request: &Request<'_>) {
         if self.client.as_ref().is_some_and(|client| client.budget.needs_body()) {
-            let user = request.other_word(UserField::User.name());
+            let user = match self.operation {
+                Some(Operation::Messages) => request.user_of_metadata(),
+                _ => request.other_word(UserField::User.name()),
+            };
             let safety_identifier = request.word(Field::SafetyIdentifier).ok().flatten();
             self.note_user(UserField::User, user.as_deref());
             self.note_user(UserField::SafetyIdentifier, safety_identifier.as_deref());
@@ -164,14 +167,18 @@ impl Draft {
         let shares = model.shares.as_ref().filter(has_choice);
         // What is no word is not taken for a tier: whether it may pass is the policy's.
         let tier = request.word(Field::ServiceTier).ok().flatten().and_then(|word| Tier::of_word(&word));
-        let asks_again =
-            tier.is_some_and(|tier| model.asks_again.contains(&tier)) && policy.permits_tier(DEFAULT_TIER);
+        let asks_again = !operation.is_of_anthropic()
+            && tier.is_some_and(|tier| model.asks_again.contains(&tier))
+            && policy.permits_tier(DEFAULT_TIER);
         let name = Some(&*model.name.text);
         let watch = watch.as_ref();
         let asker = Asker { tier, asks_again, watch, shares, model: name, ..held.client.asker(lot) };
         let choice = self.choose(&able, asker, moment);
         let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
-        let reasons = model.family.reasons() && !is_told_not_to_reason(&request);
+        let reasons = match operation {
+            Operation::Messages => request.thinks(),
+            _ => model.family.reasons() && !is_told_not_to_reason(&request),
+        };
         let fitting = held.fitting(body, form.as_ref(), &choice);
         let fitted = fitting.fit(&model, request, ceiling.completion_tokens);
         let estimate = match operation.billing() {

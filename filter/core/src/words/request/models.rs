@@ -56,13 +56,14 @@ static ELSEWHERE: Names<11> = Names::new([
 ]);
 
 /// Members that are the user's own.
-const FOREIGN: [&str; 22] = [
+const FOREIGN: [&str; 23] = [
     "attributes",
     "chat_template_kwargs",
     "content",
     "documents",
     "functions",
     "guided_json",
+    "input_examples",
     "input_schema",
     "item",
     "item_schema",

@@ -55,7 +55,7 @@ impl Kind {
         match word {
             "image" | "image_url" | "input_image" | "image_file" | "computer_screenshot" => Some(Self::Image),
             "input_audio" | "audio_url" => Some(Self::Audio),
-            "document" | "file" | "input_file" => Some(Self::File),
+            "container_upload" | "document" | "file" | "input_file" => Some(Self::File),
             _ => None,
         }
     }

@@ -3,9 +3,10 @@
 //! `thinking.budget_tokens` is part of `max_tokens` and must be less: whoever lowers the one has to look at the other.
 //! <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>
 
-use super::{Field, Request};
+use super::{Field, Request, string};
 use crate::denial::{Ambiguity, Denial};
 use crate::json::{self, Fault, Member, Names};
+use std::borrow::Cow;
 
 /// The least that the API takes.
 pub const BUDGET_TOKENS_MIN: u32 = 1024;
@@ -14,6 +15,8 @@ pub const BUDGET_TOKENS_MIN: u32 = 1024;
 pub const BUDGET: &str = "thinking.budget_tokens";
 
 static BUDGET_TOKENS: Names<1> = Names::new(["budget_tokens"]);
+static TYPE: Names<1> = Names::new(["type"]);
+static USER_ID: Names<1> = Names::new(["user_id"]);
 
 /// What may be thought.
 #[derive(Clone, Debug)]
@@ -44,6 +47,24 @@ impl<'a> Request<'a> {
         Ok(Some(Budget { tokens, member }))
     }
 
+    /// Whether the model is asked to think, of which it may show nothing.
+    #[must_use]
+    pub fn thinks(&self) -> bool {
+        let Some(thinking) = self.raw(Field::Thinking) else { return false };
+        // What cannot be read is the backend's to refuse.
+        json::find(self.body, thinking, &TYPE).is_ok_and(|object| {
+            let [kind] = object.members;
+            kind.is_some_and(|kind| matches!(kind.value, "\"enabled\"" | "\"adaptive\""))
+        })
+    }
+
+    /// Who asks, by the client's word: `metadata.user_id`.
+    #[must_use]
+    pub fn user_of_metadata(&self) -> Option<Cow<'a, str>> {
+        let [user] = json::find(self.body, self.raw(Field::Metadata)?, &USER_ID).ok()?.members;
+        string(user?.value, "").ok()
+    }
+
     /// Writes a smaller one in its place.
     pub fn set_thinking_budget(&mut self, budget: &Budget<'_>, tokens: u32) {
         self.edits.splice(budget.member.span(), &tokens.to_string());
@@ -65,6 +86,28 @@ mod tests {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{body}"),
             (Err(found), Err(expected)) => assert!(found.contains(expected), "{body}\n{found}"),
             (found, _) => panic!("{body}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn who_thinks_and_who_asks_is_read() {
+        let read = |body: &'static str| Request::read(body.as_bytes()).unwrap();
+        for (body, expected) in [
+            ("{}", false),
+            (r#"{"thinking":{"type":"disabled"}}"#, false),
+            (r#"{"thinking":{"type":"adaptive","display":"omitted"}}"#, true),
+            (r#"{"thinking":{"type":"enabled","budget_tokens":1024}}"#, true),
+            (r#"{"thinking":"enabled"}"#, false),
+        ] {
+            assert_eq!(read(body).thinks(), expected, "{body}");
+        }
+        for (body, expected) in [
+            ("{}", None),
+            (r#"{"metadata":{"user_id":"ann"}}"#, Some("ann")),
+            (r#"{"metadata":{"user_id":null}}"#, None),
+            (r#"{"metadata":"x"}"#, None),
+        ] {
+            assert_eq!(read(body).user_of_metadata().as_deref(), expected, "{body}");
         }
     }
 

@@ -118,5 +118,15 @@ fn images_and_documents_of_messages_are_counted() {
     check_same(&no_images, &MESSAGES, &document);
     let refused = "`messages` has a file, which this client's policy does not allow.";
     check(&no_files, &MESSAGES, &document, Err(refused));
+    check(&no_files, &MESSAGES, &content(r#"{"type":"container_upload","file_id":"f"}"#), Err(refused));
     check_same(&no_files, &MESSAGES, &image);
+}
+
+#[test]
+fn no_choices_are_written_where_there_are_none() {
+    let policy =
+        Policy { n: Some(Bound { default: Some(1), max: Some(1), over: Over::Clamp }), ..Policy::default() };
+    check_same(&policy, &MESSAGES, "{}");
+    check(&policy, &CHAT, "{}", Ok((r#"{"n":1}"#, None)));
+    check(&policy, &MESSAGES, r#"{"n":2}"#, Ok((r#"{"n":1}"#, Some("n=1"))));
 }

@@ -28,7 +28,9 @@ fn both(config: &mut Value) {
 fn forward(run: &mut Run, head: &[(&str, &str)], body: &str) -> Forward {
     let step = run.head(head);
     let Step::AwaitBody { strip } = step else { panic!("{step:?}") };
-    assert!(!strip.iter().any(|name| name.starts_with("anthropic-")), "{strip:?}");
+    // What a beta turns on nobody reads here.
+    assert!(strip.iter().any(|name| name == "anthropic-beta"));
+    assert!(!strip.iter().any(|name| name == "anthropic-version"), "{strip:?}");
     assert!(strip.iter().any(|name| name == "x-api-key"));
     match run.body(body) {
         Step::Forward(forward) => forward,
@@ -133,4 +135,58 @@ fn a_region_in_the_body_is_refused() {
     let body = r#"{"model":"gpt-4o","max_tokens":5,"messages":[],"inference_geo":"us"}"#;
     let said = body_of(run.body(body));
     assert!(said["error"]["message"].as_str().unwrap().contains("`inference_geo`"), "{said}");
+}
+
+#[test]
+fn a_key_of_anthropics_header_is_read_at_its_api_only() {
+    let mut run = Run::with(gateway(both));
+    let head = [CHAT[0], CHAT[1], ("x-api-key", "key")];
+    assert_eq!(refused(run.head(&head)), "401 missing_api_key");
+    // A stray one is none.
+    let mut run = Run::with(gateway(both));
+    let head = [CHAT[0], CHAT[1], CHAT[2], ("x-api-key", "stray")];
+    assert!(matches!(run.head(&head), Step::AwaitBody { .. }));
+}
+
+/// What is charged for a stream of which so much came.
+fn left_after(thinking: &str, events: &[&str]) -> Record {
+    let mut run = Run::with(gateway(both));
+    let body = format!(
+        r#"{{"model":"gpt-4o","max_tokens":50,"stream":true,{thinking}"messages":[{{"role":"user","content":"hello"}}]}}"#
+    );
+    let flight = forward(&mut run, &MESSAGES, &body).flight;
+    let _ = served(&flight, "cb", &run.store);
+    let _ = run.answer("200", "text/event-stream");
+    for event in events {
+        let _ = run.exchange.response_chunk(event.as_bytes(), false, || NOW);
+    }
+    run.finish()
+}
+
+#[test]
+fn a_stream_that_is_left_before_its_end_is_an_estimate() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
+    let text = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"some words were said\"}}\n\n";
+    let record = left_after("", &[start]);
+    assert_eq!((record.usage.prompt, record.usage.completion), (9, 0));
+    assert_eq!(record.source, Source::Estimated);
+    let record = left_after("", &[start, text]);
+    assert!((1..20).contains(&record.usage.completion), "{:?}", record.usage);
+    // Who thinks unseen may have thought as long as it might.
+    let record = left_after(r#""thinking":{"type":"adaptive"},"#, &[start]);
+    assert_eq!((record.usage.completion, record.source), (50, Source::Estimated));
+}
+
+#[test]
+fn a_limit_on_counting_pauses_nobody() {
+    let mut run = Run::with(gateway(both));
+    let mut head = MESSAGES;
+    head[1].1 = "/v1/messages/count_tokens";
+    let flight = forward(&mut run, &head, BODY).flight;
+    let outside = Outside::new(&run.store, &|| NOW);
+    let throttled = [(":status", "429"), ("retry-after", "60")];
+    let _ = attempt(&flight, "cb", &throttled, "", &outside).unwrap();
+    let mut other = Run { exchange: Exchange::new(gateway(both)), store: run.store };
+    let flight = forward(&mut other, &MESSAGES, BODY).flight;
+    assert_eq!(&*flight.candidates()[0].backend.name, "b");
 }
