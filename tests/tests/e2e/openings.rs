@@ -161,7 +161,7 @@ fn failures() -> Vec<(bool, Script, u16)> {
                 EVENTS,
                 &["event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}"],
             ),
-            500,
+            529,
         ),
         (true, script(EVENTS, &["event: error\ndata: {\"message\":\"x\"}\n\n"]), 500),
         (true, script(EVENTS, &["event: error\ndata: upstream is busy\n\n"]), 500),
