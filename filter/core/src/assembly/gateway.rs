@@ -375,7 +375,9 @@ impl Gateway {
             of_models.chain(&self.other).any(|target| is_of(target, access))
         };
         let (mut awaits, mut faults) = (false, 0);
-        for access in self.accesses.iter().filter(may_need) {
+        // All tokens are there but for moments, so that is asked first.
+        let lacking = self.accesses.iter().filter(|access| access.is_lacking(moment.now));
+        for access in lacking.filter(may_need) {
             match access.is_awaited(moment) {
                 Ok(is_awaited) => awaits |= is_awaited,
                 Err(_) => faults += 1,

@@ -245,14 +245,20 @@ impl Access {
         }
     }
 
+    /// Whether this worker knows of no token that is good now.
+    #[must_use]
+    pub fn is_lacking(&self, now: Duration) -> bool {
+        self.issued.is_lacking(now)
+    }
+
     /// Whether there is no token, and the fetch that may bring it has not failed yet.
     pub fn is_awaited(&self, moment: Moment<'_>) -> Result<bool, StoreFault> {
-        if !self.issued.is_lacking(moment.now) {
+        if !self.is_lacking(moment.now) {
             return Ok(false);
         }
         let known = Known::of(&moment.store.load(&self.key)?.value, ms(moment.now));
         self.take(&known);
-        Ok(self.issued.is_lacking(moment.now) && known.fetching.failures == 0)
+        Ok(self.is_lacking(moment.now) && known.fetching.failures == 0)
     }
 
     /// Whether to fetch now. Of all VMs that ask, one is told to: it makes the call of [`Self::first`], and tells what came

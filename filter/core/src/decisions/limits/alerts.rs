@@ -100,10 +100,12 @@ pub fn look<'a>(
     }
     store::update(moment.store, KEY, |stored| {
         let before: Vec<Reached> = codec::decode_all(stored);
+        let known: HashMap<&Window, &Reached> =
+            before.iter().map(|reached| (&reached.window, reached)).collect();
         let (mut after, mut alerts) = (Vec::new(), Vec::new());
         for (window, used, limit) in &watched {
-            let known = before.iter().find(|reached| reached.window == *window);
-            let (is_refusing, told) = known.map_or((false, 0), |known| (known.is_refusing, known.told));
+            let (is_refusing, told) =
+                known.get(window).map_or((false, 0), |known| (known.is_refusing, known.told));
             let is_reached = |percent: &&u8| {
                 is_refusing || u128::from(*used) * 100 >= u128::from(limit.amount()) * u128::from(**percent)
             };
@@ -120,14 +122,19 @@ pub fn look<'a>(
     })
 }
 
-/// What was told of each limit.
+/// What was told of the limits of each account.
 #[derive(Debug, Default)]
-pub struct Told(HashMap<Window, u8>);
+pub struct Told(HashMap<String, BTreeMap<u64, u8>>);
 
 /// Reads it.
 pub fn told(store: &dyn Store) -> Result<Told, StoreFault> {
     let reached: Vec<Reached> = codec::decode_all(&store.load(KEY)?.value);
-    Ok(Told(reached.into_iter().map(|reached| (reached.window, reached.told)).collect()))
+    let mut all: HashMap<String, BTreeMap<u64, u8>> = HashMap::new();
+    for Reached { window: Window { account, limit, .. }, told, .. } in reached {
+        let most = all.entry(account).or_default().entry(limit).or_insert(0);
+        *most = told.max(*most);
+    }
+    Ok(Told(all))
 }
 
 impl Budget {
@@ -142,9 +149,9 @@ impl Budget {
     pub fn alerted(&self, told: &Told) -> BTreeMap<Rc<str>, u8> {
         let mut found = BTreeMap::new();
         for account in &self.accounts {
+            let of_account = told.0.get(&account.key);
             for limit in account.limits.iter().filter(|limit| !limit.allowance.alerts.is_empty()) {
-                let is_it = |window: &Window| window.account == account.key && window.limit == limit.id();
-                let percent = told.0.iter().filter(|(window, _)| is_it(window)).map(|(_, told)| *told).max();
+                let percent = of_account.and_then(|told| told.get(&limit.id())).copied();
                 let most = found.entry(limit.allowance.word.clone()).or_insert(0);
                 *most = percent.unwrap_or(0).max(*most);
             }

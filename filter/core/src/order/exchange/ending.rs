@@ -13,7 +13,6 @@ use crate::limits::{Reservation, Spent};
 use crate::prices::Service;
 use crate::store::Moment;
 use crate::tier::Tier;
-use crate::tokens::Usage;
 use crate::usage::{BilledError, Reader};
 
 impl From<BilledError> for Outcome {
@@ -195,13 +194,8 @@ impl Expected {
     /// The same, before anything was produced.
     fn fails_with_nothing(&self, reader: &Reader) -> bool {
         self.fails(reader)
-            && reader.usage().is_none_or(|usage| usage.total() == 0 || self.begins_with_prompt(usage))
+            && reader.reported().is_none_or(|reported| reported.is_unfinished || reported.usage.total() == 0)
             && reader.produced_bytes().unwrap_or(0) == 0
-    }
-
-    /// Whether a stream tells its prompt first, so that it says of nothing that it was answered.
-    fn begins_with_prompt(&self, usage: Usage) -> bool {
-        self.operation.is_of_anthropic() && usage.completion == 0
     }
 
     /// Whether its prompt is text, so that the reported tokens teach how it is counted.

@@ -110,7 +110,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
             return Ok(draft.health(None, endpoint.deployment, moment));
         }
         Err(denial) => {
-            // Whoever is let in by a later try is told of nowhere.
+            // Other refusals say nothing of who asks: the caller may be a client.
             if denial.status() == 401 {
                 let caller = gateway.clients.caller(pairs, asked.query(), operation.api());
                 draft.refused_caller = Some(Box::new(caller));

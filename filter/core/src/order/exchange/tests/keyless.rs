@@ -9,13 +9,19 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 const MOMENT: Duration = Duration::from_millis(10);
 const TOKEN: &[u8] = br#"{"access_token":"t","expires_in":3600}"#;
 
-/// A gateway whose first backend is shown tokens.
-fn keyless() -> Rc<Gateway> {
-    let gateway = gateway(|config| {
+/// A gateway whose first backend is shown tokens, which does not serve yet.
+fn configured(edit: impl FnOnce(&mut Value)) -> Rc<Gateway> {
+    gateway(|config| {
         let azure =
             json!({ "scope": "https://ai.azure.com/.default", "managed_identity": { "cluster": "imds" } });
         config["backends"][0]["credential"] = json!({ "azure": azure });
-    });
+        edit(config);
+    })
+}
+
+/// The same in service.
+fn keyless(edit: impl FnOnce(&mut Value)) -> Rc<Gateway> {
+    let gateway = configured(edit);
     gateway.accesses.iter().for_each(Access::enter_service);
     gateway
 }
@@ -42,7 +48,7 @@ fn backends(step: Step) -> Vec<String> {
 
 #[test]
 fn a_request_waits_for_the_first_token_and_then_goes_on() {
-    let gateway = keyless();
+    let gateway = keyless(|_| {});
     let mut run = Run::with(gateway.clone());
     assert!(matches!(run.head(&CHAT), Step::Wait));
     assert!(run.exchange.is_waiting() && !run.exchange.awaits_body());
@@ -59,7 +65,7 @@ fn a_request_waits_for_the_first_token_and_then_goes_on() {
 
 #[test]
 fn a_request_that_has_waited_in_vain_goes_elsewhere() {
-    let gateway = keyless();
+    let gateway = keyless(|_| {});
     let mut run = Run::with(gateway);
     assert!(matches!(run.head(&CHAT), Step::Wait));
     assert!(wake(&mut run, crate::access::WAIT - MOMENT).is_none());
@@ -72,7 +78,7 @@ fn a_request_that_has_waited_in_vain_goes_elsewhere() {
 
 #[test]
 fn nobody_waits_for_a_token_whose_fetch_has_failed() {
-    let gateway = keyless();
+    let gateway = keyless(|_| {});
     let mut run = Run::with(gateway.clone());
     fetched(&gateway, &run, Duration::ZERO, Fetch::Nothing);
     assert!(matches!(run.head(&CHAT), Step::AwaitBody { .. }));
@@ -81,13 +87,9 @@ fn nobody_waits_for_a_token_whose_fetch_has_failed() {
 
 #[test]
 fn without_another_backend_it_is_said_that_there_is_no_token() {
-    let gateway = gateway(|config| {
-        let azure =
-            json!({ "scope": "https://ai.azure.com/.default", "managed_identity": { "cluster": "imds" } });
-        config["backends"][0]["credential"] = json!({ "azure": azure });
+    let gateway = keyless(|config| {
         config["models"][0]["backends"] = json!([{ "backend": "a" }]);
     });
-    gateway.accesses.iter().for_each(Access::enter_service);
     let mut run = Run::with(gateway.clone());
     fetched(&gateway, &run, Duration::ZERO, Fetch::Refusal);
     assert!(matches!(run.head(&CHAT), Step::AwaitBody { .. }));
@@ -96,7 +98,7 @@ fn without_another_backend_it_is_said_that_there_is_no_token() {
 
 #[test]
 fn what_needs_no_backend_needs_no_token() {
-    let mut run = Run::with(keyless());
+    let mut run = Run::with(keyless(|_| {}));
     let models = [(":method", "GET"), (":path", "/v1/models"), ("authorization", "Bearer key")];
     assert!(!matches!(
         run.exchange.request_head(&headers(&models), true, Moment::new(&run.store, NOW)),
@@ -106,7 +108,7 @@ fn what_needs_no_backend_needs_no_token() {
 
 #[test]
 fn bodies_that_wait_for_a_token_are_bounded() {
-    let gateway = keyless();
+    let gateway = keyless(|_| {});
     let mut run = Run::with(gateway.clone());
     assert!(matches!(run.head(&CHAT), Step::Wait));
     assert!(run.exchange.request_body_grows(crate::gateway::HELD_BYTES_MAX).is_none());
@@ -119,11 +121,7 @@ fn bodies_that_wait_for_a_token_are_bounded() {
 
 #[test]
 fn a_configuration_that_only_is_looked_at_lacks_no_token() {
-    let gateway = gateway(|config| {
-        let azure =
-            json!({ "scope": "https://ai.azure.com/.default", "managed_identity": { "cluster": "imds" } });
-        config["backends"][0]["credential"] = json!({ "azure": azure });
-    });
+    let gateway = configured(|_| {});
     let mut run = Run::with(gateway);
     assert!(matches!(run.head(&CHAT), Step::AwaitBody { .. }));
     assert_eq!(backends(run.body(PROMPT)), ["a", "b"]);
@@ -137,7 +135,6 @@ fn what_goes_past_a_backend_without_a_token_spills() {
         config["backends"][0]["credential"] = json!({ "azure": azure });
         config["models"][0]["backends"][1]["priority"] = json!(1);
     });
-    gateway.accesses.iter().for_each(Access::enter_service);
     let mut run = Run::with(gateway.clone());
     fetched(&gateway, &run, Duration::ZERO, Fetch::Nothing);
     let flight = run.send(PROMPT).flight;
