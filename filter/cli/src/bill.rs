@@ -11,7 +11,7 @@ use tollgate::spend::Spend;
 
 /// Tells it.
 pub(crate) fn bill(arguments: &Bill) -> Result<End, String> {
-    let mut statement = Statement::new(&arguments.wanted);
+    let mut statement = Statement::new(&arguments.wanted)?;
     let (mut unread, mut unsent, mut undated) = (0, 0, 0);
     for file in &arguments.logs {
         let (mut lines, mut read): (u64, u64) = (0, 0);

@@ -3,12 +3,13 @@
 //! The store has of each key its SHA-256 and whose it is. The key itself is printed once, and stands nowhere.
 
 use crate::arguments::{KeyAct, Keys, NewKey};
-use crate::paint::{Look, paint, print, print_json};
+use crate::paint::{Look, paint, print, print_json, warn};
 use crate::store::Store;
 use crate::{End, check, key};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::Duration;
 use tollgate::calendar::rfc3339;
 use tollgate::config::KeyEntry;
 use tollgate::gateway::{Gateway, key_table};
@@ -119,13 +120,13 @@ fn issued(mut store: Store, keys: &Keys, issue: &NewKey, old_for: Option<u64>) -
     let hash = KeyHash::of(key.as_bytes());
     let mut old = Vec::new();
     if let Some(seconds) = old_for {
-        let end = rfc3339(now + seconds);
+        let end = now + seconds;
         for stored in store.keys(Some(&keys.client))? {
             let mut entry = stored.entry.clone();
-            // Dates of one form: the earlier is the smaller.
-            let ends_sooner = entry.not_after.as_ref().is_some_and(|other| *other <= end);
-            if !ends_sooner && entry.not_before.as_ref().is_none_or(|from| *from < end) {
-                entry.not_after = Some(end.clone());
+            // One whose dates nobody can read is good nowhere.
+            let Ok(validity) = entry.validity() else { continue };
+            if validity.from < Duration::from_secs(end) && Duration::from_secs(end) < validity.until {
+                entry.not_after = Some(rfc3339(end));
                 old.push((stored, entry));
             }
         }
@@ -215,7 +216,7 @@ impl Store {
         for (hash, text) in fields {
             // One that nobody can read is no reason to leave others good that are to be revoked.
             let wrong = |problem: String| {
-                eprintln!("warning: {}: {table}: {hash}: {problem}; it is passed over", self.shown);
+                warn(&format!("{}: {table}: {hash}: {problem}; it is passed over", self.shown));
             };
             let entry = match KeyEntry::read(text.as_bytes()) {
                 Ok(entry) => entry,

@@ -1,8 +1,8 @@
-//! What was spend, by whom and on what, and how is that told?
+//! What was spent, by whom and on what, and how is that told?
 //!
 //! Rows are added up by the words that were asked for; a table, CSV and JSON tell the same. Not known here: where the rows come from.
 
-use crate::paint::{Look, paint, print, print_json};
+use crate::paint::{Look, paint, print, print_json, warn};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ fn day(text: &str) -> Result<String, String> {
     }
 }
 
-/// What was spend, added up.
+/// What was spent, added up.
 pub(crate) struct Statement<'w> {
     wanted: &'w Wanted,
     groups: BTreeMap<Vec<String>, Spend>,
@@ -102,8 +102,13 @@ pub(crate) struct Statement<'w> {
 }
 
 impl<'w> Statement<'w> {
-    pub(crate) fn new(wanted: &'w Wanted) -> Self {
-        Self { wanted, groups: BTreeMap::new(), total: Spend::default() }
+    pub(crate) fn new(wanted: &'w Wanted) -> Result<Self, String> {
+        if let (Some(from), Some(to)) = (&wanted.from, &wanted.to)
+            && from > to
+        {
+            return Err(format!("--to {to}: expected no day before --from {from}"));
+        }
+        Ok(Self { wanted, groups: BTreeMap::new(), total: Spend::default() })
     }
 
     /// Whether a day is asked for. Days are ordered as their texts are.
@@ -119,7 +124,7 @@ impl<'w> Statement<'w> {
         self.total.add(row.spend);
     }
 
-    /// Prints it, and in a table and in JSON what else is to be known, with how often that was so.
+    /// Prints it, and what else is to be known, with how often that was so: beside CSV on standard error.
     pub(crate) fn tell(&self, notes: &[(&'static str, u64, &'static str)]) {
         if self.wanted.json {
             let notes: Map<_, _> =
@@ -127,6 +132,10 @@ impl<'w> Statement<'w> {
             print_json(&self.as_json(&notes));
         } else if self.wanted.csv {
             print(&self.as_csv());
+            notes
+                .iter()
+                .filter(|(_, count, _)| *count > 0)
+                .for_each(|(_, count, what)| warn(&format!("{count} {what}")));
         } else {
             let told = notes.iter().filter(|(_, count, _)| *count > 0);
             let told: String = told.map(|(_, count, what)| format!("{count} {what}\n")).collect();

@@ -89,8 +89,16 @@ fn a_bill_is_of_the_days_that_are_asked_for() {
     assert_eq!(requests(&["--from", "2026-11-01"]), 3);
     assert_eq!(requests(&["--to", "2026-11-30"]), 3);
     assert_eq!(requests(&["--from", "2026-11-01", "--to", "2026-11-30"]), 2);
-    let (code, _, complaint) = run(&["bill", "--from", "2026-02-30", "-"], &log);
-    assert!(code == 2 && complaint.contains("expected a day as 2026-11-28"), "{complaint}");
+    for (options, problem) in [
+        (&["--from", "2026-02-30"][..], "expected a day as 2026-11-28"),
+        (
+            &["--from", "2026-11-30", "--to", "2026-11-01"],
+            "--to 2026-11-01: expected no day before --from 2026-11-30",
+        ),
+    ] {
+        let (code, _, complaint) = run(&[&["bill"], options, &["-"]].concat(), &log);
+        assert!(code == 2 && complaint.contains(problem), "{complaint}");
+    }
 }
 
 #[test]
@@ -105,6 +113,9 @@ fn a_bill_is_json_for_programs() {
     assert_eq!(told["groups"][0]["tier"], Value::Null);
     assert_eq!((&told["total"]["requests"], &told["total"]["price_micros"]), (&json!(1), &json!(20)));
     assert_eq!(told["notes"], json!({ "undated_lines": 1, "unread_lines": 0, "requests_to_nobody": 1 }));
+    // A spreadsheet has no place for it.
+    let (_, _, warned) = run(&["bill", "--csv", "-"], &log);
+    assert!(warned.starts_with("warning: 1 of the lines: without start_time"), "{warned}");
 }
 
 #[test]
