@@ -101,11 +101,7 @@ fn marks(seen: &[load::Seen], weights: [u32; 2]) -> Vec<Mark> {
     let deviation = (wanted * (1.0 - wanted) / seen.len().max(1) as f64).sqrt();
     let found = share(first, served);
     vec![
-        Mark::new(
-            "every request is served",
-            format!("{served} of {}", seen.len()),
-            served == seen.len() && served > 0,
-        ),
+        Mark::all_served(seen),
         Mark::new(
             format!("payg1 serves {} of them, by a lot for each", percent(wanted)),
             format!("{}, ± {} by chance", percent(found), percent(DEVIATIONS * deviation)),

@@ -110,12 +110,7 @@ async fn measure_and_order(gateway: &Gateway) -> Result<()> {
 
 /// `told` is when the orders were said, and the end: what is asked while the task measures goes by the order before.
 fn marks(seen: &[Seen], told: &[f64], pace: Pace) -> Vec<Mark> {
-    let served = report::count(seen, Seen::is_served);
-    let mut marks = vec![Mark::new(
-        "every request is served",
-        format!("{served} of {}", seen.len()),
-        served == seen.len() && served > 0,
-    )];
+    let mut marks = vec![Mark::all_served(seen)];
     // The third minute goes by what was measured before the change.
     for (at, (minute, span)) in MINUTES.iter().zip(told.windows(2)).enumerate() {
         let (name, span) = (BACKENDS[usize::from(at > CHANGES)], (span[0], span[1]));

@@ -21,6 +21,13 @@ impl Mark {
         Self { says: says.into(), found: found.into(), holds }
     }
 
+    /// Whether each request was served.
+    pub(super) fn all_served(seen: &[Seen]) -> Self {
+        let served = count(seen, Seen::is_served);
+        let all = seen.len();
+        Self::new("every request is served", format!("{served} of {all}"), served == all && served > 0)
+    }
+
     /// The same, but the quick form only shows it: it needs a machine that does nothing else for minutes.
     pub(super) fn unless_quick(self, pace: Pace) -> Self {
         if !pace.is_quick() {

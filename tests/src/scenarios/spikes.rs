@@ -83,16 +83,11 @@ pub(super) async fn run(scenario: Scenario, pace: Pace) -> Result<Outcome> {
 }
 
 fn marks(seen: &[Seen], spike: f64, pace: Pace) -> Vec<Mark> {
-    let served = report::count(seen, Seen::is_served);
     let (before, after): (Vec<Seen>, Vec<Seen>) = seen.iter().cloned().partition(|seen| seen.at < spike);
     let first = report::count(&before, |seen| seen.is_by("ptu1"));
     let [kept, spilled] = ["ptu1", "payg1"].map(|name| report::count(&after, |seen| seen.is_by(name)));
     vec![
-        Mark::new(
-            "every request is served",
-            format!("{served} of {}", seen.len()),
-            served == seen.len() && served > 0,
-        ),
+        Mark::all_served(seen),
         Mark::new(
             format!("before the spike ptu1 serves at least {}", percent(FIRST_MIN)),
             format!("{first} of {}", before.len()),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::balancing::{DEPLOYMENT, LATENCY_MS, backend, client, completion};
 use super::load::{self, Clock, Crowd, Seen};
-use super::report::{self, Chart, Group, Mark, Outcome, Shows, Stage};
+use super::report::{Chart, Group, Mark, Outcome, Shows, Stage};
 use super::{Pace, Scenario};
 use crate::harness::{Gateway, Setup};
 use crate::mock::Settings;
@@ -48,7 +48,6 @@ pub(super) async fn run(scenario: Scenario, pace: Pace) -> Result<Outcome> {
 }
 
 fn marks(seen: &[Seen], billed: u64) -> Vec<Mark> {
-    let served = report::count(seen, Seen::is_served);
     let mut told: BTreeMap<&str, u64> = BTreeMap::new();
     let mut recorded: BTreeMap<&str, u64> = BTreeMap::new();
     for seen in seen {
@@ -58,11 +57,7 @@ fn marks(seen: &[Seen], billed: u64) -> Vec<Mark> {
     let total: u64 = recorded.values().sum();
     let shown: Vec<String> = recorded.iter().map(|(client, tokens)| format!("{client} {tokens}")).collect();
     vec![
-        Mark::new(
-            "every request is served",
-            format!("{served} of {}", seen.len()),
-            served == seen.len() && served > 0,
-        ),
+        Mark::all_served(seen),
         Mark::new(
             "each client's tokens are written down as its answers told them",
             shown.join(", "),

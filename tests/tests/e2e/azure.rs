@@ -2,18 +2,16 @@
 //! letter or not at all.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+
+use crate::stand_in::StandIn;
 
 pub const SCOPE: &str = "https://cognitiveservices.azure.com/.default";
 pub const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
@@ -23,9 +21,8 @@ pub const SECRET: &str = "s3cret~/+= of the application";
 
 /// A server, on a free port. It ends with this value.
 pub struct Azure {
-    addr: SocketAddr,
     state: Arc<State>,
-    server: JoinHandle<()>,
+    server: StandIn,
 }
 
 struct State {
@@ -46,8 +43,6 @@ struct State {
 
 impl Azure {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
             life: Mutex::new(3600),
             status: Mutex::new(200),
@@ -58,24 +53,13 @@ impl Azure {
             held: watch::Sender::new(false),
         });
         let served = state.clone();
-        let server = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let state = served.clone();
-                tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(state.clone(), request));
-                    let connection = hyper::server::conn::http1::Builder::new();
-                    // An error is an Envoy that went away.
-                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Self { addr, state, server }
+        let server = StandIn::start(move |request| answer(served.clone(), request)).await;
+        Self { state, server }
     }
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.server.addr
     }
 
     /// So long are tokens good from now on, in seconds.
@@ -117,12 +101,6 @@ impl Azure {
     pub async fn wait_for(&self, times: usize) {
         let mut asked = self.state.asked_now.subscribe();
         asked.wait_for(|asked| *asked >= times).await.unwrap();
-    }
-}
-
-impl Drop for Azure {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 

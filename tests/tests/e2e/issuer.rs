@@ -1,7 +1,7 @@
 //! An identity provider for tests: it signs tokens, and serves its keys as it is told to.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,17 +10,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tollgate_tests::harness::Setup;
 
 use crate::requests::with;
+use crate::stand_in::StandIn;
 
 pub const ISSUER: &str = "https://issuer.example/v2.0";
 pub const AUDIENCE: &str = "api://ai-gateway";
@@ -85,9 +82,8 @@ pub fn token_with(kid: &str, algorithm: Algorithm, more: Value) -> String {
 
 /// A server of keys, on a free port. It ends with this value.
 pub struct KeyServer {
-    addr: SocketAddr,
     state: Arc<State>,
-    server: JoinHandle<()>,
+    server: StandIn,
 }
 
 struct State {
@@ -102,8 +98,6 @@ struct State {
 
 impl KeyServer {
     pub async fn start(keys: &[Value]) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
             answer: Mutex::new((200, body(keys))),
             asked: Mutex::default(),
@@ -111,19 +105,8 @@ impl KeyServer {
             held: watch::Sender::new(false),
         });
         let served = state.clone();
-        let server = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let state = served.clone();
-                tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(state.clone(), request));
-                    let connection = hyper::server::conn::http1::Builder::new();
-                    // An error is an Envoy that went away.
-                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Self { addr, state, server }
+        let server = StandIn::start(move |request| answer(served.clone(), request)).await;
+        Self { state, server }
     }
 
     /// What it serves from now on.
@@ -154,19 +137,13 @@ impl KeyServer {
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.server.addr
     }
 
     /// Envoy has it as the cluster `idp`.
     pub fn known_to(&self, setup: Setup) -> Setup {
-        let addr = self.addr;
+        let addr = self.server.addr;
         setup.patch(move |envoy| add_cluster(envoy, "idp", addr))
-    }
-}
-
-impl Drop for KeyServer {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 

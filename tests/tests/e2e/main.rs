@@ -11,6 +11,7 @@ mod fleets;
 mod issuer;
 mod provider;
 mod requests;
+mod stand_in;
 mod terminator;
 
 // Who may call.

@@ -2,22 +2,19 @@
 //! background. An answer uses all that its request allows, so that a test knows what it must cost.
 
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
 use tollgate_tests::harness::{Gateway, Setup};
 
 use crate::pinned::BACKENDS;
 use crate::requests::{check_record, with};
+use crate::stand_in::StandIn;
 
 /// What every prompt costs.
 pub const PROMPT: u64 = 30;
@@ -51,40 +48,27 @@ impl Asked {
     }
 }
 
-/// The server, which ends with the test.
+/// The server. It ends with this value.
 pub struct Provider {
-    url: String,
+    server: StandIn,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Provider {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
         let serial = Arc::new(AtomicU64::new(0));
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (log, serial) = (Arc::clone(&log), Arc::clone(&serial));
-                tokio::spawn(async move {
-                    let service =
-                        service_fn(move |request| serve(request, Arc::clone(&log), Arc::clone(&serial)));
-                    let connection = hyper::server::conn::http1::Builder::new();
-                    // An error is an Envoy that went away.
-                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Self { url, asked }
+        let server =
+            StandIn::start(move |request| serve(request, Arc::clone(&log), Arc::clone(&serial))).await;
+        Self { server, asked }
     }
 
     /// An Envoy with the clients of [`clients`], before this provider as each of its backends.
     pub async fn gateway(&self) -> Gateway {
         let mut setup = Setup::new().workers(1).edit(clients);
         for (name, env) in BACKENDS {
-            setup = setup.backend(name, &self.url).env(env, "unused");
+            setup = setup.backend(name, &format!("http://{}", self.server.addr)).env(env, "unused");
         }
         Gateway::start(setup).await.unwrap()
     }
