@@ -236,3 +236,21 @@ fn the_header_by_which_a_client_is_known_goes_no_further() {
     let Step::AwaitBody { strip } = step else { panic!("{step:?}") };
     assert_eq!(strip, ["x-who"]);
 }
+
+#[test]
+fn only_a_refused_caller_is_told_of_in_the_record() {
+    let gateway = gateway(|config| {
+        config["store"] = json!({ "redis": { "cluster": "redis" } });
+        config["directory"] = json!({ "store": {} });
+    });
+    let key = format!("tg-{}", "0".repeat(64));
+    let ask = |key: &str| {
+        let mut run = Run::with(gateway.clone());
+        let code = refused(run.head(&[CHAT[0], CHAT[1], ("api-key", key)]));
+        (code, run.finish().refused_caller.and_then(|caller| caller.key_begins))
+    };
+    assert_eq!(ask("sk-0123456789abcdef"), ("401 invalid_api_key".to_owned(), Some("sk-0".to_owned())));
+    // It may be a client's.
+    assert!(gateway.clients.issued().unwrap().failed(&[], NOW));
+    assert_eq!(ask(&key), ("503 keys_unavailable".to_owned(), None));
+}

@@ -148,6 +148,9 @@ fn a_key_of_anthropics_header_is_read_at_its_api_only() {
     assert!(matches!(run.head(&head), Step::AwaitBody { .. }));
 }
 
+const START: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
+const TEXT: &str = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"some words were said\"}}\n\n";
+
 /// What is charged for a stream of which so much came.
 fn left_after(thinking: &str, events: &[&str]) -> Record {
     let mut run = Run::with(gateway(both));
@@ -165,16 +168,21 @@ fn left_after(thinking: &str, events: &[&str]) -> Record {
 
 #[test]
 fn a_stream_that_is_left_before_its_end_is_an_estimate() {
-    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
-    let text = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"some words were said\"}}\n\n";
-    let record = left_after("", &[start]);
+    let record = left_after("", &[START]);
     assert_eq!((record.usage.prompt, record.usage.completion), (9, 0));
     assert_eq!(record.source, Source::Estimated);
-    let record = left_after("", &[start, text]);
+    let record = left_after("", &[START, TEXT]);
     assert!((1..20).contains(&record.usage.completion), "{:?}", record.usage);
     // Who thinks unseen may have thought as long as it might.
-    let record = left_after(r#""thinking":{"type":"adaptive"},"#, &[start]);
+    let record = left_after(r#""thinking":{"type":"adaptive"},"#, &[START]);
     assert_eq!((record.usage.completion, record.source), (50, Source::Estimated));
+}
+
+#[test]
+fn a_stream_that_fails_before_it_says_anything_costs_nothing() {
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+    assert_eq!(left_after("", &[START, error]).usage, Usage::default());
+    assert_eq!(left_after("", &[START, TEXT, error]).usage.prompt, 9);
 }
 
 #[test]
@@ -189,4 +197,43 @@ fn a_limit_on_counting_pauses_nobody() {
     let mut other = Run { exchange: Exchange::new(gateway(both)), store: run.store };
     let flight = forward(&mut other, &MESSAGES, BODY).flight;
     assert_eq!(&*flight.candidates()[0].backend.name, "b");
+}
+
+#[test]
+fn a_user_of_messages_is_named_by_their_metadata() {
+    let gateway = gateway(|config| {
+        both(config);
+        config["clients"][0]["limits"] = json!([{ "requests": 1, "per": "day", "by": { "field": "user" } }]);
+    });
+    let mut run = Run::with(gateway.clone());
+    let mut ask = |user: &str| {
+        run.exchange = Exchange::new(gateway.clone());
+        let _ = run.head(&MESSAGES);
+        let body = with(serde_json::from_str(BODY).unwrap(), json!({ "metadata": { "user_id": user } }));
+        match run.body(&body.to_string()) {
+            Step::Forward(forward) => {
+                let _ = served(&forward.flight, "cb", &run.store);
+                let _ = run.answer("200", "application/json");
+                let body = br#"{"usage":{"input_tokens":3,"output_tokens":9}}"#;
+                let _ = run.exchange.response_chunk(body, true, || NOW);
+                let _ = run.finish();
+                "served".to_owned()
+            }
+            step => refused(step),
+        }
+    };
+    assert_eq!(ask("ann"), "served");
+    assert_eq!((ask("ann"), ask("bob")), ("429 insufficient_quota".to_owned(), "served".to_owned()));
+}
+
+#[test]
+fn no_tier_of_openais_is_asked_for_at_anthropics_api() {
+    let mut run = Run::with(gateway(|config| {
+        both(config);
+        config["models"][0]["tiers"] = json!({ "flex": "default" });
+    }));
+    let body = with(serde_json::from_str(BODY).unwrap(), json!({ "service_tier": "flex" })).to_string();
+    let flight = forward(&mut run, &MESSAGES, &body).flight;
+    // Each once, and none once more as the default tier.
+    assert_eq!(flight.candidates().len(), 2);
 }
