@@ -72,6 +72,39 @@ fn what_takes_as_much_as_declared_is_not_held_back() {
     assert!(seat(&store, 500).is_ok());
 }
 
+#[test]
+fn of_two_pauses_that_are_told_the_longer_one_holds() {
+    for told in [[5000, 2000], [2000, 5000]] {
+        let store = MemoryStore::default();
+        let first = seat(&store, 0).unwrap();
+        for until in told {
+            super::refused(Moment::new(&store, at(10)), &first, at(until), &|_| true).unwrap();
+        }
+        assert_eq!(seat(&store, 2000).unwrap_err(), Duration::from_secs(3), "{told:?}");
+    }
+}
+
+#[test]
+fn one_small_request_after_a_quiet_hour_shows_little() {
+    let store = MemoryStore::default();
+    let first = seat(&store, 0).unwrap();
+    super::refused(Moment::new(&store, at(0)), &first, at(64_000), &|_| true).unwrap();
+    // In that time 640 were declared, of which ten are a part.
+    assert!(seat(&store, 64_000).is_ok());
+    assert_eq!(seat(&store, 64_000).unwrap_err(), Duration::from_millis(6400));
+}
+
+#[test]
+fn what_takes_nothing_shows_nothing() {
+    let store = MemoryStore::default();
+    let takes = |tokens, ms| {
+        take(Moment::new(&store, at(ms)), only(gauge(1, 100)), used(tokens), Yields::NOTHING).unwrap()
+    };
+    let nothing = takes(0, 0).unwrap();
+    super::refused(Moment::new(&store, at(0)), &nothing, at(1000), &|_| true).unwrap();
+    assert!(takes(1, 1000).is_ok() && takes(1, 1000).is_ok());
+}
+
 fn seat_of(turn: Turn) -> Option<Seat> {
     match turn {
         Turn::Goes { seat, .. } => seat,

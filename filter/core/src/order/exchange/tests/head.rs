@@ -57,11 +57,17 @@ fn a_body_announced_too_long_is_refused_from_the_headers() {
 
 #[test]
 fn other_endpoints_pass_unread_or_are_refused() {
-    let files = [(":method", "GET"), (":path", "/v1/files?limit=1"), ("api-key", "key"), ("cookie", "x")];
+    let files = [
+        (":method", "GET"),
+        (":path", "/v1/files?limit=1&importance=low"),
+        ("api-key", "key"),
+        ("cookie", "x"),
+    ];
     assert_eq!(refused(Run::new().head(&files)), "404 unknown_url");
     let mut run = Run::with(gateway(|config| {
         config["other_endpoints"] = json!(["a"]);
         config["clients"][0]["endpoints"] = json!(["other"]);
+        config["priorities"] = json!({ "query": "importance" });
     }));
     let Step::Reserve(claim) =
         run.exchange.request_head(&headers(&files), true, Moment::new(&run.store, NOW))

@@ -239,6 +239,7 @@ fn what_is_the_users_own_names_no_model() {
         r#""guided_json":{"properties":{"model":{"type":"string"}}}"#,
         r#""x":{"properties":{"model":{"type":"string"}}}"#,
         r#""documents":[{"model":"Model T"}]"#,
+        r#""tools":[{"type":"web_search","input_examples":[{"model":"Model T"}]}]"#,
         r#""input":[{"content":[{"model":"secret"}]},{"type":"image_generation_call","svg_usage":{"model":"secret"}}]"#,
         r#""input":[{"type":"function_call_output","output":[{"model":"secret"}]}]"#,
         r#""prompt":{"id":"p","variables":{"model":"secret"}}"#,
