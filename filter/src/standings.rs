@@ -4,8 +4,10 @@ use crate::host::{self, SharedData};
 use crate::{journal, pending};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use std::time::Duration;
+use tollgate::digest::Fnv1a;
 use tollgate::gateway::Gateway;
 use tollgate::journal::BEAT_EVERY;
 use tollgate::standings::{TELL_EVERY, alerts, gauges, is_ours};
@@ -26,7 +28,8 @@ pub(crate) fn configured(gateway: Rc<Gateway>) {
         let series = |gateway| {
             host::answered(gauges(gateway, Moment::new(&SharedData, host::now())), UNREAD).unwrap_or_default()
         };
-        let kept: HashSet<_> = series(&gateway).into_iter().map(|(series, _)| series).collect();
+        let kept: HashSet<_, BuildHasherDefault<Fnv1a>> =
+            series(&gateway).into_iter().map(|(series, _)| series).collect();
         for (series, _) in series(&before).into_iter().filter(|(series, _)| !kept.contains(series)) {
             host::count(series, 0);
         }

@@ -66,3 +66,23 @@ fn each_refusal_is_seen_by_a_test_of_an_exchange() {
         assert!(words.contains(&code), "no test of an exchange has seen {code}");
     }
 }
+
+/// What of a source comes before its tests, which stand last.
+fn product(source: &str) -> &str {
+    source.split("#[cfg(test)]\nmod ").next().unwrap()
+}
+
+#[test]
+fn the_shipped_module_sorts_in_one_place() {
+    let sources: Vec<_> =
+        ["filter/core/src", "filter/src"].iter().flat_map(|part| sources(&root().join(part))).collect();
+    let is_of_tests =
+        |path: &Path| path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
+    let sorting: Vec<_> = sources
+        .iter()
+        .filter(|(path, source)| !is_of_tests(path) && product(source).contains(".sort"))
+        .map(|(path, _)| path.strip_prefix(root()).unwrap())
+        .filter(|path| !path.ends_with("layers.rs") && !path.ends_with("habits.rs"))
+        .collect();
+    assert_eq!(sorting, [Path::new("filter/core/src/words/sorting.rs")]);
+}

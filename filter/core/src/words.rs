@@ -26,6 +26,7 @@ pub mod number;
 pub mod prices;
 pub mod request;
 pub mod resp;
+pub mod sorting;
 pub mod spend;
 pub mod sse;
 pub mod store;

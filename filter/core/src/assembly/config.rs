@@ -35,9 +35,10 @@ use crate::headers::Way;
 use crate::identity::Directory;
 use crate::policy::Policy;
 use crate::route::{Backend, Failing};
+use crate::sorting;
 use crate::value::By;
 use clients::Definitions;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -200,7 +201,8 @@ impl Build<'_> {
         let pinning = wire.pinning.as_ref().and_then(|pinning| self.pinning(pinning, &backends));
         let routing = self.routing(wire.routing, &backends, &models, &other);
         let policies = self.policies(wire.policies);
-        let regions = backends.values().flatten().filter_map(|backend| backend.region.clone()).collect();
+        let mut regions = BTreeSet::new();
+        regions.extend(backends.values().flatten().filter_map(|backend| backend.region.clone()));
         let groups = self.groups(&wire.groups, &by_name);
         let issuers = self.issuers(wire.issuers);
         let definitions = Definitions { policies: &policies, by_name: &by_name, regions, groups };
@@ -220,7 +222,7 @@ impl Build<'_> {
             .filter_map(|backend| backend.credential.as_ref())
             .map(|credential| credential.header.clone())
             .collect();
-        credential_headers.sort();
+        sorting::sort(&mut credential_headers);
         credential_headers.dedup();
         let by_header = clients.header_names().map(str::to_owned);
         let own: Vec<_> = credential_headers.iter().cloned().chain(by_header).collect();
@@ -265,7 +267,7 @@ impl Build<'_> {
 /// Names for a sentence, sorted.
 fn one_of<S: AsRef<str>>(names: impl Iterator<Item = S>) -> String {
     let mut names: Vec<_> = names.map(|name| format!("{:?}", name.as_ref())).collect();
-    names.sort();
+    sorting::sort(&mut names);
     match names.as_slice() {
         [] => "one, but there is none".to_owned(),
         [only] => only.clone(),

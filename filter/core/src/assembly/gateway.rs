@@ -320,7 +320,9 @@ impl Gateway {
     #[must_use]
     pub fn watched(&self) -> BTreeMap<&str, &Rc<Account>> {
         let accounts = self.roster.iter().flat_map(|client| client.budget.watched());
-        accounts.map(|account| (account.key(), account)).collect()
+        let mut watched = BTreeMap::new();
+        watched.extend(accounts.map(|account| (account.key(), account)));
+        watched
     }
 
     /// Each capacity that somebody declared.
@@ -329,7 +331,8 @@ impl Gateway {
         let targets = self.models.iter().flat_map(|model| &model.targets);
         let gauges = targets.flat_map(|target| target.gauges.iter());
         // Models weigh a capacity that they share each in its own way, and it is one.
-        let by_id: BTreeMap<u64, Gauge> = gauges.map(|gauge| (gauge.id, gauge)).collect();
+        let mut by_id: BTreeMap<u64, Gauge> = BTreeMap::new();
+        by_id.extend(gauges.map(|gauge| (gauge.id, gauge)));
         by_id.into_values().collect()
     }
 

@@ -121,7 +121,7 @@ impl<'a> Form<'a> {
     #[must_use]
     pub fn is_emptied_by(&self, of_json: Edits) -> bool {
         let says_nothing =
-            |edited: Vec<u8>| members(&edited).values().all(|value| matches!(*value, "null" | "[]"));
+            |edited: Vec<u8>| members(&edited).values().all(|value| matches!(value.get(), "null" | "[]"));
         self.edited(of_json).is_some_and(says_nothing)
     }
 
@@ -140,8 +140,8 @@ impl<'a> Form<'a> {
         let (before, after) = (members(self.json.as_bytes()), members(&edited));
         let (mut edits, mut added) = (Edits::default(), String::new());
         for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))) {
-            let value = after.get(name).copied().unwrap_or("null");
-            if before.get(name) == Some(&value) {
+            let value = after.get(name).map_or("null", |value| value.get());
+            if before.get(name).is_some_and(|before| before.get() == value) {
                 continue;
             }
             let list = serde_json::from_str::<Vec<String>>(value).ok();
@@ -294,9 +294,8 @@ fn string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn members(json: &[u8]) -> BTreeMap<String, &str> {
-    let members = serde_json::from_slice::<BTreeMap<String, &RawValue>>(json).unwrap_or_default();
-    members.into_iter().map(|(name, value)| (name, value.get())).collect()
+fn members(json: &[u8]) -> BTreeMap<String, &RawValue> {
+    serde_json::from_slice(json).unwrap_or_default()
 }
 
 #[cfg(test)]

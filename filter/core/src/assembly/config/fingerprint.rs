@@ -2,6 +2,7 @@
 
 use super::fractions;
 use crate::digest::hex;
+use crate::sorting;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -18,7 +19,7 @@ fn take(value: &Value, hash: &mut Sha256) {
     match value {
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
-            members.sort_unstable_by_key(|(name, _)| *name);
+            sorting::sort_by(&mut members, |(one, _), (other, _)| one.cmp(other));
             hash.update("{");
             for (name, value) in members {
                 take(&Value::from(name.as_str()), hash);

@@ -12,6 +12,7 @@ use crate::endpoint::Operation;
 use crate::gateway::{Model, Permitted};
 use crate::identity::claims::Path;
 use crate::limits::{Account, Split};
+use crate::sorting;
 use crate::value::{By, UserField};
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
@@ -254,7 +255,7 @@ impl Build<'_> {
             None | Some(Permitted::All) => None,
             Some(Permitted::Named(names)) => {
                 let mut names: Vec<_> = names.into_iter().collect();
-                names.sort();
+                sorting::sort(&mut names);
                 Some(names)
             }
         };
@@ -277,7 +278,7 @@ impl Build<'_> {
                     }
                 }
             }
-            found.sort_by_key(|operation| operation.word());
+            sorting::sort_by_key(&mut found, |operation| operation.word());
             found.dedup();
             endpoints = Some(found);
         }
@@ -392,6 +393,6 @@ fn met(permitted: &Permitted, by_name: &ModelsByName) -> Vec<Rc<Model>> {
             Permitted::Named(names) => names.contains(&model.name.text),
         })
         .collect();
-    models.sort_by(|one, other| one.name.text.cmp(&other.name.text));
+    sorting::sort_by(&mut models, |one, other| one.name.text.cmp(&other.name.text));
     models
 }

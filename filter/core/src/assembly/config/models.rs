@@ -11,6 +11,7 @@ use crate::gateway::{Model, Spill};
 use crate::gauge::Unit;
 use crate::request::Family;
 use crate::route::{Backend, Nearness, PARTS, Shares, Target};
+use crate::sorting;
 use crate::tier::Tier;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -222,7 +223,7 @@ impl Build<'_> {
                 format!("two of them are called {:?}: expected another name of one backend", twice.word);
             self.fault(path.to_owned(), problem);
         }
-        targets.sort_by_key(|target| target.priority);
+        sorting::sort_by_key(&mut targets, |target| target.priority);
         targets.into_iter().map(Rc::new).collect()
     }
 

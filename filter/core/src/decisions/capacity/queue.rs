@@ -8,6 +8,7 @@
 use super::equals::{Equals, part};
 use super::{Precedence, Priority, Seat, Yields, take, wait};
 use crate::gauge::{Gauge, Gauges};
+use crate::sorting;
 use crate::store::{Moment, StoreFault};
 use crate::tier::Lane;
 use crate::tokens::Usage;
@@ -183,7 +184,7 @@ impl Queue {
     /// Puts all in the order in which they go.
     fn arrange(&mut self) {
         let Self { waiting, equals, .. } = self;
-        waiting.sort_by_key(|waiting| waiting.deadline);
+        sorting::sort_by_key(waiting, |waiting| waiting.deadline);
         let mut lines: BTreeMap<(Priority, Rc<str>), u64> = BTreeMap::new();
         for Waiting { ask, stands_at, .. } in waiting.iter_mut() {
             let line = lines.entry((ask.priority, ask.client.clone()));
@@ -191,7 +192,7 @@ impl Queue {
             *stands_at = *next;
             *next = next.saturating_add(ask.part());
         }
-        waiting.sort_by_key(Waiting::rank);
+        sorting::sort_by_key(waiting, Waiting::rank);
     }
 
     /// Whether there is a place for one that comes. Where all are taken, the last of the least important gives up its own; of

@@ -7,6 +7,7 @@ use super::measured::Measured;
 use super::{Account, Budget};
 use crate::allowance::Allowance;
 use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
+use crate::sorting;
 use crate::value::{By, Value, Values};
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
@@ -91,7 +92,7 @@ impl Budget {
     pub fn with(self, splits: impl IntoIterator<Item = Rc<Split>>) -> Self {
         let mut splits: Vec<_> = self.splits.into_iter().chain(splits).collect();
         // What the headers tell is the beginning of what the body tells: a reservation has accounts by their places.
-        splits.sort_by_key(|split| split.by.is_in_body());
+        sorting::sort_by_key(&mut splits, |split| split.by.is_in_body());
         Self { splits, ..self }
     }
 

@@ -8,6 +8,7 @@
 use super::Target;
 use super::order::mix;
 use crate::codec::{self, Reader, Stored, Writer};
+use crate::sorting;
 use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;
 use crate::tokens::Usage;
@@ -215,7 +216,7 @@ impl Watch {
         for equals in targets.chunk_by_mut(|one, next| one.priority == next.priority) {
             let Some(nearest) = equals.iter().filter_map(|target| seen(target).us()).min() else { continue };
             let near = u64::from(nearest) + u64::from(nearest) / TOLERANCE;
-            equals.sort_by_key(|target| match seen(target).us().map(u64::from) {
+            sorting::sort_by_key(equals, |target| match seen(target).us().map(u64::from) {
                 Some(us) if us <= near => 0,
                 Some(us) => us,
                 None => u64::MAX,

@@ -1,6 +1,7 @@
 //! In which order are the targets tried, were they all open?
 
 use super::Target;
+use crate::sorting;
 use std::rc::Rc;
 
 /// The targets that a client in these regions may be served by, best first: by priority, and within one priority by
@@ -11,7 +12,7 @@ pub(super) fn order(targets: &[Rc<Target>], regions: Option<&[Rc<str>]>, lot: u6
     if permitted.iter().any(|target| target.weight.is_some()) {
         let key = |target: &Rc<Target>| (target.priority, draw(target, lot));
         // Stable: those without weights stay as they stand.
-        permitted.sort_by(|one, other| {
+        sorting::sort_by(&mut permitted, |one, other| {
             let ((one, draw), (other, others_draw)) = (key(one), key(other));
             one.cmp(&other).then(draw.total_cmp(&others_draw))
         });

@@ -6,6 +6,7 @@
 
 use super::{Cooldowns, Target, number_of};
 use crate::codec::{Reader, Stored, Writer};
+use crate::sorting;
 use crate::store::{Moment, StoreFault};
 use crate::time::{millis, nanos};
 use std::rc::Rc;
@@ -81,7 +82,7 @@ impl Order {
     /// Puts those first that it names; the others stay as they are, behind them.
     pub(super) fn arrange(&self, targets: &mut [Rc<Target>]) {
         let place = |target: &Rc<Target>| self.targets.iter().position(|number| *number == target.id);
-        targets.sort_by_key(|target| place(target).unwrap_or(usize::MAX));
+        sorting::sort_by_key(targets, |target| place(target).unwrap_or(usize::MAX));
     }
 }
 

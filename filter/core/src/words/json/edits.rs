@@ -1,6 +1,7 @@
 //! How is a body changed without writing it anew, and how do two changed ones differ?
 
 use super::{Member, Object};
+use crate::sorting;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -66,7 +67,7 @@ impl Edits {
         // Reversed first, and sorted stably: of several insertions at one place the last one, which alone is sure to
         // be followed by a comma, comes first. All of them come before what stands there.
         self.splices.reverse();
-        self.splices.sort_by_key(|(span, _)| (span.start, span.end));
+        sorting::sort_by_key(&mut self.splices, |(span, _)| (span.start, span.end));
         let replaced = self.splices.last()?.0.end;
         let added: usize = self.splices.iter().map(|(_, json)| json.len()).sum();
         let mut bytes = Vec::with_capacity(replaced + added);
@@ -85,7 +86,7 @@ impl Edits {
     pub fn difference(&self, other: &Self, body: &[u8]) -> Self {
         let (ours, theirs) = (self.by_span(), other.by_span());
         let mut spans: Vec<_> = ours.keys().chain(theirs.keys()).copied().collect();
-        spans.sort_unstable();
+        sorting::sort(&mut spans);
         spans.dedup();
         let mut difference = Self::default();
         let (mut added, mut removed) = (0, 0);
