@@ -19,6 +19,7 @@ pub mod gauge;
 pub mod headers;
 pub mod health;
 pub mod ids;
+pub mod job;
 pub mod json;
 pub mod leader;
 pub mod media;

@@ -2,6 +2,7 @@
 
 mod budget;
 mod capacity;
+mod jobs;
 mod keys;
 mod laws;
 mod orders;

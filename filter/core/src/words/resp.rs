@@ -10,8 +10,8 @@ pub const REPLY_BYTES_MAX: usize = 4 << 20;
 /// The most replies, counting those that stand within others.
 pub const REPLIES_MAX: usize = 1 << 18;
 
-/// How deep arrays may stand within each other.
-pub const DEPTH_MAX: usize = 4;
+/// How deep arrays may stand within each other: fields of entries of streams stand in five.
+pub const DEPTH_MAX: usize = 5;
 
 /// Commands, one after the other, as they are sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
