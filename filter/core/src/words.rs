@@ -15,6 +15,7 @@ pub mod failure;
 pub mod fetching;
 pub mod finding;
 pub mod form;
+pub mod frames;
 pub mod gauge;
 pub mod headers;
 pub mod health;

@@ -59,6 +59,11 @@ fn replies_of_the_store_are_whole_or_none() {
 }
 
 #[test]
+fn where_a_socket_is_cut_does_not_matter() {
+    holds("frames");
+}
+
+#[test]
 fn a_token_says_one_thing_to_every_reader() {
     holds("token");
 }

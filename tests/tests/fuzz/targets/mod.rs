@@ -16,6 +16,7 @@ use serde_json::Value;
 use tollgate::codec::{self, Reader, Stored, Writer};
 use tollgate::config::from_json;
 use tollgate::endpoint::Operation;
+use tollgate::frames::{self, Kind, Side};
 use tollgate::identity::claims::Json;
 use tollgate::identity::jwt::{self, Token};
 use tollgate::identity::keys::KeySet;
@@ -28,8 +29,15 @@ use tollgate::usage::{self, Format, UsageEvent};
 pub type Target = fn(&[u8]);
 
 /// All of them, by their names.
-pub const ALL: [(&str, Target); 6] =
-    [("body", body), ("sse", sse), ("codec", codec), ("resp", resp), ("token", token), ("config", config)];
+pub const ALL: [(&str, Target); 7] = [
+    ("body", body),
+    ("sse", sse),
+    ("codec", codec),
+    ("resp", resp),
+    ("frames", frames),
+    ("token", token),
+    ("config", config),
+];
 
 /// Eight bytes that choose a policy and what is asked, and a request's body: in what goes on, serde_json sees what the policy
 /// saw, and that keeps the policy.
@@ -165,6 +173,30 @@ pub fn resp(data: &[u8]) {
     }
     if let Some((_, cut)) = data.split_last() {
         assert!(resp::replies(cut).is_none_or(|fewer| fewer.len() < replies.len()), "what is cut is whole");
+    }
+}
+
+/// A byte that says who sends and how long pieces are, and bytes of a socket: however they are cut the same messages are read, and
+/// those go on as the bytes that came.
+pub fn frames(data: &[u8]) {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    let from = if kind & 128 == 0 { Side::Client } else { Side::Server };
+    let read = |bytes_each: usize| {
+        let (mut reader, mut messages) = (frames::Reader::new(from, 1 << 16), Vec::new());
+        let outcome = bytes.chunks(bytes_each).try_for_each(|piece| reader.push(piece, &mut messages));
+        (messages, outcome, reader.waiting_bytes())
+    };
+    let whole = read(bytes.len().max(1));
+    assert_eq!(read(1 + usize::from(kind & 31)), whole, "cut otherwise");
+    let (messages, outcome, waiting) = whole;
+    let passed: usize = messages.iter().map(|message| message.frames.len()).sum();
+    let has_closed = messages.iter().any(|message| message.kind == Kind::Close);
+    assert!(outcome.is_err() || has_closed || passed + waiting == bytes.len(), "bytes are lost");
+    for message in messages {
+        let written = frames::written(message.kind, &message.payload, message.mask);
+        let (mut reader, mut read) = (frames::Reader::new(from, 1 << 16), Vec::new());
+        assert_eq!(reader.push(&written, &mut read), Ok(()));
+        assert_eq!((read[0].kind, &read[0].payload), (message.kind, &message.payload), "written otherwise");
     }
 }
 
