@@ -1,6 +1,7 @@
 //! What stands on the command line?
 
 use crate::new::Backends;
+use crate::render::Form;
 use crate::statement::Wanted;
 use clap::{Args, Parser, Subcommand};
 
@@ -27,7 +28,7 @@ pub(crate) enum Command {
     New(New),
     /// Tell every fault, with its line and its path
     Check(Check),
-    /// Write the whole envoy.yaml of a configuration that has an envoy part beside it
+    /// Write the whole envoy.yaml of a configuration that has an envoy part beside it, or the patches of a gateway
     Render(Render),
     /// List which client may reach which backends in which regions, and go through all failures to show that none leads out
     Prove(Prove),
@@ -71,6 +72,9 @@ pub(crate) struct Check {
 pub(crate) struct Render {
     /// A gateway configuration, with where its clusters are in its member envoy; - is standard input
     pub(crate) file: String,
+    /// For whom
+    #[arg(long, value_enum, default_value = "envoy")]
+    pub(crate) form: Form,
 }
 
 #[derive(Args)]

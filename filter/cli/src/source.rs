@@ -51,6 +51,15 @@ impl Found {
         }
     }
 
+    /// Without the `record` that nobody wrote, for what has another access log.
+    pub(crate) fn forget_line(&mut self) {
+        if self.lines.of("record").is_none()
+            && let Some(members) = self.value.as_object_mut()
+        {
+            members.remove("record");
+        }
+    }
+
     /// What in it Envoy reads otherwise than it looks, by its path in it.
     pub(crate) fn misread(&self) -> impl Iterator<Item = (&str, &Misread)> {
         self.lines.misread.iter().filter_map(|misread| {

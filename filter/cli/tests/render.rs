@@ -18,7 +18,12 @@ fn yaml(text: &str) -> Value {
 /// What is rendered; it is well, says `check`.
 #[track_caller]
 fn rendered(input: &str) -> String {
-    let (code, text, told) = run(&["render", "-"], input);
+    rendered_for("envoy", input)
+}
+
+#[track_caller]
+fn rendered_for(form: &str, input: &str) -> String {
+    let (code, text, told) = run(&["render", "--form", form, "-"], input);
     assert_eq!((code, told.as_str()), (0, ""), "{text}");
     let (code, judged, _) = run(&["check", "-"], &text);
     assert_eq!(code, 0, "{judged}");
@@ -27,16 +32,25 @@ fn rendered(input: &str) -> String {
 
 #[track_caller]
 fn check_refused(input: &str, expected: &str) {
-    let (_, text, told) = run(&["render", "-"], input);
+    check_refused_for("envoy", input, expected);
+}
+
+#[track_caller]
+fn check_refused_for(form: &str, input: &str, expected: &str) {
+    let (_, text, told) = run(&["render", "--form", form, "-"], input);
     assert!(format!("{text}{told}").contains(expected), "{text}{told}");
 }
 
 /// The lines of the gateway's configuration in a shipped file.
 fn gateway_of(file: &str) -> String {
     let text = read(file);
-    let lines = text.split("\n                  value:\n").nth(1).unwrap().lines();
-    let of_it = lines.take_while(|line| line.starts_with(&" ".repeat(20)));
-    of_it.map(|line| format!("{}\n", &line[20..])).collect()
+    let (_, rest) = text.split_once("google.protobuf.Struct\n").unwrap();
+    let mut lines = rest.lines();
+    let above = lines.next().unwrap();
+    assert_eq!(above.trim_start(), "value:");
+    let indent = above.len() - "value:".len() + 2;
+    let of_it = lines.take_while(|line| line.starts_with(&" ".repeat(indent)));
+    of_it.map(|line| format!("{}\n", &line[indent..])).collect()
 }
 
 const SHIPPED: &str = "\
@@ -77,6 +91,144 @@ fn a_store_has_its_listener_and_its_clusters() {
         &format!("{without}{}", gateway_of("envoy/fleet.yaml")),
         "envoy.store: expected an address: of Redis",
     );
+}
+
+#[test]
+fn pools_render_to_the_shipped_portable_files() {
+    for (file, own) in [("envoy/portable-pools.yaml", 2), ("envoy/portable-once.yaml", 3)] {
+        let text = rendered(&format!("{}{SHIPPED}", gateway_of(file)));
+        assert_eq!(yaml(&text), yaml(&read(file)), "{file}");
+        // With every comment but those of the file about itself.
+        let comments = |text: &str| text.lines().filter(|line| line.trim_start().starts_with('#')).count();
+        assert_eq!(comments(&text), comments(&read(file)) - 3 + own + 1, "{file}");
+    }
+    // Beside a store, its listener and its clusters are those of the other file.
+    let store = "store: { redis: { cluster: tollgate-store } }\n";
+    let own = format!("{}{store}{SHIPPED}", gateway_of("envoy/portable-pools.yaml"));
+    let whole = yaml(&rendered(&format!("{own}  store: {{ address: redis }}\n")));
+    let named = |whole: &Value, kind: &str| -> Vec<Value> {
+        whole["static_resources"][kind].as_array().unwrap().iter().map(|one| one["name"].clone()).collect()
+    };
+    assert_eq!(
+        named(&whole, "clusters"),
+        ["ptu", "payg-a", "payg-b", "all", "payg", "tollgate-store", "redis"]
+    );
+    let fleet = yaml(&read("envoy/fleet.yaml"));
+    assert_eq!(whole["static_resources"]["listeners"][1], fleet["static_resources"]["listeners"][1]);
+}
+
+/// The part for Envoy by which the examples of control planes are rendered.
+const MESH: &str = "\
+envoy:
+  clusters:
+    ptu: { address: example-ptu.openai.azure.com }
+    payg: { address: example-payg.openai.azure.com }
+";
+const ISTIO: (&str, &str, &str) =
+    ("istio", "examples/istio/envoyfilter", "  gateway: { host: openai.example.com }\n");
+const ENVOY_GATEWAY: (&str, &str, &str) = ("envoy-gateway", "examples/envoy-gateway/envoypatchpolicy", "");
+
+#[test]
+fn a_control_planes_example_renders_to_itself() {
+    for (form, example, part) in [ISTIO, ENVOY_GATEWAY] {
+        for (kind, store) in [("", ""), ("-fleet", "  store: { address: redis.example.com }\n")] {
+            let file = format!("{example}{kind}.yaml");
+            let own = format!("{}{MESH}{part}{store}", gateway_of(&file));
+            let text = rendered_for(form, &own);
+            assert_eq!(yaml(&text), yaml(&read(&file)), "{file}");
+            // With what it says of each patch.
+            let comments = read(&file);
+            let comments = comments.lines().skip_while(|line| !line.starts_with("api"));
+            for comment in comments.take_while(|line| !line.contains("With TLS, the name")) {
+                assert!(text.contains(comment), "{file}: {comment}");
+            }
+            assert_eq!(text, rendered_for(form, &own));
+        }
+    }
+}
+
+#[test]
+fn a_control_planes_gateway_is_the_one_that_is_said() {
+    let of = |part: &str| {
+        let own = gateway_of("examples/istio/envoyfilter.yaml");
+        format!("{own}{}  module: /opt/tollgate.wasm\n{part}", MESH.replace("example-ptu", "one"))
+    };
+    let text =
+        rendered_for("istio", &of("  gateway: { name: ai, namespace: edge, port: 8443, host: \"*\" }\n"));
+    for lost in ["portNumber: 443", "name: tollgate,", "openai.example.com", "example-ptu", "/etc/tollgate"] {
+        assert!(!text.contains(lost), "{lost}: {text}");
+    }
+    let whole = yaml(&text);
+    assert_eq!(whole["metadata"], json!({ "name": "ai", "namespace": "edge" }));
+    let selected = &whole["spec"]["workloadSelector"]["labels"];
+    assert_eq!(selected, &json!({ "gateway.networking.k8s.io/gateway-name": "ai" }));
+
+    let parts = "name: ai, namespace: edge, port: 8443, listener: tls";
+    for (rest, listener) in [("", "tcp-8443"), (", names_listener_by_port: false", "edge/ai/tls")] {
+        let whole = yaml(&rendered_for("envoy-gateway", &of(&format!("  gateway: {{ {parts}{rest} }}\n"))));
+        let target = json!({ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "ai" });
+        assert_eq!(whole["spec"]["targetRef"], target);
+        for patch in whole["spec"]["jsonPatches"].as_array().unwrap() {
+            let expected = match patch["type"].as_str().unwrap().rsplit('.').next().unwrap() {
+                "Listener" => listener,
+                "RouteConfiguration" => "edge/ai/tls",
+                _ => continue,
+            };
+            assert_eq!(patch["name"], expected);
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_a_form_is_told() {
+    let pools = "routing: { pools: [ { cluster: all, backends: [ ptu, payg ] } ] }\n";
+    let host = "  gateway: { host: a.example.com }\n";
+    for (form, part, own, expected) in [
+        ("envoy", host, pools, "envoy.gateway: expected none: it is of the forms istio and envoy-gateway\n"),
+        ("istio", "", pools, "envoy.gateway.host: expected the host that clients ask for, or \"*\"\n"),
+        (
+            "istio",
+            host,
+            "",
+            "routing.pools: expected pools, for the Envoys of this form read the name of one cluster: for example { cluster: all, backends: [ ptu, payg ] }\n",
+        ),
+        (
+            "istio",
+            "  gateway: { host: a.b, listener: https }\n",
+            pools,
+            "envoy.gateway.listener: expected none",
+        ),
+        ("istio", "  gateway: { host: a.b, nam: https }\n", pools, "envoy.gateway: unknown field `nam`"),
+        (
+            "istio",
+            "  gateway: { host: a.b, name: \"a b\" }\n",
+            pools,
+            "envoy.gateway.name: \"a b\" is no name",
+        ),
+        ("envoy-gateway", host, pools, "envoy.gateway.host: expected none: the HTTPRoute has it\n"),
+        ("envoy-gateway", "  listen: 0.0.0.0:1\n", pools, "envoy.listen: expected none"),
+        (
+            "envoy-gateway",
+            "",
+            &format!("{pools}record: line\n"),
+            "record: expected none: the access log of this form reads the fields of the record\n",
+        ),
+        ("envoy", "", "routing: { fitted: once }\n", "routing.fitted: expected pools beside it"),
+        (
+            "envoy-gateway",
+            "",
+            &pools.replace("{ pools", "{ fitted: once, pools"),
+            "routing.fitted: expected each_attempt",
+        ),
+    ] {
+        let azure = AZURE.replace("10.0.0.9, authorities: /etc/own.pem", "two.openai.azure.com");
+        let own = read("examples/ptu-first/gateway.yaml") + own;
+        // One version, one name and one key, for what is written once.
+        let own = own.replace("azure, api_version: \"2024-10-21\"", "azure-v1");
+        let own =
+            own.replace("deployment: gpt-4o-ptu, ", "deployment: gpt-4o, ").replace("PTU_KEY", "PAYG_KEY");
+        check_refused_for(form, &format!("{own}{azure}{part}"), expected);
+    }
 }
 
 const ADDRESS: &str = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
@@ -197,7 +349,7 @@ fn what_is_wrong_with_envoys_part_is_told_with_what_is_expected() {
         ),
         (
             &format!("{AZURE}  lisen: 0.0.0.0:1"),
-            "envoy.lisen: unknown field, expected one of listen, admin, module, tls, clusters, store: did you mean listen?\n",
+            "envoy.lisen: unknown field, expected one of listen, admin, module, tls, clusters, store, gateway: did you mean listen?\n",
         ),
         (
             &format!("{AZURE}  listen: localhost:1"),
@@ -210,10 +362,6 @@ fn what_is_wrong_with_envoys_part_is_told_with_what_is_expected() {
         (
             &AZURE.replace("one.openai", "https://one.openai"),
             "is no host: expected a name or an address of IPv4 alone",
-        ),
-        (
-            &format!("{AZURE}routing: {{ pools: [ {{ cluster: all, backends: [ ptu, payg ] }} ] }}"),
-            "routing: expected none",
         ),
         (&format!("{AZURE}clientz: []"), "clientz: unknown field"),
     ] {

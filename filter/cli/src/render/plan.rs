@@ -7,18 +7,68 @@ use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 use tollgate::config::ConfigError;
 
+/// For whom it is rendered.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// The whole configuration of an Envoy
+    Envoy,
+    /// An EnvoyFilter
+    Istio,
+    /// An EnvoyPatchPolicy
+    EnvoyGateway,
+}
+
 /// All that a rendered file has of its own.
 pub(super) struct Plan {
     pub(super) listen: SocketAddr,
     pub(super) admin: SocketAddr,
-    /// Where Envoy finds the module.
-    pub(super) module: String,
+    /// Where Envoy finds the module, if that is not where the form has it.
+    pub(super) module: Option<String>,
     pub(super) tls: Option<Tls>,
     /// In the order of the backends.
     pub(super) backends: Vec<Cluster>,
     /// Those that issuers' keys come from, in the order of the issuers.
     pub(super) issuers: Vec<Cluster>,
     pub(super) store: Option<Cluster>,
+    /// What the route may read in place of the order.
+    pub(super) pools: Option<Vec<Pool>>,
+    pub(super) is_fitted_once: bool,
+    pub(super) gateway: Gateway,
+}
+
+/// A cluster that is made of others.
+pub(super) struct Pool {
+    pub(super) name: String,
+    /// Their names, in their order.
+    pub(super) members: Vec<String>,
+}
+
+/// The gateway of a control plane that becomes Tollgate's.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    pub(super) port: u16,
+    /// What clients ask for: an EnvoyFilter has a virtual host of its own.
+    pub(super) host: Option<String>,
+    /// The name of its listener, which Envoy Gateway calls its route by.
+    pub(super) listener: String,
+    /// Whether Envoy Gateway calls the listener by its port, as it does from 1.10 on.
+    pub(super) names_listener_by_port: bool,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            name: "tollgate".to_owned(),
+            namespace: "tollgate".to_owned(),
+            port: 443,
+            host: None,
+            listener: "https".to_owned(),
+            names_listener_by_port: true,
+        }
+    }
 }
 
 /// How the listener proves who it is.
@@ -53,7 +103,7 @@ struct Written {
     authorities: Option<String>,
 }
 
-const MEMBERS: [&str; 6] = ["listen", "admin", "module", "tls", "clusters", "store"];
+const MEMBERS: [&str; 7] = ["listen", "admin", "module", "tls", "clusters", "store", "gateway"];
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Reads it, or tells all that is wrong with it.
@@ -67,10 +117,11 @@ pub(super) fn read(found: &Found) -> Result<Plan, Vec<ConfigError>> {
         faults.push(fault(&format!("envoy.{name}"), &format!("unknown field, expected one of {expected}")));
     }
     let gateway = &found.value;
-    if !gateway["routing"]["pools"].is_null() || !gateway["routing"]["fitted"].is_null() {
-        let problem =
-            "expected none: what is rendered reads the whole order of backends, which Envoy 1.40 can";
-        faults.push(fault("routing", problem));
+    let routing = &gateway["routing"];
+    let is_fitted_once = routing["fitted"] == "once";
+    if is_fitted_once && routing["pools"].is_null() {
+        let problem = "expected pools beside it: what is fitted once is rendered with pools only";
+        faults.push(fault("routing.fitted", problem));
     }
     let mut address = |name: &str, default: &str| {
         let written: Option<String> = member(envoy, name, "envoy", &mut faults);
@@ -82,6 +133,16 @@ pub(super) fn read(found: &Found) -> Result<Plan, Vec<ConfigError>> {
     let (listen, admin) = (address("listen", "0.0.0.0:10000"), address("admin", "127.0.0.1:9901"));
     let module = member(envoy, "module", "envoy", &mut faults);
     let tls = member(envoy, "tls", "envoy", &mut faults);
+    let of_gateway: Gateway = member(envoy, "gateway", "envoy", &mut faults).unwrap_or_default();
+    for (name, said) in
+        [("name", &of_gateway.name), ("namespace", &of_gateway.namespace), ("listener", &of_gateway.listener)]
+    {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+        if said.is_empty() || !said.bytes().all(is_part) {
+            let problem = format!("{said:?} is no name: expected letters, digits, - and . alone");
+            faults.push(fault(&format!("envoy.gateway.{name}"), &problem));
+        }
+    }
     let written = match envoy.get("clusters") {
         None => Map::new(),
         Some(Value::Object(clusters)) => clusters.clone(),
@@ -93,11 +154,14 @@ pub(super) fn read(found: &Found) -> Result<Plan, Vec<ConfigError>> {
     let mut plan = Plan {
         listen,
         admin,
-        module: module.unwrap_or_else(|| "/etc/envoy/tollgate.wasm".to_owned()),
+        module,
         tls,
         backends: Vec::new(),
         issuers: Vec::new(),
         store: None,
+        pools: pools(gateway),
+        is_fitted_once,
+        gateway: of_gateway,
     };
     for (at, backend) in gateway["backends"].as_array().into_iter().flatten().enumerate() {
         if !backend["credential"]["azure"].is_null() {
@@ -148,6 +212,78 @@ pub(super) fn read(found: &Found) -> Result<Plan, Vec<ConfigError>> {
         return Err(vec![fault(&format!("envoy.clusters.{name}"), &problem)]);
     }
     if faults.is_empty() { Ok(plan) } else { Err(faults) }
+}
+
+/// What is wrong with it for this form.
+pub(super) fn unfit(plan: &Plan, form: Form, found: &Found) -> Vec<ConfigError> {
+    let envoy = found.envoy.as_ref().unwrap_or(&Value::Null);
+    let mut faults = Vec::new();
+    let mut none = |name: &str, why: &str| {
+        if envoy.pointer(&format!("/{}", name.replace('.', "/"))).is_some() {
+            faults.push(fault(&format!("envoy.{name}"), &format!("expected none: {why}")));
+        }
+    };
+    match form {
+        Form::Envoy => none("gateway", "it is of the forms istio and envoy-gateway"),
+        Form::Istio | Form::EnvoyGateway => {
+            for name in ["listen", "admin", "tls"] {
+                none(name, "the control plane has it of the Gateway");
+            }
+        }
+    }
+    match form {
+        Form::Envoy => return faults,
+        Form::Istio => {
+            for name in ["gateway.listener", "gateway.names_listener_by_port"] {
+                none(name, "an EnvoyFilter finds the listener by its port");
+            }
+        }
+        Form::EnvoyGateway => none("gateway.host", "the HTTPRoute has it"),
+    }
+    if form == Form::Istio && plan.gateway.host.is_none() {
+        let problem = "expected the host that clients ask for, or \"*\"";
+        faults.push(fault("envoy.gateway.host", problem));
+    }
+    if found.value["record"] == "line" {
+        let problem = "expected none: the access log of this form reads the fields of the record";
+        faults.push(fault("record", problem));
+    }
+    if plan.is_fitted_once {
+        let problem = "expected each_attempt: the Envoys of this form have upstream filters";
+        faults.push(fault("routing.fitted", problem));
+    }
+    if plan.pools.is_none() {
+        let names = found.value["models"].as_array().into_iter().flatten().map(of_model);
+        let most = names.max_by_key(Vec::len).unwrap_or_default().join(", ");
+        let problem = format!(
+            "expected pools, for the Envoys of this form read the name of one cluster: for example {{ cluster: all, backends: [ {most} ] }}"
+        );
+        faults.push(fault("routing.pools", &problem));
+    }
+    faults
+}
+
+/// The backends of a model in their order, each once.
+fn of_model(model: &Value) -> Vec<&str> {
+    let mut backends: Vec<_> = model["backends"].as_array().into_iter().flatten().collect();
+    backends.sort_by_key(|backend| backend["priority"].as_u64().unwrap_or_default());
+    let mut names: Vec<_> = backends.iter().filter_map(|backend| backend["backend"].as_str()).collect();
+    names.dedup();
+    names
+}
+
+/// The pools, with the clusters of their backends.
+fn pools(gateway: &Value) -> Option<Vec<Pool>> {
+    let cluster_of = |name: &Value| {
+        let mut backends = gateway["backends"].as_array().into_iter().flatten();
+        let cluster = backends.find(|backend| backend["name"] == *name)?["cluster"].as_str()?;
+        Some(cluster.to_owned())
+    };
+    let pool = |pool: &Value| {
+        let members = pool["backends"].as_array().into_iter().flatten().filter_map(cluster_of).collect();
+        Some(Pool { name: pool["cluster"].as_str()?.to_owned(), members })
+    };
+    Some(gateway["routing"]["pools"].as_array()?.iter().filter_map(pool).collect())
 }
 
 fn fault(path: &str, problem: &str) -> ConfigError {
