@@ -318,6 +318,23 @@ fn the_demo_leaves_nothing_behind_however_it_ends() {
 }
 
 #[test]
+fn the_demo_listens_where_it_is_told_or_says_why_not() {
+    // Below those that the kernel gives to whoever asks for any.
+    let first = 20_000 + std::process::id() % 8_000;
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (first..first + 1_000).filter_map(|port| u16::try_from(port).ok()).find(free).unwrap();
+    let port = port.to_string();
+    let mut demo = Demo::start(&["--port", &port]);
+    assert_eq!(demo.ready["proxy"], format!("http://127.0.0.1:{port}"));
+    assert!(demo.urls().into_iter().all(answers), "{:?}", demo.ready);
+    let other = Command::new(env!("CARGO_BIN_EXE_demo")).args(["--json", "--port", &port]).output().unwrap();
+    let told = String::from_utf8(other.stderr).unwrap();
+    assert!(!other.status.success() && told.contains(&format!("--port {port} cannot be used")), "{told}");
+    drop(demo.process.stdin.take());
+    demo.process.wait().unwrap();
+}
+
+#[test]
 fn the_demo_of_a_fleet_names_its_parts_and_revives_redis() {
     let mut demo = Demo::start(&["--fleet", "3"]);
     let list = |field: &Value| field.as_array().unwrap().clone();

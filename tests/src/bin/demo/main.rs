@@ -39,6 +39,9 @@ struct Options {
     /// So many Envoys that share their budgets through a Redis; 2 if it is not said.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u8).range(2..=16))]
     fleet: Option<u8>,
+    /// The port of 127.0.0.1 on which Envoy listens; one that is free if it is not said.
+    #[arg(long, conflicts_with = "fleet", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     /// A real server for a backend instead of a mock, http or https; its key comes from the environment.
     #[arg(long = "backend", value_name = "NAME=URL", value_parser = named_url)]
     backends: Vec<(String, String)>,
@@ -93,6 +96,11 @@ async fn demo(options: Options) -> Result<()> {
         None => Bootstrap::load()?.gateway_mut()?.clone(),
     };
     check(&config)?;
+    if let Some(port) = options.port {
+        // Envoy shares a port with whoever shares it too, and else tells it in the midst of its log.
+        let bound = std::net::TcpListener::bind(("127.0.0.1", port));
+        drop(bound.with_context(|| format!("--port {port} cannot be used"))?);
+    }
     let mut gateway = Gateway::start(setup(&options, &config)).await?;
     if options.json {
         let ready = Ready { proxy: gateway.url(), admin: gateway.admin_url(), backends: gateway.backends() };
@@ -134,6 +142,14 @@ fn setup(options: &Options, config: &Value) -> Setup {
         {
             setup = setup.env(env, &key);
         }
+    }
+    if let Some(port) = options.port {
+        setup = setup.patch(move |envoy| {
+            let address = envoy.pointer_mut("/static_resources/listeners/0/address/socket_address");
+            if let Some(address) = address {
+                address["port_value"] = port.into();
+            }
+        });
     }
     real.iter().fold(setup, |setup, (name, url)| setup.backend(name, url))
 }
