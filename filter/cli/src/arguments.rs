@@ -114,6 +114,9 @@ pub(crate) struct Explain {
     /// The request's body; a small one if not given
     #[arg(long, value_name = "FILE")]
     pub(crate) body: Option<String>,
+    /// What an issued key may of what its client may, as it was issued with: 'models: [ gpt-4o ], priority: low'
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) key: Option<String>,
     /// As JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
@@ -268,6 +271,21 @@ pub(crate) struct NewKey {
     /// What list tells of it: where it is used, who asked for it
     #[arg(long, value_name = "TEXT")]
     pub(crate) note: Option<String>,
+    /// The only models that it may call, of its client's; gpt-4* for all of them that begin like that
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) models: Option<Vec<String>>,
+    /// What it may spend beside what its client may, in the words of clients[].limits: 'tokens: 50000, per: day'. May be given several times
+    #[arg(long = "limit", value_name = "LIMIT")]
+    pub(crate) limits: Vec<String>,
+    /// The policy that it is held to beside its client's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) policy: Option<String>,
+    /// The only regions that may serve it, of its client's
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) regions: Option<Vec<String>>,
+    /// Who goes first, where its client goes before it: high, normal or low
+    #[arg(long, value_name = "PRIORITY")]
+    pub(crate) priority: Option<String>,
 }
 
 #[derive(Args)]

@@ -6,7 +6,7 @@
 use crate::arguments::Explain;
 use crate::paint::{Look, paint, print, print_json};
 use crate::source::Found;
-use crate::{End, check, source};
+use crate::{End, check, keys, source};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::rc::Rc;
@@ -41,12 +41,14 @@ pub(crate) fn explain(arguments: &Explain) -> Result<End, String> {
         let names: Vec<_> = gateway.roster.iter().map(|client| &*client.name.text).collect();
         format!("there is no client {name:?}: expected one of {}", names.join(", "))
     })?;
+    let keyed = arguments.key.as_deref().map(|words| keys::keyed(&gateway, name, words)).transpose()?;
+    let (client, key) = keyed.map_or((client, None), |(client, key)| (client, Some(key)));
     let operation = operation(arguments)?;
     let body = body(arguments, operation)?;
     let mut only = Directory::new(Vec::new());
     only.enter_anonymous(client.clone());
     gateway.clients = only;
-    let asked = Asked { client: &client, operation, body: &body };
+    let asked = Asked { client: &client, key: key.as_ref(), operation, body: &body };
     let explained = put_through(&found, Rc::new(gateway), &asked);
     if arguments.json {
         print_json(&explained);
@@ -141,6 +143,8 @@ struct Passed {
 
 struct Asked<'a> {
     client: &'a Client,
+    /// What its key was issued with.
+    key: Option<&'a Value>,
     operation: Operation,
     body: &'a [u8],
 }
@@ -216,7 +220,7 @@ fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> Explai
         };
     };
     let record = exchange.finish(Moment::new(&store, NOW), || Interruption::Other).record;
-    let mut explained = head(found, asked.client, &record);
+    let mut explained = head(found, asked, &record);
     match forward {
         Ok(forward) => sent(&mut explained, asked, &gateway, &record, &forward),
         Err(answer) => {
@@ -230,7 +234,8 @@ fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> Explai
 }
 
 /// Who asks for what, and by which rules.
-fn head(found: &Found, client: &Client, record: &Record) -> Explained {
+fn head(found: &Found, asked: &Asked<'_>, record: &Record) -> Explained {
+    let Asked { client, key, .. } = *asked;
     let written = found.value["clients"].as_array().into_iter().flatten();
     let written = written.into_iter().find(|one| one["name"] == *client.name.text).unwrap_or(&Value::Null);
     let model = record.model.as_ref().map(|model| &*model.text);
@@ -239,16 +244,17 @@ fn head(found: &Found, client: &Client, record: &Record) -> Explained {
     let mut by_model =
         by_model.filter(|(name, _)| Some(name.as_str()) == model || Some(name.as_str()) == asked);
     let policy = by_model.next().map_or(&written["policy"], |(_, policy)| policy).as_str();
+    let policies: Vec<_> = policy.into_iter().chain(key.and_then(|key| key["policy"].as_str())).collect();
     let regions = client.regions.as_deref();
     Explained {
         client: client.name.text.to_string(),
         regions: regions.map(|regions| regions.iter().map(ToString::to_string).collect()),
         priority: client.priority.word(),
         spills: client.spills,
-        limits: limits(found, written),
+        limits: limits(found, written, key),
         model: model.map(str::to_owned),
         asked_as: asked.filter(|asked| model.is_some_and(|model| *asked != model)).map(str::to_owned),
-        policy: policy.filter(|_| model.is_some()).map(str::to_owned),
+        policy: (model.is_some() && !policies.is_empty()).then(|| policies.join(" and ")),
         audits: client
             .audits
             .iter()
@@ -367,7 +373,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Each limit of the client and of its group, as they are written.
-fn limits(found: &Found, written: &Value) -> Vec<String> {
+fn limits(found: &Found, written: &Value, key: Option<&Value>) -> Vec<String> {
     let line = |limit: &Value, of: &str| {
         let members = limit.as_object()?;
         let unit =
@@ -387,7 +393,8 @@ fn limits(found: &Found, written: &Value) -> Vec<String> {
     let group =
         group.and_then(|name| groups.into_iter().find(|one| one["name"] == name).map(|one| (name, one)));
     let of_group = group.map_or(Vec::new(), |(name, group)| of(group, &format!(", of group {name}")));
-    [of(written, ""), of_group].concat()
+    let of_key = key.map_or(Vec::new(), |key| of(key, ", of the key"));
+    [of(written, ""), of_group, of_key].concat()
 }
 
 /// Each member that is written, changed or taken out.

@@ -7,12 +7,14 @@ use crate::paint::{Look, paint, print, print_json, warn};
 use crate::store::Store;
 use crate::{End, check, key};
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::time::Duration;
 use tollgate::calendar::rfc3339;
-use tollgate::config::KeyEntry;
-use tollgate::gateway::{Gateway, key_table};
+use tollgate::config::{KeyEntry, Narrowing};
+use tollgate::gateway::{Client, Gateway, key_table};
 use tollgate::identity::KeyHash;
 use tollgate::identity::issued::id;
 
@@ -58,64 +60,132 @@ pub(crate) fn keys(act: &KeyAct) -> Result<End, String> {
             Ok(End::Well)
         }
         // What no Envoy takes any more is revoked all the same.
-        KeyAct::Revoke { keys, id, .. } => match opened(keys, false)? {
+        KeyAct::Revoke { keys, id, .. } => match opened(keys, None)? {
             Ok(store) => revoke(store, keys, id.as_deref()),
             Err(end) => Ok(end),
         },
-        KeyAct::Issue { keys, issue } => match opened(keys, true)? {
-            Ok(store) => issued(store, keys, issue, None),
-            Err(end) => Ok(end),
-        },
+        KeyAct::Issue { keys, issue } => {
+            let entry = entry(keys, issue)?;
+            match opened(keys, Some(&entry))? {
+                Ok(store) => issued(store, keys, entry, None),
+                Err(end) => Ok(end),
+            }
+        }
         KeyAct::Rotate { keys, issue, old_for } => {
             if *old_for > HOURS_MAX {
                 return Err(format!("--old-for {old_for}: expected at most {HOURS_MAX} hours"));
             }
-            match opened(keys, true)? {
-                Ok(store) => issued(store, keys, issue, Some(old_for * 3600)),
+            let entry = entry(keys, issue)?;
+            match opened(keys, Some(&entry))? {
+                Ok(store) => issued(store, keys, entry, Some(old_for * 3600)),
                 Err(end) => Ok(end),
             }
         }
     }
 }
 
-/// The store; if a key is to be `taken`, once the configuration has been asked whether an Envoy would take it.
-fn opened(keys: &Keys, taken: bool) -> Result<Result<Store, End>, String> {
+/// The store; if a key is to be entered, once the configuration has been asked whether an Envoy would take it as it is meant.
+fn opened(keys: &Keys, entry: Option<&KeyEntry>) -> Result<Result<Store, End>, String> {
     let gateway = match keys.config.as_deref().map(check::one).transpose()? {
         Some(Err(end)) => return Ok(Err(end)),
         Some(Ok(gateway)) => Some(gateway),
         None => None,
     };
-    if let Some(gateway) = gateway.as_ref().filter(|_| taken) {
-        serves(gateway, &keys.client)?;
+    if let (Some(gateway), Some(entry)) = (&gateway, entry) {
+        serves(gateway, entry)?;
     }
     Store::of(&keys.address, gateway.as_ref()).map(Ok)
 }
 
-fn serves(gateway: &Gateway, client: &str) -> Result<(), String> {
-    if gateway.clients.issued().is_none() {
+fn serves(gateway: &Gateway, entry: &KeyEntry) -> Result<(), String> {
+    let Some(issued) = gateway.clients.issued() else {
         return Err("--config: it has no directory, so no Envoy looks for keys in the store".to_owned());
-    }
-    if !gateway.roster.iter().any(|other| &*other.name.text == client) {
+    };
+    let client = &entry.client;
+    if !gateway.roster.iter().any(|other| *other.name.text == **client) {
         return Err(format!("--client {client:?}: the configuration has no such client"));
     }
-    Ok(())
+    // What is checked is the same for every key.
+    let found = issued.read(&KeyHash::of(b""), text(entry)?.as_bytes())?;
+    match found.beyond.first() {
+        Some(problem) => Err(problem.clone()),
+        None => Ok(()),
+    }
 }
 
-/// Makes a key. With `old_for` the client's others end so many seconds from now, if not sooner.
-fn issued(mut store: Store, keys: &Keys, issue: &NewKey, old_for: Option<u64>) -> Result<End, String> {
+/// As it stands in the store.
+fn text(entry: &KeyEntry) -> Result<String, String> {
+    serde_json::to_string(entry).map_err(|error| error.to_string())
+}
+
+/// What is to be said of a new key, as far as that can be checked without a configuration.
+fn entry(keys: &Keys, issue: &NewKey) -> Result<KeyEntry, String> {
     let note = issue.note.clone().filter(|note| !note.is_empty());
     if note.as_ref().is_some_and(|note| note.chars().count() > NOTE_MAX || note.contains(char::is_control)) {
         return Err(format!("--note: expected at most {NOTE_MAX} characters on one line"));
     }
-    let now = store.now()?;
     let entry = KeyEntry {
         client: keys.client.clone(),
         not_before: issue.not_before.clone(),
         not_after: issue.not_after.clone(),
-        issued: Some(rfc3339(now)),
+        issued: None,
         note,
+        models: issue.models.clone(),
+        limits: issue.limits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
+        policy: issue.policy.clone(),
+        regions: issue.regions.clone(),
+        priority: issue.priority.clone(),
     };
     entry.validity().map_err(|fault| format!("--{}: {}", fault.path.replace('_', "-"), fault.problem))?;
+    KeyEntry::read(text(&entry)?.as_bytes()).map_err(|fault| fault.to_string())?;
+    Ok(entry)
+}
+
+fn limit(text: &str) -> Result<Value, String> {
+    members(text)
+        .map_err(|error| format!("--limit {text:?}: expected such as 'tokens: 50000, per: day': {error}"))
+}
+
+/// Members as they stand in a configuration, with or without their braces.
+fn members(text: &str) -> Result<Value, serde_yaml_ng::Error> {
+    let inner = text.trim();
+    let whole = if inner.starts_with('{') { inner.to_owned() } else { format!("{{ {inner} }}") };
+    serde_yaml_ng::from_str(&whole)
+}
+
+/// What a client may by a key that has these words, and the words.
+pub(crate) fn keyed(gateway: &Gateway, client: &str, text: &str) -> Result<(Rc<Client>, Value), String> {
+    let mut words = members(text)
+        .map_err(|error| format!("--key {text:?}: expected such as 'models: [ gpt-4o ]': {error}"))?;
+    words["client"] = client.into();
+    let Some(issued) = gateway.clients.issued() else {
+        return Err("--key: the configuration has no directory, so there are no issued keys".to_owned());
+    };
+    let entry = issued.read(&KeyHash::of(b""), words.to_string().as_bytes());
+    let entry = entry.map_err(|problem| format!("--key: {problem}"))?;
+    match entry.beyond.first() {
+        Some(problem) => Err(format!("--key: {problem}")),
+        None => Ok((entry.known.client, words)),
+    }
+}
+
+/// What a key may of what its client may, in the words of an entry.
+fn words(narrowing: Narrowing<'_>) -> Vec<String> {
+    let Narrowing { models, limits, policy, regions, priority } = narrowing;
+    let listed = |words: &[String]| words.join(" ");
+    let limits = limits.iter().map(|limit| format!("limit {limit}"));
+    [("models", models.map(listed)), ("policy", policy.map(str::to_owned)), ("regions", regions.map(listed))]
+        .into_iter()
+        .chain([("priority", priority.map(str::to_owned))])
+        .filter_map(|(word, said)| Some(format!("{word} {}", said?)))
+        .chain(limits)
+        .collect()
+}
+
+/// Makes a key. With `old_for` the client's others end so many seconds from now, if not sooner.
+fn issued(mut store: Store, keys: &Keys, entry: KeyEntry, old_for: Option<u64>) -> Result<End, String> {
+    let now = store.now()?;
+    let entry = KeyEntry { issued: Some(rfc3339(now)), ..entry };
     let key = key::new()?;
     let hash = KeyHash::of(key.as_bytes());
     let mut old = Vec::new();
@@ -130,6 +200,15 @@ fn issued(mut store: Store, keys: &Keys, issue: &NewKey, old_for: Option<u64>) -
                 old.push((stored, entry));
             }
         }
+    }
+    if let Some((stored, _)) = old.iter().find(|(stored, _)| stored.entry.narrowing() != entry.narrowing()) {
+        let (id, may) = (id(&stored.hash), words(stored.entry.narrowing()));
+        let may = if may.is_empty() { "all that its client may".to_owned() } else { may.join(", ") };
+        return Err(format!(
+            "key {id} of {} may {may}, which the new one would not: expected the same of the new one, or keys issue and revoke, \
+             one by one",
+            keys.client
+        ));
     }
     store.enter(&hash, &entry, &old)?;
     let told = Told { id: id(&hash), key: Some(&key), entry: &entry };
@@ -158,15 +237,16 @@ fn list(keys: &[Stored], json: bool) {
         return print_json(&keys.iter().map(Stored::told).collect::<Vec<_>>());
     }
     let line = |stored: &Stored| {
-        let KeyEntry { client, not_before, not_after, issued, note } = &stored.entry;
+        let KeyEntry { client, not_before, not_after, issued, note, .. } = &stored.entry;
         let part = |word: &str, value: &Option<String>| {
             value.as_ref().map(|value| format!(", {word} {value}")).unwrap_or_default()
         };
         let [issued, from, until] =
             [("issued", issued), ("good from", not_before), ("good until", not_after)]
                 .map(|(word, value)| part(word, value));
+        let may: String = words(stored.entry.narrowing()).iter().map(|word| format!(", {word}")).collect();
         let note = note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
-        format!("{} of {}{issued}{from}{until}{note}\n", id(&stored.hash), paint(Look::Title, client))
+        format!("{} of {}{issued}{from}{until}{may}{note}\n", id(&stored.hash), paint(Look::Title, client))
     };
     print(&keys.iter().map(line).collect::<String>());
 }
@@ -242,7 +322,6 @@ impl Store {
 
     /// Enters a key, and changes others with it: all or nothing.
     fn enter(&mut self, hash: &KeyHash, entry: &KeyEntry, old: &[(Stored, KeyEntry)]) -> Result<(), String> {
-        let text = |entry: &KeyEntry| serde_json::to_string(entry).map_err(|error| error.to_string());
         let mut command = redis::cmd("EVAL");
         command.arg(ROTATE).arg(1).arg(key_table(&self.prefix)).arg(hash.hex()).arg(text(entry)?);
         for (stored, entry) in old {

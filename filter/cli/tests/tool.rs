@@ -563,3 +563,15 @@ fn what_commands_tell_is_json_for_programs() {
     let (code, told) = as_json(&[&explain[..], &["gpt-5"]].concat(), &example());
     assert_eq!((code, &told["refused"]["code"]), (1, &json!("model_not_allowed")));
 }
+
+#[test]
+fn a_request_by_a_key_that_may_less_is_explained() {
+    let config = example() + "store: { redis: { cluster: s } }\ndirectory: { store: {} }\n";
+    let explain =
+        |key: &str| run(&["explain", "-", "--client", "team", "--model", "gpt-4o", "--key", key], &config);
+    let (code, told, _) = explain("limits: [ { tokens: 5000, per: day } ], priority: low");
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("5000 tokens per day, of the key") && told.contains("low"), "{told}");
+    let (code, _, problem) = explain("models: [ gpt-5 ]");
+    assert!(code == 2 && problem.contains("--key: models: none that its client may call"), "{problem}");
+}

@@ -9,13 +9,13 @@ use tollgate_tests::harness::{Answer, Gateway, Redis, tools};
 use tollgate_tests::mock::Settings;
 
 use crate::fleets::{Fleet, PASSWORD, small_chat, until_async};
-use crate::requests::{CHAT, check_record, record_of};
+use crate::requests::{CHAT, check_record, record_of, with};
 
 /// What the tool prints on standard output.
 fn keys(redis: &Redis, words: &str) -> String {
     let output = Command::new(tools::tool().unwrap())
         .arg("keys")
-        .args(words.split(' '))
+        .args(words.split_whitespace())
         .args(["--store", &redis.url()])
         .output()
         .unwrap();
@@ -152,4 +152,59 @@ async fn a_known_key_goes_on_while_the_store_is_down_and_no_new_one() {
     ask_until(gateway, &new, 200).await;
     keys(&redis, "revoke --client shop --all");
     check_code(&ask_until(gateway, &key, 401).await, 401, "invalid_api_key");
+}
+
+#[tokio::test]
+async fn a_key_may_less_than_its_client() {
+    let name = "a_key_may_less_than_its_client";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let config = |config: &mut Value| {
+        config["clients"] = json!([ { "name": "shop", "models": ["*"], "policy": "large" } ]);
+        config["policies"] = json!([
+            { "name": "large", "max_tokens": { "max": 100, "over": "clamp" } },
+            { "name": "small", "max_tokens": { "max": 4, "over": "clamp" } },
+            { "name": "huge", "max_tokens": { "max": 1000, "over": "clamp" } },
+        ]);
+        config["directory"] = json!({ "store": { "fresh_s": 1 } });
+    };
+    let fleet = Fleet::start(&redis, 1, config, &Settings::default()).await;
+    let gateway = &fleet.0[0];
+    let issue = |words: &str| keys(&redis, &format!("issue --client shop {words}")).trim().to_owned();
+    let whole = issue("");
+    let asking = |max_tokens: u64| with(small_chat(), json!({ "max_tokens": max_tokens }));
+    let policies = async |key: &str| {
+        let answer = gateway.post(CHAT, key, &asking(500)).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.header("x-tollgate-clamped").to_owned()
+    };
+    assert_eq!(policies(&whole).await, "max_tokens=100");
+    assert_eq!(policies(&issue("--policy small")).await, "max_tokens=4");
+    // What its client's policy does not allow, no key's does.
+    assert_eq!(policies(&issue("--policy huge")).await, "max_tokens=100");
+
+    let embeds = issue("--models text-embedding-3-small");
+    check_code(&ask(gateway, &embeds).await, 403, "model_not_allowed");
+    // Of a model that no configuration has nothing is left.
+    check_code(&ask(gateway, &issue("--models gpt-99")).await, 401, "invalid_api_key");
+
+    let [one, two] = ["requests: 1, per: day"; 2].map(|limit| limited(&redis, limit));
+    assert_eq!(ask(gateway, &one).await.status, 200);
+    let refused = ask(gateway, &one).await;
+    check_code(&refused, 429, "insufficient_quota");
+    // Each has its own, and their client none.
+    assert_eq!((ask(gateway, &two).await.status, ask(gateway, &whole).await.status), (200, 200));
+    let record = record_of(gateway, &refused).await;
+    check_record(&record, &json!({ "client": "shop", "outcome": "insufficient_quota" }));
+    let labels = [("client", "shop"), ("limit", "key/requests/day")];
+    gateway.wait_for_metric("tollgate_limit_refusals", &labels, 1.0).await.unwrap();
+}
+
+/// A key with one limit of its own.
+fn limited(redis: &Redis, limit: &str) -> String {
+    let output = Command::new(tools::tool().unwrap())
+        .args(["keys", "issue", "--client", "shop", "--limit", limit, "--store", &redis.url()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -162,3 +162,79 @@ fn a_key_that_no_envoy_would_take_is_not_issued() {
     well(&redis, &["issue", "--client", "lab", "--config", file]);
     assert_eq!((list(&redis), well(&redis, &["list", "--prefix", "eu"]).lines().count()), (json!([]), 1));
 }
+
+#[test]
+fn a_key_that_may_less_than_its_client_says_so() {
+    let Some(redis) = Redis::or_skip("a_key_that_may_less_than_its_client_says_so", None, &[]) else {
+        return;
+    };
+    let less = [
+        ["--models", "gpt-4o,mini"],
+        ["--limit", "tokens: 50000, per: day"],
+        ["--limit", "{ concurrent: 2 }"],
+        ["--policy", "short"],
+        ["--regions", "eu"],
+        ["--priority", "low"],
+    ];
+    let (_, id) = issue(&redis, &[&["--client", "shop"], less.concat().as_slice()].concat());
+    let told = &list(&redis)[0];
+    let expected = json!({
+        "id": id, "client": "shop", "issued": told["issued"], "models": ["gpt-4o", "mini"], "policy": "short",
+        "limits": [ { "tokens": 50000, "per": "day" }, { "concurrent": 2 } ], "regions": ["eu"], "priority": "low",
+    });
+    assert_eq!(told, &expected);
+    let line = well(&redis, &["list"]);
+    let may = ", models gpt-4o mini, policy short, regions eu, priority low, limit {\"per\":\"day\",\"tokens\":50000}, \
+               limit {\"concurrent\":2}\n";
+    assert!(line.ends_with(may), "{line}");
+    // Whoever has it would get a key by a rotation that may more.
+    let problem = format!("key {id} of shop may models gpt-4o mini, policy short");
+    refused(&redis, &["rotate", "--client", "shop"], &problem);
+    well(&redis, &[&["rotate", "--client", "shop"], less.concat().as_slice()].concat());
+    let keys = list(&redis);
+    let narrowed = |key: &Value| (key["models"].clone(), key["limits"].clone(), key["not_after"].is_string());
+    let [old, new] = [&keys[0], &keys[1]].map(narrowed);
+    assert_eq!((&old.0, &old.1, old.2 != new.2), (&new.0, &new.1, true));
+}
+
+#[test]
+fn a_key_that_would_widen_its_client_is_not_issued() {
+    let Some(redis) = Redis::or_skip("a_key_that_would_widen_its_client_is_not_issued", None, &[]) else {
+        return;
+    };
+    let issue = |words: &[&'static str]| [&["issue", "--client", "lab"], words].concat();
+    // Even without a configuration.
+    refused(&redis, &issue(&["--limit", "tokens: ]"]), "--limit \"tokens: ]\": expected such as");
+    refused(&redis, &issue(&["--limit", "tokens: 5"]), "limits[0].per: missing: expected second, minute");
+    refused(
+        &redis,
+        &issue(&["--limit", "tokens: 5, per: day, by: key"]),
+        "limits[0].by: a limit of a key is the key's alone: expected no by",
+    );
+    refused(&redis, &issue(&["--priority", "urgent"]), "priority: unknown variant \"urgent\"");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.json");
+    let configuration = json!({
+        "clients": [ { "name": "lab", "models": ["m"] } ],
+        "models": [
+            { "name": "m", "backends": [ { "backend": "b" } ] }, { "name": "n", "backends": [ { "backend": "b" } ] },
+        ],
+        "backends": [ { "name": "b", "cluster": "b", "style": "openai", "region": "eu" } ],
+        "store": { "redis": { "cluster": "redis" } },
+        "directory": { "store": {} },
+    });
+    std::fs::write(&file, configuration.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    for (words, problem) in [
+        (["--models", "m,n"], "models[1]: \"n\" is no model that its client may call: expected \"m\""),
+        (["--regions", "us"], "regions: none that may serve its client: expected \"eu\""),
+        (["--priority", "high"], "priority: \"high\" goes before its client, which has \"normal\""),
+        (["--policy", "x"], "policy: no policy is named \"x\": expected one, but there is none"),
+        (["--limit", "cost: 5, per: day"], "limits[0].cost: model \"m\" has no prices at backend \"b\""),
+    ] {
+        let words = [&["issue", "--client", "lab", "--config", file], words.as_slice()].concat();
+        refused(&redis, &words, problem);
+    }
+    assert_eq!(list(&redis), json!([]));
+    well(&redis, &["issue", "--client", "lab", "--config", file, "--models", "m"]);
+}

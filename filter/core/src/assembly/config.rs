@@ -43,7 +43,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use directory::KeyEntry;
+pub use directory::{KeyEntry, Narrowing};
 #[cfg(feature = "schema")]
 pub use schema::schema;
 
@@ -145,6 +145,18 @@ struct Build<'e> {
 }
 
 impl Build<'_> {
+    /// Builds what needs nothing from around: no secret, and no way in.
+    fn bare() -> Self {
+        Self {
+            env: &|_| None,
+            errors: Vec::new(),
+            has_store: true,
+            has_directory: true,
+            told: Vec::new(),
+            accesses: Vec::new(),
+        }
+    }
+
     fn fault(&mut self, path: String, problem: impl Into<String>) {
         self.errors.push(ConfigError { path, problem: problem.into() });
     }
@@ -205,15 +217,16 @@ impl Build<'_> {
         regions.extend(backends.values().flatten().filter_map(|backend| backend.region.clone()));
         let groups = self.groups(&wire.groups, &by_name);
         let issuers = self.issuers(wire.issuers);
-        let definitions = Definitions { policies: &policies, by_name: &by_name, regions, groups };
+        let mut definitions = Definitions { policies: &policies, by_name: &by_name, regions, groups };
         let mut nobody = Directory::new(issuers);
         let mut targets = models.iter().flat_map(|model| &model.targets);
         let speaks_anthropic = targets.any(|target| target.backend.style.api() == Api::Anthropic);
         nobody.read_keys_from(self.key_sources(&wire.key_sources));
-        let (mut clients, roster) = self.clients(wire.clients, nobody, definitions, wire.metrics.clients_max);
+        let (mut clients, roster) =
+            self.clients(wire.clients, nobody, &mut definitions, wire.metrics.clients_max);
         self.told.iter().for_each(|by| clients.tell(by));
         let store = wire.store.as_ref().map(|store| self.store(store));
-        if let Some(issued) = self.issued(wire.directory.as_ref(), store.as_ref(), &roster) {
+        if let Some(issued) = self.issued(wire.directory.as_ref(), store.as_ref(), &roster, &definitions) {
             clients.look_up_in(issued);
         }
         let mut credential_headers: Vec<String> = backends

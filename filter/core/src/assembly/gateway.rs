@@ -10,7 +10,7 @@ use crate::gauge::Gauge;
 use crate::headers::{Headers, Passing, find};
 use crate::identity::Directory;
 use crate::ledger::Name;
-use crate::limits::{Account, Budget};
+use crate::limits::{Account, Budget, is_of_a_value};
 use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
@@ -52,15 +52,15 @@ pub struct Client {
     /// Whose limits it shares with others, such as its department's.
     pub group: Option<Rc<str>>,
     /// What it may call.
-    pub models: Permitted,
+    pub models: Rc<Permitted>,
     /// By which operations.
     pub endpoints: Vec<Operation>,
     /// What it may ask for.
     pub policy: Rc<Policy>,
     /// What looks on beside that.
-    pub audits: Vec<Audit>,
+    pub audits: Rc<[Audit]>,
     /// What it may ask of these models, by their own names.
-    pub policy_by_model: HashMap<Rc<str>, Rc<Policy>>,
+    pub policy_by_model: Rc<HashMap<Rc<str>, Rc<Policy>>>,
     /// What it may spend.
     pub budget: Rc<Budget>,
     /// Who goes first where there is not room for all.
@@ -402,7 +402,11 @@ impl Gateway {
     pub fn account(&self, key: &str) -> Option<Rc<Account>> {
         let clients = self.roster.iter().map(|client| &client.budget);
         let spills = self.models.iter().filter_map(|model| model.spill.budget.as_ref());
-        clients.chain(spills).find_map(|budget| budget.account(key))
+        let configured = clients.chain(spills).find_map(|budget| budget.account(key));
+        configured.or_else(|| {
+            let keys = self.clients.issued().filter(|_| is_of_a_value(key))?;
+            keys.find_map(|client| client.budget.account(key))
+        })
     }
 
     /// The model a client means. One that does not exist and one that it may not use are refused alike.
@@ -435,7 +439,7 @@ impl Client {
     /// Whether the model is one of its own.
     #[must_use]
     pub fn may_use(&self, model: &Model) -> bool {
-        match &self.models {
+        match &*self.models {
             Permitted::All => true,
             Permitted::Named(names) => names.contains(&model.name.text),
         }

@@ -60,6 +60,12 @@ impl KeyHash {
         Some(Self(hash))
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 hexadecimal digits, in lower case.
     #[must_use]
     pub fn hex(&self) -> String {
@@ -143,6 +149,29 @@ impl<C> Identity<C> {
             Self::Client(client, _) => Some(client),
             Self::Unknown(_) => None,
         }
+    }
+}
+
+/// Who has shown a secret.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Known<C> {
+    /// The client, with what it may by this.
+    pub client: Rc<C>,
+    /// The same client as it is without.
+    pub whole: Rc<C>,
+}
+
+impl<C> Known<C> {
+    /// A client that may by this whatever it may.
+    #[must_use]
+    pub fn whole(client: Rc<C>) -> Self {
+        Self { client: client.clone(), whole: client }
+    }
+}
+
+impl<C> Clone for Known<C> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), whole: self.whole.clone() }
     }
 }
 
@@ -334,7 +363,7 @@ impl<C> Directory<C> {
         moment: Moment<'_>,
     ) -> Result<Identity<C>, Denial> {
         let shown = self.shown(headers, query, api)?;
-        let mut found: Option<Rc<C>> = None;
+        let mut found: Option<Known<C>> = None;
         let mut values = shown.values;
         let secret = shown.secret.map(|secret| match secret {
             Secret::Key(key) => self.by_key(&key, moment, &mut values),
@@ -348,10 +377,12 @@ impl<C> Directory<C> {
         }
         for proven in self.proven(&shown.trusted, moment.now, &mut values)? {
             match &found {
-                Some(other) if !Rc::ptr_eq(other, &proven) => return Err(Denial::AmbiguousClient),
-                _ => found = Some(proven),
+                Some(other) if !Rc::ptr_eq(&other.whole, &proven) => return Err(Denial::AmbiguousClient),
+                Some(_) => {}
+                None => found = Some(Known::whole(proven)),
             }
         }
+        let found = found.map(|found| found.client);
         let client = found.or_else(|| self.anonymous.clone()).ok_or(Denial::MissingCredential)?;
         Ok(Identity::Client(client, values))
     }
@@ -420,7 +451,7 @@ impl<C> Directory<C> {
         Ok(Shown { secret, trusted, values })
     }
 
-    fn by_key(&self, key: &[u8], moment: Moment<'_>, values: &mut Values) -> Result<Rc<C>, Doubt> {
+    fn by_key(&self, key: &[u8], moment: Moment<'_>, values: &mut Values) -> Result<Known<C>, Doubt> {
         let hash = KeyHash::of(key);
         match self.by_hash(&hash, moment.now, values) {
             Some(known) => known,
@@ -428,9 +459,10 @@ impl<C> Directory<C> {
         }
     }
 
-    fn by_hash(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Option<Result<Rc<C>, Doubt>> {
+    fn by_hash(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Option<Result<Known<C>, Doubt>> {
         let (validity, client) = self.by_key.get(key)?;
-        Some(self.if_valid(key, *validity, client, now, values))
+        let valid = self.if_valid(key, *validity, now, values);
+        Some(valid.map(|()| Known::whole(client.clone())))
     }
 
     /// What the configuration does not have may have been issued since.
@@ -440,23 +472,23 @@ impl<C> Directory<C> {
         hash: KeyHash,
         moment: Moment<'_>,
         values: &mut Values,
-    ) -> Result<Rc<C>, Doubt> {
+    ) -> Result<Known<C>, Doubt> {
         let found = match &self.issued {
             Some(issued) if issued::is_meant(key) => issued.find(hash, moment)?,
             _ => None,
         };
-        let (validity, client) = found.ok_or(Doubt::Denied(Denial::UnknownCredential))?;
-        self.if_valid(&hash, validity, &client, moment.now, values)
+        let (validity, known) = found.ok_or(Doubt::Denied(Denial::UnknownCredential))?;
+        self.if_valid(&hash, validity, moment.now, values)?;
+        Ok(known)
     }
 
     fn if_valid(
         &self,
         key: &KeyHash,
         validity: Validity,
-        client: &Rc<C>,
         now: Duration,
         values: &mut Values,
-    ) -> Result<Rc<C>, Doubt> {
+    ) -> Result<(), Doubt> {
         if now < validity.from {
             return Err(Doubt::Denied(Denial::KeyNotYetValid));
         }
@@ -466,11 +498,11 @@ impl<C> Directory<C> {
         if self.tells_keys {
             values.note_secret(By::Key, &key.0);
         }
-        Ok(client.clone())
+        Ok(())
     }
 
     /// A key first: that is certain. What looks like a token is one if there is an issuer that could have made it.
-    fn by_bearer(&self, bearer: &[u8], moment: Moment<'_>, values: &mut Values) -> Result<Rc<C>, Doubt> {
+    fn by_bearer(&self, bearer: &[u8], moment: Moment<'_>, values: &mut Values) -> Result<Known<C>, Doubt> {
         let is_token = !self.issuers.is_empty() && jwt::is_meant(bearer);
         if is_token && bearer.len() > jwt::TOKEN_BYTES_MAX {
             return Err(Flaw::TooLong.into());
@@ -478,7 +510,7 @@ impl<C> Directory<C> {
         let hash = KeyHash::of(bearer);
         match self.by_hash(&hash, moment.now, values) {
             Some(known) => known,
-            None if is_token => self.by_token(hash, bearer, moment, values),
+            None if is_token => self.by_token(hash, bearer, moment, values).map(Known::whole),
             None => self.by_issued(bearer, hash, moment, values),
         }
     }

@@ -33,7 +33,7 @@ use record::Record;
 
 pub use kept::Kept;
 pub use part::Part;
-pub use split::Split;
+pub use split::{Split, is_of_a_value};
 pub use standing::{Inquiry, Level, Report, Standing, State, read};
 
 /// How often what was taken is given back where the store is contended: it must not stay taken.

@@ -9,6 +9,7 @@ mod drawing;
 mod fields;
 mod known;
 mod levels;
+mod narrowed;
 mod production;
 mod prompt;
 mod rules;

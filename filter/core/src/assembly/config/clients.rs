@@ -6,7 +6,6 @@ use super::limits::Groups;
 use super::metrics::labelled;
 use super::priorities;
 use super::{Build, ModelsByName, Policies, one_of};
-use crate::capacity::Priority;
 use crate::endpoint::Operation;
 use crate::gateway::{Audit, Client, HELD_BYTES_MAX, HeldBytes, Permitted};
 use crate::identity::Directory;
@@ -32,7 +31,7 @@ impl Build<'_> {
         &mut self,
         wire: Vec<wire::Client>,
         mut clients: Directory<Client>,
-        mut definitions: Definitions<'_>,
+        definitions: &mut Definitions<'_>,
         labels_max: usize,
     ) -> (Directory<Client>, Vec<Rc<Client>>) {
         let mut roster = Vec::new();
@@ -46,8 +45,7 @@ impl Build<'_> {
             if !names.insert(client.name.clone()) {
                 self.fault(format!("{path}.name"), format!("{:?} stands more than once", client.name));
             }
-            let built =
-                Rc::new(self.client(&path, labelled(name, at, labels_max), &client, &mut definitions));
+            let built = Rc::new(self.client(&path, labelled(name, at, labels_max), &client, definitions));
             self.ways_in(&mut clients, &path, &client, &built);
             roster.push(built);
         }
@@ -70,7 +68,7 @@ impl Build<'_> {
             let policy = self.policy_named(format!("{path}.audit_policy[{at}]"), name, policies);
             Audit { name: name.as_str().into(), policy: Policy { mode: Mode::Audit, ..(*policy).clone() } }
         });
-        let audits = audits.collect();
+        let audits: Rc<[Audit]> = audits.collect();
         let path_by_model = format!("{path}.policy_by_model");
         let policy_by_model = self.policy_by_model(&path_by_model, &wire.policy_by_model, policies, by_name);
         let models = self.permitted(&format!("{path}.models"), &wire.models, by_name);
@@ -79,11 +77,7 @@ impl Build<'_> {
             .group
             .as_ref()
             .and_then(|group| self.join(format!("{path}.group"), group, groups, &models, by_name));
-        let priority = match wire.priority {
-            priorities::wire::Priority::High => Priority::High,
-            priorities::wire::Priority::Normal => Priority::Normal,
-            priorities::wire::Priority::Low => Priority::Low,
-        };
+        let priority = priorities::of_wire(wire.priority);
         let (accounts, splits): (Vec<_>, Vec<_>) =
             [Some(own), group].into_iter().flatten().map(|limits| (limits.account, limits.splits)).unzip();
         let budget = Budget::new(accounts).with(splits.into_iter().flatten());
@@ -92,11 +86,11 @@ impl Build<'_> {
         let mut client = Client {
             name,
             group: wire.group.as_deref().map(Rc::from),
-            models,
+            models: Rc::new(models),
             endpoints: self.endpoints(&format!("{path}.endpoints"), wire.endpoints.as_deref()),
             policy,
             audits,
-            policy_by_model,
+            policy_by_model: Rc::new(policy_by_model),
             budget: Rc::new(budget),
             priority,
             spills: wire.spill != wire::Spilling::Never,
@@ -129,7 +123,7 @@ impl Build<'_> {
         wire.iter().map(|name| name.as_str().into()).collect()
     }
 
-    fn policy_named(&mut self, path: String, name: &str, policies: &Policies) -> Rc<Policy> {
+    pub(super) fn policy_named(&mut self, path: String, name: &str, policies: &Policies) -> Rc<Policy> {
         policies.get(name).cloned().unwrap_or_else(|| {
             self.fault(path, format!("no policy is named {name:?}: expected {}", one_of(policies.keys())));
             Rc::default()

@@ -34,7 +34,7 @@ const WEIGHT_MAX: f64 = 1000.0;
 const MILLIONTHS: f64 = 1e6;
 
 /// A limit on money.
-struct Money {
+pub(super) struct Money {
     /// Where it stands in the configuration.
     path: String,
     /// For which models it holds; `None` for all.
@@ -146,7 +146,7 @@ impl Build<'_> {
     }
 
     /// What a model costs must be known wherever a limit on money may meet it.
-    fn has_prices(&mut self, money: &[Money], model: &Model) {
+    pub(super) fn has_prices(&mut self, money: &[Money], model: &Model) {
         let Some(target) = model.targets.iter().find(|target| target.prices.is_none()) else { return };
         for Money { path, models } in money {
             if models.as_ref().is_none_or(|models| models.contains(&model.name.text)) {
@@ -161,7 +161,7 @@ impl Build<'_> {
     }
 
     /// The limits of a list, and which of them are on money.
-    fn allowances(
+    pub(super) fn allowances(
         &mut self,
         path: &str,
         wire: &[wire::Limit],
@@ -286,7 +286,7 @@ impl Build<'_> {
     }
 
     /// Of what there is so much.
-    fn measure(&mut self, path: &str, wire: &wire::Limit) -> Option<(Measure, NonZeroU64)> {
+    pub(super) fn measure(&mut self, path: &str, wire: &wire::Limit) -> Option<(Measure, NonZeroU64)> {
         let given =
             [wire.tokens.is_some(), wire.requests.is_some(), wire.cost.is_some(), wire.concurrent.is_some()];
         if given.into_iter().filter(|given| *given).count() != 1 {
@@ -383,7 +383,7 @@ fn split(
 }
 
 /// The models that a client may call, in a fixed order.
-fn met(permitted: &Permitted, by_name: &ModelsByName) -> Vec<Rc<Model>> {
+pub(super) fn met(permitted: &Permitted, by_name: &ModelsByName) -> Vec<Rc<Model>> {
     let mut models: Vec<_> = by_name
         .iter()
         .filter(|(name, model)| **name == model.name.text)

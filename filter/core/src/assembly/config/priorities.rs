@@ -4,7 +4,7 @@ pub(super) mod wire;
 
 use super::Build;
 use super::ways_in::is_of_a_filter;
-use crate::capacity::{Precedence, Queue, WHOLE};
+use crate::capacity::{Precedence, Priority, Queue, WHOLE};
 use crate::endpoint::ends_here;
 use crate::gateway::{Lowering, Precedences};
 use std::time::Duration;
@@ -19,6 +19,15 @@ const WAITING_MAX: u32 = 100_000;
 const HIGH: Precedence = Precedence { headroom_min: 0, wait_max: Duration::from_secs(5) };
 const NORMAL: Precedence = Precedence { headroom_min: 50_000, wait_max: Duration::from_secs(5) };
 const LOW: Precedence = Precedence { headroom_min: 200_000, wait_max: Duration::from_secs(15) };
+
+/// What the operator's word means.
+pub(super) fn of_wire(wire: wire::Priority) -> Priority {
+    match wire {
+        wire::Priority::High => Priority::High,
+        wire::Priority::Normal => Priority::Normal,
+        wire::Priority::Low => Priority::Low,
+    }
+}
 
 impl Build<'_> {
     pub(super) fn precedences(&mut self, wire: &wire::Priorities) -> Precedences {

@@ -6,7 +6,7 @@
 
 use super::issuer::Doubt;
 use super::memory::Memory;
-use super::{KeyHash, Validity};
+use super::{KeyHash, Known, Validity};
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::denial::Denial;
 use crate::store::{self, Moment, StoreFault};
@@ -26,7 +26,8 @@ const DIGITS: usize = 64;
 /// How much of a key's hash names it to an operator.
 const ID_DIGITS: usize = 12;
 
-/// The most keys that a worker knows; those that were used last are at least half of them.
+/// The most keys that a worker knows; those that were used last are at least half of them. One that may less than its client counts
+/// as several.
 const KNOWN_MAX: usize = 200_000;
 
 /// The most keys of which it remembers that they are nobody's.
@@ -71,8 +72,21 @@ pub struct Rules {
     pub wait: Duration,
 }
 
-/// What an entry of the store means: whose key it is, and when it is good; or why it means nothing.
-pub type Read<C> = Box<dyn Fn(&[u8]) -> Result<(Validity, Rc<C>), String>>;
+/// What an entry of the store means.
+#[derive(Debug)]
+pub struct Entry<C> {
+    /// When the key is good.
+    pub validity: Validity,
+    /// Whose it is, and what it may.
+    pub known: Known<C>,
+    /// As how many it counts of those that a worker knows.
+    pub weight: usize,
+    /// What is said of it that its client may not, and it therefore may not either.
+    pub beyond: Vec<String>,
+}
+
+/// What the store has of a key, and what that means; or why it means nothing.
+pub type Read<C> = Box<dyn Fn(&KeyHash, &[u8]) -> Result<Entry<C>, String>>;
 
 /// What came of looking a key up. A closed list: it is a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,9 +112,9 @@ impl Outcome {
 }
 
 /// A key that is a client's.
-struct Known<C> {
+struct Remembered<C> {
     validity: Validity,
-    client: Rc<C>,
+    holder: Known<C>,
     /// When the store was asked.
     asked: Cell<Duration>,
     /// Whether it was used since.
@@ -111,7 +125,7 @@ struct Known<C> {
 pub struct Issued<C> {
     rules: Rules,
     read: Read<C>,
-    known: RefCell<Memory<Rc<Known<C>>>>,
+    known: RefCell<Memory<Rc<Remembered<C>>>>,
     /// Keys that are nobody's, and when the store was asked.
     unknown: RefCell<Memory<Duration>>,
     /// Those that requests wait for, in their order.
@@ -188,13 +202,17 @@ impl<C> Issued<C> {
     }
 
     /// Whose key this is, and when it is good; `None` if it is nobody's.
-    pub(super) fn find(&self, hash: KeyHash, moment: Moment<'_>) -> Result<Option<(Validity, Rc<C>)>, Doubt> {
+    pub(super) fn find(
+        &self,
+        hash: KeyHash,
+        moment: Moment<'_>,
+    ) -> Result<Option<(Validity, Known<C>)>, Doubt> {
         let now = moment.now;
         let known = self.known.borrow_mut().recall(&hash);
         if let Some(known) = &known {
             known.is_used.set(true);
             let age = age(known.asked.get(), now);
-            let found = || Ok(Some((known.validity, known.client.clone())));
+            let found = || Ok(Some((known.validity, known.holder.clone())));
             if age.is_some_and(|age| age < self.rules.fresh) {
                 return found();
             }
@@ -268,14 +286,15 @@ impl<C> Issued<C> {
     pub fn answered(&self, hash: KeyHash, entry: Option<&[u8]>, asked: Duration) -> Outcome {
         self.failed.set(None);
         self.pending.borrow_mut().remove(&hash);
-        let outcome = match entry.map(|entry| (self.read)(entry)) {
-            Some(Ok((validity, client))) => {
+        let outcome = match entry.map(|entry| (self.read)(&hash, entry)) {
+            Some(Ok(Entry { validity, known: holder, weight, .. })) => {
                 let (asked, is_used) = (Cell::new(asked), Cell::new(false));
                 let mut due = self.due.borrow_mut();
                 if due.len() < KNOWN_MAX {
                     due.push_back((asked.get() + self.rules.fresh * 3 / 4, hash));
                 }
-                self.known.borrow_mut().note(hash, Rc::new(Known { validity, client, asked, is_used }));
+                let known = Rc::new(Remembered { validity, holder, asked, is_used });
+                self.known.borrow_mut().note_weighing(hash, known, weight);
                 return Outcome::Found;
             }
             Some(Err(problem)) => Outcome::Unusable(problem),
@@ -295,6 +314,16 @@ impl<C> Issued<C> {
             pending.remove(&hash);
         }
         is_news
+    }
+
+    /// What an entry for this key means, as the store's would.
+    pub fn read(&self, hash: &KeyHash, entry: &[u8]) -> Result<Entry<C>, String> {
+        (self.read)(hash, entry)
+    }
+
+    /// The first that is found among those whose keys are known.
+    pub fn find_map<F>(&self, find: impl Fn(&C) -> Option<F>) -> Option<F> {
+        self.known.borrow().all().find_map(|known| find(&known.holder.client))
     }
 
     /// How many keys were not looked up since this was asked last, for too many were.

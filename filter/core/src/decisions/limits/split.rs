@@ -37,6 +37,12 @@ impl Split {
         Self::new("group", name, by, allowances)
     }
 
+    /// The limits of a key of a client: it has them alone, and others of its client have others.
+    #[must_use]
+    pub fn of_key_alone(name: &str, key: &[u8; 32], allowances: Vec<Allowance>) -> Rc<Account> {
+        Self::new("key", name, By::Key, allowances).account(Value::of_hash(key))
+    }
+
     fn new(whose: &str, name: &str, by: By, allowances: Vec<Allowance>) -> Self {
         let mut hash = Sha256::new();
         for text in [whose, name, by.word(), by.name().unwrap_or_default()] {
@@ -64,6 +70,12 @@ impl Split {
 fn parsed(key: &str) -> Option<(u64, Value)> {
     let (number, value) = key.strip_prefix(KEY)?.split_once('/')?;
     Some((u64::from_str_radix(number, 16).ok()?, Value::parse(value)?))
+}
+
+/// Whether this is the key of such an account.
+#[must_use]
+pub fn is_of_a_value(key: &str) -> bool {
+    key.starts_with(KEY)
 }
 
 /// What the record of such an account is found by among others.
@@ -94,6 +106,13 @@ impl Budget {
         // What the headers tell is the beginning of what the body tells: a reservation has accounts by their places.
         sorting::sort_by_key(&mut splits, |split| split.by.is_in_body());
         Self { splits, ..self }
+    }
+
+    /// The same with one more account.
+    #[must_use]
+    pub fn and(&self, account: Rc<Account>) -> Self {
+        let accounts = self.accounts.iter().cloned().chain([account]).collect();
+        Self { accounts, splits: self.splits.clone() }
     }
 
     /// What whoever asks meets of it: the same accounts, and those of the values.

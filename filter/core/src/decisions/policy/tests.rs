@@ -597,4 +597,5 @@ proptest! {
 }
 
 mod messages;
+mod narrowed;
 mod rows;

@@ -162,7 +162,7 @@ pub(crate) fn is_host(name: &str) -> bool {
 }
 
 /// `*.` stands for one label or more.
-fn matches(pattern: &str, host: &str) -> bool {
+pub(super) fn matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         // A host does not begin with a dot, so that something stands before it.
         Some(end) => host.ends_with(end),

@@ -115,7 +115,7 @@ impl Draft {
         let prompt_tokens = learnt.prompt_tokens(&sketch);
         let prompt_tokens_sure = learnt.prompt_tokens_sure(&sketch);
         let asked = Asked { operation, family: model.family, prompt_tokens: prompt_tokens_sure };
-        for Audit { name, policy } in &held.client.audits {
+        for Audit { name, policy } in held.client.audits.iter() {
             // What cannot be read without doubt is no audit's matter.
             let verdict = policy::apply(policy, &asked, &mut request.clone());
             let found = verdict.into_iter().flat_map(|verdict| verdict.findings);

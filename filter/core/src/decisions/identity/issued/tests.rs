@@ -17,9 +17,14 @@ struct Worker {
 
 impl Worker {
     fn new() -> Self {
-        let read: Read<String> = Box::new(|entry| match entry {
+        let read: Read<String> = Box::new(|_, entry| match entry {
             b"?" => Err("no client".to_owned()),
-            name => Ok((Validity::ALWAYS, Rc::new(String::from_utf8(name.to_vec()).unwrap()))),
+            name => Ok(Entry {
+                validity: Validity::ALWAYS,
+                known: Known::whole(Rc::new(String::from_utf8(name.to_vec()).unwrap())),
+                weight: 1,
+                beyond: Vec::new(),
+            }),
         });
         Self { issued: Issued::new(RULES, read), process: MemoryStore::default() }
     }
@@ -27,7 +32,7 @@ impl Worker {
     /// What becomes of a request with this key.
     fn ask(&self, key: u32, now: Duration) -> Result<Option<String>, Doubt> {
         let found = self.issued.find(hash(key), Moment::new(&self.process, now))?;
-        Ok(found.map(|(_, client)| (*client).clone()))
+        Ok(found.map(|(_, known)| (*known.client).clone()))
     }
 
     /// The store answers to all that is due that these are whose keys; says which it was asked about.
