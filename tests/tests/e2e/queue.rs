@@ -54,11 +54,15 @@ async fn write(gateway: &Gateway, key: &str, body: &Value) -> TcpStream {
 
 /// With a header more, whole.
 async fn write_with(gateway: &Gateway, key: &str, header: &str, body: &Value) -> TcpStream {
+    write_to(gateway, CHAT, key, header, body).await
+}
+
+async fn write_to(gateway: &Gateway, path: &str, key: &str, header: &str, body: &Value) -> TcpStream {
     let address: SocketAddr = gateway.url().strip_prefix("http://").unwrap().parse().unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let body = body.to_string();
     let head = format!(
-        "POST {CHAT} HTTP/1.1\r\nhost: x\r\napi-key: {key}\r\ncontent-type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nhost: x\r\napi-key: {key}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n{header}connection: close\r\n\r\n",
         body.len()
     );
@@ -103,6 +107,45 @@ async fn a_request_that_lowers_itself_lets_others_go_first() {
     record_where(&gateway, lowered).await;
     let low = |line: &Value| line["client"] == "batch" && details(line)["priority"] == "low";
     record_where(&gateway, low).await;
+}
+
+#[tokio::test]
+async fn a_configured_header_and_parameter_lower_a_request() {
+    let gateway = Gateway::start(setup().edit(|config| {
+        config["priorities"]["header"] = json!("x-importance");
+        config["priorities"]["query"] = json!("importance");
+    }))
+    .await
+    .unwrap();
+    let mock = gateway.mock("ptu");
+    let full = write(&gateway, WEB_SHOP, &big()).await;
+    mock.wait_for_requests(1).await;
+    let mut answers = vec![full];
+    let path = format!("{CHAT}?importance=low");
+    for (path, header, user) in [
+        (CHAT, "x-importance: low\r\n", "by header"),
+        (&path, "", "by query"),
+        // It is another name that is configured.
+        (CHAT, "x-priority: low\r\n", "high"),
+    ] {
+        let body = with(small(), json!({ "user": user }));
+        answers.push(write_to(&gateway, path, WEB_SHOP, header, &body).await);
+        be_sure_it_was_read(&gateway).await;
+    }
+    mock.update(|settings| settings.hold = false);
+    mock.release();
+    for answer in answers {
+        assert!(read(answer).await.starts_with("HTTP/1.1 200"));
+    }
+    let received = mock.received();
+    let users: Vec<_> = received.iter().skip(1).map(|one| one.json()["user"].clone()).collect();
+    assert_eq!(users, ["high", "by header", "by query"]);
+    // Neither goes further.
+    let goes_on =
+        |request: &Received| request.header("x-importance").is_some() || request.path.contains("importance");
+    assert!(!received.iter().any(goes_on), "{received:?}");
+    let lowered = |line: &Value| line["client"] == "web-shop" && details(line)["priority"] == "low";
+    record_where(&gateway, lowered).await;
 }
 
 #[tokio::test]
