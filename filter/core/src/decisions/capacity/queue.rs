@@ -5,7 +5,7 @@
 //! their places, and of those the client that has the most of them. Between workers it is the free share which each
 //! priority has to leave that keeps the order.
 
-use super::equals::{Equals, part};
+use super::equals::Equals;
 use super::{Precedence, Priority, Seat, Yields, take, wait};
 use crate::gauge::{Gauge, Gauges};
 use crate::sorting;
@@ -99,18 +99,12 @@ impl Waiting {
 }
 
 impl Ask {
-    fn gauges(&self) -> impl Iterator<Item = Gauge> + '_ {
+    pub(super) fn gauges(&self) -> impl Iterator<Item = Gauge> + '_ {
         self.places.iter().flat_map(|place| place.gauges.iter())
     }
 
     fn yields(&self, headroom_min: u32) -> Yields {
         Yields { priority: self.priority, headroom_min }
-    }
-
-    /// What it takes where it is most likely to wait.
-    fn part(&self) -> u64 {
-        let declared = self.places.iter().find(|place| !place.gauges.is_empty());
-        part(declared.map(|place| place.gauges).unwrap_or_default(), self.usage)
     }
 
     /// The numbers of all of them.
@@ -177,20 +171,20 @@ impl Queue {
         let is_before = |other: &&Waiting| {
             other.ask.priority == ask.priority && other.ask.client == ask.client && other.deadline <= deadline
         };
-        let before = self.waiting.iter().filter(is_before).map(|other| other.ask.part());
-        before.fold(self.equals.next(ask.priority, &ask.client), u64::saturating_add)
+        let mut lines = self.equals.lines();
+        for before in self.waiting.iter().filter(is_before) {
+            lines.join(&before.ask);
+        }
+        lines.join(ask)
     }
 
     /// Puts all in the order in which they go.
     fn arrange(&mut self) {
         let Self { waiting, equals, .. } = self;
         sorting::sort_by_key(waiting, |waiting| waiting.deadline);
-        let mut lines: BTreeMap<(Priority, Rc<str>), u64> = BTreeMap::new();
+        let mut lines = equals.lines();
         for Waiting { ask, stands_at, .. } in waiting.iter_mut() {
-            let line = lines.entry((ask.priority, ask.client.clone()));
-            let next = line.or_insert_with(|| equals.next(ask.priority, &ask.client));
-            *stands_at = *next;
-            *next = next.saturating_add(ask.part());
+            *stands_at = lines.join(ask);
         }
         sorting::sort_by_key(waiting, Waiting::rank);
     }
@@ -275,8 +269,8 @@ impl Queue {
 impl Equals {
     /// Notes what becomes of a request. Who goes where all have room takes nothing of what its equals wait for.
     fn note(&mut self, ask: &Ask, turn: &Turn) {
-        if let Turn::Goes { seat: Some(_), .. } = turn {
-            self.went(ask.priority, &ask.client, ask.part());
+        if let Turn::Goes { seat: Some(seat), .. } = turn {
+            self.went(ask, seat.gauges());
         }
     }
 }

@@ -10,22 +10,24 @@ fn at(ms: u64) -> Duration {
     START + Duration::from_millis(ms)
 }
 
-/// A client whose requests take so many tokens each, of which so many wait at any time, from then on.
+/// A client whose requests take so many tokens each, of which so many wait at any time, from then on, for any of these capacities.
 #[derive(Clone, Copy, Debug)]
 struct Client {
+    name: usize,
     tokens: u64,
     waiting: usize,
     from_s: u64,
+    at: &'static [u64],
 }
 
-/// The tokens that each got of a hundred in ten seconds, until then.
+/// The tokens that each got of a hundred in ten seconds at each capacity, until then.
 fn got(clients: &[Client], until_s: u64) -> Vec<u64> {
     let (store, mut queue) = (MemoryStore::default(), Queue::default());
-    let places = vec![Place {
-        lane: Lane::from(1),
-        gauges: only(Gauge { window: WINDOW, ..gauge(1, 100) }),
+    let place = |id: &u64| Place {
+        lane: Lane::from(*id),
+        gauges: only(Gauge { window: WINDOW, ..gauge(*id, 100) }),
         spare: 0,
-    }];
+    };
     let precedence = Precedence { headroom_min: 0, wait_max: Duration::from_secs(10_000) };
     let (mut got, mut waiting) = (vec![0; clients.len()], vec![0; clients.len()]);
     let mut whose = Vec::new();
@@ -33,9 +35,9 @@ fn got(clients: &[Client], until_s: u64) -> Vec<u64> {
         let moment = Moment::new(&store, at(ms));
         for (who, client) in clients.iter().enumerate().filter(|(_, client)| client.from_s * 1000 <= ms) {
             while waiting[who] < client.waiting {
-                let (usage, name) = (used(client.tokens), format!("{who}"));
+                let (usage, name) = (used(client.tokens), format!("{}", client.name));
                 let ask = Ask {
-                    places: places.clone(),
+                    places: client.at.iter().map(place).collect(),
                     client: name.into(),
                     usage,
                     priority: Priority::Normal,
@@ -75,11 +77,32 @@ fn a_client_with_one_request_is_not_behind_another_ones_twenty() {
 
 #[test]
 fn who_comes_later_has_saved_nothing_up() {
-    let client = Client { tokens: 5, waiting: 40, from_s: 0 };
-    let until = |until_s| got(&[client, Client { from_s: 300, ..client }], until_s);
+    let client = Client { name: 0, tokens: 5, waiting: 40, from_s: 0, at: &[1] };
+    let until = |until_s| got(&[client, Client { name: 1, from_s: 300, ..client }], until_s);
     let (first, second) = (until(300), until(600));
     assert_eq!(first[1], 0);
     assert!(second[0].abs_diff(first[0]).abs_diff(second[1]) <= 100, "{first:?} {second:?}");
+}
+
+#[test]
+fn a_clients_turn_at_one_capacity_is_not_spent_at_another() {
+    let client = |name, tokens, waiting, at| Client { name, tokens, waiting, from_s: 0, at };
+    // It takes much there, with each request.
+    let got = got(&[client(0, 50, 4, &[1]), client(0, 5, 40, &[2]), client(1, 5, 40, &[2])], 300);
+    assert!(got[1].abs_diff(got[2]) <= 110 && got[0] > 2500, "{got:?}");
+}
+
+#[test]
+fn clients_that_wait_for_several_capacities_share_them_all() {
+    let client = |name, waiting, at| Client { name, tokens: 5, waiting, from_s: 0, at };
+    let got = got(&[client(0, 80, &[1, 2]), client(1, 40, &[1, 2])], 300);
+    assert!(got[0].abs_diff(got[1]) <= 210 && got[0] > 2500, "{got:?}");
+    // Whoever may go elsewhere too passes nobody by that.
+    let got = self::got(
+        &[client(0, 80, &[1, 2]), client(0, 80, &[2]), client(1, 40, &[2]), client(2, 40, &[1])],
+        300,
+    );
+    assert!(got[2] >= 1200 && got[3] >= 1200, "{got:?}");
 }
 
 proptest! {
@@ -90,8 +113,11 @@ proptest! {
         clients in prop::collection::vec((1..40u64, 0..30usize), 2..5),
     ) {
         // Each has enough for a whole window at any time, and some have much more.
-        let client = |(tokens, more): (u64, usize)| Client { tokens, waiting: 100_usize.div_ceil(tokens as usize) + more, from_s: 0 };
-        let clients: Vec<Client> = clients.into_iter().map(client).collect();
+        let client = |(name, (tokens, more)): (usize, (u64, usize))| {
+            let waiting = 100_usize.div_ceil(tokens as usize) + more;
+            Client { name, tokens, waiting, from_s: 0, at: &[1] }
+        };
+        let clients: Vec<Client> = clients.into_iter().enumerate().map(client).collect();
         let got = got(&clients, 200);
         let largest = clients.iter().map(|client| client.tokens).max().unwrap();
         let [least, most] = [got.iter().min().unwrap(), got.iter().max().unwrap()];
