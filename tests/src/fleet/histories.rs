@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::call::{Answer, Ask, Call, Kind};
 use tollgate::calendar::Span;
+use tollgate::digest::{MIX_STEP, mix};
 
 /// How long a lease lasts, in milliseconds.
 pub const LEASE_MS: u64 = 3000;
 
 const SECOND: i64 = 1_000_000;
 
-/// Numbers that look like chance and are the same for the same seed.
-/// <https://prng.di.unimi.it/splitmix64.c>
+/// Numbers that look like chance and are the same for the same seed: SplitMix64.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -24,10 +24,9 @@ impl Dice {
 
     /// Any number.
     pub fn any(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        let number = mix(self.0);
+        self.0 = self.0.wrapping_add(MIX_STEP);
+        number
     }
 
     /// From 0 up to `bound` and not that; 0 if the bound is.

@@ -1,5 +1,6 @@
 //! Bodies that are made to be misread.
 
+use tollgate::digest::{MIX_STEP, mix};
 use tollgate::request::Field;
 
 use super::policies;
@@ -9,19 +10,16 @@ pub struct Dice(u64);
 
 impl Dice {
     pub fn new(seed: u64, case: u64) -> Self {
-        let mut dice =
-            Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ case.wrapping_mul(0xd134_2543_de82_ef95));
+        let mut dice = Self(seed.wrapping_mul(MIX_STEP) ^ case.wrapping_mul(0xd134_2543_de82_ef95));
         dice.next();
         dice
     }
 
-    /// SplitMix64. <https://doi.org/10.1145/2714064.2660195>
+    /// SplitMix64.
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        let number = mix(self.0);
+        self.0 = self.0.wrapping_add(MIX_STEP);
+        number
     }
 
     pub fn below(&mut self, end: usize) -> usize {

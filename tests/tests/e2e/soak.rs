@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tollgate_tests::fleet::histories::Dice;
 use tollgate_tests::harness::{Gateway, Setup};
 use tollgate_tests::mock::{Fault, Gzip, Settings};
 
@@ -18,26 +19,6 @@ use crate::requests::{
 const REQUESTS: u64 = 2500;
 const AT_ONCE: usize = 24;
 
-/// A generator that is the same everywhere: SplitMix64. <https://prng.di.unimi.it/splitmix64.c>
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn one_in(&mut self, bound: u64) -> bool {
-        self.below(bound) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize].clone()
-    }
-}
-
 /// One request, and what its client does.
 struct Plan {
     key: &'static str,
@@ -48,7 +29,8 @@ struct Plan {
 }
 
 fn plan(dice: &mut Dice) -> Plan {
-    let words = "the quick brown fox jumps over a lazy dog ".repeat(1 + dice.below(20) as usize);
+    let words =
+        "the quick brown fox jumps over a lazy dog ".repeat(1 + dice.below(20).unsigned_abs() as usize);
     let (path, body) = match dice.below(6) {
         0 => (
             COMPLETIONS,
@@ -58,16 +40,21 @@ fn plan(dice: &mut Dice) -> Plan {
         2 => (RESPONSES, json!({ "model": "gpt-4o", "input": words })),
         _ => (CHAT, with(chat(&words), json!({ "max_tokens": 1 + dice.below(60) }))),
     };
-    let streams = path != EMBEDDINGS && dice.one_in(2);
+    let streams = path != EMBEDDINGS && dice.one_of(2);
     let body = match dice.below(4) {
         0 if streams && path != RESPONSES => {
-            with(body, json!({ "stream": true, "stream_options": { "include_usage": dice.one_in(2) } }))
+            with(body, json!({ "stream": true, "stream_options": { "include_usage": dice.one_of(2) } }))
         }
         _ if streams => with(body, json!({ "stream": true })),
         _ => body,
     };
     let key = if path == COMPLETIONS { BATCH } else { dice.pick(&[WEB_SHOP, BATCH]) };
-    Plan { key, path, body, leaves_after: (streams && dice.one_in(5)).then(|| 1 + dice.below(6)) }
+    Plan {
+        key,
+        path,
+        body,
+        leaves_after: (streams && dice.one_of(5)).then(|| 1 + dice.below(6).unsigned_abs()),
+    }
 }
 
 /// Something goes wrong with a backend, or goes right again.
@@ -78,12 +65,12 @@ fn disturb(dice: &mut Dice, gateway: &Gateway) {
         1 => Fault::answer(500),
         2 => Fault::answer(503),
         3 => Fault::close(),
-        4 => Fault::reset_after(dice.below(12) as usize),
+        4 => Fault::reset_after(dice.below(12).unsigned_abs() as usize),
         5 => Fault::answer(400).body(json!({ "error": { "message": "no", "code": "content_filter" } })),
         _ => Fault::answer(404),
     };
     let cut = dice.pick(&[None, None, Some(1), Some(7), Some(61), Some(997)]);
-    let gzip = if dice.one_in(12) { Gzip::Always } else { Gzip::Never };
+    let gzip = if dice.one_of(12) { Gzip::Always } else { Gzip::Never };
     gateway.mock(backend).update(|settings| {
         settings.faults = [fault].into();
         settings.cut_bytes = cut.and_then(std::num::NonZeroUsize::new);
@@ -131,7 +118,7 @@ fn bills(gateway: &Gateway) -> BTreeMap<String, [u64; 4]> {
 async fn the_books_balance_after_a_soak_with_faults() {
     let seed = std::env::var("SOAK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_123);
     println!("SOAK_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let slow = Settings { reasoning_tokens: 3, cached_tokens: 2, chunk_delay_ms: 1, ..Settings::default() };
     let setup = Setup::new()
         .edit(nobody_is_limited)
@@ -144,7 +131,7 @@ async fn the_books_balance_after_a_soak_with_faults() {
 
     let mut under_way = futures_util::stream::FuturesUnordered::new();
     for _ in 0..REQUESTS {
-        if dice.one_in(4) {
+        if dice.one_of(4) {
             disturb(&mut dice, &gateway);
         }
         let plan = plan(&mut dice);

@@ -27,7 +27,7 @@ use crate::allowance::Weights;
 use crate::credential::CredentialValue;
 use crate::decision::{PassedOver, Why};
 use crate::denial::Denial;
-use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
+use crate::digest::{FNV1A_OF_NOTHING, fnv1a, mix};
 use crate::endpoint::{Operation, Style};
 use crate::gauge::Gauges;
 use crate::prices::{Prices, Service};
@@ -225,7 +225,7 @@ impl From<&Rc<Target>> for Lane {
 /// A number that is as good as dice, from one that is not.
 #[must_use]
 pub fn lot(number: u64) -> u64 {
-    order::mix(number)
+    mix(number)
 }
 
 /// A number for these names, for a record that outlives a configuration; of some hundred no two share one by chance.

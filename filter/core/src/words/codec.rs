@@ -202,95 +202,50 @@ pub(crate) mod law {
 }
 
 #[cfg(test)]
+mod every_kind;
+
+#[cfg(test)]
 mod tests {
+    use super::every_kind::EveryKind;
     use super::*;
     use proptest::prelude::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    #[derive(Clone, Debug, PartialEq)]
-    struct All {
-        array: [u8; 3],
-        small: u8,
-        middle: u32,
-        large: u64,
-        signed: i128,
-        text: String,
-        inner: Vec<All>,
-    }
-
-    impl Stored for All {
-        const VERSION: u8 = 7;
-
-        fn read(from: &mut Reader<'_>) -> Option<Self> {
-            Some(Self {
-                array: from.array()?,
-                small: from.u8()?,
-                middle: from.u32()?,
-                large: from.u64()?,
-                signed: from.i128()?,
-                text: from.text()?.to_owned(),
-                inner: from.values()?,
-            })
-        }
-
-        fn write(&self, to: &mut Writer) {
-            to.array(self.array);
-            to.u8(self.small);
-            to.u32(self.middle);
-            to.u64(self.large);
-            to.i128(self.signed);
-            to.text(&self.text);
-            to.values(&self.inner);
-        }
-    }
-
-    fn any_value() -> impl Strategy<Value = All> {
-        let leaf =
-            (any::<[u8; 3]>(), any::<u8>(), any::<u32>(), any::<u64>(), any::<i128>(), any::<String>())
-                .prop_map(|(array, small, middle, large, signed, text)| All {
-                    array,
-                    small,
-                    middle,
-                    large,
-                    signed,
-                    text,
-                    inner: Vec::new(),
-                });
+    fn any_value() -> impl Strategy<Value = EveryKind> {
+        let numbers = (any::<u8>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i128>());
+        let leaf = (any::<[u8; 3]>(), numbers, any::<String>(), any::<Vec<u8>>()).prop_map(
+            |(array, (small, middle, large, signed, widest), text, bytes)| {
+                let inner = Vec::new();
+                EveryKind { array, small, middle, large, signed, widest, text, bytes, inner }
+            },
+        );
         leaf.prop_recursive(2, 8, 3, |inner| {
             (inner.clone(), prop::collection::vec(inner, 0..3))
-                .prop_map(|(value, inner)| All { inner, ..value })
+                .prop_map(|(value, inner)| EveryKind { inner, ..value })
         })
     }
 
     proptest! {
         #[test]
         fn values_come_back_from_their_record(values in prop::collection::vec(any_value(), 0..4)) {
-            prop_assert_eq!(decode_all::<All>(&encode_all(&values)), values);
+            prop_assert_eq!(decode_all::<EveryKind>(&encode_all(&values)), values);
         }
 
         #[test]
         fn no_bytes_are_a_fault(mut bytes in prop::collection::vec(any::<u8>(), 0..200), is_of_version: bool) {
             if let (Some(first), true) = (bytes.first_mut(), is_of_version) {
-                *first = All::VERSION;
+                *first = EveryKind::VERSION;
             }
-            let _ = decode_all::<All>(&bytes);
+            let _ = decode_all::<EveryKind>(&bytes);
         }
     }
 
     #[test]
     fn a_count_without_values_takes_no_memory() {
-        let mut record = encode(&All {
-            array: [0; 3],
-            small: 0,
-            middle: 0,
-            large: 0,
-            signed: 0,
-            text: String::new(),
-            inner: Vec::new(),
-        });
+        let mut record = encode(&EveryKind::default());
         let at = record.len() - 4;
         record[at..].fill(0xff);
-        assert_eq!(decode::<All>(&record), None);
+        assert_eq!(decode::<EveryKind>(&record), None);
     }
 }

@@ -12,6 +12,18 @@ pub fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// What SplitMix64 adds to its state for each number.
+pub const MIX_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Spreads every bit of a number over all bits: what SplitMix64 makes of a state. <https://prng.di.unimi.it/splitmix64.c>
+#[must_use]
+pub const fn mix(state: u64) -> u64 {
+    let mixed = state.wrapping_add(MIX_STEP);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 /// The same for a table whose keys no client chooses: it costs less than the standard hasher, which is safe from them.
 #[derive(Debug)]
 pub struct Fnv1a(u64);

@@ -4,6 +4,8 @@
 #[path = "../../differential/bodies.rs"]
 #[allow(dead_code)]
 mod bodies;
+#[path = "../../../../filter/core/src/words/codec/every_kind.rs"]
+mod every_kind;
 #[path = "../../differential/forward.rs"]
 mod forward;
 #[path = "../../differential/policies.rs"]
@@ -12,6 +14,7 @@ mod policies;
 #[allow(dead_code)]
 mod view;
 
+use every_kind::EveryKind;
 use serde_json::Value;
 use tollgate::codec::{self, Reader, Stored, Writer};
 use tollgate::config::from_json;
@@ -99,50 +102,6 @@ pub fn sse(data: &[u8]) {
     }
 }
 
-/// Every kind of value that a record may have.
-#[derive(Debug)]
-struct Record {
-    array: [u8; 3],
-    small: u8,
-    middle: u32,
-    large: u64,
-    signed: i64,
-    widest: i128,
-    text: String,
-    bytes: Vec<u8>,
-    inner: Vec<Record>,
-}
-
-impl Stored for Record {
-    const VERSION: u8 = 1;
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
-            array: from.array()?,
-            small: from.u8()?,
-            middle: from.u32()?,
-            large: from.u64()?,
-            signed: from.i64()?,
-            widest: from.i128()?,
-            text: from.text()?.to_owned(),
-            bytes: from.bytes()?.to_vec(),
-            inner: from.values()?,
-        })
-    }
-
-    fn write(&self, to: &mut Writer) {
-        to.array(self.array);
-        to.u8(self.small);
-        to.u32(self.middle);
-        to.u64(self.large);
-        to.i64(self.signed);
-        to.i128(self.widest);
-        to.text(&self.text);
-        to.bytes(&self.bytes);
-        to.values(&self.inner);
-    }
-}
-
 /// A stored record: what is read of it, written again, is its beginning, and what is cut off is not there.
 pub fn codec(data: &[u8]) {
     fn holds<T: Stored>(data: &[u8]) {
@@ -154,7 +113,7 @@ pub fn codec(data: &[u8]) {
             assert_eq!(codec::decode_all::<T>(cut).len(), values.len().saturating_sub(1), "cut off");
         }
     }
-    holds::<Record>(data);
+    holds::<EveryKind>(data);
     holds::<Note>(data);
 }
 

@@ -6,8 +6,8 @@
 //! for ever who was slow once. Not decided here: which targets may serve the request, and which of them pause or are full.
 
 use super::Target;
-use super::order::mix;
 use crate::codec::{self, Reader, Stored, Writer};
+use crate::digest::mix;
 use crate::sorting;
 use crate::store::{self, Moment, StoreFault};
 use crate::time::millis;

@@ -1,6 +1,7 @@
 //! In which order are the targets tried, were they all open?
 
 use super::Target;
+use crate::digest::mix;
 use crate::sorting;
 use std::rc::Rc;
 
@@ -27,12 +28,4 @@ fn draw(target: &Target, lot: u64) -> f64 {
     // 53 bits, the precision of the type; never zero, whose logarithm is no number.
     let uniform = ((mix(lot ^ mix(target.id)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -uniform.ln() / f64::from(weight)
-}
-
-/// Spreads every bit of a number over all bits: the finaliser of SplitMix64. <https://prng.di.unimi.it/splitmix64.c>
-pub(super) fn mix(number: u64) -> u64 {
-    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
