@@ -7,7 +7,7 @@
 //! reply. A message to a queue of this VM's own brings the root context, as soon as the stream's callback is over.
 
 use crate::host::{self, SharedData};
-use crate::{journal, waiting};
+use crate::{journal, spending, waiting};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -21,6 +21,7 @@ use tollgate::ledger::Series;
 use tollgate::limits::leases::{self, Call, Due, Health, LEADER, TERM, TICK, Uncovered};
 use tollgate::limits::{self, Account, Claim, Grant, Outcome};
 use tollgate::route::SharedPauses;
+use tollgate::spending as spend;
 use tollgate::store::{Moment, StoreFault};
 
 /// What the log says where the memory of this process does not answer.
@@ -266,6 +267,9 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
             if let Some(teller) = &batch.teller {
                 teller.hear(batch.sent, now, &replies);
             }
+            if let Some(said) = &batch.beside.spend {
+                spending::answered(said.number, replies.spend.as_deref().unwrap_or_default());
+            }
             if host::answered(Health::Answers.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
                 log::info!("the fleet's store answers again");
             }
@@ -286,6 +290,9 @@ fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
     }
     if let Some(teller) = &batch.teller {
         teller.pauses.borrow_mut().failed();
+    }
+    if let Some(said) = &batch.beside.spend {
+        host::answered(spend::failed(&SharedData, said.number), spending::UNKEPT);
     }
     if host::answered(Health::Fails.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
         log::error!("the fleet's store cannot be used ({}): {}", trouble.word(), trouble.advice());
@@ -313,9 +320,13 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
     for account in active.iter().filter(|account| !is_called(account)) {
         host::answered(leases::retire(Moment::new(&SharedData, now), account.key()), UNKEPT);
     }
-    let (beside, is_news) = accounts.teller.say(now);
+    let (mut beside, is_news) = accounts.teller.say(now);
+    beside.spend = store.spend_days.and_then(|days| {
+        let said = spend::say(Moment::new(&SharedData, now), &holder()?, store.timeout * 2, days);
+        host::answered(said, spending::UNKEPT).flatten()
+    });
     // Who serves nobody needs to hear of nothing.
-    if !calls.is_empty() || is_news {
+    if !calls.is_empty() || is_news || beside.spend.is_some() {
         let teller = Some(accounts.teller.clone());
         send(store, Batch { gateway: gateway.clone(), calls, beside, teller, sent: now, loads: false });
     }
@@ -330,7 +341,8 @@ impl Teller {
         let said =
             holder.and_then(|holder| host::answered(capacity::say(moment, &holder, &self.gauges), UNSHARED));
         let is_news = !pauses.is_empty() || said.as_ref().is_some_and(|said| said.is_in_use);
-        (Beside { pauses: Some(pauses), capacity: said.map(|said| said.words) }, is_news)
+        let capacity = said.map(|said| said.words);
+        (Beside { pauses: Some(pauses), capacity, spend: None }, is_news)
     }
 
     /// Takes what the others have told.

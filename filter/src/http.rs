@@ -3,7 +3,7 @@
 use crate::fleet::Reserved;
 use crate::holding::Holding;
 use crate::waiting::Waiter;
-use crate::{attempt, candidates, fleet, flights, host, journal, record, waiting};
+use crate::{attempt, candidates, fleet, flights, host, journal, record, spending, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
@@ -406,6 +406,7 @@ impl Stream {
             let settled = limits::settle(Moment::new(&host::SharedData, now), &settlement);
             host::answered(settled, "a budget could not be settled");
         }
+        spending::add(&self.gateway, &finished.record, now);
         for (series, amount) in finished.record.additions().into_iter().chain(self.exchange.faults()) {
             host::count(series, amount);
         }

@@ -1,10 +1,12 @@
 //! This VM's journal: its notes of requests under way, its sign of life, and what it takes over from dead ones.
 
 use crate::host::{self, SharedData};
+use crate::spending;
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 use tollgate::exchange::Exchange;
+use tollgate::gateway::Gateway;
 use tollgate::journal::{BEAT_EVERY, Journal, Note, Slot};
 use tollgate::ledger::Series;
 use tollgate::limits;
@@ -45,7 +47,7 @@ pub(crate) fn leave(slot: Slot, now: Duration) -> bool {
 
 /// Gives a sign of life, and writes down what dead VMs left behind. The tick comes more often than that while a stream
 /// waits.
-pub(crate) fn tick() {
+pub(crate) fn tick(gateway: &Gateway) {
     let now = host::now();
     // A tick that is a little early is due all the same.
     if now.abs_diff(LAST_BEAT.get()) < BEAT_EVERY / 2 {
@@ -67,7 +69,9 @@ pub(crate) fn tick() {
             log::error!("a lost request's place could not be returned: {fault:?}");
             host::count(Series::StoreFaults, 1);
         }
-        for (series, amount) in Exchange::lost(&note).additions() {
+        let record = Exchange::lost(&note, gateway);
+        spending::add(gateway, &record, now);
+        for (series, amount) in record.additions() {
             host::count(series, amount);
         }
     }

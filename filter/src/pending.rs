@@ -1,6 +1,7 @@
 //! Writes down work that nobody has read the end of in time.
 
 use crate::host::{self, SharedData};
+use crate::spending;
 use std::cell::Cell;
 use std::time::Duration;
 use tollgate::exchange::Exchange;
@@ -30,6 +31,7 @@ pub(crate) fn tick(gateway: &Gateway, now: Duration) {
                 pending.backend,
                 record.usage.total(),
             );
+            spending::add(gateway, &record, now);
             for (series, amount) in record.charges() {
                 host::count(series, amount);
             }

@@ -29,7 +29,6 @@ impl Root {
         match role.as_slice() {
             b"gateway" => {
                 waiting::begin();
-                journal::tick();
                 let mut gateway = configuration::load()?;
                 waiting::set_waiting_max(gateway.waiting_max);
                 gateway.clients.trust(proxy_facts::Envoy);
@@ -41,6 +40,7 @@ impl Root {
                     log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");
                 }
                 let gateway = Rc::new(gateway);
+                journal::tick(&gateway);
                 let accounts = fleet::configured(&gateway);
                 standings::configured(gateway.clone());
                 Ok(Self::Gateway(gateway, Rc::default(), accounts))
@@ -86,10 +86,10 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        journal::tick();
-        standings::tick();
         // Before streams are looked at, in whose names nothing can be fetched.
         if let Self::Gateway(gateway, _, accounts) = self {
+            journal::tick(gateway);
+            standings::tick();
             jwks::tick(gateway);
             directory::tick(gateway);
             access::tick(gateway);

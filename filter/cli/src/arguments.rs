@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 const FILES: &str = "\
 FILE is YAML or JSON: a gateway configuration alone, or whatever has one in it: a configuration of Envoy, an
 EnvoyFilter of Istio, a ConfigMap, a Compose file that has it inside or mounts it. - is standard input.
-No network is used but by budget and keys, and no secret is needed but there: a variable of the environment that is not
+No network is used but by budget, spend and keys, and no secret is needed but there: a variable of the environment that is not
 set is a warning.
 
 Exit codes: 0 all is well, 1 something was found, 2 the call itself was wrong, or a file cannot be
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Replay(Replay),
     /// Add up what the requests of access logs have cost, by client, model, backend, tier, day or month
     Bill(Bill),
+    /// Add up what a fleet's store has kept of what was spent, in the same way
+    Spend(Spend),
     /// Print the JSON Schema of a configuration, for editors; or the reference of its fields
     Schema(Schema),
     /// Tell what a fleet has used and holds of limits, and change what is used
@@ -142,6 +144,14 @@ pub(crate) struct Bill {
     /// Access logs, as envoy.yaml writes them; - is standard input
     #[arg(value_name = "LOG", required = true)]
     pub(crate) logs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+}
+
+#[derive(Args)]
+pub(crate) struct Spend {
+    #[command(flatten)]
+    pub(crate) address: StoreAddress,
     #[command(flatten)]
     pub(crate) wanted: Wanted,
 }

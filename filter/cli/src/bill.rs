@@ -30,10 +30,11 @@ pub(crate) fn bill(arguments: &Bill) -> Result<End, String> {
                 undated += 1;
                 continue;
             };
-            if statement.has(&row.day) {
-                unsent += u64::from(row.spend.requests == 0);
-                statement.add(&row);
+            if !statement.has(&row.day) {
+                continue;
             }
+            // As the store keeps no row of what cost nothing.
+            if row.spend == Spend::default() { unsent += 1 } else { statement.add(&row) }
         }
         if lines > 0 && read == 0 {
             return Err(Line::none_in(file));
@@ -56,6 +57,7 @@ fn row(line: &Line) -> Option<Row> {
     Some(Row {
         day: line.day.clone()?,
         client: line.client.clone(),
+        group: word(&line.group),
         model: word(&line.paid_model),
         backend: word(&line.backend),
         tier: word(&line.tier),

@@ -8,7 +8,6 @@ use crate::store::Store;
 use crate::{End, check, key};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::Duration;
@@ -284,16 +283,14 @@ fn revoke(mut store: Store, keys: &Keys, id_begins: Option<&str>) -> Result<End,
 impl Store {
     /// Its time, in seconds since 1970.
     fn now(&mut self) -> Result<u64, String> {
-        let (seconds, _): (u64, u64) = self.ask(&redis::cmd("TIME"))?;
-        Ok(seconds)
+        Ok(self.now_us()? / 1_000_000)
     }
 
     /// All keys, or a client's, by client and time.
     fn keys(&mut self, client: Option<&str>) -> Result<Vec<Stored>, String> {
         let table = key_table(&self.prefix);
-        let fields: BTreeMap<String, String> = self.ask(redis::cmd("HGETALL").arg(&table))?;
         let mut keys = Vec::new();
-        for (hash, text) in fields {
+        for (hash, text) in self.record(&table)? {
             // One that nobody can read is no reason to leave others good that are to be revoked.
             let wrong = |problem: String| {
                 warn(&format!("{}: {table}: {hash}: {problem}; it is passed over", self.shown));

@@ -1,6 +1,6 @@
 //! What would Tollgate do, without an Envoy, a network or a secret?
 //!
-//! All commands ask the core that serves; nothing is decided a second time here. `budget` and `keys` alone go to a network:
+//! All commands ask the core that serves; nothing is decided a second time here. `budget`, `spend` and `keys` alone go to a network:
 //! to the store of a fleet. Findings go to standard output with exit code 1; what is wrong with the call goes to standard error with
 //! exit code 2, as does a result that cannot be written.
 
@@ -20,6 +20,7 @@ mod render;
 mod replay;
 mod schema;
 mod source;
+mod spend;
 mod statement;
 mod store;
 mod surroundings;
@@ -57,6 +58,7 @@ fn run(command: Command) -> Result<End, String> {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Bill(arguments) => bill::bill(&arguments),
+        Command::Spend(arguments) => spend::spend(&arguments),
         Command::Schema(arguments) => Ok(schema::schema(&arguments)),
         Command::Budget { act } => budget::budget(&act),
         Command::Keys { act } => keys::keys(&act),

@@ -36,6 +36,7 @@ pub(crate) enum By {
     Day,
     Month,
     Client,
+    Group,
     Model,
     Backend,
     Tier,
@@ -47,6 +48,7 @@ impl By {
             Self::Day => "day",
             Self::Month => "month",
             Self::Client => "client",
+            Self::Group => "group",
             Self::Model => "model",
             Self::Backend => "backend",
             Self::Tier => "tier",
@@ -60,6 +62,7 @@ pub(crate) struct Row {
     /// As `2026-11-28`.
     pub(crate) day: String,
     pub(crate) client: String,
+    pub(crate) group: String,
     pub(crate) model: String,
     pub(crate) backend: String,
     pub(crate) tier: String,
@@ -72,6 +75,7 @@ impl Row {
             By::Day => &self.day,
             By::Month => self.day.get(..MONTH_CHARS).unwrap_or_default(),
             By::Client => &self.client,
+            By::Group => &self.group,
             By::Model => &self.model,
             By::Backend => &self.backend,
             By::Tier => &self.tier,
@@ -83,15 +87,23 @@ impl Row {
 const DAY_CHARS: usize = 10;
 const MONTH_CHARS: usize = 7;
 
-/// A day as it stands on the command line.
-fn day(text: &str) -> Result<String, String> {
+impl Wanted {
+    /// The first day, as days after 1970-01-01, if it is said.
+    pub(crate) fn first_day(&self) -> Option<u64> {
+        Some(date(self.from.as_deref()?)?.days())
+    }
+}
+
+fn date(text: &str) -> Option<Date> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
     let dashes = text.len() == DAY_CHARS && text.get(4..5) == Some("-") && text.get(7..8) == Some("-");
-    let date = (|| Some(Date { year: number(0, 4)?, month: number(5, 7)?, day: number(8, 10)? }))();
-    match date.filter(|date| dashes && date.exists()) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("expected a day as 2026-11-28".to_owned()),
-    }
+    let date = Date { year: number(0, 4)?, month: number(5, 7)?, day: number(8, 10)? };
+    (dashes && date.exists()).then_some(date)
+}
+
+/// A day as it stands on the command line.
+fn day(text: &str) -> Result<String, String> {
+    date(text).map(|_| text.to_owned()).ok_or_else(|| "expected a day as 2026-11-28".to_owned())
 }
 
 /// What was spent, added up.

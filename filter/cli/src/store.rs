@@ -4,6 +4,7 @@ use crate::arguments::StoreAddress;
 use redis::{
     Client, Connection, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tollgate::gateway::{Gateway, PREFIX};
 
@@ -57,6 +58,26 @@ impl Store {
         connection.set_read_timeout(Some(ANSWERS_WITHIN)).map_err(down)?;
         connection.set_write_timeout(Some(ANSWERS_WITHIN)).map_err(down)?;
         Ok(Self { connection, shown, prefix })
+    }
+
+    /// Its time, in microseconds.
+    pub(crate) fn now_us(&mut self) -> Result<u64, String> {
+        let (seconds, micros): (u64, u64) = self.ask(&redis::cmd("TIME"))?;
+        Ok(seconds * 1_000_000 + micros)
+    }
+
+    /// All fields of a hash; none where there is none.
+    pub(crate) fn record(&mut self, key: &str) -> Result<BTreeMap<String, String>, String> {
+        self.ask(redis::cmd("HGETALL").arg(key))
+    }
+
+    /// How many fields each of these hashes has.
+    pub(crate) fn sizes(&mut self, keys: &[String]) -> Result<Vec<u64>, String> {
+        let mut all = redis::pipe();
+        for key in keys {
+            all.cmd("HLEN").arg(key);
+        }
+        all.query(&mut self.connection).map_err(|error| format!("{} refuses: {error}", self.shown))
     }
 
     /// Asks it for one thing.

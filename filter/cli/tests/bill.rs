@@ -33,11 +33,9 @@ fn a_bill_adds_up_what_the_log_says() {
     let expected = "\
 client    model                   requests  prompt  completion     price
 batch     gpt-35-turbo-instruct          1       3          20  0.000045
-lab       text-embedding-3-small         0       0           0  0.000000
 team      gpt-35-turbo-instruct          1       3          20  0.000045
 team      gpt-4o                         1       8          24  0.000000
 team      text-embedding-3-small         1       5           0  0.000000
-web-shop  -                              0       0           0  0.000000
 web-shop  gpt-4o                         2      17          48  0.000000
 web-shop  text-embedding-3-small         1       5           0  0.000000
 total                                    7      41         112  0.000090
@@ -74,6 +72,22 @@ total                          4      40       4          20  0.000060          
     let rows = "2026-11-28,web,2,20,0,0,0,0,10,0,0,0,40,15,20,0\n2026-11-28,\"x,\"\"y\"\"\",1,10,0,0,0,0,5,0,0,0,0,0,0,1\n\
                 2026-12-01,web,1,10,4,0,0,0,5,0,0,0,20,0,0,0\n";
     check(&["--by", "day,client", "--csv"], &log, &format!("day,client,{names}\n{rows}"));
+}
+
+#[test]
+fn a_bill_by_group_is_by_the_one_that_the_log_names() {
+    let log = [
+        line(&json!({}), &json!({ "group": "sales" })),
+        line(&json!({ "client": "shop" }), &json!({ "group": "sales" })),
+        line(&json!({}), &json!({})),
+    ];
+    let expected = "\
+group  requests  prompt  completion     price
+-             1      10           5  0.000020
+sales         2      20          10  0.000040
+total         3      30          15  0.000060
+";
+    check(&["--by", "group"], &log.concat(), expected);
 }
 
 #[test]

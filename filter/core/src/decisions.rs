@@ -11,4 +11,5 @@ pub mod pending;
 pub mod pinning;
 pub mod policy;
 pub mod route;
+pub mod spending;
 pub mod usage;

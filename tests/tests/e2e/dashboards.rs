@@ -21,11 +21,12 @@ use crate::requests::{CHAT, COMPLETIONS, EMBEDDINGS};
 const WITHIN: Duration = Duration::from_secs(180);
 
 /// They count faults that the traffic here does not have; that they exist, [`known_metrics`] says.
-const FAULTS: [&str; 9] = [
+const FAULTS: [&str; 10] = [
     "tollgate_backend_auth_failures",
     "tollgate_key_lookups",
     "tollgate_limit_alert_percent",
     "tollgate_limit_values_forgotten",
+    "tollgate_spend_merged",
     "tollgate_store_calls",
     "tollgate_store_faults",
     "tollgate_store_losses",

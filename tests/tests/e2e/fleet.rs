@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tollgate::capacity::shared as capacity;
-use tollgate::gateway::{CAPACITY_SHA1, PAUSES_SHA1, SCRIPT_SHA1};
+use tollgate::gateway::{CAPACITY_SHA1, PAUSES_SHA1, SCRIPT_SHA1, SPEND_SHA1};
 use tollgate::limits::leases::SCRIPT;
 use tollgate::resp::Reply;
 use tollgate::route;
+use tollgate::spending;
 use tollgate_tests::harness::{Answer, Gateway, Redis};
 use tollgate_tests::mock::{Fault, Settings};
 
@@ -57,7 +58,12 @@ fn the_store_knows_each_script_by_its_name() {
     let Some(redis) = Redis::or_skip("the_store_knows_each_script_by_its_name", Some(PASSWORD), &[]) else {
         return;
     };
-    let scripts = [(SCRIPT, SCRIPT_SHA1), (route::SCRIPT, PAUSES_SHA1), (capacity::SCRIPT, CAPACITY_SHA1)];
+    let scripts = [
+        (SCRIPT, SCRIPT_SHA1),
+        (route::SCRIPT, PAUSES_SHA1),
+        (capacity::SCRIPT, CAPACITY_SHA1),
+        (spending::SCRIPT, SPEND_SHA1),
+    ];
     for (script, name) in scripts {
         assert_eq!(redis.ask(&["SCRIPT", "LOAD", script]).unwrap(), Reply::Bulk(name.into()));
     }

@@ -67,6 +67,7 @@ mod queue;
 mod retries;
 mod routing;
 mod scenarios;
+mod spend;
 mod spilling;
 mod steering;
 mod throttling;

@@ -9,5 +9,6 @@ mod orders;
 mod places;
 mod script;
 mod simulation;
+mod spend;
 mod trouble;
 mod wild;

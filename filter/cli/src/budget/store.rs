@@ -2,7 +2,6 @@
 
 use super::record::Record;
 use crate::store::Store;
-use std::collections::BTreeMap;
 use tollgate::gateway::keys_of;
 
 const CHANGE: &str = include_str!("change.lua");
@@ -17,13 +16,13 @@ impl Store {
     /// What stands there.
     pub(super) fn see(&mut self, account: &str) -> Result<Seen, String> {
         let [key, holders] = keys_of(&self.prefix, account);
-        let (seconds, micros): (u64, u64) = self.ask(&redis::cmd("TIME"))?;
-        let fields: BTreeMap<String, String> = self.ask(redis::cmd("HGETALL").arg(&key))?;
+        let now_us = self.now_us()?;
+        let fields = self.record(&key)?;
         let seen: Vec<(String, f64)> =
             self.ask(redis::cmd("ZRANGE").arg(&holders).arg(0).arg(-1).arg("WITHSCORES"))?;
         let record =
             Record::read(&fields, &seen).map_err(|problem| format!("{}: {key}: {problem}", self.shown))?;
-        Ok(Seen { record, now_us: seconds * 1_000_000 + micros })
+        Ok(Seen { record, now_us })
     }
 
     /// Makes less used of limits: so much, or all where nothing is said. Answers what was used before and is now, where there

@@ -11,6 +11,8 @@ pub(crate) struct Line {
     /// The day that it began in, as `2026-11-28`.
     pub(crate) day: Option<String>,
     pub(crate) client: String,
+    /// The group of that client, then.
+    pub(crate) group: Option<String>,
     /// As configured: what it was charged for.
     pub(crate) paid_model: Option<String>,
     /// As it was asked for, else as configured.
@@ -62,6 +64,7 @@ impl Line {
                 .map(|(day, _)| day.to_owned()),
             paid_model: word(&line["model"]),
             client: word(&line["client"])?,
+            group: word(&details["group"]),
             model: word(&details["model_asked"]).or_else(|| word(&line["model"])),
             backend: word(&line["backend"]),
             deployment: word(&details["deployment"]),

@@ -30,8 +30,8 @@ mod keys;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
 pub use fleet::{
-    Beside, CAPACITY_SHA1, FleetStore, PAUSES_SHA1, PREFIX, Replies, SCRIPT_SHA1, Secret, StoreTrouble,
-    keys_of,
+    Beside, CAPACITY_SHA1, FleetStore, PAUSES_SHA1, PREFIX, Replies, SCRIPT_SHA1, SPEND_SHA1, Secret,
+    StoreTrouble, keys_of, spend_key,
 };
 pub use keys::key_table;
 
@@ -395,6 +395,12 @@ impl Gateway {
         let is_it = |target: &Rc<Target>| *target.backend.name == *backend && *target.deployment == *name;
         let served = self.models.iter().find(|model| model.targets.iter().any(is_it));
         served.or_else(|| self.by_name.get(name)).cloned()
+    }
+
+    /// The client of this name.
+    #[must_use]
+    pub fn client(&self, name: &str) -> Option<&Rc<Client>> {
+        self.roster.iter().find(|client| *client.name.text == *name)
     }
 
     /// The account of this key, of a client, a group or what spills.

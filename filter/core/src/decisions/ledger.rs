@@ -95,6 +95,8 @@ pub struct Served {
 pub struct Charge {
     /// Who made it.
     pub client: Name,
+    /// Whose limits that one shares with others.
+    pub group: Option<Rc<str>>,
     /// For which model; `None` if not known.
     pub model: Option<Name>,
     /// What it costs, in millionths of the currency; `None` without configured prices.
@@ -108,6 +110,8 @@ pub struct Record {
     pub operation: &'static str,
     /// Who asked; `None` if unknown.
     pub client: Option<Name>,
+    /// The group of whoever asked.
+    pub group: Option<Rc<str>>,
     /// Who asked in vain, if it is no client.
     pub refused_caller: Option<Box<Caller>>,
     /// For which model, as configured; `None` if not known or not allowed.
@@ -183,6 +187,7 @@ impl Record {
         Self {
             operation: NONE,
             client: None,
+            group: None,
             refused_caller: None,
             model: None,
             asked: None,

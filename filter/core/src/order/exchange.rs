@@ -312,8 +312,8 @@ impl Exchange {
 
     /// What is written down of a request whose VM died: all that was reserved for it stays charged.
     #[must_use]
-    pub fn lost(note: &Note) -> Record {
-        draft::lost(note)
+    pub fn lost(note: &Note, gateway: &Gateway) -> Record {
+        draft::lost(note, gateway)
     }
 
     /// What is written down of work that nobody has read the end of in time: what was reserved stays charged.

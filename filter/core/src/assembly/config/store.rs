@@ -44,7 +44,9 @@ impl Build<'_> {
         let timeout = Duration::from_millis(timeout_ms);
         let envoys = Range { default: 1, min: 1, max: ENVOYS_MAX };
         let envoys = self.within("store.envoys", wire.envoys, &envoys);
-        Rc::new(FleetStore { cluster, path, timeout, prefix, database, user, password, envoys })
+        let days = Range { default: 400, min: 1, max: 3650 };
+        let spend_days = wire.spend.as_ref().map(|spend| self.within("store.spend.days", spend.days, &days));
+        Rc::new(FleetStore { cluster, path, timeout, prefix, database, user, password, envoys, spend_days })
     }
 
     /// An account, which a fleet shares if there is a store.

@@ -5,6 +5,7 @@ use crate::limits::Account;
 use crate::limits::leases::{Call, SCRIPT};
 use crate::resp::{self, Commands, Reply};
 use crate::route;
+use crate::spending;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ pub const PAUSES_SHA1: &str = "d0cb0e2318fff7a59827e1a44297c5dffbfff5b4";
 /// The same of the script for the use of capacity.
 pub const CAPACITY_SHA1: &str = "00bc9c8ebf743bf639a5bbfa94868a9e4f445487";
 
+/// The same of the script for what was spent.
+pub const SPEND_SHA1: &str = "f925f04f6320fad6d1ed733c0d6c29713363e676";
+
 /// Whose keys those of the use of capacity are. An account's name has a `/`.
 const CAPACITY: &str = "capacity";
 
@@ -28,6 +32,12 @@ pub const PREFIX: &str = "tollgate";
 pub fn keys_of(prefix: &str, account: &str) -> [String; 2] {
     let record = format!("{prefix}:{{{account}}}");
     [record.clone(), format!("{record}:holders")]
+}
+
+/// The key of what was spent on a day, as `2026-11-28`.
+#[must_use]
+pub fn spend_key(prefix: &str, day: &str) -> String {
+    format!("{prefix}:spend:{day}")
 }
 
 /// A Redis that many Envoys share.
@@ -49,6 +59,8 @@ pub struct FleetStore {
     pub password: Option<Secret>,
     /// How many Envoys share it at least, for while it does not tell.
     pub envoys: u64,
+    /// For how many days it keeps what was spent, if it does.
+    pub spend_days: Option<u64>,
 }
 
 /// What is sent and never shown.
@@ -142,6 +154,8 @@ pub struct Beside {
     pub pauses: Option<String>,
     /// Of the use of capacity.
     pub capacity: Option<String>,
+    /// Of what was spent.
+    pub spend: Option<spending::Call>,
 }
 
 impl FleetStore {
@@ -171,6 +185,12 @@ impl FleetStore {
             let words: Vec<_> = words.into_iter().chain(capacity.split(' ')).collect();
             commands.push(&words);
         }
+        if let Some(spend) = &beside.spend {
+            let key = spend_key(&self.prefix, &spend.day);
+            let words = ["EVALSHA", SPEND_SHA1, "1", &key];
+            let words: Vec<_> = words.into_iter().chain(spend.arguments.iter().map(String::as_str)).collect();
+            commands.push(&words);
+        }
         // What answers this has answered everything.
         commands.push(&["QUIT"]);
         commands.bytes().to_vec()
@@ -190,6 +210,9 @@ impl FleetStore {
             commands.push(&["SCRIPT", "LOAD", SCRIPT]);
             commands.push(&["SCRIPT", "LOAD", route::SCRIPT]);
             commands.push(&["SCRIPT", "LOAD", capacity::SCRIPT]);
+            if self.spend_days.is_some() {
+                commands.push(&["SCRIPT", "LOAD", spending::SCRIPT]);
+            }
         }
         commands
     }
@@ -207,9 +230,11 @@ impl FleetStore {
         let of_pauses = beside.pauses.as_ref().map(|_| opening + calls);
         let pauses_end = opening + calls + usize::from(of_pauses.is_some());
         let of_capacity = beside.capacity.as_ref().map(|_| pauses_end);
-        let end = pauses_end + usize::from(of_capacity.is_some());
+        let capacity_end = pauses_end + usize::from(of_capacity.is_some());
+        let of_spend = beside.spend.as_ref().map(|_| capacity_end);
+        let end = capacity_end + usize::from(of_spend.is_some());
         let code = replies.iter().enumerate().find_map(|(at, reply)| {
-            let is_beside = [of_pauses, of_capacity].contains(&Some(at));
+            let is_beside = [of_pauses, of_capacity, of_spend].contains(&Some(at));
             reply.error_code().filter(|code| !is_beside || *code == "NOSCRIPT" && !loads)
         });
         if let Some(code) = code {
@@ -222,7 +247,7 @@ impl FleetStore {
         let numbers = replies.iter().skip(opening).take(calls).map(Reply::integers);
         let calls = numbers.collect::<Option<_>>().ok_or(StoreTrouble::Garbled)?;
         let of = |at: Option<usize>| at.and_then(|at| replies.get(at)).and_then(Reply::integers);
-        Ok(Replies { calls, pauses: of(of_pauses), capacity: of(of_capacity) })
+        Ok(Replies { calls, pauses: of(of_pauses), capacity: of(of_capacity), spend: of(of_spend) })
     }
 }
 
@@ -235,6 +260,8 @@ pub struct Replies {
     pub pauses: Option<Vec<i64>>,
     /// Likewise those about the use of capacity.
     pub capacity: Option<Vec<i64>>,
+    /// Likewise that about what was spent.
+    pub spend: Option<Vec<i64>>,
 }
 
 #[cfg(test)]
@@ -254,28 +281,36 @@ mod tests {
             user: None,
             password: None,
             envoys: 1,
+            spend_days: Some(400),
         };
-        let beside = Beside { pauses: Some(String::new()), capacity: Some("a".to_owned()) };
+        let spend = spending::Call { number: 1, day: "2026-11-28".to_owned(), arguments: Vec::new() };
+        let beside =
+            Beside { pauses: Some(String::new()), capacity: Some("a".to_owned()), spend: Some(spend) };
         store.replies(body.as_bytes(), 1, &beside, loads)
     }
 
     #[test]
     fn what_fails_beside_budgets_stops_none_of_them() {
-        let (call, pauses, capacity) = (vec![vec![7]], Some(vec![8]), Some(vec![9, 10]));
-        let whole = "*1\r\n:7\r\n*1\r\n:8\r\n*2\r\n:9\r\n:10\r\n+OK\r\n";
-        let expected = Replies { calls: call.clone(), pauses: pauses.clone(), capacity: capacity.clone() };
-        assert_eq!(replies(whole, false), Ok(expected));
-        let refused = "*1\r\n:7\r\n*1\r\n:8\r\n-NOPERM no\r\n+OK\r\n";
-        assert_eq!(replies(refused, false), Ok(Replies { calls: call.clone(), pauses, capacity: None }));
-        let refused = "*1\r\n:7\r\n-NOPERM no\r\n*2\r\n:9\r\n:10\r\n+OK\r\n";
-        assert_eq!(replies(refused, false), Ok(Replies { calls: call, pauses: None, capacity }));
+        let (calls, pauses, capacity, spend) =
+            (vec![vec![7]], Some(vec![8]), Some(vec![9, 10]), Some(vec![1]));
+        let whole = "*1\r\n:7\r\n*1\r\n:8\r\n*2\r\n:9\r\n:10\r\n*1\r\n:1\r\n+OK\r\n";
+        let expected = || Replies {
+            calls: calls.clone(),
+            pauses: pauses.clone(),
+            capacity: capacity.clone(),
+            spend: spend.clone(),
+        };
+        assert_eq!(replies(whole, false), Ok(expected()));
+        let refused = |answer: &str| replies(&whole.replacen(answer, "-NOPERM no\r\n", 1), false);
+        assert_eq!(refused("*1\r\n:8\r\n"), Ok(Replies { pauses: None, ..expected() }));
+        assert_eq!(refused("*2\r\n:9\r\n:10\r\n"), Ok(Replies { capacity: None, ..expected() }));
+        assert_eq!(refused("*1\r\n:1\r\n"), Ok(Replies { spend: None, ..expected() }));
         // A script that is not there is brought along, once; a budget that is refused is not kept.
-        let unknown = "*1\r\n:7\r\n*1\r\n:8\r\n-NOSCRIPT no\r\n+OK\r\n";
-        assert_eq!(replies(unknown, false), Err(StoreTrouble::NoScript));
-        let refused = "-NOPERM no\r\n*1\r\n:8\r\n*2\r\n:9\r\n:10\r\n+OK\r\n";
-        assert_eq!(replies(refused, false), Err(StoreTrouble::Refused));
+        let unknown = whole.replacen("*1\r\n:1\r\n", "-NOSCRIPT no\r\n", 1);
+        assert_eq!(replies(&unknown, false), Err(StoreTrouble::NoScript));
+        assert_eq!(refused("*1\r\n:7\r\n"), Err(StoreTrouble::Refused));
         // One answer is missing.
-        assert_eq!(replies("*1\r\n:7\r\n*1\r\n:8\r\n+OK\r\n", false), Err(StoreTrouble::Garbled));
+        assert_eq!(replies(&whole.replacen("*1\r\n:1\r\n", "", 1), false), Err(StoreTrouble::Garbled));
         // What was loaded is answered before the calls.
         assert_eq!(replies(whole, true), Err(StoreTrouble::Garbled));
     }

@@ -63,6 +63,7 @@ mod tests {
             user: None,
             password: None,
             envoys: 1,
+            spend_days: None,
         }
     }
 

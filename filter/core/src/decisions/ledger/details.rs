@@ -103,6 +103,7 @@ impl Record {
         }
         details.text("pinned", self.pin.map(|pin| pin.word()));
         details.text("stored", self.stored.map(|stored| stored.word()));
+        details.text("group", self.paying_group());
         details.text("read_by", self.read_by().map(|name| &*name.text));
         details.text("limit", self.limit.as_deref());
         details.texts("shadow_refusals", &self.shadow_refusals);

@@ -2,9 +2,12 @@
 
 use super::series::{Kind, NONE, Series};
 use super::{Name, Queued, Record, Source, Spill};
+use crate::calendar::DAY_S;
 use crate::finding::{self, Effect, Finding};
+use crate::spend::{Row, Spend};
 use crate::time::millis;
 use std::rc::Rc;
+use std::time::Duration;
 
 impl Record {
     /// Who pays.
@@ -17,6 +20,32 @@ impl Record {
     #[must_use]
     pub fn paid_model(&self) -> Option<&Name> {
         self.charge.as_ref().map_or(self.model.as_ref(), |charge| charge.model.as_ref())
+    }
+
+    /// The group of whoever pays.
+    pub(super) fn paying_group(&self) -> Option<&str> {
+        self.charge.as_ref().map_or(self.group.as_deref(), |charge| charge.group.as_deref())
+    }
+
+    /// What it adds to what is kept of what was spent; `None` for what cost nothing. `now` is when it ended: it is of the day in which
+    /// it began.
+    #[must_use]
+    pub fn spend(&self, now: Duration) -> Option<Row> {
+        let word = |word: Option<&str>| word.unwrap_or_default().to_owned();
+        let client = word(Some(&self.payer()?.text));
+        let spend = Spend::on(self.usage, self.price_micros);
+        let spend = if self.source == Source::Estimated { spend.estimated() } else { spend };
+        let spend = Spend { requests: u64::from(self.served.is_some()), ..spend };
+        let row = Row {
+            day: now.saturating_sub(self.duration).as_secs() / DAY_S,
+            client,
+            group: word(self.paying_group()),
+            model: word(self.paid_model().map(|name| &*name.text)),
+            backend: word(self.served.as_ref().map(|served| &*served.backend)),
+            tier: word(self.service_tier.as_deref()),
+            spend,
+        };
+        (spend != Spend::default()).then_some(row)
     }
 
     /// Who asked, where another one pays.

@@ -232,6 +232,8 @@ series! {
         /// What came of it.
         "outcome" outcome: &'static str,
     };
+    /// What was spent and has no row of its own in the fleet's store, for want of room.
+    SpendMerged: Counter "tollgate_spend_merged";
     /// Milliseconds until such a call was answered.
     StoreTime: Histogram "tollgate_store_ms";
     /// Requests that were decided while the fleet's store did not answer, and their leases did not cover them.

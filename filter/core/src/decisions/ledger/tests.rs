@@ -201,3 +201,29 @@ fn a_line_is_the_fields_behind_a_comma() {
     );
     assert!(line.starts_with(expected), "{line}");
 }
+
+#[test]
+fn a_record_is_kept_by_who_pays_and_the_day_it_began() {
+    let midnight = Duration::from_secs(20_785 * 86_400);
+    let served = Served { backend: "a".into(), deployment: "d".into(), region: None };
+    let record = Record {
+        group: Some("sales".into()),
+        served: Some(served),
+        price_micros: Some(9),
+        duration: Duration::from_secs(2),
+        ..record()
+    };
+    let row = record.spend(midnight + Duration::from_secs(1)).unwrap();
+    assert_eq!((row.day, row.field()), (20_784, "web-shop\u{1f}sales\u{1f}gpt-4.1\u{1f}a\u{1f}".to_owned()));
+    assert_eq!((row.spend.requests, row.spend.price_micros, row.spend.estimated_tokens), (1, 9, 0));
+    assert!(record.details().contains(r#""group":"sales""#));
+    // Work of somebody else has ended.
+    let charge = Charge { client: Name::new("lab"), group: None, model: None, price_micros: None };
+    let record = Record { charge: Some(charge), source: Source::Estimated, ..record };
+    let row = record.spend(midnight).unwrap();
+    assert_eq!((row.field(), row.spend.estimated_tokens), ("lab\u{1f}\u{1f}\u{1f}a\u{1f}".to_owned(), 41));
+    assert!(!record.details().contains("group"));
+    // What went nowhere costs nothing.
+    let refused = Record { served: None, usage: Usage::default(), price_micros: None, ..record };
+    assert_eq!(refused.spend(midnight), None);
+}

@@ -200,10 +200,10 @@ impl Draft {
     /// What another VM needs to write it down.
     pub(super) fn note(&self) -> Option<Note> {
         let Reserved { usage, slots } = self.reserved.clone()?;
-        let label = |name: Option<&Name>| name.map(|name| name.label.to_string()).unwrap_or_default();
+        let text = |name: Option<&Name>| name.map(|name| name.text.to_string()).unwrap_or_default();
         Some(Note {
-            client: label(self.client.as_ref().map(|client| &client.name)),
-            model: label(self.model.as_ref().map(|model| &model.name)),
+            client: text(self.client.as_ref().map(|client| &client.name)),
+            model: text(self.model.as_ref().map(|model| &model.name)),
             operation: self.operation.map(Operation::word).unwrap_or_default().to_owned(),
             slots,
             prompt: usage.prompt,
@@ -262,7 +262,8 @@ impl Draft {
         let record = finished.record;
         finished.record = Record {
             operation: draft.operation.map_or(record.operation, Operation::word),
-            client: draft.client.map(|client| client.name.clone()),
+            client: draft.client.as_ref().map(|client| client.name.clone()),
+            group: draft.client.and_then(|client| client.group.clone()),
             refused_caller: draft.refused_caller,
             model: draft.model.map(|model| model.name.clone()),
             asked: draft.asked,
@@ -285,12 +286,16 @@ impl Draft {
 }
 
 /// What is written down of a request whose VM died: all that was reserved for it stays charged.
-pub(super) fn lost(note: &Note) -> Record {
-    let name = |label: &str| (!label.is_empty()).then(|| Name::new(label));
+pub(super) fn lost(note: &Note, gateway: &Gateway) -> Record {
+    let client = gateway.client(&note.client);
+    let model = gateway.by_name.get(&*note.model).map(|model| model.name.clone());
+    // What is not configured any more keeps the name that it had.
+    let name = |text: &str| (!text.is_empty()).then(|| Name::new(text));
     Record {
         operation: Operation::of_word(&note.operation).map_or("none", Operation::word),
-        client: name(&note.client),
-        model: name(&note.model),
+        client: client.map(|client| client.name.clone()).or_else(|| name(&note.client)),
+        group: client.and_then(|client| client.group.clone()),
+        model: model.or_else(|| name(&note.model)),
         usage: Usage { prompt: note.prompt, completion: note.completion, ..Usage::default() },
         source: Source::Estimated,
         reserved: note.prompt.saturating_add(note.completion),

@@ -197,7 +197,8 @@ impl Sent {
         let name = model.as_ref().map(|model| model.name.clone());
         let scope = name.as_ref().map(|name| &*name.text);
         let settlements = vec![parties.budget.charge(scope, Operation::Other, spent, now)];
-        let charge = Charge { client: client.name.clone(), model: name, price_micros };
+        let charge =
+            Charge { client: client.name.clone(), group: client.group.clone(), model: name, price_micros };
         Bill { charge: Some(charge), settlements, ..Bill::of(cost) }
     }
 
@@ -292,6 +293,7 @@ fn charged(
     let settlements = due.into_iter().chain((!kept.is_empty()).then_some(taken)).collect();
     let charge = Charge {
         client: client_name(pending, gateway),
+        group: group_of(pending, gateway),
         model: model.as_ref().map(|model| model.name.clone()),
         price_micros: price,
     };
@@ -299,13 +301,17 @@ fn charged(
 }
 
 fn client_of<'g>(pending: &Pending, gateway: &'g Gateway) -> Option<&'g Rc<Client>> {
-    gateway.roster.iter().find(|client| *client.name.text == *pending.client)
+    gateway.client(&pending.client)
 }
 
 /// A client that is not configured any more keeps the name that it had.
 fn client_name(pending: &Pending, gateway: &Gateway) -> Name {
     let client = client_of(pending, gateway);
     client.map_or_else(|| Name::new(&pending.client), |client| client.name.clone())
+}
+
+fn group_of(pending: &Pending, gateway: &Gateway) -> Option<Rc<str>> {
+    client_of(pending, gateway)?.group.clone()
 }
 
 /// Where a backend serves a model: under this name, or else under any.
@@ -320,6 +326,7 @@ pub(super) fn expired(pending: &Pending, gateway: &Gateway) -> Record {
     Record {
         operation: Operation::of_word(&pending.operation).map_or("none", Operation::word),
         client: Some(client_name(pending, gateway)),
+        group: group_of(pending, gateway),
         model: model.map(|model| model.name.clone()),
         usage: Usage { prompt: pending.prompt, completion: pending.completion, ..Usage::default() },
         source: Source::Estimated,

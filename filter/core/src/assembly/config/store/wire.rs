@@ -14,6 +14,19 @@ pub(in crate::config) struct Store {
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10000)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 1)))]
     pub(in crate::config) envoys: Option<u64>,
+    /// That it keeps what was spent, a record for each day: `tollgate spend` tells it.
+    pub(in crate::config) spend: Option<Spend>,
+}
+
+/// For how long what was spent is kept.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Spend {
+    /// For so many days.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3650)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 400)))]
+    pub(in crate::config) days: Option<u64>,
 }
 
 /// The Redis that all Envoys of a fleet share.

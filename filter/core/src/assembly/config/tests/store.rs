@@ -22,6 +22,7 @@ fn a_store_has_defaults_for_all_but_its_cluster() {
         database: 0,
         user: None,
         password: None,
+        spend_days: None,
         envoys: 1,
     };
     assert_eq!(load(config.clone()).unwrap().store.as_deref(), Some(&expected));
@@ -30,6 +31,7 @@ fn a_store_has_defaults_for_all_but_its_cluster() {
         "password_env": "B",
     });
     config["store"]["envoys"] = json!(3);
+    config["store"]["spend"] = json!({});
     expected = FleetStore {
         cluster: "s".to_owned(),
         path: "/r".to_owned(),
@@ -38,6 +40,7 @@ fn a_store_has_defaults_for_all_but_its_cluster() {
         database: 3,
         user: Some(Secret("secret-A".to_owned())),
         password: Some(Secret("secret-B".to_owned())),
+        spend_days: Some(400),
         envoys: 3,
     };
     let gateway = load(config).unwrap();
@@ -87,6 +90,10 @@ fn a_fault_of_a_store_names_its_field() {
     for envoys in [0, 10_001] {
         let problem = format!("store.envoys: {envoys}: expected 1 to 10000");
         check("/store", json!({ "redis": { "cluster": "s" }, "envoys": envoys }), &[&problem]);
+    }
+    for days in [0, 3651] {
+        let problem = format!("store.spend.days: {days}: expected 1 to 3650");
+        check("/store", json!({ "redis": { "cluster": "s" }, "spend": { "days": days } }), &[&problem]);
     }
     check("/store", json!({}), &["store: missing field \"redis\""]);
 }

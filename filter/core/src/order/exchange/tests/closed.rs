@@ -42,9 +42,25 @@ fn the_record_says_how_it_went() {
 fn a_request_whose_vm_died_is_charged_all_that_it_reserved() {
     let mut run = Run::new();
     let _ = run.send(PROMPT);
-    let record = Exchange::lost(&run.exchange.note().unwrap());
+    let record = Exchange::lost(&run.exchange.note().unwrap(), &run.exchange.draft.gateway);
     assert_eq!(record.reserved, BUDGET - run.left());
     assert_eq!((record.usage.total(), record.source), (record.reserved, Source::Estimated));
     let series = record.additions().first().map(|(series, _)| series.name()).unwrap();
     assert_eq!(series, "tollgate_requests;client=web;model=gpt-4o;operation=chat/completions;outcome=lost");
+}
+
+#[test]
+fn a_lost_request_has_its_clients_own_name_and_group() {
+    let mut run = Run::with(gateway(|config| {
+        config["metrics"] = json!({ "clients_max": 1 });
+        config["groups"] = json!([{ "name": "sales", "limits": [] }]);
+        config["clients"][0]["group"] = json!("sales");
+        let first = json!({ "name": "a-first", "api_keys": [{ "sha256": "0".repeat(64) }], "models": ["*"] });
+        config["clients"].as_array_mut().unwrap().insert(0, first);
+    }));
+    let _ = run.send(PROMPT);
+    let note = run.exchange.note().unwrap();
+    let record = Exchange::lost(&note, &run.exchange.draft.gateway);
+    let name = record.client.unwrap();
+    assert_eq!((&*name.text, &*name.label, record.group.as_deref()), ("web", "other", Some("sales")));
 }
