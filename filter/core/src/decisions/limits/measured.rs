@@ -26,6 +26,8 @@ pub(super) enum Room {
 pub(super) struct Measured {
     pub(super) allowance: Rc<Allowance>,
     id: u64,
+    /// Whether it is a value's, whose record may be forgotten.
+    is_of_value: bool,
 }
 
 const NANOS: u64 = 1_000_000_000;
@@ -73,8 +75,14 @@ impl Measured {
             .collect();
         let ids = twins.into_iter().map(|twin| if twin { SHADOW } else { 0 });
         let measured =
-            |(allowance, shadow)| Self { id: identity(&allowance) | shadow, allowance: Rc::new(allowance) };
+            |(allowance, shadow)| Self { id: identity(&allowance) | shadow, allowance: Rc::new(allowance), is_of_value: false };
         allowances.into_iter().zip(ids).map(measured).collect()
+    }
+
+    /// The same for values.
+    pub(super) fn all_of_values(allowances: Vec<Allowance>) -> Vec<Self> {
+        let all = Self::all(allowances).into_iter();
+        all.map(|limit| Self { is_of_value: true, ..limit }).collect()
     }
 
     /// What its entry is found by: what it counts, but not how much of it is allowed. So a limit that is changed keeps
@@ -109,7 +117,11 @@ impl Measured {
                 match found {
                     // A clock that was set back does not open the last window again. What is of a later one than the next
                     // would count until that comes.
-                    Some(entry) if (start..=end).contains(&entry.at) => (entry.level, entry.at),
+                    Some(entry) if (start..=end).contains(&window(span, entry.at).0) => {
+                        (entry.level, entry.at)
+                    }
+                    // One that was forgotten and is there anew in the same window has another beginning.
+                    _ if self.is_of_value => (0, now),
                     _ => (0, start),
                 }
             }
@@ -176,12 +188,13 @@ impl Measured {
         }
     }
 
-    /// The state with `back` given back to it, or taken where that is below zero. `window` is the `at` that the entry
-    /// had when it was taken from: a window that is over gets nothing.
-    pub(super) fn give(&self, entry: Entry, back: i128, window: u64, now: u64) -> Entry {
+    /// The state with `back` given back to it, or taken where that is below zero. `taken_at` is the `at` that the entry
+    /// had when it was taken from: a window that is over gets nothing, and what was forgotten since gets nothing back.
+    pub(super) fn give(&self, entry: Entry, back: i128, taken_at: u64, now: u64) -> Entry {
         match self.allowance.measure {
             Measure::Concurrent => return_slot(entry),
-            Measure::Quota(..) if entry.at != window => entry,
+            Measure::Quota(..) if back > 0 && entry.at != taken_at => entry,
+            Measure::Quota(_, span) if window(span, entry.at) != window(span, taken_at) => entry,
             Measure::Quota(..) => Entry { level: entry.level.saturating_sub(back).max(0), ..entry },
             Measure::Rate(_, per) => {
                 let size = self.size(per);
@@ -224,7 +237,7 @@ impl Measured {
     /// Whether an entry is still needed that no limit of this configuration has.
     pub(super) fn outlives_its_configuration(entry: &Entry, is_idle: bool, now: u64) -> bool {
         match (span_of(entry.id), entry.id & KIND) {
-            (Some(span), _) => entry.at == window(span, now).0,
+            (Some(span), _) => window(span, entry.at) == window(span, now),
             (None, 0) => entry.level > 0,
             (None, _) => !is_idle,
         }
@@ -240,7 +253,7 @@ pub(super) fn return_slot(entry: Entry) -> Entry {
 pub(super) fn is_unused(entry: &Entry, now: u64) -> bool {
     let rests = |flow: Flow| entry.level >= 0 && now.saturating_sub(entry.at) >= flow.nanos();
     match (span_of(entry.id), entry.id & KIND) {
-        (Some(span), _) => entry.level == 0 || entry.at != window(span, now).0,
+        (Some(span), _) => entry.level == 0 || window(span, entry.at) != window(span, now),
         (None, 0) => entry.level == 0,
         (None, 1) => rests(Flow::Second),
         (None, _) => rests(Flow::Minute),

@@ -14,7 +14,7 @@ pub(super) struct Entry {
     pub(super) id: u64,
     /// Of a bucket: what is in it. Of a window: what is used. Of slots: how many are taken.
     pub(super) level: i128,
-    /// Of a bucket: when that was so. Of a window: when it began. Of slots: when one was last taken. In nanoseconds.
+    /// Of a bucket: when that was so. Of a window: when it began, and of a value's when that was first taken from. Of slots: when one was last taken. In nanoseconds.
     pub(super) at: u64,
 }
 

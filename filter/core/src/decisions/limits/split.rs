@@ -51,7 +51,7 @@ impl Split {
         }
         let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hash.finalize().into();
         let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        Self { number, by, limits: Measured::all(allowances).into() }
+        Self { number, by, limits: Measured::all_of_values(allowances).into() }
     }
 
     /// The account of a value.

@@ -124,6 +124,20 @@ fn what_a_forgotten_value_owes_is_due_and_no_more() {
     }
 }
 
+#[test]
+fn nothing_comes_back_to_a_value_that_was_forgotten_since() {
+    for (spent_tokens, expected) in [(10, 50), (80, 50), (90, 60)] {
+        let (store, shop) = (MemoryStore::default(), shop(&[(DAY, 200)], &[], &[]));
+        let ann = of_user(&shop, "ann");
+        let held = ask_for(&store, &ann, 80, START).unwrap().reservation;
+        // She is forgotten, and asks again.
+        let (store, later) = (MemoryStore::default(), START + Duration::from_millis(1));
+        let _ = ask_for(&store, &ann, 50, later).unwrap();
+        settle(Moment::new(&store, later), &held.settle(spent(spent_tokens))).unwrap();
+        assert_eq!(used(&store, &ann, later), [expected]);
+    }
+}
+
 // As wasm it would take minutes.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
