@@ -393,7 +393,7 @@ impl Stream {
         if let Some(notice) = self.exchange.notice() {
             log::info!("{notice}");
         }
-        let finished = self.exchange.finish(Moment::new(&host::SharedData, now), interruption);
+        let mut finished = self.exchange.finish(Moment::new(&host::SharedData, now), interruption);
         if self.gateway.record_is_line {
             record::leave_line(&finished.record, &self.request_id);
         } else {
@@ -404,7 +404,8 @@ impl Stream {
         }
         for settlement in finished.settlements {
             let settled = limits::settle(Moment::new(&host::SharedData, now), &settlement);
-            host::answered(settled, "a budget could not be settled");
+            finished.record.forgotten +=
+                host::answered(settled, "a budget could not be settled").unwrap_or(0);
         }
         spending::add(&self.gateway, &finished.record, now);
         for (series, amount) in finished.record.additions().into_iter().chain(self.exchange.faults()) {

@@ -273,8 +273,8 @@ pub struct Settlement {
 pub enum Grant {
     /// Taken.
     Granted(Granted),
-    /// Not taken; with where the tightest limits stand.
-    Refused(Denial, Standing),
+    /// Not taken; with where the tightest limits stand, and how many values had to be forgotten all the same.
+    Refused(Denial, Standing, u64),
 }
 
 /// What a claim got.
@@ -447,19 +447,19 @@ pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Res
             Err(fault) => Err(fault),
         };
         taken.truncate(before);
-        give_back(moment, &claim, taken)?;
+        forgotten += give_back(moment, &claim, taken)?;
         let Some(refusal) = refusal? else {
             let others = claim.budget.accounts.iter().enumerate().skip(at + 1);
             for (at, other) in others.filter(|(_, other)| other.is_shared) {
                 let verdict = leases::note(moment, (at, other), &claim, uncovered)?;
                 if let Some(refusal) = verdict.refusal {
                     // There is nothing to wait for.
-                    return Ok(Outcome::Decided(refuse(moment, &claim, refusal, at)));
+                    return Ok(Outcome::Decided(refuse(moment, &claim, (at, refusal), forgotten)));
                 }
             }
             return Ok(Outcome::Uncovered(claim));
         };
-        return Ok(Outcome::Decided(refuse(moment, &claim, refusal, at)));
+        return Ok(Outcome::Decided(refuse(moment, &claim, (at, refusal), forgotten)));
     }
     let reservation = Reservation { budget: claim.budget, tokens: claim.usage.total(), taken };
     Ok(Outcome::Decided(Grant::Granted(Granted { reservation, standing, shadow_refusals, forgotten })))
@@ -495,14 +495,14 @@ fn tidy(record: &mut Record, own: &[Measured], now: u64) {
 }
 
 /// Gives back what earlier accounts gave.
-fn give_back(moment: Moment<'_>, claim: &Claim, taken: Vec<Taken>) -> Result<(), StoreFault> {
+fn give_back(moment: Moment<'_>, claim: &Claim, taken: Vec<Taken>) -> Result<u64, StoreFault> {
     let settlement = Settlement { budget: claim.budget.clone(), taken, spent: Spent::default() };
     give_to_each(moment, &settlement)
 }
 
 /// Words a refusal by the account at `at`, once the later ones have said whether they would refuse for longer: what a
 /// client is told to wait must be enough for all. The earlier ones had room.
-fn refuse(moment: Moment<'_>, claim: &Claim, refusal: Refusal, at: usize) -> Grant {
+fn refuse(moment: Moment<'_>, claim: &Claim, (at, refusal): (usize, Refusal), forgotten: u64) -> Grant {
     let mut worst = refusal;
     for (at, account) in claim.budget.accounts.iter().enumerate().skip(at + 1) {
         // An account that cannot be read moment.now has nothing to add: it is a refusal already.
@@ -524,25 +524,26 @@ fn refuse(moment: Moment<'_>, claim: &Claim, refusal: Refusal, at: usize) -> Gra
     let (budget, model) = (claim.budget.clone(), claim.model.clone());
     let inquiry = Inquiry { budget, model, operation: claim.operation };
     let report = read(moment, &inquiry).unwrap_or_default();
-    Grant::Refused(worst.denial, report.standing)
+    Grant::Refused(worst.denial, report.standing, forgotten)
 }
 
-/// Corrects a budget by what a request really cost, and returns its slots.
-pub fn settle(moment: Moment<'_>, settlement: &Settlement) -> Result<(), StoreFault> {
+/// Corrects a budget by what a request really cost, and returns its slots. Answers how many values had to be forgotten for it.
+pub fn settle(moment: Moment<'_>, settlement: &Settlement) -> Result<u64, StoreFault> {
     give_to_each(moment, settlement)
 }
 
 /// One account that fails does not keep the others from what is due to them; the first fault is told.
-fn give_to_each(moment: Moment<'_>, settlement: &Settlement) -> Result<(), StoreFault> {
-    let mut outcome = Ok(());
+fn give_to_each(moment: Moment<'_>, settlement: &Settlement) -> Result<u64, StoreFault> {
+    let mut outcome = Ok(0);
     for at in 0..settlement.budget.accounts.len() {
-        outcome = outcome.and(settle_account(moment, settlement, at));
+        let settled = settle_account(moment, settlement, at);
+        outcome = outcome.and_then(|sum| Ok(sum + settled?));
     }
     outcome
 }
 
-fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Result<(), StoreFault> {
-    let Some(account) = settlement.budget.accounts.get(at) else { return Ok(()) };
+fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Result<u64, StoreFault> {
+    let Some(account) = settlement.budget.accounts.get(at) else { return Ok(0) };
     let due = |taken: &&Taken| {
         let limit = account.limits.get(taken.limit).filter(|_| taken.account == at)?;
         let measure = limit.allowance.measure;
@@ -550,10 +551,10 @@ fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Res
         (back != 0).then_some((limit, back))
     };
     if !settlement.taken.iter().any(|taken| due(&taken).is_some()) {
-        return Ok(());
+        return Ok(0);
     }
-    let enlists = again_while_contended(|| {
-        cells::update(moment, &account.key, |stored| {
+    let (enlists, forgotten) = again_while_contended(|| {
+        cells::update_and_tell(moment, &account.key, |stored| {
             let mut record = account.read(stored);
             let clock = record.clock(nanos(moment.now));
             let mut leased = account.is_shared.then(|| record.unshare());
@@ -581,7 +582,10 @@ fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Res
             (Some(record.into_bytes()), enlists)
         })
     })?;
-    if enlists { leases::enlist(moment.store, &account.key) } else { Ok(()) }
+    if enlists {
+        leases::enlist(moment.store, &account.key)?;
+    }
+    Ok(forgotten)
 }
 
 /// Returns the slots of a reservation whose VM died, from what [`Reservation::slots`] said of it.

@@ -74,8 +74,11 @@ impl Measured {
             .map(|one| one.shadow && allowances.iter().any(|other| !other.shadow && other.counts_as(one)))
             .collect();
         let ids = twins.into_iter().map(|twin| if twin { SHADOW } else { 0 });
-        let measured =
-            |(allowance, shadow)| Self { id: identity(&allowance) | shadow, allowance: Rc::new(allowance), is_of_value: false };
+        let measured = |(allowance, shadow)| Self {
+            id: identity(&allowance) | shadow,
+            allowance: Rc::new(allowance),
+            is_of_value: false,
+        };
         allowances.into_iter().zip(ids).map(measured).collect()
     }
 

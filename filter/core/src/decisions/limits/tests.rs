@@ -75,10 +75,10 @@ fn ask_for(
 ) -> Result<Granted, Option<Duration>> {
     match reserve(Moment::new(store, now), claim(budget, tokens)).unwrap() {
         Grant::Granted(granted) => Ok(granted),
-        Grant::Refused(Denial::RateExhausted { wait, .. } | Denial::QuotaExhausted { wait, .. }, _) => {
+        Grant::Refused(Denial::RateExhausted { wait, .. } | Denial::QuotaExhausted { wait, .. }, ..) => {
             Err(Some(wait))
         }
-        Grant::Refused(_, _) => Err(None),
+        Grant::Refused(..) => Err(None),
     }
 }
 
@@ -104,7 +104,7 @@ fn used(store: &dyn Store, budget: &Rc<Budget>, now: Duration) -> Vec<u64> {
 fn code(store: &dyn Store, claim: Claim, now: Duration) -> String {
     match reserve(Moment::new(store, now), claim).unwrap() {
         Grant::Granted(_) => "granted".to_owned(),
-        Grant::Refused(denial, _) => format!("{} {}", denial.code(), denial.limit().unwrap().word),
+        Grant::Refused(denial, ..) => format!("{} {}", denial.code(), denial.limit().unwrap().word),
     }
 }
 
@@ -341,7 +341,7 @@ fn the_headers_tell_of_the_tightest_limit_of_each_unit() {
     ];
     assert_eq!(standing.headers(), expected.map(|(name, value)| (name, value.to_owned())));
     // The same to one who is refused, without what it did not get.
-    let Grant::Refused(_, standing) = reserve(Moment::new(&store, START), claim(&budget, 501)).unwrap()
+    let Grant::Refused(_, standing, _) = reserve(Moment::new(&store, START), claim(&budget, 501)).unwrap()
     else {
         panic!()
     };

@@ -11,7 +11,7 @@ use crate::gateway::OnStoreFailure;
 use crate::ledger::{Cause, Spill};
 use crate::limits::{self, Claim, Grant, Kept, Reservation, Settlement, Spent};
 use crate::route::{COOLDOWN_DEFAULT, Cooldowns, Target};
-use crate::store::{Moment, Outside, StoreFault};
+use crate::store::{Moment, Outside};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl Spilling {
         let Some(claim) = self.claim.clone().filter(|_| held.is_none()) else { return Ok(()) };
         match limits::reserve(moment, claim) {
             Ok(Grant::Granted(granted)) => *held = Some(granted.reservation),
-            Ok(Grant::Refused(denial, _)) => return Err(denial),
+            Ok(Grant::Refused(denial, ..)) => return Err(denial),
             Err(_) => {
                 self.faults.set(self.faults.get() + 1);
                 if on_failure == OnStoreFailure::Deny {
@@ -150,7 +150,7 @@ impl Flight {
         let faults = spilling.faults.take();
         let Some(held) = spilling.held.take() else { return faults };
         let spent = if self.ended_at_spill(spilling) { spent } else { Spent::default() };
-        let settled: Result<(), StoreFault> = limits::settle(moment, &held.settle(spent));
+        let settled = limits::settle(moment, &held.settle(spent));
         faults + u64::from(settled.is_err())
     }
 }

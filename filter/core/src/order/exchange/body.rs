@@ -129,7 +129,8 @@ impl Entering {
                 draft.reserved = (!slots.is_empty()).then(|| Reserved { usage: Usage::default(), slots });
                 draft.entered = Some(granted);
             }
-            Ok(Grant::Refused(denial, standing)) => {
+            Ok(Grant::Refused(denial, standing, forgotten)) => {
+                draft.forgotten += forgotten;
                 draft.limit = denial.limit().map(|limit| limit.word.clone());
                 return draft.refuse(&denial, None, standing);
             }

@@ -79,7 +79,7 @@ pub(super) struct Draft {
     /// What was granted when nobody waited for it any more.
     strays: Vec<Reservation>,
     /// How many values had to be forgotten for what was granted.
-    forgotten: u64,
+    pub(super) forgotten: u64,
     pub(super) store_faults: u64,
 }
 
@@ -173,8 +173,13 @@ impl Draft {
 
     /// Keeps what was granted out of turn, to give it back at the end.
     pub(super) fn stray(&mut self, grant: Result<Grant, StoreFault>) {
-        if let Ok(Grant::Granted(Granted { reservation, .. })) = grant {
-            self.strays.push(reservation);
+        match grant {
+            Ok(Grant::Granted(Granted { reservation, forgotten, .. })) => {
+                self.forgotten += forgotten;
+                self.strays.push(reservation);
+            }
+            Ok(Grant::Refused(_, _, forgotten)) => self.forgotten += forgotten,
+            Err(_) => {}
         }
     }
 
@@ -257,6 +262,7 @@ impl Draft {
         let new = Self::new(self.gateway.clone());
         let new = Self { began: self.began, store_faults: self.store_faults, ..new };
         let draft = std::mem::replace(self, new);
+        let entered = draft.entered.as_ref().map_or(0, |entered| entered.forgotten);
         let given = draft.strays.into_iter().chain(draft.entered.map(|entered| entered.reservation));
         finished.settlements.extend(given.map(|stray| stray.settle(Spent::default())));
         let record = finished.record;
@@ -276,7 +282,7 @@ impl Draft {
             is_ordered: draft.is_ordered,
             provider_request_id: draft.provider_request_id,
             shadow_refusals: draft.shadow_refusals,
-            forgotten: draft.forgotten,
+            forgotten: draft.forgotten + entered,
             users: users.unwrap_or_default(),
             duration: now.saturating_sub(draft.began),
             ..record

@@ -38,13 +38,15 @@ impl Reserving {
         let (reservation, standing) = match grant {
             Ok(Grant::Granted(granted)) => draft.join(Some(granted)),
             // For good, and by what was learnt: it is asked again by what is sure.
-            Ok(Grant::Refused(Denial::NeverFits { .. }, _))
+            Ok(Grant::Refused(Denial::NeverFits { .. }, _, forgotten))
                 if ready.expected.sure() != ready.expected.estimate =>
             {
+                draft.forgotten += forgotten;
                 let expected = Expected { estimate: ready.expected.sure(), ..ready.expected };
                 return Self::begin(Ready { expected, ..ready }, draft);
             }
-            Ok(Grant::Refused(denial, standing)) => {
+            Ok(Grant::Refused(denial, standing, forgotten)) => {
+                draft.forgotten += forgotten;
                 draft.limit = denial.limit().map(|limit| limit.word.clone());
                 return draft.refuse(&denial, None, standing);
             }

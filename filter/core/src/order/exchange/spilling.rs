@@ -47,7 +47,7 @@ impl Draft {
         let Some(claim) = self.spill_claim(&admitting.ready) else { return Ok(None) };
         match limits::reserve(moment, claim) {
             Ok(Grant::Granted(granted)) => Ok(Some(granted.reservation)),
-            Ok(Grant::Refused(denial, _)) => Err(denial),
+            Ok(Grant::Refused(denial, ..)) => Err(denial),
             Err(_) => {
                 self.store_faults += 1;
                 match self.gateway.on_store_failure {

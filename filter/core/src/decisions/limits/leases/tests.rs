@@ -216,7 +216,7 @@ fn refused(store: &MemoryStore, account: &Rc<Account>, tokens: u64, now: Duratio
             Denial::QuotaExhausted { wait, .. }
             | Denial::RateExhausted { wait, .. }
             | Denial::TooManyAtOnce { wait, .. },
-            _,
+            ..,
         )) => Some(wait),
         _ => None,
     }

@@ -168,7 +168,9 @@ proptest! {
             let before = used(&store, &budget, now);
             match ask_for(&store, &budget, tokens, now) {
                 // Nobody is under way for long, so that slots are no obstacle.
-                Ok(granted) => settle(Moment::new(&store, now), &granted.reservation.settle(spent(tokens))).unwrap(),
+                Ok(granted) => {
+                    settle(Moment::new(&store, now), &granted.reservation.settle(spent(tokens))).unwrap();
+                }
                 Err(None) => {}
                 Err(Some(wait)) => {
                     prop_assert_eq!(&used(&store, &budget, now), &before);

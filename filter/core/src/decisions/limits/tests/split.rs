@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::codec;
+use crate::limits::split::Mark;
 use crate::value::{By, UserField, Values};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -136,6 +137,35 @@ fn nothing_comes_back_to_a_value_that_was_forgotten_since() {
         settle(Moment::new(&store, later), &held.settle(spent(spent_tokens))).unwrap();
         assert_eq!(used(&store, &ann, later), [expected]);
     }
+}
+
+#[test]
+fn each_value_that_is_forgotten_is_counted() {
+    let each = |by: By, amount| Rc::new(Split::of_client("c", by.clone(), vec![allow(DAY, amount).by(by)]));
+    let shop = Rc::new(Budget::default().with([each(by(), 100), each(By::Key, 40)]));
+    // As many users as have room side by side, and one more.
+    let place = |budget: &Budget| Mark::of_key(budget.accounts[0].key()).unwrap().number() % 4096;
+    let user = |user: &str| {
+        let mut values = Values::default();
+        values.note(by(), "issuer", user.as_bytes());
+        shop.of(&values)
+    };
+    let mut crowd = (0..).map(|number| user(&format!("user {number}"))).filter(|budget| place(budget) == 7);
+    let side_by_side: Vec<_> = crowd.by_ref().take(32).collect();
+    let newcomer = crowd.next().unwrap();
+    let full = || {
+        let store = MemoryStore::default();
+        for budget in &side_by_side {
+            assert_eq!(ask_for(&store, budget, 1, START).unwrap().forgotten, 0);
+        }
+        store
+    };
+    // All of them show one key, which has 8 left.
+    assert_eq!(ask_for(&full(), &newcomer, 8, START).unwrap().forgotten, 1);
+    let refused = reserve(Moment::new(&full(), START), claim(&newcomer, 9)).unwrap();
+    assert!(matches!(refused, Grant::Refused(Denial::QuotaExhausted { .. }, _, 1)), "{refused:?}");
+    let held = ask_for(&MemoryStore::default(), &newcomer, 8, START).unwrap().reservation;
+    assert_eq!(settle(Moment::new(&full(), START), &held.settle(spent(9))), Ok(1));
 }
 
 // As wasm it would take minutes.

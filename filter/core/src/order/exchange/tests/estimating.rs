@@ -109,7 +109,7 @@ fn what_was_learnt_reserves_more_and_refuses_nobody() {
     assert!(claim.usage.prompt > 7000, "{}", claim.usage.prompt);
     // A limit that could never have so much is asked for what is sure.
     let grant = limits::reserve(Moment::new(&run.store, NOW), claim);
-    assert!(matches!(grant, Ok(Grant::Refused(Denial::NeverFits { .. }, _))), "{grant:?}");
+    assert!(matches!(grant, Ok(Grant::Refused(Denial::NeverFits { .. }, ..))), "{grant:?}");
     let Step::Reserve(claim) = run.exchange.reserved(grant) else { panic!() };
     assert!((1900..2200).contains(&claim.usage.prompt), "{}", claim.usage.prompt);
     assert!(matches!(run.perform(Step::Reserve(claim)), Step::Forward(_)));

@@ -163,7 +163,7 @@ fn what_the_headers_took_comes_back_once_however_it_ends() {
         (
             "it is not asked whether it may",
             |run| {
-                let grant = Grant::Refused(Denial::StoreUnavailable, Standing::default());
+                let grant = Grant::Refused(Denial::StoreUnavailable, Standing::default(), 0);
                 assert!(matches!(run.exchange.reserved(Ok(grant)), Step::Answer(_)));
             },
             0,
