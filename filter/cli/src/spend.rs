@@ -6,7 +6,7 @@ use crate::End;
 use crate::arguments::Spend;
 use crate::statement::{Row, Statement};
 use crate::store::Store;
-use tollgate::calendar::DAY_S;
+use tollgate::calendar::{DAY_S, day_word};
 use tollgate::gateway::spend_key;
 use tollgate::spend::{self, GAP};
 
@@ -24,7 +24,7 @@ pub(crate) fn spend(arguments: &Spend) -> Result<End, String> {
     let oldest = today.saturating_sub(DAYS_MAX);
     let first = arguments.wanted.first_day().unwrap_or(oldest).max(oldest);
     // Of tomorrow, too: the clocks of Envoys may be ahead.
-    let days = (first..=today + 1).map(|day| (day, spend::day_word(day)));
+    let days = (first..=today + 1).map(|day| (day, day_word(day)));
     let days: Vec<_> = days.filter(|(_, word)| statement.has(word)).collect();
     let keys: Vec<_> = days.iter().map(|(_, word)| spend_key(&store.prefix, word)).collect();
     let sizes = if keys.is_empty() { Vec::new() } else { store.sizes(&keys)? };

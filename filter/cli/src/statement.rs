@@ -83,27 +83,19 @@ impl Row {
     }
 }
 
-/// So long is a day, and a month.
-const DAY_CHARS: usize = 10;
+/// So long is a month.
 const MONTH_CHARS: usize = 7;
 
 impl Wanted {
     /// The first day, as days after 1970-01-01, if it is said.
     pub(crate) fn first_day(&self) -> Option<u64> {
-        Some(date(self.from.as_deref()?)?.days())
+        Some(Date::read(self.from.as_deref()?)?.days())
     }
-}
-
-fn date(text: &str) -> Option<Date> {
-    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
-    let dashes = text.len() == DAY_CHARS && text.get(4..5) == Some("-") && text.get(7..8) == Some("-");
-    let date = Date { year: number(0, 4)?, month: number(5, 7)?, day: number(8, 10)? };
-    (dashes && date.exists()).then_some(date)
 }
 
 /// A day as it stands on the command line.
 fn day(text: &str) -> Result<String, String> {
-    date(text).map(|_| text.to_owned()).ok_or_else(|| "expected a day as 2026-11-28".to_owned())
+    Date::read(text).map(|_| text.to_owned()).ok_or_else(|| "expected a day as 2026-11-28".to_owned())
 }
 
 /// What was spent, added up.

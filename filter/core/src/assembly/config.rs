@@ -6,7 +6,6 @@
 
 mod backends;
 mod clients;
-mod dates;
 mod directory;
 mod fingerprint;
 mod fractions;

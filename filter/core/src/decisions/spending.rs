@@ -4,9 +4,9 @@
 //! adds no number of a process twice. So each row is added exactly once, whatever is lost on the way. Not decided here: what an
 //! exchange has cost, and how the store is reached.
 
-use crate::calendar::DAY_S;
+use crate::calendar::{DAY_S, day_word};
 use crate::codec::{self, Reader, Stored, Writer};
-use crate::spend::{Row, day_word};
+use crate::spend::Row;
 use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
 use std::time::Duration;

@@ -1,6 +1,8 @@
-//! Which hour, day, week or month is it, and when does it end? In UTC.
+//! Which hour, day, week or month is it, and when does it end? How is a day or an instant written? In UTC.
 //!
 //! Arithmetic on seconds since 1970, which have no leap seconds. Not decided here: what happens within a window.
+
+use std::time::Duration;
 
 /// A stretch of the calendar that begins when the one before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,9 +65,15 @@ impl Date {
     }
 
     /// Whether there is such a day: the day before the next one, which it is not if it is the 30th of February.
-    #[must_use]
-    pub fn exists(self) -> bool {
+    fn exists(self) -> bool {
         self.month >= 1 && self.month <= 12 && self.day >= 1 && Self::of(self.days()) == self
+    }
+
+    /// The day that is written so: `2026-11-28`.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let [year, month, day] = numbers(text, '-', [4, 2, 2])?;
+        Some(Self { year, month, day }).filter(|date| date.exists())
     }
 
     /// Its days after 1970-01-01; 0 for one that is before.
@@ -124,6 +132,45 @@ pub fn rfc3339(second: u64) -> String {
     let Date { year, month, day } = Date::of(second / DAY_S);
     let (hour, minute, second) = (second / HOUR_S % 24, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// A day by how many days it is after 1970-01-01, as `2026-11-28`.
+#[must_use]
+pub fn day_word(days: u64) -> String {
+    let Date { year, month, day } = Date::of(days);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// Reads a date and time in UTC as RFC 3339 writes it: `2026-11-01T00:00:00Z`, the seconds with a fraction or without.
+/// <https://www.rfc-editor.org/rfc/rfc3339#section-5.6>
+#[must_use]
+pub fn instant(text: &str) -> Option<Duration> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let date = Date::read(date)?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    if date.year < 1970 || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let seconds = date.days() * DAY_S + hour * HOUR_S + minute * 60 + second;
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanos: u32 = format!("{fraction:0<9}").parse().ok()?;
+    Some(Duration::new(seconds, nanos))
+}
+
+/// Three numbers of so many digits.
+fn numbers(text: &str, mark: char, digits: [usize; 3]) -> Option<[u64; 3]> {
+    let mut parts = text.split(mark);
+    let mut next = |digits: usize| {
+        let part = parts.next()?;
+        let is_number = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| part.parse().ok())?
+    };
+    let [first, second, third] = digits;
+    let found = [next(first)?, next(second)?, next(third)?];
+    parts.next().is_none().then_some(found)
 }
 
 #[cfg(test)]
@@ -206,6 +253,53 @@ mod tests {
             prop_assert_eq!(span.bounds(start).1, end);
             prop_assert_eq!(span.bounds(end - 1), (start, end));
             prop_assert_eq!(span.bounds(end).0, end);
+        }
+    }
+
+    #[test]
+    fn a_day_is_read_as_it_is_written() {
+        for days in [0, 59, 20_785, 2_932_896] {
+            assert_eq!(Date::read(&day_word(days)).map(Date::days), Some(days), "{}", day_word(days));
+        }
+        for wrong in ["2026-02-30", "2026-1-01", "2026-01-01T", "20260101", "2026-01", ""] {
+            assert_eq!(Date::read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[track_caller]
+    fn check_instant(text: &str, expected: Option<u64>) {
+        assert_eq!(instant(text), expected.map(Duration::from_millis), "{text}");
+    }
+
+    #[test]
+    fn a_date_is_an_instant() {
+        check_instant("1970-01-01T00:00:00Z", Some(0));
+        check_instant("2026-11-01T00:00:00Z", Some(1_793_491_200_000));
+        check_instant("2024-02-29T23:59:59.5Z", Some(1_709_251_199_500));
+        check_instant("2000-03-01T00:00:00Z", Some(951_868_800_000));
+        check_instant("9999-12-31T23:59:59Z", Some(253_402_300_799_000));
+    }
+
+    #[test]
+    fn anything_else_is_no_instant() {
+        for wrong in [
+            "2026-11-01",
+            "2026-11-01T00:00:00",
+            "2026-11-01T00:00:00+01:00",
+            "2026-11-01 00:00:00Z",
+            "2023-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-11-01T24:00:00Z",
+            "2026-11-01T00:00:60Z",
+            "2026-11-01T00:00:00.Z",
+            "1969-12-31T23:59:59Z",
+            "+026-11-01T00:00:00Z",
+            "2026-11-1T00:00:00Z",
+            "",
+        ] {
+            check_instant(wrong, None);
         }
     }
 }

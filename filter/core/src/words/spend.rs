@@ -1,6 +1,5 @@
 //! How much was spent: requests, tokens of each kind, money?
 
-use crate::calendar::{DAY_S, rfc3339};
 use crate::codec::{Reader, Stored, Writer};
 use crate::tokens::Usage;
 
@@ -92,13 +91,6 @@ impl Spend {
         }
         *self = Self::of(sums);
     }
-}
-
-/// A day, by how many days it is after 1970-01-01, as `2026-11-28`.
-#[must_use]
-pub fn day_word(day: u64) -> String {
-    let second = rfc3339(day.saturating_mul(DAY_S));
-    second.split('T').next().unwrap_or_default().to_owned()
 }
 
 /// What stands between the words of a row where they are one text. No name has it.

@@ -3,9 +3,9 @@
 pub(super) mod wire;
 
 use super::clients;
-use super::dates::instant;
 use super::issuers::no_path;
 use super::{Build, one_of};
+use crate::calendar::instant;
 use crate::gateway::Client;
 use crate::identity::claims::{Matcher, Path};
 use crate::identity::{Directory, KeyHash, KeySource, SanKind, Validity};
