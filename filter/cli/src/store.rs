@@ -11,6 +11,14 @@ use tollgate::gateway::{Gateway, PREFIX};
 /// It answers in this time, or it is down.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
+/// Where a store is.
+#[derive(Clone)]
+pub(crate) struct Address {
+    client: Client,
+    shown: String,
+    prefix: String,
+}
+
 /// A store, and what its keys begin with.
 pub(crate) struct Store {
     connection: Connection,
@@ -19,8 +27,8 @@ pub(crate) struct Store {
     pub(crate) prefix: String,
 }
 
-impl Store {
-    /// Connects to what the command line says; what it leaves open, the configuration may say.
+impl Address {
+    /// What the command line says; what it leaves open, the configuration may say.
     pub(crate) fn of(address: &StoreAddress, gateway: Option<&Gateway>) -> Result<Self, String> {
         let password = address.password_env.as_ref().map(|name| {
             std::env::var(name)
@@ -29,11 +37,11 @@ impl Store {
         let configured =
             gateway.and_then(|gateway| gateway.store.as_ref()).map(|store| store.prefix.as_str());
         let prefix = address.prefix.as_deref().or(configured).unwrap_or(PREFIX);
-        Self::open(&address.store, password.transpose()?, prefix.to_owned())
+        Self::read(&address.store, password.transpose()?, prefix.to_owned())
     }
 
-    /// Connects to `redis://` or `rediss://`.
-    fn open(url: &str, password: Option<String>, prefix: String) -> Result<Self, String> {
+    /// Of `redis://` or `rediss://`.
+    fn read(url: &str, password: Option<String>, prefix: String) -> Result<Self, String> {
         // The crate's own words of a faulty address have its password in them.
         let wrong = "--store: expected redis://HOST:PORT or rediss://HOST:PORT, with USER:PASSWORD@ before the host and /DATABASE \
                      behind it where they are needed";
@@ -50,14 +58,30 @@ impl Store {
             ConnectionAddr::TcpTls { host, port, .. } => format!("rediss://{host}:{port}"),
             _ => return Err(wrong.to_owned()),
         };
-        let down = |error: RedisError| format!("{shown} does not answer: {error}");
         // Of several that may be built in, this one is meant.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::open(info).map_err(down)?;
+        let client = Client::open(info).map_err(|error| down(&shown, &error))?;
+        Ok(Self { client, shown, prefix })
+    }
+
+    pub(crate) fn connect(&self) -> Result<Store, String> {
+        let Self { client, shown, prefix } = self;
+        let down = |error: RedisError| down(shown, &error);
         let connection = client.get_connection_with_timeout(ANSWERS_WITHIN).map_err(down)?;
         connection.set_read_timeout(Some(ANSWERS_WITHIN)).map_err(down)?;
         connection.set_write_timeout(Some(ANSWERS_WITHIN)).map_err(down)?;
-        Ok(Self { connection, shown, prefix })
+        Ok(Store { connection, shown: shown.clone(), prefix: prefix.clone() })
+    }
+}
+
+fn down(shown: &str, error: &RedisError) -> String {
+    format!("{shown} does not answer: {error}")
+}
+
+impl Store {
+    /// Connects to what the command line says; what it leaves open, the configuration may say.
+    pub(crate) fn of(address: &StoreAddress, gateway: Option<&Gateway>) -> Result<Self, String> {
+        Address::of(address, gateway)?.connect()
     }
 
     /// Its time, in microseconds.
