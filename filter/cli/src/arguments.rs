@@ -16,8 +16,8 @@ pub(crate) struct Arguments {
 const FILES: &str = "\
 FILE is YAML or JSON: a gateway configuration alone, or whatever has one in it: a configuration of Envoy, an
 EnvoyFilter of Istio, a ConfigMap, a Compose file that has it inside or mounts it. - is standard input.
-No network is used but by budget, spend and keys, and no secret is needed but there: a variable of the environment that is not
-set is a warning.
+No network is used but by budget, spend, keys, work and jobs, and no secret is needed but there: a variable of the environment
+that is not set is a warning.
 
 Exit codes: 0 all is well, 1 something was found, 2 the call itself was wrong, or a file cannot be
 read or the result not be written.";
@@ -51,6 +51,13 @@ pub(crate) enum Command {
     Keys {
         #[command(subcommand)]
         act: KeyAct,
+    },
+    /// Work the queue off: send what waits in a fleet's store to the gateway, as its clients', and keep the answers
+    Work(Work),
+    /// Tell which jobs are in the queue, and queue dead ones again or remove them
+    Jobs {
+        #[command(subcommand)]
+        act: JobAct,
     },
     /// Read an API key from standard input, and print the line for the configuration
     HashKey {
@@ -296,6 +303,102 @@ pub(crate) struct NewKey {
     /// Who goes first, where its client goes before it: high, normal or low
     #[arg(long, value_name = "PRIORITY")]
     pub(crate) priority: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Work {
+    #[command(flatten)]
+    pub(crate) address: StoreAddress,
+    /// The gateway: http://HOST:PORT or https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: String,
+    /// The variable of the environment with this worker's key at the gateway
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) key_env: String,
+    /// The variable of the environment with the key that seals bodies: queue.key_env of the configuration
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) seal_env: Option<String>,
+    /// How many jobs run at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) concurrency: u16,
+    /// After so many tries a job is a dead letter
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) tries: u32,
+    /// End when no job is left that can be taken within ten seconds
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Where Prometheus finds metrics: HOST:PORT
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<String>,
+    /// A worker that gave no sign of life for so many seconds is dead, and its jobs are taken over
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=86400))]
+    pub(crate) dead_after: u32,
+    /// A whole answer comes in so many seconds, or that try has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86400))]
+    pub(crate) timeout: u32,
+    /// When told to stop, what runs has so many seconds to end; then it is put back
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=86400))]
+    pub(crate) grace: u32,
+    /// For how many days dead letters are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=365))]
+    pub(crate) keep_dead: u32,
+    /// Where a client is told that a job of its is over; may stand several times
+    #[arg(long = "webhook", value_name = "CLIENT=URL")]
+    pub(crate) webhooks: Vec<String>,
+    /// The variable of the environment with the secret that its notices are signed with: whsec_ and base64
+    #[arg(long = "webhook-secret-env", value_name = "CLIENT=VARIABLE")]
+    pub(crate) webhook_secrets: Vec<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum JobAct {
+    /// Tell which jobs there are
+    List {
+        #[command(flatten)]
+        address: StoreAddress,
+        /// Only dead letters
+        #[arg(long)]
+        dead: bool,
+        /// Only this client's
+        #[arg(long, value_name = "NAME")]
+        client: Option<String>,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell all that is known of one
+    Show {
+        #[command(flatten)]
+        job: OneJob,
+        /// What was asked and answered too: the variable of the environment with the key that seals bodies
+        #[arg(long, value_name = "VARIABLE")]
+        seal_env: Option<String>,
+        /// What was asked and answered too, which lies open
+        #[arg(long, conflicts_with = "seal_env")]
+        open: bool,
+    },
+    /// Queue a dead letter again
+    Retry {
+        #[command(flatten)]
+        job: OneJob,
+    },
+    /// Remove a job, and all that is kept of it
+    Drop {
+        #[command(flatten)]
+        job: OneJob,
+    },
+}
+
+/// Which job, and where it stands.
+#[derive(Args)]
+pub(crate) struct OneJob {
+    /// The job, as list names it
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) address: StoreAddress,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -1,7 +1,7 @@
 //! What would Tollgate do, without an Envoy, a network or a secret?
 //!
-//! All commands ask the core that serves; nothing is decided a second time here. `budget`, `spend` and `keys` alone go to a network:
-//! to the store of a fleet. Findings go to standard output with exit code 1; what is wrong with the call goes to standard error with
+//! All commands ask the core that serves; nothing is decided a second time here. `budget`, `spend`, `keys`, `jobs` and `work` alone
+//! go to a network: to the store of a fleet, and `work` to the gateway. Findings go to standard output with exit code 1; what is wrong with the call goes to standard error with
 //! exit code 2, as does a result that cannot be written.
 
 mod arguments;
@@ -10,12 +10,14 @@ mod budget;
 mod check;
 mod explain;
 mod hash_key;
+mod jobs;
 mod key;
 mod keys;
 mod lines;
 mod new;
 mod paint;
 mod prove;
+mod queue;
 mod render;
 mod replay;
 mod schema;
@@ -24,6 +26,7 @@ mod spend;
 mod statement;
 mod store;
 mod surroundings;
+mod work;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
@@ -62,6 +65,8 @@ fn run(command: Command) -> Result<End, String> {
         Command::Schema(arguments) => Ok(schema::schema(&arguments)),
         Command::Budget { act } => budget::budget(&act),
         Command::Keys { act } => keys::keys(&act),
+        Command::Work(arguments) => work::work(&arguments),
+        Command::Jobs { act } => jobs::jobs(&act),
         Command::HashKey { key } => hash_key::hash_key(&key),
     }
 }

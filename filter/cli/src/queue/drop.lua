@@ -1,0 +1,12 @@
+-- Removes a job and all that is kept of it, whatever its state: a worker that has it lets go of it. ARGV[1] id. Answers 1; 0 if there
+-- is no such job.
+
+local job = read(ARGV[1], 'client', 'priority', 'bytes', 'entry', 'dead')
+if not job.client then return 0 end
+redis.call('DEL', job_of(job.id))
+forget_entry(job.entry)
+leave_line(job)
+leave_client(job)
+redis.call('ZREM', name('notices'), job.id)
+if job.dead then redis.call('XDEL', name('dead'), job.dead) end
+return 1

@@ -1,0 +1,139 @@
+//! How does a job end that has no answer?
+
+use tollgate_tests::harness::Redis;
+
+use super::desk::{Desk, Say, well};
+use super::queue::{AGE_MS, Queue, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_too_often_is_a_dead_letter_and_goes_again() {
+    let name = "a_job_that_fails_too_often_is_a_dead_letter_and_goes_again";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let queue = Queue::of(&redis, "tollgate");
+    let desk = Desk::start(|_, before| match before {
+        0 => Say::This(500, ("x-said", "no"), vec![]),
+        1 => Say::This(409, ("x-said", "no"), vec![]),
+        _ => well(),
+    })
+    .await;
+    let id = queue.enqueue(1, "shop");
+    let worker = queue.worker(desk.address(), &["--tries", "2"]);
+    queue.until_state(&id, "failed").await;
+    assert_eq!((desk.times(&id), queue.field(&id, "why").as_str()), (2, "status 409"));
+    assert_eq!(queue.number("XLEN", ":dead", &[]), 1);
+    queue.check_is_empty("shop");
+    until(|| {
+        let log = worker.log();
+        if log.contains("is a dead letter: status 409; try 2") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let metrics = worker.metrics().await;
+    for line in [
+        "tollgate_worker_jobs_total{outcome=\"buried\",client=\"shop\",priority=\"low\"} 1",
+        "tollgate_worker_jobs_total{outcome=\"failed\",client=\"shop\",priority=\"low\"} 1",
+        "tollgate_queue_dead 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    let (code, listed, _) = queue.jobs(&["list", "--dead"]);
+    assert!(code == 0 && listed.starts_with(id.text()) && listed.ends_with(": status 409\n"), "{listed}");
+    let (code, printed, complaint) = queue.jobs(&["retry", id.text()]);
+    assert_eq!((code, printed), (0, format!("{} is queued again\n", id.text())), "{complaint}");
+    queue.until_state(&id, "done").await;
+    assert_eq!(
+        (queue.answer(&id).as_str(), queue.field(&id, "tries").as_str()),
+        ("{\"said\":\"well\"}", "1")
+    );
+    assert_eq!(queue.number("XLEN", ":dead", &[]), 0);
+    queue.check_is_empty("shop");
+    // It is no dead letter any more.
+    assert_eq!(queue.jobs(&["retry", id.text()]).0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_cancelled_while_it_runs_is_let_go_of() {
+    let name = "a_job_that_is_cancelled_while_it_runs_is_let_go_of";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let queue = Queue::of(&redis, "tollgate");
+    let desk = Desk::start(|asked, _| if asked.body.contains("secret 3") { well() } else { Say::Wait }).await;
+    let [running, waits] = [1, 2].map(|number| queue.enqueue(number, "shop"));
+    let worker = queue.worker(desk.address(), &["--concurrency", "1"]);
+    desk.until_asked(&running, 1).await;
+    queue.cancel(&waits, "shop");
+    queue.cancel(&running, "shop");
+    // The connection is dropped, so that nobody works for nobody.
+    desk.until_left(1).await;
+    let next = queue.enqueue(3, "shop");
+    queue.until_state(&next, "done").await;
+    assert_eq!((desk.times(&running), desk.times(&waits)), (1, 0));
+    for id in [&running, &waits] {
+        assert_eq!((queue.field(id, "state").as_str(), queue.bytes_of(id, "answer")), ("cancelled", None));
+    }
+    queue.check_is_empty("shop");
+    assert!(worker.log().contains(&format!("job {} of shop is not wanted any more", running.text())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_too_long_expires_with_or_without_room() {
+    let name = "a_job_that_waits_too_long_expires_with_or_without_room";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let queue = Queue::of(&redis, "tollgate");
+    let desk = Desk::start(|_, _| Say::Wait).await;
+    // One is over before anybody looks, one while the only place is taken.
+    let over = queue.enqueue_for(1, "shop", 1, "{}");
+    let running = queue.enqueue(2, "shop");
+    let worker = queue.worker(desk.address(), &["--concurrency", "1"]);
+    desk.until_asked(&running, 1).await;
+    let waits = queue.enqueue_for(3, "shop", 500, "{}");
+    for id in [&over, &waits] {
+        queue.until_state(id, "failed").await;
+        assert_eq!((queue.field(id, "why").as_str(), desk.times(id)), ("expired", 0));
+        assert_eq!(queue.bytes_of(id, "body"), None);
+    }
+    desk.go();
+    queue.until_state(&running, "done").await;
+    queue.check_is_empty("shop");
+    assert_eq!(queue.number("XLEN", ":dead", &[]), 0);
+    let line = "tollgate_worker_jobs_total{outcome=\"expired\",client=\"shop\",priority=\"low\"} 2";
+    assert!(worker.metrics().await.contains(line));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_another_job_is_not_sent_and_is_buried() {
+    let name = "a_body_of_another_job_is_not_sent_and_is_buried";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let queue = Queue::of(&redis, "tollgate");
+    let desk = Desk::start(|_, _| well()).await;
+    let id = queue.enqueue_for(1, "shop", AGE_MS, "{}");
+    // What lies open anybody may have written.
+    queue.set(&id, "body", "\0{}");
+    let _worker = queue.worker(desk.address(), &["--tries", "1"]);
+    queue.until_state(&id, "failed").await;
+    assert_eq!((queue.field(&id, "why").as_str(), desk.times(&id)), ("unopened: it was sealed otherwise", 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_forgotten_jobs_is_cleared_away() {
+    let name = "what_is_left_of_forgotten_jobs_is_cleared_away";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let queue = Queue::of(&redis, "tollgate");
+    let desk = Desk::start(|_, _| Say::Wait).await;
+    let running = queue.enqueue(1, "shop");
+    let worker = queue.worker(desk.address(), &["--concurrency", "1"]);
+    desk.until_asked(&running, 1).await;
+    let [gone, stays] = [2, 3].map(|number| queue.enqueue(number, "shop"));
+    let job = |id: &tollgate::job::Id| format!(":job:{}", id.text());
+    let bytes = |id| queue.field(id, "bytes").parse::<i64>().unwrap();
+    let expected = bytes(&running) + bytes(&stays);
+    assert_eq!(queue.number("DEL", &job(&gone), &[]), 1);
+    until(|| match (queue.number("ZCARD", ":of:shop", &[]), queue.number("HGET", ":bytes", &["shop"])) {
+        (2, held) if held == expected => Ok(()),
+        other => Err(format!("{other:?}, not {expected}")),
+    })
+    .await;
+    assert_eq!(queue.number("ZCARD", ":waiting:low", &[]), 1);
+    desk.go();
+    queue.until_state(&stays, "done").await;
+    queue.check_is_empty("shop");
+    assert!(!worker.log().contains(gone.text()), "{}", worker.log());
+}
