@@ -20,18 +20,21 @@ use crate::requests::{CHAT, COMPLETIONS, EMBEDDINGS};
 /// How long all queries may take to have an answer: a rate needs two readings.
 const WITHIN: Duration = Duration::from_secs(180);
 
-/// They count faults that the traffic here does not have; that they exist, [`known_metrics`] says.
-const FAULTS: [&str; 10] = [
+/// They count faults that the traffic here does not have, or are a worker's of the queue; that they exist, [`known_metrics`] says.
+const FAULTS: [&str; 13] = [
     "tollgate_backend_auth_failures",
     "tollgate_key_lookups",
     "tollgate_limit_alert_percent",
     "tollgate_limit_values_forgotten",
+    "tollgate_queue_dead",
+    "tollgate_queue_depth",
     "tollgate_spend_merged",
     "tollgate_store_calls",
     "tollgate_store_faults",
     "tollgate_store_losses",
     "tollgate_store_recalls",
     "tollgate_store_uncovered_requests",
+    "tollgate_worker_jobs_total",
 ];
 
 /// The clients' names are their keys too.
@@ -174,7 +177,8 @@ const LARGE: Size = Size { shop: 4500, support: 280, ptu: 16_000, payg_b: 48_000
 
 /// What the filter may count, by its source.
 fn known_metrics() -> String {
-    fs::read_to_string(workspace().join("filter/core/src/decisions/ledger/series.rs")).unwrap()
+    let files = ["filter/core/src/decisions/ledger/series.rs", "filter/cli/src/work/counts.rs"];
+    files.map(|file| fs::read_to_string(workspace().join(file)).unwrap()).concat()
 }
 
 fn config(size: Size) -> Value {
