@@ -3,6 +3,8 @@
 //! Only what can be seen in the same file, and what Envoy itself does not refuse: it starts, and serves wrongly.
 
 mod chain;
+mod clusters;
+mod filters;
 mod store;
 
 use crate::source::{Found, Loaded};
@@ -16,14 +18,45 @@ pub(crate) fn faults(found: &Found, loaded: &Loaded) -> Vec<String> {
     if found.around.is_null() {
         return faults;
     }
-    let roles = |role: &str| every(&found.around, &|value| value["root_id"] == role);
+    let places = filters::places(found);
+    for place in &places {
+        let said = filters_of(place, &found.around, loaded).into_iter();
+        faults.extend(said.map(|fault| format!("{}{fault}", place.of)));
+    }
+    if let Ok(gateway) = &loaded.gateway {
+        for place in &places {
+            let said = [
+                filters::faults(place, &found.around, gateway),
+                chain::routes(place, &found.around, gateway),
+                groups(place, &found.around, gateway),
+            ];
+            faults.extend(said.into_iter().flatten().map(|fault| format!("{}{fault}", place.of)));
+        }
+        faults.extend(chain::labels(&found.around));
+        faults.extend(known(&found.around, gateway));
+        faults.extend(clusters::faults(found, gateway));
+        faults.extend(gateway.store.iter().flat_map(|store| store::faults(&found.around, store)));
+    }
+    faults.sort();
+    faults.dedup();
+    faults
+}
+
+/// What the filters themselves say.
+fn filters_of(place: &filters::Place<'_>, around: &Value, loaded: &Loaded) -> Vec<String> {
+    let mut faults = Vec::new();
+    let roles = |role: &str| every(place.inside, &|value| value["root_id"] == role);
+    let is_attempt = |value: &Value| value["root_id"] == "attempt";
     for gateway in roles("gateway") {
         if gateway["allow_on_headers_stop_iteration"] != true {
             faults.push(
                 "the filter with root_id gateway: expected allow_on_headers_stop_iteration: true".to_owned(),
             );
         }
-        for attempt in roles("attempt") {
+        // Clusters may have it, too.
+        let of_clusters = every(around, &|value| value.get("typed_extension_protocol_options").is_some());
+        let of_clusters = of_clusters.into_iter().flat_map(|cluster| every(cluster, &is_attempt));
+        for attempt in roles("attempt").into_iter().chain(of_clusters) {
             if attempt["vm_config"] != gateway["vm_config"] {
                 faults.push(
                     "the vm_config of both filters differs: expected the same, for they share one VM"
@@ -37,38 +70,42 @@ pub(crate) fn faults(found: &Found, loaded: &Loaded) -> Vec<String> {
             faults.push(format!("vm_config.environment_variables.host_env_keys: expected {name} among them"));
         }
     }
-    if let Ok(gateway) = &loaded.gateway {
-        faults.extend(clusters(&found.around, gateway));
-        faults.extend(chain::faults(found, gateway));
-        faults.extend(gateway.store.iter().flat_map(|store| store::faults(&found.around, store)));
-    }
-    faults.sort();
-    faults.dedup();
     faults
 }
 
-/// Backends that Envoy does not know, where it says which it knows.
-fn clusters(around: &Value, gateway: &Gateway) -> Vec<String> {
-    let names = |list: &Value| -> Vec<String> {
-        let names = list.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
-        names.map(str::to_owned).collect()
-    };
-    let lists = |name: &str| every(around, &|value| value.get(name).is_some());
-    let resources = if has_more_clusters(around) { Vec::new() } else { lists("static_resources") };
-    let clusters: Vec<_> =
-        resources.iter().flat_map(|around| names(&around["static_resources"]["clusters"])).collect();
-    let groups: Vec<_> =
-        lists("priority_groups").iter().flat_map(|route| names(&route["priority_groups"])).collect();
+/// The clusters of the backends.
+fn wanted(gateway: &Gateway) -> BTreeSet<&str> {
     let targets = gateway.models.iter().flat_map(|model| &model.targets).chain(&gateway.other);
-    let wanted: BTreeSet<_> = targets.map(|target| &*target.backend.cluster).collect();
-    let mut faults = Vec::new();
-    for (known, what) in [(&clusters, "static_resources.clusters"), (&groups, "priority_groups of the route")]
-    {
-        let missing =
-            wanted.iter().filter(|name| !known.is_empty() && !known.iter().any(|known| known == *name));
-        faults.extend(missing.map(|name| format!("{what}: expected one with the name {name:?}")));
+    targets.map(|target| &*target.backend.cluster).collect()
+}
+
+fn names(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str())
+}
+
+/// Backends that are not among these, unless none is.
+fn missing(known: &BTreeSet<&str>, what: &str, gateway: &Gateway) -> Vec<String> {
+    let missing = wanted(gateway).into_iter().filter(|name| !known.is_empty() && !known.contains(name));
+    missing.map(|name| format!("{what}: expected one with the name {name:?}")).collect()
+}
+
+/// Backends that Envoy does not know, where it says which it knows.
+fn known(around: &Value, gateway: &Gateway) -> Vec<String> {
+    if has_more_clusters(around) {
+        return Vec::new();
     }
-    faults
+    let resources = every(around, &|value| value.get("static_resources").is_some());
+    let known = resources.iter().flat_map(|one| names(&one["static_resources"]["clusters"])).collect();
+    missing(&known, "static_resources.clusters", gateway)
+}
+
+/// Backends that the order may name and the route does not know.
+fn groups(place: &filters::Place<'_>, around: &Value, gateway: &Gateway) -> Vec<String> {
+    let (tables, _) = chain::tables(place, around);
+    let lists =
+        tables.into_iter().flat_map(|table| every(table, &|value| value.get("priority_groups").is_some()));
+    let known = lists.flat_map(|route| names(&route["priority_groups"])).collect();
+    missing(&known, "priority_groups of the route", gateway)
 }
 
 /// Whether Envoy asks for clusters elsewhere: then those in this document are not all.

@@ -122,6 +122,20 @@ fn each_link_of_the_chain_that_is_missing_is_told() {
             "the route: expected an inline_cluster_specifier_plugin with priority_groups",
         ),
         (format!("{route}/retry_policy"), "the route: expected the retry_policy of envoy/envoy.yaml"),
+        (format!("{route}/idle_timeout"), "the route: expected idle_timeout: 600s: Envoy's own five minutes"),
+        (
+            format!("{manager}/route_config/virtual_hosts/0/routes/0/request_body_buffer_limit"),
+            "the route: expected request_body_buffer_limit: 33554432: Envoy refuses bodies of more than 32768 bytes, and \
+             clients may send 4194304",
+        ),
+        (
+            format!("{manager}/http_filters/0/typed_config/config/failure_policy"),
+            "the filter with root_id gateway: expected failure_policy: FAIL_RELOAD: else after a trap every request",
+        ),
+        (
+            format!("{router}/upstream_http_filters/0/typed_config/config/failure_policy"),
+            "the filter with root_id attempt: expected failure_policy: FAIL_RELOAD",
+        ),
         (
             format!("{route}/retry_policy/retriable_status_codes/2"),
             "retry_policy: expected 429 among retriable_status_codes",
@@ -312,6 +326,119 @@ fn a_chain_whose_links_are_in_another_order_is_told() {
     assert!(code == 1 && printed.contains(line), "{printed}");
 }
 
+/// A whole Envoy with a second listener, which is like the first but for this.
+fn with_a_second_listener(change: &dyn Fn(&mut serde_json::Value)) -> (i32, String) {
+    let text = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let mut envoy: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+    let listeners = envoy.pointer_mut("/static_resources/listeners").unwrap().as_array_mut().unwrap();
+    let mut second = listeners[0].clone();
+    second["name"] = "second".into();
+    change(&mut second);
+    listeners.push(second);
+    let (code, printed, _) = run(&["check", "-"], &envoy.to_string());
+    (code, printed)
+}
+
+#[test]
+fn each_listener_is_judged_by_itself() {
+    let manager = "/filter_chains/0/filters/0/typed_config";
+    let configuration = format!("{manager}/http_filters/0/typed_config/config/configuration/value");
+    let of_its_own = |listener: &mut serde_json::Value| {
+        let client = listener.pointer_mut(&format!("{configuration}/clients/0")).unwrap();
+        client["name"] = "other".into();
+        // A VM of its own, which its two filters share.
+        for filter in ["http_filters/0", "http_filters/3/typed_config/upstream_http_filters/0"] {
+            let vm = format!("{manager}/{filter}/typed_config/config/vm_config/vm_id");
+            *listener.pointer_mut(&vm).unwrap() = "second".into();
+        }
+    };
+    let (code, printed) = with_a_second_listener(&of_its_own);
+    assert!(code == 0, "{printed}");
+    let route = format!("{manager}/route_config/virtual_hosts/0/routes/0");
+    for (path, fault) in [
+        (format!("{manager}/http_filters/3/typed_config/upstream_http_filters"), "upstream_http_filters of"),
+        (format!("{manager}/http_filters/1"), "http_filters: expected a header_to_metadata filter"),
+        (format!("{manager}/http_filters/2"), "http_filters: expected a set_filter_state filter"),
+        (format!("{manager}/early_header_mutation_extensions"), "early_header_mutation_extensions: expected"),
+        (format!("{route}/route/retry_policy"), "the route: expected the retry_policy"),
+        (format!("{route}/route/inline_cluster_specifier_plugin"), "the route: expected an inline_cluster"),
+    ] {
+        let (code, printed) = with_a_second_listener(&|listener| {
+            of_its_own(listener);
+            take_out(listener, &path);
+        });
+        let line = format!("  error: Envoy's part: listener \"second\": {fault}");
+        assert!(code == 1 && printed.contains(&line), "{path}: {printed}");
+        // The first one is well.
+        assert_eq!(printed.matches(": ok: ").count(), 1, "{printed}");
+        assert!(!printed.contains("listener \"openai\""), "{printed}");
+    }
+}
+
+#[test]
+fn patches_that_put_filters_behind_the_router_are_told() {
+    let first = "      operation: INSERT_FIRST\n";
+    let istio = fs::read_to_string(root().join("examples/istio/envoyfilter.yaml")).unwrap();
+    let gateway = fs::read_to_string(root().join("examples/envoy-gateway/envoypatchpolicy.yaml")).unwrap();
+    let at = "path: /filter_chains/0/filters/0/typed_config/http_filters/0\n";
+    for (text, from, to) in [
+        (&istio, first, "      operation: ADD\n"),
+        (&gateway, at, &*at.replace("filters/0\n", "filters/1\n")),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(&changed, text);
+        let (code, printed, _) = run(&["check", "-"], &changed);
+        let line = "1 error\n  error: Envoy's part: http_filters: expected Tollgate's before the router: ";
+        assert!(code == 1 && printed.contains(line), "{printed}");
+    }
+}
+
+/// The filters that bring the order, in an EnvoyFilter, as their patches come.
+fn patched_in_order(operation: &str, order: [usize; 3]) -> (i32, String) {
+    use serde_json::{Value, json};
+    let text = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let envoy: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    let filters = envoy.pointer(&format!("{manager}/http_filters")).unwrap();
+    let router = json!({ "name": "envoy.filters.http.router" });
+    let patch = |value: &Value, operation: &str| {
+        json!({
+            "applyTo": "HTTP_FILTER",
+            "match": { "listener": { "filterChain": { "filter": { "subFilter": router } } } },
+            "patch": { "operation": operation, "value": value },
+        })
+    };
+    let mut patches: Vec<_> = order.iter().map(|at| patch(&filters[*at], operation)).collect();
+    patches.push(patch(&filters[3], "MERGE"));
+    let early = envoy.pointer(&format!("{manager}/early_header_mutation_extensions")).unwrap();
+    patches.push(json!({ "applyTo": "NETWORK_FILTER",
+        "patch": { "operation": "MERGE", "value": { "early_header_mutation_extensions": early } } }));
+    let policy = json!({ "kind": "EnvoyFilter", "spec": { "configPatches": patches } });
+    let (code, printed, _) = run(&["check", "-"], &policy.to_string());
+    (code, printed)
+}
+
+#[test]
+fn the_sequence_that_patches_make_is_judged() {
+    for (operation, order, fault) in [
+        ("INSERT_BEFORE", [0, 1, 2], None),
+        // Of two that come first, the later one is the first.
+        ("INSERT_FIRST", [2, 1, 0], None),
+        ("INSERT_FIRST", [0, 1, 2], Some("expected Tollgate's before header_to_metadata: ")),
+        (
+            "INSERT_BEFORE",
+            [0, 2, 1],
+            Some("expected header_to_metadata before the one with clear_route_cache: "),
+        ),
+        ("INSERT_AFTER", [2, 1, 0], Some("expected the one with clear_route_cache before the router: ")),
+    ] {
+        let (code, printed) = patched_in_order(operation, order);
+        let line = fault.map(|fault| format!("  error: Envoy's part: http_filters: {fault}"));
+        let is_told = line.is_none_or(|line| printed.contains(&line));
+        assert!(code == i32::from(fault.is_some()) && is_told, "{operation} {order:?}: {printed}");
+    }
+}
+
 /// EnvoyFilters and patch policies have the same links in other places.
 #[test]
 fn a_missing_link_is_told_of_patches_too() {
@@ -368,6 +495,29 @@ fn a_backend_whose_certificate_nobody_checks_is_told() {
         let line = format!(": 1 error\n  error: Envoy's part: cluster \"ptu\": {fault}");
         assert!(code == 1 && printed.contains(&line), "{path}: {printed}");
     }
+}
+
+#[test]
+fn a_backend_whose_addresses_come_by_eds_is_judged_too() {
+    use serde_json::{Value, json};
+    let text = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let envoy: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let with = |transport: Value| {
+        let mut envoy = envoy.clone();
+        let cluster = envoy.pointer_mut("/static_resources/clusters/0").unwrap();
+        take_out(cluster, "/load_assignment");
+        cluster["type"] = json!("EDS");
+        cluster["transport_socket"] = transport;
+        let (code, printed, _) = run(&["check", "-"], &envoy.to_string());
+        (code, printed)
+    };
+    let context = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+    let (code, printed) = with(json!({ "name": "tls", "typed_config": { "@type": context } }));
+    let line =
+        ": 1 error\n  error: Envoy's part: cluster \"ptu\": expected trusted_ca in its validation_context";
+    assert!(code == 1 && printed.contains(line), "{printed}");
+    // Which port it is nobody says here.
+    assert_eq!(with(Value::Null).0, 0);
 }
 
 #[test]

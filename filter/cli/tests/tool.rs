@@ -26,7 +26,8 @@ fn in_filter(keys: &str, attempt: &str) -> String {
     format!(
         "filters:\n- config:\n    root_id: gateway\n    allow_on_headers_stop_iteration: true\n    \
          vm_config: {{ vm_id: t, environment_variables: {{ host_env_keys: [ {keys} ] }} }}\n    \
-         configuration:\n      value:\n        {}\n- config:\n    root_id: attempt\n    vm_config: {attempt}\n",
+         configuration:\n      value:\n        {}\n    failure_policy: FAIL_RELOAD\n- config:\n    root_id: attempt\n    \
+         failure_policy: FAIL_RELOAD\n    vm_config: {attempt}\n",
         inside.replace("\n      ", "\n        ")
     )
 }
