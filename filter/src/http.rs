@@ -17,6 +17,7 @@ use tollgate::failure::FAILURE_BYTES_MAX;
 use tollgate::gateway::Gateway;
 use tollgate::headers;
 use tollgate::journal::Slot;
+use tollgate::ledger::RecordForm;
 use tollgate::limits::{self, Claim};
 use tollgate::sse::Output;
 use tollgate::store::Moment;
@@ -394,10 +395,9 @@ impl Stream {
             log::info!("{notice}");
         }
         let mut finished = self.exchange.finish(Moment::new(&host::SharedData, now), interruption);
-        if self.gateway.record_is_line {
-            record::leave_line(&finished.record, &self.request_id);
-        } else {
-            record::leave_fields(&finished.record);
+        match self.gateway.record_form {
+            RecordForm::Line { is_typed } => record::leave_line(&finished.record, &self.request_id, is_typed),
+            RecordForm::Fields => record::leave_fields(&finished.record),
         }
         if !is_ours {
             return;

@@ -47,6 +47,26 @@ total                                    7      41         112  0.000090
 }
 
 #[test]
+fn a_typed_log_has_the_same_bill() {
+    let typed = |line: &str| {
+        let Ok(mut line) = serde_json::from_str::<Value>(line) else { return format!("{line}\n") };
+        for name in ["prompt_tokens", "completion_tokens", "estimated", "details"] {
+            if let Some(text) = line[name].as_str() {
+                line[name] = serde_json::from_str(text).unwrap_or(Value::Null);
+            }
+        }
+        format!("{line}\n")
+    };
+    let typed: String = log().lines().map(typed).collect();
+    assert!(typed.contains("\"prompt_tokens\":8"), "{typed}");
+    let (_, of_text, _) = run(&["bill", "-"], &log());
+    check(&[], &typed, &of_text);
+    let line = line(&json!({ "estimated": true }), &json!({}));
+    let (_, printed, _) = run(&["bill", "-"], &line);
+    assert!(printed.contains("estimate"), "{printed}");
+}
+
+#[test]
 fn a_bill_is_by_any_words_in_any_sequence() {
     let log = [
         line(&json!({}), &json!({ "service_tier": "flex" })),

@@ -365,7 +365,7 @@ fn shown(gateway: &Gateway) -> String {
         store,
         on_store_failure,
         health_open,
-        record_is_line,
+        record_form,
         clients,
         ..
     } = gateway;
@@ -381,7 +381,7 @@ fn shown(gateway: &Gateway) -> String {
     let pinning = pinning.as_ref().map(|pinned| pinned.targets.len());
     format!(
         "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {lowering:?} {store:?} {on_store_failure:?} \
-         {health_open} {record_is_line} {:#?} {:?}",
+         {health_open} {record_form:?} {:#?} {:?}",
         clients.issuers(),
         clients.issued()
     )

@@ -10,7 +10,7 @@ use tollgate_tests::harness::tools::{tool, workspace};
 use tollgate_tests::harness::{Gateway, Setup, credential_of};
 use tollgate_tests::mock::{Fault, Settings};
 
-use crate::requests::{CHAT, chat, check_record, record_of};
+use crate::requests::{CHAT, WEB_SHOP, chat, check_record, record_of};
 
 const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
@@ -56,6 +56,23 @@ fn render_in_place(envoy: &mut Value) {
     let mut whole: Value = serde_yaml_ng::from_str(&rendered(&format!("{own}envoy: {part}\n"))).unwrap();
     *whole.pointer_mut(&format!("{CHAIN}/access_log/0/typed_config")).unwrap() = log;
     *envoy = whole;
+}
+
+#[tokio::test]
+async fn a_typed_line_has_numbers_and_an_object() {
+    let setup = Setup::new().edit(|config| config["record"] = json!("typed-line"));
+    let gateway = Gateway::start(setup).await.unwrap();
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap();
+    let usage = &answer.json()["usage"];
+    let record = record_of(&gateway, &answer).await;
+    check_record(
+        &record,
+        &json!({
+            "client": "web-shop", "prompt_tokens": usage["prompt_tokens"],
+            "completion_tokens": usage["completion_tokens"], "estimated": false,
+        }),
+    );
+    assert_eq!(record["details"]["operation"], "chat/completions");
 }
 
 #[tokio::test(flavor = "multi_thread")]

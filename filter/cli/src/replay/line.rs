@@ -55,7 +55,11 @@ impl Line {
         let word = |value: &Value| value.as_str().filter(|word| *word != "-").map(str::to_owned);
         let number =
             |value: &Value| value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-        let details: Value = serde_json::from_str(line["details"].as_str()?).ok()?;
+        let details = match &line["details"] {
+            Value::String(text) => serde_json::from_str(text).ok()?,
+            typed @ Value::Object(_) => typed.clone(),
+            _ => return None,
+        };
         let count = |name: &str| number(&details[name]).unwrap_or(0);
         Some(Self {
             day: line["start_time"]
@@ -81,7 +85,7 @@ impl Line {
                 completion_audio: count("completion_audio_tokens"),
                 completion_image: count("completion_image_tokens"),
             },
-            is_estimated: line["estimated"] == "true",
+            is_estimated: line["estimated"] == "true" || line["estimated"] == true,
             price_micros: number(&details["price_micros"]),
             tier: word(&details["service_tier"]),
             is_spillover: details["served_by_spillover"] == true,

@@ -32,6 +32,7 @@ use crate::endpoint::Api;
 use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model};
 use crate::headers::Way;
 use crate::identity::Directory;
+use crate::ledger::RecordForm;
 use crate::policy::Policy;
 use crate::route::{Backend, Failing};
 use crate::sorting;
@@ -266,7 +267,11 @@ impl Build<'_> {
             pass_headers,
             pass_answer_headers,
             health_open: matches!(wire.health, wire::Health::Open),
-            record_is_line: matches!(wire.record, wire::Record::Line),
+            record_form: match wire.record {
+                wire::Record::Fields => RecordForm::Fields,
+                wire::Record::Line => RecordForm::Line { is_typed: false },
+                wire::Record::TypedLine => RecordForm::Line { is_typed: true },
+            },
             record_users_as_text: matches!(wire.record_users, wire::RecordUsers::Value),
             failing: Failing::default(),
             sha256: String::new(),

@@ -9,7 +9,7 @@ use crate::estimate::Lessons;
 use crate::gauge::Gauge;
 use crate::headers::{Headers, Passing, find};
 use crate::identity::Directory;
-use crate::ledger::Name;
+use crate::ledger::{Name, RecordForm};
 use crate::limits::{Account, Budget, is_of_a_value};
 use crate::pinning::Pinning;
 use crate::policy::Policy;
@@ -274,8 +274,8 @@ pub struct Gateway {
     pub pass_answer_headers: Passing,
     /// Whether those who show nothing may ask whether there are backends that can be asked.
     pub health_open: bool,
-    /// Whether the record of an exchange is left as the end of a line, and not as fields.
-    pub record_is_line: bool,
+    /// How the record of an exchange is left for the access log.
+    pub record_form: RecordForm,
     /// Whether it names a client's users as they are said, and not by a hash.
     pub record_users_as_text: bool,
     /// Which targets fail of late.

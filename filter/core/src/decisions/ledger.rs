@@ -15,6 +15,7 @@ use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use details::RecordForm;
 pub(crate) use series::NONE;
 pub use series::{Kind, Series};
 pub use words::{Cause, Outcome, Pin, Stored, Wait};

@@ -124,4 +124,6 @@ pub(super) enum Record {
     /// All of it is one text, `wasm.tollgate.record`: the end of a JSON object, as the log of `envoy.yaml` has it. It costs
     /// a request less.
     Line,
+    /// The same text, with numbers as numbers, `estimated` as true or false, and `details` as an object.
+    TypedLine,
 }

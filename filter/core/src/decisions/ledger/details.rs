@@ -7,6 +7,21 @@ use crate::json::JsonWriter;
 use crate::time::millis;
 use std::borrow::Cow;
 
+/// How a record is left for the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordForm {
+    /// Each field by itself.
+    Fields,
+    /// As the end of a line.
+    Line {
+        /// Whether what is JSON stands there as that, and not as a text.
+        is_typed: bool,
+    },
+}
+
+/// The fields whose texts are JSON.
+const TYPED: [&str; 4] = ["prompt_tokens", "completion_tokens", "estimated", "details"];
+
 impl Record {
     /// What has a field of its own in the access log, in its order there. `details` is a JSON object, as text.
     #[must_use]
@@ -28,13 +43,14 @@ impl Record {
     /// All fields as the end of a line: the members of a JSON object, with a comma before the first, and no brace. A log that
     /// writes a line as it is cannot quote what a client has sent: of what Envoy refuses early, the id is a client's.
     #[must_use]
-    pub fn line(&self, request_id: &str) -> Vec<u8> {
+    pub fn line(&self, request_id: &str, is_typed: bool) -> Vec<u8> {
         let mut line = JsonWriter::default();
         line.member("request_id");
         line.text(request_id);
         for (name, value) in self.fields() {
             line.member(name);
             match value {
+                Some(value) if is_typed && TYPED.contains(&name) => line.json(&value),
                 Some(value) => line.text(&value),
                 None => line.flag(None),
             }

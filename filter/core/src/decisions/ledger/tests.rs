@@ -185,7 +185,7 @@ fn a_line_is_the_fields_behind_a_comma() {
     let tries =
         vec![Try { backend: "a".into(), status: Some(429) }, Try { backend: "b".into(), status: None }];
     let record = Record { passed_over, tries, ..record() };
-    let line = String::from_utf8(record.line("i\"d")).unwrap();
+    let line = String::from_utf8(record.line("i\"d", false)).unwrap();
     let whole: Value = serde_json::from_str(&format!("{{{}}}", line.strip_prefix(',').unwrap())).unwrap();
     let details: Value = serde_json::from_str(whole["details"].as_str().unwrap()).unwrap();
     assert_eq!(
@@ -200,6 +200,13 @@ fn a_line_is_the_fields_behind_a_comma() {
         r#","prompt_tokens":"30","completion_tokens":"11","estimated":"false","details":"{\"operation\":"#
     );
     assert!(line.starts_with(expected), "{line}");
+    // With all that is JSON as that.
+    let typed = String::from_utf8(record.line("i\"d", true)).unwrap();
+    let typed: Value = serde_json::from_str(&format!("{{{}}}", typed.strip_prefix(',').unwrap())).unwrap();
+    assert_eq!(typed["details"], details);
+    assert_eq!((&typed["prompt_tokens"], &typed["completion_tokens"]), (&json!(30), &json!(11)));
+    assert_eq!((&typed["estimated"], &typed["backend"]), (&json!(false), &Value::Null));
+    assert_eq!((&typed["request_id"], &typed["client"]), (&whole["request_id"], &whole["client"]));
 }
 
 #[test]

@@ -66,6 +66,11 @@ impl JsonWriter {
         self.0.push(b'"');
     }
 
+    /// A value that is JSON already.
+    pub fn json(&mut self, value: &str) {
+        self.0.extend_from_slice(value.as_bytes());
+    }
+
     /// A number.
     pub fn count(&mut self, count: u64) {
         let mut digits = [0; 20];
