@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,12 @@ impl Gateway {
         let mut whole = self.bootstrap.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut whole);
         files::put_in_place(&whole, &self.dir)
+    }
+
+    /// The folder with the files of this run.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.dir.file("")
     }
 
     /// `http://127.0.0.1:PORT` where clients send their requests.

@@ -1,5 +1,6 @@
 //! What do clients notice when a configuration is pushed while they are served?
 
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,43 @@ async fn a_push_under_load_breaks_nothing_and_forgets_nothing() {
     let all = (3 + STREAMS + served.load(Ordering::SeqCst)) as f64;
     gateway.wait_for_metric("tollgate_requests", &labels, all).await.unwrap();
     gateway.wait_for_metric("envoy_listener_manager_lds_update_rejected", &[], 0.0).await.unwrap();
+}
+
+/// Runs a command of the document that begins so, on the files of this run.
+fn run_documented(start: &str, gateway: &Gateway) {
+    let document = include_str!("../../../docs/operations.md");
+    let command = document.lines().find(|line| line.starts_with(start)).unwrap();
+    let folder = gateway.folder();
+    let folder = folder.to_str().unwrap().trim_end_matches('/');
+    let command = command.replace("/etc/envoy", folder).replace(".yaml", ".json");
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_is_taken_back_by_one_move() {
+    let thrice = |config: &mut Value| {
+        nobody_is_limited(config);
+        config["clients"][1]["limits"] = json!([{ "requests": 3, "per": "day" }]);
+    };
+    let setup = Setup::new().from_files().options(documented_options()).edit(thrice);
+    let gateway = Gateway::start(setup).await.unwrap();
+    assert_eq!(ask_anew(&gateway, BATCH).await.status, 200);
+    run_documented("ln -f ", &gateway);
+    gateway.push(another_policy).unwrap();
+    keeps_asking(&gateway, 0, &AtomicUsize::new(0)).await;
+    assert_eq!(ask_anew(&gateway, BATCH).await.status, 200);
+
+    run_documented("mv /etc/envoy/listeners.before", &gateway);
+    let start = Instant::now();
+    // Each worker takes it by itself.
+    while ask_anew(&gateway, NEWCOMER).await.status != 401
+        || tokens_of(&ask_anew(&gateway, WEB_SHOP).await) != TOKENS[0]
+    {
+        assert!(start.elapsed() < WITHIN, "still the pushed rules");
+    }
+    // What was spent stays spent.
+    assert_eq!(ask_anew(&gateway, BATCH).await.status, 200);
+    assert_eq!(ask_anew(&gateway, BATCH).await.status, 429);
 }
 
 #[tokio::test(flavor = "multi_thread")]
