@@ -1,5 +1,5 @@
-//! What do `envoy/portable-pools.yaml`, `envoy/portable-once.yaml`, `envoy/fleet.yaml` and what is like it for Istio and Envoy
-//! Gateway have to be?
+//! What do `envoy/portable-pools.yaml`, `envoy/portable-once.yaml`, `envoy/fleet.yaml`, what is like it for Istio and Envoy
+//! Gateway, and the alerts for the Prometheus Operator have to be?
 //!
 //! Whole files, for a reader to copy; but each is another one with some blocks replaced, and is written from it:
 //! `cargo portable`. What a block is, the tool says, which renders whole files from `envoy.yaml` too.
@@ -19,7 +19,7 @@ use blocks::{indented, place, replace};
 ///
 /// # Errors
 /// `envoy/envoy.yaml` cannot be read, or a block that is to be replaced is not in it.
-pub fn files() -> Result<[(&'static str, String); 5]> {
+pub fn files() -> Result<[(&'static str, String); 6]> {
     let read = |file: &'static str| fs::read_to_string(workspace().join(file)).context(file);
     let whole = read("envoy/envoy.yaml")?;
     let pools = pools(&whole)?;
@@ -27,14 +27,24 @@ pub fn files() -> Result<[(&'static str, String); 5]> {
     let fleet = fleet::envoy(&whole)?;
     let istio = fleet::istio(&read("examples/istio/envoyfilter.yaml")?)?;
     let envoy_gateway = fleet::envoy_gateway(&read("examples/envoy-gateway/envoypatchpolicy.yaml")?)?;
+    let rule = format!("{RULE}{}", indented(&read("examples/prometheus/alerts.yml")?, 2));
     Ok([
         ("envoy/portable-pools.yaml", pools),
         ("envoy/portable-once.yaml", once),
         ("envoy/fleet.yaml", fleet),
         ("examples/istio/envoyfilter-fleet.yaml", istio),
         ("examples/envoy-gateway/envoypatchpolicy-fleet.yaml", envoy_gateway),
+        ("examples/prometheus/prometheusrule.yml", rule),
     ])
 }
+
+const RULE: &str = "\
+# alerts.yml for the Prometheus Operator. Written from it by `cargo portable`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata: { name: tollgate, namespace: tollgate }
+spec:
+";
 
 const POOLS: &str = "\
 # Tollgate on an Envoy before 1.40, whose routes cannot read an ordered list: they read the name of one cluster.

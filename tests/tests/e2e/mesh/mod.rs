@@ -433,6 +433,22 @@ fn istios_pod_has_what_its_filters_need() {
     assert_eq!(gateway["spec"]["listeners"][0]["port"], 443);
 }
 
+#[test]
+fn the_monitors_find_the_gateways_pods() {
+    let istio = documents("examples/istio/podmonitor.yaml");
+    let filter = &documents("examples/istio/envoyfilter.yaml")[0];
+    let selected = &istio[0]["spec"]["selector"]["matchLabels"];
+    assert_eq!(selected, &filter["spec"]["workloadSelector"]["labels"]);
+    assert_eq!(istio[0]["metadata"]["namespace"], filter["metadata"]["namespace"]);
+    // Envoy Gateway's pods are elsewhere, and tell whose they are.
+    let gateway = documents("examples/envoy-gateway/podmonitor.yaml");
+    let deployment = documents("examples/envoy-gateway/deployment.yaml");
+    let owner = &of_kind(&deployment, "Gateway", "tollgate")["metadata"];
+    let selected = &gateway[0]["spec"]["selector"]["matchLabels"];
+    assert_eq!(selected["gateway.envoyproxy.io/owning-gateway-name"], owner["name"]);
+    assert_eq!(selected["gateway.envoyproxy.io/owning-gateway-namespace"], owner["namespace"]);
+}
+
 /// They are those of `envoy.yaml`.
 fn check_stats(bootstrap: &Value) {
     let envoy: Value = serde_yaml_ng::from_str(&read("envoy/envoy.yaml")).unwrap();
