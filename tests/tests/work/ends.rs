@@ -1,5 +1,6 @@
 //! How does a job end that has no answer?
 
+use tollgate::job::ANSWER_BYTES_MAX;
 use tollgate_tests::harness::Redis;
 
 use super::desk::{Desk, Say, well};
@@ -136,4 +137,33 @@ async fn what_is_left_of_forgotten_jobs_is_cleared_away() {
     queue.until_state(&stays, "done").await;
     queue.check_is_empty("shop");
     assert!(!worker.log().contains(gone.text()), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_long_or_too_late_is_none() {
+    let name = "an_answer_that_is_too_long_or_too_late_is_none";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let long: &'static str = "x".repeat(ANSWER_BYTES_MAX + 1).leak();
+    let desk = Desk::start(move |asked, _| match asked.header("tollgate-act-for") {
+        "long" => Say::This(200, ("content-type", "text/plain"), vec![long]),
+        "late" => Say::Wait,
+        _ => Say::This(302, ("location", "/elsewhere"), vec![]),
+    })
+    .await;
+    let queue = Queue::of(&redis, "tollgate");
+    let [long, late, elsewhere] =
+        [(1, "long"), (2, "late"), (3, "shop")].map(|(number, client)| queue.enqueue(number, client));
+    // Only what comes late has a second try that it could have had.
+    let _worker = queue.worker(desk.address(), &["--tries", "2", "--timeout", "5"]);
+    queue.until_state(&elsewhere, "done").await;
+    assert_eq!((queue.field(&elsewhere, "status").as_str(), desk.times(&elsewhere)), ("302", 1));
+    for (id, why, times) in [
+        (&long, format!("its answer is longer than {ANSWER_BYTES_MAX} bytes"), 1),
+        (&late, "no whole answer in 5 s".to_owned(), 2),
+    ] {
+        queue.until_state(id, "failed").await;
+        assert_eq!((queue.field(id, "why"), desk.times(id)), (why, times));
+        assert_eq!(queue.bytes_of(id, "answer"), None);
+    }
+    assert_eq!(queue.number("XLEN", ":dead", &[]), 2);
 }
