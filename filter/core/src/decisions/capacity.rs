@@ -82,17 +82,36 @@ impl Yields {
     /// Nothing.
     pub const NOTHING: Self = Self { priority: Priority::High, headroom_min: 0 };
 
-    /// Until `amount` may go when `ahead` has gone.
+    /// Until there is room for `amount` when `ahead` has gone.
     fn wait(self, window: &Window, gauge: Gauge, amount: u64, ahead: u64) -> Duration {
         let (room, size) = (room(gauge, self.headroom_min), gauge.size.get().into());
-        let pace = window.wait_for_pace(amount, ahead, size);
         let amount = amount.saturating_add(ahead).min(room);
-        window.wait(amount, room).max(window.wait_behind(self.priority, amount, size)).max(pace)
+        window.wait(amount, room).max(window.wait_behind(self.priority, amount, size))
     }
+}
+
+/// Until `amount` may go at the pace that was shown, when `ahead` has gone.
+fn wait_for_pace(window: &Window, gauge: Gauge, amount: u64, ahead: u64) -> Duration {
+    window.wait_for_pace(amount, ahead, gauge.size.get().into())
 }
 
 fn key(gauge: Gauge) -> String {
     format!("tollgate/capacity/{:x}", gauge.id)
+}
+
+/// What keeps the pace of one deployment, where several share a capacity: a refusal tells of one, and holds back no other.
+fn apart(gauge: Gauge) -> Option<Gauge> {
+    gauge.pace_id.map(|id| Gauge { id, pace_id: None, ..gauge })
+}
+
+/// The records in which it is counted.
+fn counted_in(gauge: Gauge) -> impl Iterator<Item = Gauge> {
+    [Some(gauge), apart(gauge)].into_iter().flatten()
+}
+
+fn read(moment: Moment<'_>, gauge: Gauge) -> Result<Window, StoreFault> {
+    let record = moment.store.load(&key(gauge))?.value;
+    Ok(Window::read(&record, gauge.window, moment.now))
 }
 
 /// What may be in use once somebody is in who must leave a share free.
@@ -171,14 +190,34 @@ pub fn take(
 /// Takes what a request may use of one capacity; answers how long it takes until there is room if there is none.
 fn take_of(moment: Moment<'_>, gauge: Gauge, usage: Usage, yields: Yields) -> Result<Duration, StoreFault> {
     let amount = gauge.takes_max(usage);
-    store::update(moment.store, &key(gauge), |record| {
+    let apart = apart(gauge);
+    if let Some(own) = apart {
+        let wait = wait_for_pace(&read(moment, own)?, own, amount, 0);
+        if wait > Duration::ZERO {
+            return Ok(wait);
+        }
+    }
+    let wait = store::update(moment.store, &key(gauge), |record| {
         let mut window = Window::read(record, gauge.window, moment.now);
-        let wait = yields.wait(&window, gauge, amount, 0);
+        let pace = apart.map_or_else(|| wait_for_pace(&window, gauge, amount, 0), |_| Duration::ZERO);
+        let wait = yields.wait(&window, gauge, amount, 0).max(pace);
         if wait > Duration::ZERO {
             return (None, wait);
         }
         window.add(yields.priority, amount);
         (Some(window.write()), wait)
+    })?;
+    if let (Some(own), true) = (apart, wait.is_zero()) {
+        add(moment, own, yields.priority, amount)?;
+    }
+    Ok(wait)
+}
+
+fn add(moment: Moment<'_>, gauge: Gauge, priority: Priority, amount: u64) -> Result<(), StoreFault> {
+    store::update(moment.store, &key(gauge), |record| {
+        let mut window = Window::read(record, gauge.window, moment.now);
+        window.add(priority, amount);
+        (Some(window.write()), ())
     })
 }
 
@@ -190,18 +229,24 @@ pub fn wait(
     ahead: u64,
     yields: Yields,
 ) -> Result<Duration, StoreFault> {
-    let record = moment.store.load(&key(gauge))?.value;
-    Ok(yields.wait(&Window::read(&record, gauge.window, moment.now), gauge, amount, ahead))
+    let window = read(moment, gauge)?;
+    let pace = match apart(gauge) {
+        Some(own) => wait_for_pace(&read(moment, own)?, own, amount, ahead),
+        None => wait_for_pace(&window, gauge, amount, ahead),
+    };
+    Ok(yields.wait(&window, gauge, amount, ahead).max(pace))
+}
+
+/// Whether there is room for so much in what several share, so that whoever waits there waits for the pace of his own.
+fn has_room(moment: Moment<'_>, gauge: Gauge, amount: u64, yields: Yields) -> Result<bool, StoreFault> {
+    Ok(gauge.pace_id.is_some() && yields.wait(&read(moment, gauge)?, gauge, amount, 0).is_zero())
 }
 
 /// Takes what a request may use whether there is room or not, for one that goes there anyhow. Nobody expects more of it.
 pub fn take_anyhow(moment: Moment<'_>, gauges: Gauges, usage: Usage) -> Result<Seat, StoreFault> {
     for gauge in gauges.iter() {
-        store::update(moment.store, &key(gauge), |record| {
-            let mut window = Window::read(record, gauge.window, moment.now);
-            window.add(Priority::Low, gauge.takes_max(usage));
-            (Some(window.write()), ())
-        })?;
+        let amount = gauge.takes_max(usage);
+        counted_in(gauge).try_for_each(|gauge| add(moment, gauge, Priority::Low, amount))?;
     }
     Ok(Seat::new(gauges, usage, Priority::Low, moment.now))
 }
@@ -225,15 +270,17 @@ pub fn refused(
     lacks: &dyn Fn(Gauge) -> bool,
 ) -> Result<(), StoreFault> {
     for gauge in seat.gauges.iter() {
-        let amount = seat.amount(gauge);
-        store::update(moment.store, &key(gauge), |record| {
-            let mut window = Window::read(record, gauge.window, moment.now);
-            window.take_out(seat.priority, amount, seat.at);
-            if lacks(gauge) {
-                window.refused(amount, until, gauge.size.get().into());
-            }
-            (Some(window.write()), ())
-        })?;
+        let (amount, shows) = (seat.amount(gauge), apart(gauge).unwrap_or(gauge).id);
+        for counted in counted_in(gauge) {
+            store::update(moment.store, &key(counted), |record| {
+                let mut window = Window::read(record, counted.window, moment.now);
+                window.take_out(seat.priority, amount, seat.at);
+                if counted.id == shows && lacks(gauge) {
+                    window.refused(amount, until, counted.size.get().into());
+                }
+                (Some(window.write()), ())
+            })?;
+        }
     }
     Ok(())
 }
@@ -244,11 +291,13 @@ fn return_but(moment: Moment<'_>, seat: &Seat, kept: impl Fn(Gauge) -> u64) -> R
         if back == 0 {
             continue;
         }
-        store::update(moment.store, &key(gauge), |record| {
-            let mut window = Window::read(record, gauge.window, moment.now);
-            window.take_out(seat.priority, back, seat.at);
-            (Some(window.write()), ())
-        })?;
+        for counted in counted_in(gauge) {
+            store::update(moment.store, &key(counted), |record| {
+                let mut window = Window::read(record, counted.window, moment.now);
+                window.take_out(seat.priority, back, seat.at);
+                (Some(window.write()), ())
+            })?;
+        }
     }
     Ok(())
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Gauge {
     /// Whose capacity this is; the name of its record.
     pub id: u64,
+    /// Where several deployments share it, the name of what is known of the pace of this one.
+    pub pace_id: Option<u64>,
     /// What fits in a window.
     pub size: NonZeroU32,
     /// The window over which the backend counts.

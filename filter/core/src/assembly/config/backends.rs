@@ -98,11 +98,12 @@ impl Build<'_> {
             size.map(|size| Gauge { size, ..of })
         };
         let (id, size) = (number_of(names), NonZeroU32::MIN);
-        let of_tokens = Gauge { id, size, window, is_provisioned, unit: Unit::Tokens(weights) };
+        let of_tokens =
+            Gauge { id, pace_id: None, size, window, is_provisioned, unit: Unit::Tokens(weights) };
         // No deployment is called so.
         let id = number_of(&[names, &["", "requests"]].concat());
         let (window, is_provisioned) = (requests_window, false);
-        let of_requests = Gauge { id, size, window, is_provisioned, unit: Unit::Requests };
+        let of_requests = Gauge { id, pace_id: None, size, window, is_provisioned, unit: Unit::Requests };
         Gauges {
             tokens: tokens.and_then(|tokens| gauge("tokens_per_minute", "token", tokens, of_tokens)),
             requests: requests

@@ -8,14 +8,32 @@ use crate::allowance::Weights;
 use crate::endpoint::{Api, Style, is_path_segment, may_be_added};
 use crate::estimate::Lessons;
 use crate::gateway::{Model, Spill};
-use crate::gauge::Unit;
+use crate::gauge::{Gauge, Unit};
 use crate::request::Family;
-use crate::route::{Backend, Nearness, PARTS, Shares, Target};
+use crate::route::{Backend, Nearness, PARTS, Shares, Target, number_of};
 use crate::sorting;
 use crate::tier::Tier;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
+
+/// What a model is called at one of its backends.
+fn deployment<'w>(model: &'w wire::Model, place: &'w wire::Place) -> &'w String {
+    place.deployment.as_ref().unwrap_or(&model.name)
+}
+
+/// The backends that have several deployments.
+fn shared(models: &[wire::Model]) -> HashSet<String> {
+    let places = models.iter().flat_map(|model| model.backends.iter().map(move |place| (model, place)));
+    let (mut first, mut shared) = (HashMap::new(), HashSet::new());
+    for (model, place) in places {
+        let deployment = deployment(model, place);
+        if *first.entry(&place.backend).or_insert(deployment) != deployment {
+            shared.insert(place.backend.clone());
+        }
+    }
+    shared
+}
 
 impl Build<'_> {
     pub(super) fn models(
@@ -25,10 +43,11 @@ impl Build<'_> {
         labels_max: usize,
     ) -> (Vec<Rc<Model>>, ModelsByName) {
         let (mut models, mut by_name) = (Vec::new(), HashMap::new());
+        let shared = shared(&wire);
         for (at, model) in wire.into_iter().enumerate() {
             let path = format!("models[{at}]");
             let name = self.name(format!("{path}.name"), &model.name);
-            let targets = self.targets(&format!("{path}.backends"), &model, backends);
+            let targets = self.targets(&format!("{path}.backends"), &model, backends, &shared);
             let family = match model.family {
                 wire::Family::Gpt4 => Family::Gpt4,
                 wire::Family::Gpt5 => Family::Gpt5,
@@ -145,7 +164,13 @@ impl Build<'_> {
         Some((share * f64::from(PARTS)).round() as u32)
     }
 
-    fn targets(&mut self, path: &str, model: &wire::Model, backends: &Backends) -> Vec<Rc<Target>> {
+    fn targets(
+        &mut self,
+        path: &str,
+        model: &wire::Model,
+        backends: &Backends,
+        shared: &HashSet<String>,
+    ) -> Vec<Rc<Target>> {
         let mut targets: Vec<Target> = Vec::new();
         if model.backends.is_empty() {
             self.fault(path.to_owned(), "empty: expected at least one backend");
@@ -156,7 +181,7 @@ impl Build<'_> {
             let Some(backend) = self.named(format!("{path}.backend"), &place.backend, backends) else {
                 continue;
             };
-            let deployment = place.deployment.as_ref().unwrap_or(&model.name);
+            let deployment = deployment(model, place);
             if !seen.insert((&place.backend, deployment)) {
                 let problem = format!(
                     "{:?} stands more than once with deployment {deployment:?}: expected another deployment each time",
@@ -179,6 +204,13 @@ impl Build<'_> {
             let spillover = place.spillover_prices.as_ref();
             target.spillover_prices =
                 spillover.and_then(|prices| self.prices(&format!("{path}.spillover_prices"), prices));
+            if shared.contains(&place.backend) {
+                for gauge in target.gauges.iter() {
+                    // No deployment is called so.
+                    let names = [&place.backend, deployment, "", gauge.unit.word(), "pace"];
+                    target.gauges.insert(Gauge { pace_id: Some(number_of(&names)), ..gauge });
+                }
+            }
             let declared = (place.tokens_per_minute, place.requests_per_minute);
             let names = [&*target.backend.name, &*target.deployment];
             let own = self.gauges(&path, declared, target.backend.counts, &names);

@@ -6,7 +6,7 @@
 //! priority has to leave that keeps the order.
 
 use super::equals::Equals;
-use super::{Precedence, Priority, Seat, Yields, take, wait};
+use super::{Precedence, Priority, Seat, Yields, has_room, take, wait};
 use crate::gauge::{Gauge, Gauges};
 use crate::sorting;
 use crate::store::{Moment, StoreFault};
@@ -81,6 +81,8 @@ struct Waiting {
     deadline: Duration,
     /// Where it stands among its equals.
     stands_at: u64,
+    /// The capacities, and deployments' paces, of which it lacks something: it keeps those behind it from them.
+    lacks: Vec<u64>,
 }
 
 /// Who goes first: the lowest does.
@@ -91,9 +93,11 @@ impl Waiting {
         (self.ask.priority, self.stands_at, self.deadline)
     }
 
-    /// What it is going to take of this capacity, if it takes it there.
-    fn takes_of(&self, gauge: u64) -> u64 {
-        let found = self.ask.gauges().find(|other| other.id == gauge);
+    /// What it is going to take of this capacity before somebody who wants to go to this place, if it takes it there.
+    fn takes_of(&self, gauge: u64, place: &Place) -> u64 {
+        let is_ahead = self.lacks.contains(&gauge)
+            || self.ask.places.iter().any(|own| own.lane.target == place.lane.target);
+        let found = self.ask.gauges().find(|other| is_ahead && other.id == gauge);
         found.map_or(0, |gauge| gauge.takes_max(self.ask.usage))
     }
 }
@@ -107,9 +111,17 @@ impl Ask {
         Yields { priority: self.priority, headroom_min }
     }
 
-    /// The numbers of all of them.
-    fn ids(&self) -> impl Iterator<Item = u64> + '_ {
-        self.gauges().map(|gauge| gauge.id)
+    /// Of what it lacks something: of what pauses nobody can go to, and what its deployments share with others is theirs meanwhile.
+    fn lacks(&self, full: &[u64], pause: &dyn Fn(Lane) -> Duration, moment: Moment<'_>) -> Vec<u64> {
+        let open = self.places.iter().filter(|place| pause(place.lane).is_zero());
+        let mut lacks = Vec::new();
+        for gauge in open.flat_map(|place| place.gauges.iter()) {
+            let (amount, yields) = (gauge.takes_max(self.usage), self.yields(self.precedence.headroom_min));
+            let has_room =
+                !full.contains(&gauge.id) && matches!(has_room(moment, gauge, amount, yields), Ok(true));
+            lacks.extend(gauge.pace_id.into_iter().chain((!has_room).then_some(gauge.id)));
+        }
+        lacks
     }
 }
 
@@ -147,7 +159,7 @@ impl Queue {
         let rank = (ask.priority, self.stands_at(&ask, deadline), deadline);
         let place = self.waiting.partition_point(|other| other.rank() <= rank);
         let (ahead, _) = self.waiting.split_at_checked(place).unwrap_or_default();
-        let full: Vec<u64> = ahead.iter().flat_map(|other| other.ask.ids()).collect();
+        let full: Vec<u64> = ahead.iter().flat_map(|other| other.lacks.iter().copied()).collect();
         if let Some(turn) = admit(&ask, &full, pause, moment)? {
             if !self.waiting.is_empty() {
                 self.equals.note(&ask, &turn);
@@ -161,7 +173,8 @@ impl Queue {
         if (is_sure && wait > ask.precedence.wait_max) || !self.makes_place(&ask) {
             return Ok(Turn::Leaves { wait });
         }
-        self.waiting.push(Waiting { id, ask, deadline, stands_at: 0 });
+        let lacks = ask.lacks(&full, pause, moment);
+        self.waiting.push(Waiting { id, ask, deadline, stands_at: 0, lacks });
         self.arrange();
         Ok(Turn::Waits)
     }
@@ -228,7 +241,7 @@ impl Queue {
         }
         self.arrange();
         let mut stay: Vec<Waiting> = Vec::with_capacity(self.waiting.len());
-        for waiting in self.waiting.drain(..) {
+        for mut waiting in self.waiting.drain(..) {
             let turn = match admit(&waiting.ask, &full, pause, moment) {
                 Ok(Some(turn)) => {
                     self.equals.note(&waiting.ask, &turn);
@@ -241,7 +254,8 @@ impl Queue {
                 Ok(None) => {
                     // Whoever comes behind does not go there either, even if it is small enough: else the large
                     // ones would wait for ever.
-                    full.extend(waiting.ask.ids());
+                    waiting.lacks = waiting.ask.lacks(&full, pause, moment);
+                    full.extend(&waiting.lacks);
                     stay.push(waiting);
                     continue;
                 }
@@ -307,7 +321,8 @@ fn first_with_room(
         if place.gauges.is_empty() {
             return Ok(Some(Turn::Goes { place: at, seat: None }));
         }
-        if !place.gauges.iter().any(|gauge| full.contains(&gauge.id))
+        let numbers = |gauge: Gauge| [Some(gauge.id), gauge.pace_id].into_iter().flatten();
+        if !place.gauges.iter().flat_map(numbers).any(|number| full.contains(&number))
             && let Ok(seat) = take(moment, place.gauges, ask.usage, ask.yields(headroom(place)))?
         {
             return Ok(Some(Turn::Goes { place: at, seat: Some(seat) }));
@@ -327,7 +342,7 @@ fn promise(
     for place in &ask.places {
         let mut longest = pause(place.lane);
         for gauge in place.gauges.iter() {
-            let ahead: u64 = ahead.iter().map(|other| other.takes_of(gauge.id)).sum();
+            let ahead: u64 = ahead.iter().map(|other| other.takes_of(gauge.id, place)).sum();
             let (amount, yields) = (gauge.takes_max(ask.usage), ask.yields(ask.precedence.headroom_min));
             longest = longest.max(wait(moment, gauge, amount, ahead, yields)?);
         }

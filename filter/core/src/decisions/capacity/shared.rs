@@ -66,6 +66,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1_795_000_000);
     const GAUGE: Gauge = Gauge {
         id: 7 << 32 | 9,
+        pace_id: None,
         size: NonZeroU32::new(100).unwrap(),
         window: Duration::from_secs(60),
         is_provisioned: false,

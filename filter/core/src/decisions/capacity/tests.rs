@@ -19,6 +19,7 @@ const PRECEDENCE: Precedence = Precedence { headroom_min: 0, wait_max: Duration:
 fn gauge(id: u64, tokens: u32) -> Gauge {
     Gauge {
         id,
+        pace_id: None,
         size: NonZeroU32::new(tokens).unwrap(),
         window: MINUTE,
         is_provisioned: false,

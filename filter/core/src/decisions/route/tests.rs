@@ -201,6 +201,7 @@ fn a_pause_may_be_waited_for_where_the_capacity_was_declared() {
     let store = MemoryStore::default();
     let gauge = Gauge {
         id: 1,
+        pace_id: None,
         size: std::num::NonZeroU32::MIN,
         window: Duration::from_secs(60),
         is_provisioned: false,
@@ -368,6 +369,7 @@ proptest! {
             (target.priority, target.weight) = (priority, weight);
             target.gauges.tokens = has_gauge.then_some(Gauge {
                 id: at as u64,
+                pace_id: None,
                 size: std::num::NonZeroU32::MIN,
                 window: Duration::from_secs(60),
                 is_provisioned: false,
@@ -505,6 +507,7 @@ fn a_pause_of_a_tier_is_not_waited_for_where_it_is_asked_again() {
     let (store, mut targets) = (MemoryStore::default(), targets(&["a", "b"]));
     let gauge = Gauge {
         id: 1,
+        pace_id: None,
         size: 1.try_into().unwrap(),
         window: Duration::from_secs(60),
         is_provisioned: false,

@@ -200,6 +200,28 @@ fn capacity_and_priority_have_bounds() {
 }
 
 #[test]
+fn deployments_that_share_a_capacity_have_each_its_own_pace() {
+    let paces = |config: &Value| -> Vec<Option<u64>> {
+        let gateway = load(config.clone()).unwrap();
+        let targets = gateway.models.iter().flat_map(|model| model.targets.iter());
+        targets.flat_map(|target| target.gauges.iter()).map(|gauge| gauge.pace_id).collect()
+    };
+    let mut config = whole();
+    config["backends"][0]["requests_per_minute"] = json!(600);
+    let mut other = config["models"][0].clone();
+    (other["name"], other["aliases"]) = (json!("other"), json!([]));
+    config["models"].as_array_mut().unwrap().push(other);
+    assert_eq!(paces(&config), [None, None]);
+    let at = config["models"].as_array().unwrap().len() - 1;
+    config["models"][at]["backends"][1]["deployment"] = json!("another");
+    let found = paces(&config);
+    assert!(found.len() == 2 && found[0] != found[1] && found.iter().all(Option::is_some), "{found:?}");
+    // What is declared for a deployment is its own.
+    config["models"][at]["backends"][1]["requests_per_minute"] = json!(60);
+    assert_eq!(paces(&config).into_iter().filter(Option::is_some).count(), 1);
+}
+
+#[test]
 fn each_declared_capacity_is_told_to_the_fleet_once() {
     let ids = |config: &Value| -> Vec<u64> {
         load(config.clone()).unwrap().gauges().iter().map(|gauge| gauge.id).collect()

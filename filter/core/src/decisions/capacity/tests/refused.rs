@@ -105,6 +105,72 @@ fn what_takes_nothing_shows_nothing() {
     assert!(takes(1, 1000).is_ok() && takes(1, 1000).is_ok());
 }
 
+/// What two deployments share, as it is for this one of them.
+fn shared(deployment: u64, size: u32) -> Gauges {
+    let gauge = Gauge { pace_id: Some(10 + deployment), unit: Unit::Requests, ..gauge(1, size) };
+    Gauges { tokens: None, requests: Some(gauge) }
+}
+
+#[test]
+fn a_refusal_of_one_deployment_holds_back_no_other() {
+    let store = MemoryStore::default();
+    let seat = |deployment, ms| {
+        take(Moment::new(&store, at(ms)), shared(deployment, 6000), used(9), Yields::NOTHING).unwrap()
+    };
+    let last = seat(1, 100).unwrap();
+    assert!(seat(2, 100).is_ok());
+    super::refused(Moment::new(&store, at(100)), &last, at(30_000), &|_| true).unwrap();
+    assert!(seat(2, 200).is_ok());
+    assert!(seat(1, 30_000).is_ok());
+    assert!(seat(1, 30_000).is_err());
+    assert!(seat(2, 30_000).is_ok());
+    // What is given back is so in both records, and none has more room than there is.
+    let store = MemoryStore::default();
+    let take = |deployment| {
+        take(Moment::new(&store, at(100)), shared(deployment, 2), used(9), Yields::NOTHING).unwrap()
+    };
+    let (first, _second) = (take(1).unwrap(), take(2).unwrap());
+    assert!(take(1).is_err() && take(2).is_err());
+    undo(Moment::new(&store, at(100)), &first).unwrap();
+    assert!(take(2).is_ok());
+}
+
+#[test]
+fn who_waits_for_one_deployment_keeps_nobody_from_another() {
+    let (store, mut queue) = (MemoryStore::default(), Queue::default());
+    let asks = |deployment: u64, size| Ask {
+        places: vec![Place { lane: Lane::from(deployment), gauges: shared(deployment, size), spare: 0 }],
+        precedence: Precedence { headroom_min: 0, wait_max: Duration::from_secs(40) },
+        ..ask(Priority::Normal, 9)
+    };
+    // One of them pauses.
+    let pause = |lane: Lane| Duration::from_secs(if lane.target == 1 { 30 } else { 0 });
+    let moment = Moment::new(&store, at(100));
+    assert_eq!(queue.enter(1, asks(1, 3), &pause, moment).unwrap(), Turn::Waits);
+    assert!(matches!(queue.enter(2, asks(2, 3), &pause, moment).unwrap(), Turn::Goes { .. }));
+    assert_eq!(queue.round(&pause, moment), []);
+    assert!(matches!(queue.enter(3, asks(2, 3), &pause, moment).unwrap(), Turn::Goes { .. }));
+    // Its pause is over, and it goes by a pace.
+    let last = take(moment, shared(1, 3), used(9), Yields::NOTHING).unwrap().unwrap();
+    super::refused(moment, &last, at(90_000), &|_| true).unwrap();
+    let later = Moment::new(&store, at(62_000));
+    queue.leave(1);
+    assert_eq!(queue.enter(4, asks(1, 3), &no_pause, later).unwrap(), Turn::Waits);
+    assert!(matches!(queue.enter(5, asks(2, 3), &no_pause, later).unwrap(), Turn::Goes { .. }));
+    assert_eq!(queue.round(&no_pause, later), []);
+    assert!(matches!(queue.enter(6, asks(2, 3), &no_pause, later).unwrap(), Turn::Goes { .. }));
+    // Where there is no room for either, it keeps its turn.
+    let full = take(later, shared(2, 3), used(9), Yields::NOTHING).unwrap().unwrap();
+    let soon = |mut ask: Ask| {
+        ask.precedence.wait_max = Duration::from_secs(200);
+        ask
+    };
+    queue.leave(4);
+    assert_eq!(queue.enter(7, soon(asks(1, 3)), &no_pause, later).unwrap(), Turn::Waits);
+    undo(later, &full).unwrap();
+    assert_eq!(queue.enter(8, soon(asks(2, 3)), &no_pause, later).unwrap(), Turn::Waits);
+}
+
 fn seat_of(turn: Turn) -> Option<Seat> {
     match turn {
         Turn::Goes { seat, .. } => seat,

@@ -15,7 +15,7 @@ fn ms(ms: u64) -> Duration {
 /// So many requests in ten seconds.
 fn requests(size: u32) -> Gauge {
     let size = NonZeroU32::new(size).unwrap();
-    Gauge { id: 2, size, window: TEN_SECONDS, is_provisioned: false, unit: Unit::Requests }
+    Gauge { id: 2, pace_id: None, size, window: TEN_SECONDS, is_provisioned: false, unit: Unit::Requests }
 }
 
 fn both(of_tokens: u32, of_requests: u32) -> Gauges {
