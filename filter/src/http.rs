@@ -2,6 +2,7 @@
 
 use crate::fleet::Reserved;
 use crate::holding::Holding;
+use crate::sockets::Conversation;
 use crate::waiting::Waiter;
 use crate::{attempt, candidates, fleet, flights, host, journal, record, spending, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
@@ -12,13 +13,13 @@ use std::time::Duration;
 use tollgate::attempt::{Attempt, Flight};
 use tollgate::capacity::Turn;
 use tollgate::endpoint;
-use tollgate::exchange::{Exchange, Forward, Interruption, Origin, Step};
+use tollgate::exchange::{Exchange, Finished, Forward, Interruption, Origin, Step};
 use tollgate::failure::FAILURE_BYTES_MAX;
 use tollgate::gateway::Gateway;
 use tollgate::headers;
 use tollgate::journal::Slot;
 use tollgate::ledger::RecordForm;
-use tollgate::limits::{self, Claim};
+use tollgate::limits::{self, Claim, Settlement};
 use tollgate::sse::Output;
 use tollgate::store::Moment;
 
@@ -37,6 +38,9 @@ const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
 
 /// By this an answer that Envoy has made one of gRPC's is known.
 const GRPC_STATUS: &str = "grpc-status";
+
+/// So much of what a client sends before its connection is open is kept.
+const EARLY_BYTES_MAX: usize = 64 * 1024;
 
 /// What a broken request gets, by Envoy or by us.
 const BAD_REQUEST: u16 = 400;
@@ -69,6 +73,8 @@ impl Downstream {
             answer_without_attempt: None,
             reply,
             held: 0,
+            early: Vec::new(),
+            conversation: None,
         })))
     }
 
@@ -110,6 +116,10 @@ struct Stream {
     /// How much of an answer waits in Envoy until it is whole.
     held: usize,
     reply: Reply,
+    /// What the client has sent before its connection was open.
+    early: Vec<u8>,
+    /// What goes on there, once it is.
+    conversation: Option<Box<Conversation>>,
 }
 
 /// What Envoy makes of an answer of ours.
@@ -236,6 +246,11 @@ impl Stream {
         if let Some(path) = &path {
             host::set_header(MapType::HttpRequestHeaders, ":path", path);
         }
+        // Here too.
+        let protocols = headers::protocols_without_key(&headers);
+        if let Some(protocols) = &protocols {
+            host::set_header(MapType::HttpRequestHeaders, headers::PROTOCOLS, protocols);
+        }
         if self.holding.is_missing() {
             let step = self.exchange.refuse_unheld(now);
             return self.perform(step, now);
@@ -258,12 +273,31 @@ impl Stream {
                 .filter(|(name, _)| name == ":path")
                 .for_each(|(_, value)| *value = path.clone().into_bytes());
         }
+        if let Some(protocols) = protocols {
+            headers
+                .iter_mut()
+                .filter(|(name, _)| name == headers::PROTOCOLS)
+                .for_each(|(_, value)| *value = protocols.clone().into_bytes());
+        }
         self.head = headers;
         self.perform(step, now)
     }
 
     /// Takes what there is of the request's body, and decides once it is whole.
     fn request_body(&mut self, body: Body) -> Action {
+        if let Some(conversation) = &mut self.conversation {
+            let early = std::mem::take(&mut self.early);
+            let action = conversation.client_says(&early, body.bytes, &mut self.exchange);
+            self.settle_turns();
+            return action;
+        }
+        if self.exchange.is_connecting() {
+            // Nothing reaches a backend that has not been read.
+            let room = EARLY_BYTES_MAX.saturating_sub(self.early.len()).min(body.bytes);
+            self.early.extend(host::body(BufferType::HttpRequestBody, room));
+            host::set_body(BufferType::HttpRequestBody, body.bytes, &[]);
+            return Action::Continue;
+        }
         // A body that is not read goes on as it comes.
         if self.exchange.has_decided() {
             return Action::Continue;
@@ -326,10 +360,27 @@ impl Stream {
             return Action::Pause;
         }
         host::edit_headers(MapType::HttpResponseHeaders, &headers, &edits.remove, &edits.set);
+        self.conversation = Conversation::opened(&self.gateway, &self.exchange).map(Box::new);
         Action::Continue
     }
 
+    /// Closes the books of the turns that have ended.
+    fn settle_turns(&mut self) {
+        let Some(conversation) = &mut self.conversation else { return };
+        for Finished { settlements, mut record } in conversation.finished() {
+            let now = host::now();
+            record.forgotten += settle(settlements, now);
+            spending::add(&self.gateway, &record, now);
+            record.additions().into_iter().for_each(|(series, amount)| host::count(series, amount));
+        }
+    }
+
     fn response_chunk(&mut self, mut bytes: usize, end: bool) -> Action {
+        if let Some(conversation) = &mut self.conversation {
+            conversation.backend_says(bytes, &self.exchange);
+            self.settle_turns();
+            return Action::Continue;
+        }
         if !self.exchange.awaits_answer() {
             return Action::Continue;
         }
@@ -394,7 +445,10 @@ impl Stream {
         if let Some(notice) = self.exchange.notice() {
             log::info!("{notice}");
         }
+        let turns = self.conversation.as_mut().map(|conversation| conversation.end(interruption));
+        self.settle_turns();
         let mut finished = self.exchange.finish(Moment::new(&host::SharedData, now), interruption);
+        finished.record.turns = turns;
         match self.gateway.record_form {
             RecordForm::Line { is_typed } => record::leave_line(&finished.record, &self.request_id, is_typed),
             RecordForm::Fields => record::leave_fields(&finished.record),
@@ -402,11 +456,7 @@ impl Stream {
         if !is_ours {
             return;
         }
-        for settlement in finished.settlements {
-            let settled = limits::settle(Moment::new(&host::SharedData, now), &settlement);
-            finished.record.forgotten +=
-                host::answered(settled, "a budget could not be settled").unwrap_or(0);
-        }
+        finished.record.forgotten += settle(finished.settlements, now);
         spending::add(&self.gateway, &finished.record, now);
         for (series, amount) in finished.record.additions().into_iter().chain(self.exchange.faults()) {
             host::count(series, amount);
@@ -428,10 +478,19 @@ impl Stream {
 
 impl Waiter for Stream {
     fn is_waiting(&self) -> bool {
-        self.exchange.is_waiting() || self.received_before_body.is_some() || self.asking.is_some()
+        let is_held = self.conversation.as_ref().is_some_and(|conversation| conversation.waits());
+        is_held || self.exchange.is_waiting() || self.received_before_body.is_some() || self.asking.is_some()
     }
 
     fn wake(&mut self) {
+        if let Some(conversation) = &mut self.conversation {
+            let goes_on = conversation.waits() && conversation.wake(&mut self.exchange);
+            self.settle_turns();
+            if goes_on {
+                host::resume_request();
+            }
+            return;
+        }
         if let Some((claim, since)) = self.asking.take() {
             return self.ask_again(claim, since);
         }
@@ -488,6 +547,15 @@ impl HttpContext for Downstream {
     fn on_log(&mut self) {
         self.0.borrow_mut().finish();
     }
+}
+
+/// Tells the budgets what was spent; answers how many values had to be forgotten for it.
+fn settle(settlements: Vec<Settlement>, now: Duration) -> u64 {
+    let settled = settlements.iter().map(|settlement| {
+        let settled = limits::settle(Moment::new(&host::SharedData, now), settlement);
+        host::answered(settled, "a budget could not be settled").unwrap_or(0)
+    });
+    settled.sum()
 }
 
 /// Who gave the answer at hand. Envoy has a word for each answer of its own, and filters of wasm give none.

@@ -29,6 +29,7 @@ mod pending;
 mod proxy_facts;
 mod record;
 mod root;
+mod sockets;
 mod spending;
 mod standings;
 mod waiting;

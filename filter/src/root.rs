@@ -2,8 +2,8 @@
 
 use crate::holding::Holding;
 use crate::{
-    access, attempt, configuration, directory, fleet, host, http, journal, jwks, proxy_facts, standings,
-    waiting,
+    access, attempt, configuration, directory, fleet, host, http, journal, jwks, proxy_facts, sockets,
+    standings, waiting,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -43,6 +43,7 @@ impl Root {
                 journal::tick(&gateway);
                 let accounts = fleet::configured(&gateway);
                 standings::configured(gateway.clone());
+                sockets::configured(&gateway);
                 Ok(Self::Gateway(gateway, Rc::default(), accounts))
             }
             b"attempt" => Ok(Self::Attempt),

@@ -53,7 +53,23 @@ def told(parsed):
     return parsed.text
 
 
+def conversation_of(call):
+    """What is said in one turn of a conversation, and what that uses."""
+    text = ""
+    with client_of(call).realtime.connect(**call["arguments"]) as connection:
+        connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+        connection.response.create()
+        for event in connection:
+            if event.type == "response.output_text.delta":
+                text += event.delta
+            if event.type == "response.done":
+                return {"text": text, "output_tokens": event.response.usage.output_tokens}
+    return None
+
+
 def outcome_of(call):
+    if call["method"] == "realtime":
+        return {"answer": conversation_of(call)}
     resource, method = client_of(call), call["method"].split(".")
     for name in method[:-1]:
         resource = getattr(resource, name)

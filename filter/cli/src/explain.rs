@@ -151,7 +151,10 @@ struct Asked<'a> {
 
 fn operation(arguments: &Explain) -> Result<Operation, String> {
     let word = arguments.endpoint.as_str();
-    let known = || Operation::NAMED.into_iter().filter(|operation| operation.body() == BodyKind::Json);
+    // A conversation has many bodies.
+    let is_asked =
+        |operation: &Operation| operation.body() == BodyKind::Json && *operation != Operation::Realtime;
+    let known = || Operation::NAMED.into_iter().filter(is_asked);
     known().find(|operation| operation.word() == word).ok_or_else(|| {
         let words: Vec<_> = known().map(Operation::word).collect();
         format!("--endpoint {word}: expected one of {}", words.join(", "))

@@ -3,3 +3,4 @@
 pub mod attempt;
 pub mod exchange;
 pub mod prove;
+pub mod socket;

@@ -29,7 +29,7 @@ use super::record::{Arrival, Outcome};
 use super::refusal::Refusal;
 use super::reply::{self, Body, Coding, Grant};
 use super::settings::{Effect, Gzip, Settings};
-use super::{admin, gzip, resources};
+use super::{admin, gzip, realtime, resources};
 
 /// No request is larger.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -69,7 +69,9 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| handle(Arc::clone(&shared), request));
     // HTTP/1 or 2, as the client begins. Errors are clients that went away, and the faults that were asked for.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let _ = auto::Builder::new(TokioExecutor::new())
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
 }
 
 /// What is done with a request.
@@ -82,6 +84,9 @@ enum Verdict {
 
 /// An `Err` makes hyper close the connection without an answer.
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Aborted> {
+    if realtime::is_asked(&request) {
+        return Ok(realtime::answer(&shared, request));
+    }
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await.map(Collected::to_bytes) else {
         return Ok(reply::json(413, &json!({"error": {"code": "413", "message": "Request body too large"}})));

@@ -64,6 +64,7 @@ mod pinned;
 mod portable;
 mod priority;
 mod queue;
+mod realtime;
 mod retries;
 mod routing;
 mod scenarios;

@@ -25,6 +25,7 @@ mod schema;
 mod spill;
 mod store;
 mod ways_in;
+mod websocket;
 mod wire;
 
 use crate::access::Access;
@@ -273,6 +274,10 @@ impl Build<'_> {
                 wire::Record::TypedLine => RecordForm::Line { is_typed: true },
             },
             record_users_as_text: matches!(wire.record_users, wire::RecordUsers::Value),
+            realtime: wire
+                .websocket
+                .and_then(|websocket| websocket.realtime)
+                .map(|realtime| realtime.when_exhausted()),
             failing: Failing::default(),
             sha256: String::new(),
             since: Duration::ZERO,

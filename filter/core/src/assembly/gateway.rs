@@ -230,6 +230,15 @@ pub struct Pinned {
     pub targets: HashMap<Rc<str>, Rc<Target>>,
 }
 
+/// What happens on a socket when its client's limits are used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenExhausted {
+    /// The turn is refused, or ended, and the client told: the connection stays.
+    Refuse,
+    /// The connection is closed.
+    Close,
+}
+
 /// Everything.
 #[derive(Debug)]
 pub struct Gateway {
@@ -278,6 +287,8 @@ pub struct Gateway {
     pub record_form: RecordForm,
     /// Whether it names a client's users as they are said, and not by a hash.
     pub record_users_as_text: bool,
+    /// Whether Realtime's sockets are served, and what happens when limits are used up.
+    pub realtime: Option<WhenExhausted>,
     /// Which targets fail of late.
     pub failing: Failing,
     /// The fingerprint of its configuration.

@@ -104,6 +104,34 @@ pub struct Charge {
     pub price_micros: Option<u64>,
 }
 
+/// What the turns of a connection came to. Each has been counted by itself; the log has one line for them all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// How many there were.
+    pub count: u64,
+    /// How many of them were refused.
+    pub refused: u64,
+    /// Their tokens.
+    pub usage: Usage,
+    /// What they cost, in millionths of the currency; `None` without configured prices.
+    pub price_micros: Option<u64>,
+    /// Whether any of that is by estimate.
+    pub is_estimated: bool,
+}
+
+impl Turns {
+    /// Adds one.
+    pub fn add(&mut self, record: &Record, is_refused: bool) {
+        self.count = self.count.saturating_add(1);
+        self.refused = self.refused.saturating_add(u64::from(is_refused));
+        self.usage = self.usage.with(record.usage);
+        self.is_estimated |= record.source == Source::Estimated;
+        if let Some(price) = record.price_micros {
+            self.price_micros = Some(self.price_micros.unwrap_or(0).saturating_add(price));
+        }
+    }
+}
+
 /// One exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -179,6 +207,8 @@ pub struct Record {
     pub stored: Option<Stored>,
     /// Who pays in the client's place.
     pub charge: Option<Charge>,
+    /// Of a connection, its turns.
+    pub turns: Option<Turns>,
 }
 
 impl Record {
@@ -222,6 +252,7 @@ impl Record {
             refused_tier: None,
             stored: None,
             charge: None,
+            turns: None,
         }
     }
 }

@@ -39,6 +39,7 @@ mod spilling;
 mod status;
 mod step;
 mod stored;
+mod turns;
 
 use admitting::Admitting;
 use body::{Body, Entering};
@@ -48,6 +49,8 @@ use head::{Head, Unidentified};
 use reading_limits::ReadingLimits;
 use reserving::Reserving;
 use sent::Sent;
+
+pub use turns::{Connected, Opened};
 
 pub use step::{Finished, Forward, Interruption, Origin, ResponseEdits, Step};
 

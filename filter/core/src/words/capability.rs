@@ -69,7 +69,7 @@ const fn chat(field: Field) -> Feature {
 
 /// What Azure's dated versions learnt, the oldest first. What they all know is not here.
 /// <https://learn.microsoft.com/azure/ai-services/openai/api-version-lifecycle>
-static AZURE: [Since; 16] = [
+static AZURE: [Since; 17] = [
     since("2023-09-01-preview", Feature::Operation(Operation::Transcriptions)),
     since("2023-09-01-preview", Feature::Operation(Operation::Translations)),
     since("2023-12-01-preview", Feature::Operation(Operation::ImageGenerations)),
@@ -78,6 +78,7 @@ static AZURE: [Since; 16] = [
     since("2024-09-01-preview", chat(Field::ParallelToolCalls)),
     since("2024-09-01-preview", chat(Field::StreamOptions)),
     since("2024-09-01-preview", Feature::Field(Operation::Completions, Field::StreamOptions)),
+    since("2024-10-01-preview", Feature::Operation(Operation::Realtime)),
     since("2024-12-01-preview", chat(Field::Store)),
     since("2024-12-01-preview", chat(Field::Metadata)),
     since("2024-12-01-preview", chat(Field::ReasoningEffort)),

@@ -8,7 +8,7 @@ mod resources;
 pub use query::{api_keys, ends_here, parameters, values, without, without_credentials};
 pub use resources::{may_be_added, model_of_path, takes_uploads};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -37,6 +37,8 @@ pub enum Operation {
     Translations,
     /// `audio/speech`
     Speech,
+    /// `realtime`: a conversation by a WebSocket
+    Realtime,
     /// Anthropic's `messages`
     Messages,
     /// Anthropic's `messages/count_tokens`: how long a prompt is
@@ -93,7 +95,7 @@ pub enum Billing {
 
 impl Operation {
     /// Those that have a name: all but [`Self::Other`].
-    pub const NAMED: [Self; 14] = [
+    pub const NAMED: [Self; 15] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -105,6 +107,7 @@ impl Operation {
         Self::Transcriptions,
         Self::Translations,
         Self::Speech,
+        Self::Realtime,
         Self::Messages,
         Self::CountTokens,
         Self::Models,
@@ -128,6 +131,7 @@ impl Operation {
             Self::Transcriptions => "audio/transcriptions",
             Self::Translations => "audio/translations",
             Self::Speech => "audio/speech",
+            Self::Realtime => "realtime",
             Self::Messages => "messages",
             Self::CountTokens => "messages/count_tokens",
             Self::Models => "models",
@@ -196,6 +200,8 @@ impl Operation {
             Self::Models | Self::Limits | Self::Health | Self::Config => matches!(method, "GET" | "HEAD"),
             Self::Order => matches!(method, "GET" | "HEAD" | "POST" | "DELETE"),
             Self::Other => false,
+            // As which a socket is asked for. <https://www.rfc-editor.org/rfc/rfc6455#section-4.1>
+            Self::Realtime => method == "GET",
             _ => method == "POST",
         }
     }
@@ -246,6 +252,9 @@ pub struct Endpoint<'a> {
 
 /// The methods that any endpoint has.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
+/// What is written otherwise in a query.
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What no backend is asked.
 const OWN_PREFIX: &str = "/tollgate/";
@@ -354,7 +363,12 @@ impl<'h> Asked<'h> {
             .filter(|operation| !operation.is_of_anthropic())
             .find(|operation| operation.path() == rest && operation.takes(method));
         match (operation, deployment) {
-            (Some(Operation::Models), Some(_)) => None,
+            (Some(Operation::Models | Operation::Realtime), Some(_)) => None,
+            (Some(Operation::Realtime), None) => Some(Endpoint {
+                operation: Operation::Realtime,
+                deployment: self.model_of_query(),
+                rest: None,
+            }),
             (Some(operation), _) => named(operation),
             (None, None) if resources::is_other(method, rest, added) => Some(Endpoint {
                 operation: Operation::Other,
@@ -363,6 +377,12 @@ impl<'h> Asked<'h> {
             }),
             (None, _) => None,
         }
+    }
+
+    /// The model of a socket, which has no body: OpenAI's word, and Azure's older one.
+    fn model_of_query(&self) -> Option<&str> {
+        let named = |name: &str| self.query.split('&').find_map(|part| part.strip_prefix(name));
+        named("model=").or_else(|| named("deployment=")).filter(|model| !model.is_empty())
     }
 
     /// What is Tollgate's own. Of a load balancer's question the answer may be enough without its body.
@@ -441,7 +461,12 @@ impl Style {
     #[must_use]
     pub fn path(&self, base: &str, operation: Operation, deployment: &str) -> String {
         let path = operation.path();
+        let in_query = || utf8_percent_encode(deployment, IN_QUERY);
         match (self, operation) {
+            (Self::Azure(version), Operation::Realtime) => {
+                format!("{base}/{path}?api-version={version:?}&deployment={}", in_query())
+            }
+            (_, Operation::Realtime) => format!("{base}/{path}?model={}", in_query()),
             (Self::Azure(version), _) if operation.is_of_responses() => {
                 format!("{base}/{path}?api-version={version:?}")
             }
@@ -480,7 +505,7 @@ impl Style {
     /// Whether the body's `model` says which deployment is meant.
     #[must_use]
     pub fn names_model_in_body(&self, operation: Operation) -> bool {
-        !matches!(self, Self::Azure(_)) || operation.is_of_responses()
+        operation != Operation::Realtime && (!matches!(self, Self::Azure(_)) || operation.is_of_responses())
     }
 }
 

@@ -221,6 +221,41 @@ pub fn passes_to_anthropic(name: &str) -> bool {
     name == "anthropic-version"
 }
 
+/// The protocols that a socket is asked with.
+pub const PROTOCOLS: &str = "sec-websocket-protocol";
+
+/// What a key begins with that stands among them.
+pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+
+/// Whether a header of a handshake goes on, besides those that do anyway. No extension does: what is compressed could not be read.
+#[must_use]
+pub fn passes_with_socket(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "upgrade"
+            | "sec-websocket-accept"
+            | "sec-websocket-key"
+            | PROTOCOLS
+            | "sec-websocket-version"
+    )
+}
+
+/// The protocols that a socket is asked with, without the key and the account that may stand among them; `None` if neither does.
+#[must_use]
+pub fn protocols_without_key(headers: &Headers) -> Option<String> {
+    let protocols = text(headers, PROTOCOLS)?;
+    let is_key = |protocol: &&str| {
+        [KEY_PROTOCOL, "openai-organization.", "openai-project."]
+            .iter()
+            .any(|begin| protocol.starts_with(begin))
+    };
+    let all = || protocols.split(',').map(str::trim);
+    all()
+        .any(|protocol| is_key(&protocol))
+        .then(|| all().filter(|protocol| !is_key(protocol)).collect::<Vec<_>>().join(", "))
+}
+
 /// Whether a header of an answer goes to the client. What is not listed may tell of the backend, of a proxy before it, or
 /// of limits that are not the client's. A cookie would come back to another backend, and where a path leads is found out
 /// by asking the gateway for it.

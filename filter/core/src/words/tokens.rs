@@ -30,6 +30,22 @@ impl Usage {
         self.prompt.saturating_add(self.completion)
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            prompt: self.prompt.saturating_add(other.prompt),
+            cached: self.cached.saturating_add(other.cached),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            prompt_audio: self.prompt_audio.saturating_add(other.prompt_audio),
+            prompt_image: self.prompt_image.saturating_add(other.prompt_image),
+            completion: self.completion.saturating_add(other.completion),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+            completion_audio: self.completion_audio.saturating_add(other.completion_audio),
+            completion_image: self.completion_image.saturating_add(other.completion_image),
+        }
+    }
+
     /// Makes no part more than what it is part of; answers whether one was.
     pub fn cut_to_whole(&mut self) -> bool {
         let before = *self;

@@ -14,6 +14,7 @@ use super::priorities::wire::Priorities;
 use super::routing::wire::Routing;
 use super::store::wire::{OnStoreFailure, Store};
 use super::ways_in::wire::KeySource;
+use super::websocket::wire::WebSocket;
 use serde::Deserialize;
 
 /// A configuration of Tollgate.
@@ -77,6 +78,8 @@ pub(super) struct Gateway {
     /// How the record names the users whom limits with `by` tell apart. A key is named by its hash in any case.
     #[serde(default)]
     pub(super) record_users: RecordUsers,
+    /// Which APIs are served by WebSocket. Absent: none, and whoever asks for one gets 426, at which clients go on by HTTP.
+    pub(super) websocket: Option<WebSocket>,
     /// Headers of requests that go to backends beside those that do anyway: names, or beginnings of names and `*`.
     /// They stand here and not with a backend, for all attempts of a request share one set of headers.
     #[serde(default)]

@@ -5,6 +5,7 @@ use crate::decision::{self, PassedOver};
 use crate::finding::{Finding, Would};
 use crate::json::JsonWriter;
 use crate::time::millis;
+use crate::tokens::Usage;
 use std::borrow::Cow;
 
 /// How a record is left for the access log.
@@ -27,17 +28,25 @@ impl Record {
     #[must_use]
     pub fn fields(&self) -> [(&'static str, Option<Cow<'_, str>>); 8] {
         let served = self.served.as_ref();
-        let estimated = if self.source == Source::Estimated { "true" } else { "false" };
+        let is_estimated =
+            self.source == Source::Estimated || self.turns.is_some_and(|turns| turns.is_estimated);
+        let estimated = if is_estimated { "true" } else { "false" };
+        let usage = self.usage_told();
         [
             ("client", self.payer().map(|name| (*name.text).into())),
             ("model", self.paid_model().map(|name| (*name.text).into())),
             ("backend", served.map(|served| (*served.backend).into())),
             ("outcome", Some(self.outcome.word().into())),
-            ("prompt_tokens", Some(self.usage.prompt.to_string().into())),
-            ("completion_tokens", Some(self.usage.completion.to_string().into())),
+            ("prompt_tokens", Some(usage.prompt.to_string().into())),
+            ("completion_tokens", Some(usage.completion.to_string().into())),
             ("estimated", Some(estimated.into())),
             ("details", Some(self.details().into())),
         ]
+    }
+
+    /// Its tokens, with those of its turns.
+    fn usage_told(&self) -> Usage {
+        self.turns.map_or(self.usage, |turns| self.usage.with(turns.usage))
     }
 
     /// All fields as the end of a line: the members of a JSON object, with a comma before the first, and no brace. A log that
@@ -71,14 +80,15 @@ impl Record {
     }
 
     fn tell_always(&self, details: &mut Details) {
+        let usage = self.usage_told();
         details.text("operation", Some(self.operation));
         details.flag("stream", self.stream);
         details.tries(&self.tries);
         details.count("reserved_tokens", Some(self.reserved));
-        details.count("cached_tokens", Some(self.usage.cached));
-        details.count("prompt_audio_tokens", Some(self.usage.prompt_audio));
-        details.count("reasoning_tokens", Some(self.usage.reasoning));
-        details.count("completion_audio_tokens", Some(self.usage.completion_audio));
+        details.count("cached_tokens", Some(usage.cached));
+        details.count("prompt_audio_tokens", Some(usage.prompt_audio));
+        details.count("reasoning_tokens", Some(usage.reasoning));
+        details.count("completion_audio_tokens", Some(usage.completion_audio));
         details.count("duration_ms", Some(millis(self.duration)));
     }
 
@@ -89,7 +99,7 @@ impl Record {
         details.text("provider_request_id", self.provider_request_id.as_deref());
         details.text("deployment", served.map(|served| &*served.deployment));
         details.text("region", served.and_then(|served| served.region.as_deref()));
-        details.count("price_micros", self.price_micros);
+        details.count("price_micros", self.turns.map_or(self.price_micros, |turns| turns.price_micros));
         details.text("service_tier", self.service_tier.as_deref());
         if self.served_by_spillover {
             details.flag("served_by_spillover", true);
@@ -97,9 +107,11 @@ impl Record {
         details.count("first_token_ms", self.first_token.map(millis));
         // Most answers have none of these.
         let counted = |tokens: u64| Some(tokens).filter(|tokens| *tokens > 0);
-        details.count("cache_write_tokens", counted(self.usage.cache_write));
-        details.count("prompt_image_tokens", counted(self.usage.prompt_image));
-        details.count("completion_image_tokens", counted(self.usage.completion_image));
+        details.count("cache_write_tokens", counted(self.usage_told().cache_write));
+        details.count("prompt_image_tokens", counted(self.usage_told().prompt_image));
+        details.count("completion_image_tokens", counted(self.usage_told().completion_image));
+        details.count("turns", self.turns.map(|turns| turns.count));
+        details.count("refused_turns", self.turns.and_then(|turns| counted(turns.refused)));
         details.text("unread", self.unread);
         details.text("priority", self.queued.map(|queued| queued.priority));
         details.count("queued_ms", self.queued.map(|queued| millis(queued.time)));

@@ -145,7 +145,8 @@ impl Record {
             };
             found.push((series, 1));
         }
-        if self.served.is_some() {
+        // How long a conversation is says nothing of its backend.
+        if self.served.is_some() && self.turns.is_none() {
             found.push((Series::Duration { model }, millis(self.duration)));
         }
         // Envoy takes a counter that grows by nothing for a fault.

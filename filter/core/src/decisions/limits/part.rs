@@ -4,7 +4,7 @@
 //! it may take, under which model's limits it falls, and for which user it asks by a field, only the body tells.
 
 use super::Budget;
-use crate::allowance::{Allowance, Unit};
+use crate::allowance::{Allowance, Measure, Unit};
 use crate::endpoint::Operation;
 use crate::value::By;
 
@@ -17,6 +17,10 @@ pub enum Part {
     Head,
     /// The others.
     Body,
+    /// Those on how many there are at once, for a connection that has many requests.
+    Connection,
+    /// The others, for each of these.
+    Turn,
 }
 
 impl Part {
@@ -28,6 +32,8 @@ impl Part {
             Self::All => true,
             Self::Head => needs_no_body,
             Self::Body => !needs_no_body,
+            Self::Connection => allowance.measure == Measure::Concurrent,
+            Self::Turn => allowance.measure != Measure::Concurrent,
         }
     }
 }

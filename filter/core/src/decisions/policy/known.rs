@@ -220,6 +220,27 @@ const COUNT_TOKENS: &[&str] = &[
     "tools",
 ];
 
+/// Of `session` and `response` in the events that a client of Realtime sends. <https://platform.openai.com/docs/api-reference/realtime-client-events>
+const REALTIME: &[&str] = &[
+    "audio",
+    "conversation",
+    "include",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "metadata",
+    "model",
+    "output_modalities",
+    "parallel_tool_calls",
+    "prompt",
+    "reasoning",
+    "tool_choice",
+    "tools",
+    "tracing",
+    "truncation",
+    "type",
+];
+
 /// Whether an operation's body has this field.
 pub(super) fn is_known_field(operation: Operation, name: &str) -> bool {
     let (fields, more): (&[&str], &[&str]) = match operation {
@@ -234,6 +255,7 @@ pub(super) fn is_known_field(operation: Operation, name: &str) -> bool {
         Operation::Transcriptions => (TRANSCRIPTIONS, &[]),
         Operation::Translations => (TRANSLATIONS, &[]),
         Operation::Speech => (SPEECH, &[]),
+        Operation::Realtime => (REALTIME, &[]),
         Operation::Messages => (MESSAGES, &[]),
         Operation::CountTokens => (COUNT_TOKENS, &[]),
         Operation::Models

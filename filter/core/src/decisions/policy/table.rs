@@ -7,11 +7,14 @@
 use crate::endpoint::Operation;
 use crate::endpoint::Operation::{
     ChatCompletions, Compact, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations,
-    InputTokens, Messages, Responses, Speech, Transcriptions, Translations,
+    InputTokens, Messages, Realtime, Responses, Speech, Transcriptions, Translations,
 };
 
 /// They write text, and read each other's fields.
 const TEXT: &[Operation] = &[ChatCompletions, Completions, Responses, Messages];
+
+/// They are told how much they may say.
+const CAPPED: &[Operation] = &[ChatCompletions, Completions, Responses, Messages, Realtime];
 
 /// They take what a model may call, its tier and effort and what is cached, though three of them do not let it speak.
 /// <https://platform.openai.com/docs/api-reference/responses/compact>
@@ -19,6 +22,10 @@ const TEXT: &[Operation] = &[ChatCompletions, Completions, Responses, Messages];
 /// <https://platform.claude.com/docs/en/api/messages-count-tokens>
 const SERVED: &[Operation] =
     &[ChatCompletions, Completions, Responses, Compact, InputTokens, Messages, CountTokens];
+
+/// They take what a model may call.
+const CALLING: &[Operation] =
+    &[ChatCompletions, Completions, Responses, Compact, InputTokens, Messages, CountTokens, Realtime];
 
 /// Their prompt is messages or items.
 const MESSAGES: &[Operation] = &[ChatCompletions, Responses, Compact, InputTokens, Messages, CountTokens];
@@ -52,7 +59,7 @@ const CHOICES: &[Operation] =
 /// They draw words.
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-temperature>
 const DRAWN: &[Operation] =
-    &[ChatCompletions, Completions, Responses, Transcriptions, Translations, Messages];
+    &[ChatCompletions, Completions, Responses, Transcriptions, Translations, Messages, Realtime];
 
 /// They tell how likely words were.
 /// <https://platform.openai.com/docs/api-reference/audio/createTranscription#audio_createtranscription-include>
@@ -92,7 +99,22 @@ const DRAWING: &[Operation] = &[
 const TOLD_WHO: &[Operation] = CHOICES;
 
 /// All whose fields are known.
-const READ: &[Operation] = PROMPTED;
+const READ: &[Operation] = &[
+    ChatCompletions,
+    Completions,
+    Responses,
+    Compact,
+    InputTokens,
+    Embeddings,
+    ImageGenerations,
+    ImageEdits,
+    Transcriptions,
+    Translations,
+    Speech,
+    Messages,
+    CountTokens,
+    Realtime,
+];
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident = $name:literal at $operations:ident),* $(,)?) => {
@@ -134,7 +156,7 @@ rules! {
     AudioParts = "audio_parts" at PARTS,
     FileParts = "file_parts" at PARTS,
     N = "n" at CHOICES,
-    MaxTokens = "max_tokens" at TEXT,
+    MaxTokens = "max_tokens" at CAPPED,
     BestOf = "best_of" at TEXT,
     Temperature = "temperature" at DRAWN,
     TopP = "top_p" at TEXT,
@@ -143,10 +165,10 @@ rules! {
     Logprobs = "logprobs" at LIKELY,
     TopLogprobs = "top_logprobs" at TEXT,
     LogitBias = "logit_bias" at TEXT,
-    Tools = "tools" at SERVED,
-    ToolTypes = "tools.types" at SERVED,
-    McpHosts = "tools.mcp_hosts" at SERVED,
-    McpConnectors = "tools.mcp_connectors" at SERVED,
+    Tools = "tools" at CALLING,
+    ToolTypes = "tools.types" at CALLING,
+    McpHosts = "tools.mcp_hosts" at CALLING,
+    McpConnectors = "tools.mcp_connectors" at CALLING,
     ResponseFormat = "response_format" at SERVED,
     /// No stream.
     Stream = "stream" at STREAMED,
@@ -364,6 +386,9 @@ mod tests {
             Transcriptions => [&prompt[..], &[Temperature, Logprobs, Stream, UnknownFields]].concat(),
             Translations => [&prompt[..], &[Temperature, UnknownFields]].concat(),
             Speech => [&prompt[..], &[Stream, UnknownFields]].concat(),
+            Realtime => {
+                vec![MaxTokens, Temperature, Tools, ToolTypes, McpHosts, McpConnectors, UnknownFields]
+            }
             Operation::Models
             | Operation::Other
             | Operation::Limits

@@ -21,9 +21,15 @@ pub(super) struct Events {
     search: Search,
 }
 
+/// Realtime's sound is a token each 50 ms, and text one for each four bytes or so: base64 of PCM at 24 kHz is 3,200 bytes in that
+/// time. <https://platform.openai.com/docs/guides/realtime-costs>
+const SOUND_BYTES_PER_TEXT_BYTE: u64 = 800;
+
 /// What is looked for in events, and what was found.
 #[derive(Debug)]
 struct Search {
+    /// Whether sound is produced, too.
+    hears: bool,
     names: &'static [texts::Name],
     api: Api,
     usage: Finder<'static>,
@@ -49,6 +55,7 @@ impl Events {
     pub(super) fn new(operation: Operation, usage_event: UsageEvent) -> Self {
         let delta: &[u8] = if operation == Operation::Completions { b"\"text\"" } else { b"\"delta\"" };
         let search = Search {
+            hears: operation == Operation::Realtime,
             names: texts::names(operation, Format::Events),
             api: operation.api(),
             usage: Finder::new(b"\"usage\""),
@@ -131,8 +138,12 @@ impl Search {
         while let Some((at, value)) = value_of(event, &self.delta, from) {
             is_there = true;
             if let Some(text) = string(value) {
-                if let Some(kind) = kind_of(event.get(..at).unwrap_or_default()) {
-                    texts.add(kind, text.len() as u64);
+                match kind_of(event.get(..at).unwrap_or_default()) {
+                    Some(kind) => texts.add(kind, text.len() as u64),
+                    None if self.hears => {
+                        texts.add(Text::Said, text.len() as u64 / SOUND_BYTES_PER_TEXT_BYTE);
+                    }
+                    None => {}
                 }
             } else if value.first() == Some(&b'{') {
                 self.measure_within(value, &mut texts);

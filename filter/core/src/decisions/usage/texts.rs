@@ -46,7 +46,7 @@ pub(super) const fn names(operation: Operation, format: Format) -> &'static [Nam
         (Operation::ChatCompletions, _) => CHAT,
         (Operation::Messages, _) => MESSAGES,
         (Operation::Completions, _) => &[("text", Text::Said)],
-        (Operation::Responses, Format::Events) => &[("delta", Text::Said)],
+        (Operation::Responses, Format::Events) | (Operation::Realtime, _) => &[("delta", Text::Said)],
         (Operation::Responses | Operation::Compact, _) => {
             &[("text", Text::Said), ("arguments", Text::Said), ("refusal", Text::Said), ("code", Text::Said)]
         }

@@ -155,6 +155,13 @@ impl Flight {
         self.tries.borrow().last().map(|last| last.target.clone())
     }
 
+    /// Notes that it goes on a connection that is open already.
+    pub fn is_connected(&self) {
+        let first =
+            self.candidates.first().map(|target| Trial { at: 0, target: target.clone(), status: None });
+        self.tries.replace(first.into_iter().collect());
+    }
+
     /// Whether the answer to the last attempt has a usage event that only we asked for.
     #[must_use]
     pub fn usage_event(&self) -> UsageEvent {

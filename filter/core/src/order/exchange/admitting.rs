@@ -57,6 +57,9 @@ impl Admitting {
             Ok(choice) => choice,
             Err(denial) => return draft.refuse(&denial, reservation, standing),
         };
+        if draft.connected.is_some() {
+            return Sent::begin(ready, choice, reservation, standing, None, None, draft);
+        }
         if draft.gateway.routing.fitted == Fitted::Once {
             // The body that waits is the first one's, and no attempt makes another of it.
             let as_default = choice.as_default;

@@ -76,7 +76,7 @@ impl Body {
             return draft.deny(&body.client.held_bytes_exceeded());
         }
         let is_short = body.content_length.is_some_and(|bytes| bytes <= SHORT_BODY_BYTES_MAX);
-        if is_short || !draft.budget.has_part_of_head(body.operation) {
+        if is_short || draft.connected.is_some() || !draft.budget.has_part_of_head(body.operation) {
             return body.awaited(strip);
         }
         let claim = Claim {
@@ -113,6 +113,9 @@ impl Body {
             draft.prepare_read(self, body, moment)
         };
         match prepared {
+            Ok(ready) if draft.connected.as_ref().is_some_and(|connected| connected.is_setting) => {
+                draft.pass_setting(ready)
+            }
             Ok(ready) => Reserving::begin(ready, draft),
             Err(denial) => draft.deny(&denial),
         }

@@ -2,6 +2,7 @@
 
 use super::closed::Closed;
 use super::reading_limits::ReadingLimits;
+use super::turns::Connected;
 use super::{Finished, Next, Phase, Step};
 use crate::answer::Answer;
 use crate::attempt::Flight;
@@ -76,6 +77,12 @@ pub(super) struct Draft {
     pub(super) room: Option<BodyRoom>,
     /// What was granted before the body was read, until it joins what is granted for that.
     pub(super) entered: Option<Granted>,
+    /// Of a turn, what connection it is of.
+    pub(super) connected: Option<Connected>,
+    /// Of a turn that was begun already, why it ought not to have been.
+    pub(super) overdrawn: Option<Denial>,
+    /// Of a connection, the headers of its turns.
+    pub(super) turn_headers: Vec<(String, Vec<u8>)>,
     /// What was granted when nobody waited for it any more.
     strays: Vec<Reservation>,
     /// How many values had to be forgotten for what was granted.
@@ -127,6 +134,9 @@ impl Draft {
             is_taken_over: false,
             room: None,
             entered: None,
+            connected: None,
+            overdrawn: None,
+            turn_headers: Vec::new(),
             strays: Vec::new(),
             forgotten: 0,
             store_faults: 0,
@@ -145,7 +155,8 @@ impl Draft {
 
     /// Answers in the backend's place, with where the client's limits stand; with no answer, with the list of them.
     pub(super) fn answer(&self, answer: Option<Answer>, outcome: Outcome) -> Next {
-        let client = self.client.as_ref();
+        // A turn has no headers to tell it in.
+        let client = self.client.as_ref().filter(|_| self.connected.is_none());
         let limited = client.filter(|_| answer.is_none() || !self.budget.is_unlimited());
         let (Some(_), Some(operation)) = (limited, self.operation) else {
             // Only the list of limits has no answer yet, and it has a client.

@@ -69,6 +69,8 @@ impl Sent {
         let Bill { cost, stored, charge, mut settlements, faults: stored_faults } = bill;
         let (outcome, cost) = match arrived.as_ref().map(|answer| &answer.kind) {
             Some(AnswerKind::Ours { outcome, .. }) => (*outcome, Cost::NOTHING),
+            // Whoever ends a conversation, it was one.
+            Some(AnswerKind::Switched) => (Outcome::Served, Cost::NOTHING),
             Some(AnswerKind::Error(reader)) => match reader.billed_error() {
                 Some(error) => (error.into(), self.expected.prompt_cost()),
                 None => (Outcome::BackendError, Cost::NOTHING),
@@ -177,7 +179,14 @@ impl Sent {
             None => Spent { usage, cost: record.price_micros.unwrap_or(0), requests },
         };
         let spill_faults = self.flight.settle_spill(spent, moment);
-        settlements.extend(self.reservation.map(|reservation| reservation.settle(spent)));
+        settlements.extend(match self.reservation {
+            Some(reservation) => Some(reservation.settle(spent)),
+            // Nothing was taken for what had been begun already: it is due all the same.
+            None => draft.connected.as_ref().filter(|connected| !connected.is_setting).map(|_| {
+                let model = draft.model.as_ref().map(|model| &*model.name.text);
+                draft.budget.charge(model, self.expected.operation, spent, now)
+            }),
+        });
         let faults =
             [learnt.is_err(), measured.is_err(), seat.is_err(), missed.is_err()].into_iter().map(u64::from);
         draft.store_faults += faults.sum::<u64>() + spill_faults + stored_faults;

@@ -14,7 +14,7 @@ use crate::decision::EXPLAIN;
 use crate::denial::Denial;
 use crate::endpoint::{Asked, Operation, decoded, parameters};
 use crate::gateway::{BodyRoom, Client};
-use crate::headers::{passes_to_anthropic, passes_to_backends};
+use crate::headers::{passes_to_anthropic, passes_to_backends, passes_with_socket};
 use crate::identity::Identity;
 use crate::ledger::Outcome;
 use crate::media::CONTENT_ENCODING;
@@ -98,7 +98,14 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let Some(endpoint) = endpoint else { return Ok(draft.deny(&Denial::UnknownEndpoint)) };
     let operation = endpoint.operation;
     draft.operation = Some(operation);
+    let opens = operation == Operation::Realtime && draft.connected.is_none();
+    if opens && !anybody::is_upgrade(headers) {
+        return Ok(draft.deny(&Denial::UnknownEndpoint));
+    }
+    let in_protocols =
+        anybody::key_of_protocols(headers).filter(|_| opens).map(|key| [b"Bearer ", key].concat());
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+    let pairs = pairs.chain(in_protocols.as_deref().map(|bearer| ("authorization", bearer)));
     let client = match gateway.clients.identify(pairs.clone(), asked.query(), operation.api(), moment) {
         Ok(Identity::Client(client, values)) => {
             draft.budget = client.budget.of_head(&values);
@@ -130,6 +137,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let passes = |name: &str| {
         passes_to_backends(name, &gateway.pass_headers)
             || operation.is_of_anthropic() && passes_to_anthropic(name)
+            || opens && passes_with_socket(name)
     };
     let pass =
         |name: &str| passes(name) && !gateway.clients.trusts(name) && *name != *gateway.lowering.header;
@@ -144,6 +152,12 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         (Operation::Config, _) => draft.configuration(&client, moment.now),
         (Operation::Order, _) if !client.operator => {
             draft.deny(&Denial::EndpointNotAllowed(operation.word()))
+        }
+        (Operation::Realtime, _) if opens => {
+            match draft.prepare_connection(client, endpoint.deployment, headers, moment) {
+                Ok(ready) => Reserving::begin(Ready { strip, ..ready }, draft),
+                Err(denial) => draft.deny(&denial),
+            }
         }
         (_, Some((rest, query))) => {
             let purpose = Purpose::of(method.unwrap_or_default(), rest);

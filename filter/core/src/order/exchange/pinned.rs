@@ -120,6 +120,7 @@ impl Draft {
     pub(super) fn has_endpoint(&self, endpoint: &Endpoint<'_>) -> bool {
         match endpoint.operation {
             Operation::Other => !self.gateway.other.is_empty() || self.is_of_kept_response(endpoint),
+            Operation::Realtime => self.gateway.realtime.is_some(),
             operation => !operation.is_of_anthropic() || self.gateway.speaks_anthropic,
         }
     }

@@ -5,6 +5,7 @@ use super::cost::Bounds;
 use super::draft::Draft;
 use super::fitting::{self, Fitted, Fitting};
 use super::stored::Purpose;
+use super::turns;
 use crate::attempt::{Bodies, Destination};
 use crate::decision::Why;
 use crate::denial::Denial;
@@ -81,7 +82,7 @@ impl Draft {
     }
 
     /// Notes what policies found. A field that is not known is no news to the second one.
-    fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
+    pub(super) fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
             let is_news = !matches!(finding.effect, Effect::Unknown(_)) || !self.findings.contains(&finding);
             if is_news {
@@ -112,7 +113,8 @@ impl Draft {
         let learnt = model.lessons.learnt(moment, subject);
         self.store_faults += u64::from(learnt.is_err());
         let learnt = learnt.unwrap_or_default();
-        let prompt_tokens = learnt.prompt_tokens(&sketch);
+        let context_tokens = self.connected.as_ref().map_or(0, |connected| connected.context_tokens);
+        let prompt_tokens = learnt.prompt_tokens(&sketch).saturating_add(context_tokens);
         let prompt_tokens_sure = learnt.prompt_tokens_sure(&sketch);
         let asked = Asked { operation, family: model.family, prompt_tokens: prompt_tokens_sure };
         for Audit { name, policy } in held.client.audits.iter() {
@@ -133,6 +135,9 @@ impl Draft {
                 return Err(denial);
             }
         };
+        if operation == Operation::Realtime {
+            turns::check_model(self, &held.client, &mut request)?;
+        }
         let purpose = Purpose::of_request(&request, &findings);
         self.found(findings);
         self.stream = request.stream;
@@ -173,7 +178,10 @@ impl Draft {
         let name = Some(&*model.name.text);
         let watch = watch.as_ref();
         let asker = Asker { tier, asks_again, watch, shares, model: name, ..held.client.asker(lot) };
-        let choice = self.choose(&able, asker, moment);
+        let choice = match &self.connected {
+            Some(connected) => self.choose_connected(connected, &able, &held.client),
+            None => self.choose(&able, asker, moment),
+        };
         let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
         let reasons = match operation {
             Operation::Messages => request.thinks(),

@@ -5,6 +5,7 @@ use super::draft::{Draft, Reserved};
 use super::preparing::{Expected, Ready};
 use super::{Next, Phase, Step};
 use crate::denial::Denial;
+use crate::endpoint::Operation;
 use crate::gateway::OnStoreFailure;
 use crate::limits::{Claim, Grant, Part, Reservation, Standing};
 use crate::store::StoreFault;
@@ -22,7 +23,12 @@ impl Reserving {
         let (model, asked) = (draft.model.as_ref(), draft.tier_asked.as_deref());
         let claim = Claim {
             budget: draft.budget.clone(),
-            part: if draft.entered.is_some() { Part::Body } else { Part::All },
+            part: match &draft.connected {
+                Some(_) => Part::Turn,
+                None if operation == Operation::Realtime => Part::Connection,
+                None if draft.entered.is_some() => Part::Body,
+                None => Part::All,
+            },
             model: model.map(|model| model.name.text.clone()),
             operation,
             usage,
@@ -45,12 +51,23 @@ impl Reserving {
                 let expected = Expected { estimate: ready.expected.sure(), ..ready.expected };
                 return Self::begin(Ready { expected, ..ready }, draft);
             }
+            Ok(Grant::Refused(denial, _, forgotten))
+                if draft.connected.as_ref().is_some_and(|connected| connected.is_begun) =>
+            {
+                draft.forgotten += forgotten;
+                draft.limit = denial.limit().map(|limit| limit.word.clone());
+                draft.overdrawn = Some(denial);
+                (None, Standing::default())
+            }
             Ok(Grant::Refused(denial, standing, forgotten)) => {
                 draft.forgotten += forgotten;
                 draft.limit = denial.limit().map(|limit| limit.word.clone());
                 return draft.refuse(&denial, None, standing);
             }
-            Err(_) if draft.gateway.on_store_failure == OnStoreFailure::Deny => {
+            Err(_)
+                if draft.gateway.on_store_failure == OnStoreFailure::Deny
+                    && draft.connected.as_ref().is_none_or(|connected| !connected.is_begun) =>
+            {
                 return draft.refuse(&Denial::StoreUnavailable, None, Standing::default());
             }
             Err(_) => draft.join(None),

@@ -7,9 +7,9 @@ use crate::answer::Answer;
 use crate::attempt::{Destination, Flight};
 use crate::capacity::Seat;
 use crate::denial::Denial;
-use crate::endpoint::Api;
+use crate::endpoint::{Api, Operation};
 use crate::finding;
-use crate::headers::{self, passes_to_clients};
+use crate::headers::{self, passes_to_clients, passes_with_socket};
 use crate::ledger::Outcome;
 use crate::limits::{Reservation, Standing};
 use crate::pinning::{Quoted, Stamp};
@@ -18,6 +18,9 @@ use crate::sse::Output;
 use crate::usage::{self, Format, Reader, UsageEvent};
 use std::rc::Rc;
 use std::time::Duration;
+
+/// What a backend agrees to a socket with.
+const SWITCHING: u16 = 101;
 
 /// Azure's word for a full deployment whose requests another one of the same resource has served.
 /// <https://learn.microsoft.com/en-us/azure/ai-foundry/openai/how-to/spillover-traffic-management>
@@ -48,6 +51,8 @@ pub(super) struct Arriving {
 pub(super) enum AnswerKind {
     /// A backend's, below 400.
     Good(Box<Reader>),
+    /// A backend has agreed to a socket: what follows is no answer.
+    Switched,
     /// A backend's error.
     Error(Box<Reader>),
     /// One that gets a body of ours.
@@ -108,7 +113,10 @@ impl Sent {
         let (kind, coding) = (find(headers, "content-type"), find(headers, "content-encoding"));
         let format = Format::of_answer(kind, coding, operation, draft.stream);
         let mut edits = ResponseEdits::default();
-        let kind = if status < 400 && !usage::has_answer(status) {
+        let is_switched = status == SWITCHING && operation == Operation::Realtime;
+        let kind = if is_switched {
+            AnswerKind::Switched
+        } else if status < 400 && !usage::has_answer(status) {
             AnswerKind::Good(Box::new(Reader::of_nothing(format, operation, usage_event)))
         } else if status < 400 {
             AnswerKind::Good(Box::new(Reader::new(format, operation, usage_event)))
@@ -130,7 +138,10 @@ impl Sent {
             AnswerKind::Error(Box::new(Reader::of_error(status)))
         };
         let more = &draft.gateway.pass_answer_headers;
-        edits.remove = names(headers.iter().filter(|(name, value)| !passes_to_clients(name, value, more)));
+        let passes = |name: &str, value: &[u8]| {
+            passes_to_clients(name, value, more) || is_switched && passes_with_socket(name)
+        };
+        edits.remove = names(headers.iter().filter(|(name, value)| !passes(name, value)));
         if !matches!(kind, AnswerKind::Ours { outcome: Outcome::ProxyError, .. }) {
             draft.provider_request_id = headers::provider_request_id(headers);
             let id = draft.provider_request_id.clone();
@@ -198,9 +209,20 @@ impl Sent {
                 let output = reader.push(chunk, end);
                 answer.quoted.as_mut().map_or(output, |quoted| quoted.push(chunk, end))
             }
+            AnswerKind::Switched => Output::Same,
             // The whole body of ours takes the place of the first piece.
             AnswerKind::Ours { body, .. } => Output::Replaced(body.take().unwrap_or_default()),
         }
+    }
+
+    /// Whether it asks for a connection, and there is no answer yet.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.expected.operation == Operation::Realtime && self.answer.is_none()
+    }
+
+    /// Whether it is a connection by now.
+    pub(super) fn has_switched(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| matches!(answer.kind, AnswerKind::Switched))
     }
 
     /// Whether all that has come of the answer waits for the rest of it.

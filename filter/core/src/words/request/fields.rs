@@ -219,7 +219,7 @@ impl CapField {
                 matches!(operation, Operation::ChatCompletions | Operation::Completions | Operation::Messages)
             }
             Self::MaxCompletionTokens => operation == Operation::ChatCompletions,
-            Self::MaxOutputTokens => operation == Operation::Responses,
+            Self::MaxOutputTokens => matches!(operation, Operation::Responses | Operation::Realtime),
         }
     }
 }
@@ -252,7 +252,7 @@ impl Family {
     #[must_use]
     pub fn cap_field(self, operation: Operation) -> CapField {
         match operation {
-            Operation::Responses => CapField::MaxOutputTokens,
+            Operation::Responses | Operation::Realtime => CapField::MaxOutputTokens,
             Operation::ChatCompletions if self.reasons() => CapField::MaxCompletionTokens,
             _ => CapField::MaxTokens,
         }

@@ -240,7 +240,8 @@ fn a_client_may_use_what_it_is_told_and_nothing_else() {
         &[
             "clients[0].endpoints[0]: no endpoint is named \"chat\": expected one of \"*\", \"audio/speech\", \
            \"audio/transcriptions\", \"audio/translations\", \"chat/completions\", \"completions\", \"embeddings\", \
-           \"images/edits\", \"images/generations\", \"messages\", \"messages/count_tokens\", \"models\", \"other\", \"responses\", \
+           \"images/edits\", \"images/generations\", \"messages\", \"messages/count_tokens\", \"models\", \"other\", \"realtime\", \
+           \"responses\", \
            \"responses/compact\", \"responses/input_tokens\"",
         ],
     );

@@ -119,7 +119,8 @@ fn a_limit_that_cannot_be_meant_is_refused() {
     );
     let endpoints = "expected one of \"audio/speech\", \"audio/transcriptions\", \"audio/translations\", \
                      \"chat/completions\", \"completions\", \"embeddings\", \"images/edits\", \
-                     \"images/generations\", \"messages\", \"messages/count_tokens\", \"other\", \"responses\", \
+                     \"images/generations\", \"messages\", \"messages/count_tokens\", \"other\", \"realtime\", \
+           \"responses\", \
                      \"responses/compact\", \"responses/input_tokens\"";
     check(
         json!({ "tokens": 1, "per": "day", "endpoints": ["models"] }),

@@ -1,0 +1,456 @@
+//! One conversation by a WebSocket: what goes on of what each side says, and what does it cost?
+//!
+//! Each turn is an exchange of its own, decided as any request is. What a client sends waits until the turn that it asks for is
+//! decided; what a backend sends goes on at once, and is read beside that. A word of ours to the other side rides on its answer to
+//! a ping: only in a callback of a side's own can something be sent to the other. Not decided here: what a turn may cost, nor what
+//! the events mean, which is `events`'.
+
+mod events;
+mod turn;
+
+use crate::answer::Answer;
+use crate::denial::Denial;
+use crate::exchange::{Connected, Exchange, Finished, Interruption, Opened, Step};
+use crate::frames::{self, Breach, Kind, Message, Reader, Side};
+use crate::gateway::{Gateway, WhenExhausted};
+use crate::ledger::{Outcome, Turns};
+use crate::limits::{Claim, Grant};
+use crate::store::{Moment, StoreFault};
+use events::{Event, Role, Said};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use turn::Turn;
+
+/// The longest message of a backend: a session with all its tools, or a second of sound.
+const BACKEND_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What our pings say, so that their answers go no further.
+const OUR_PING: &[u8] = b"tollgate";
+
+/// A close frame's code for whoever may not go on. <https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1>
+const POLICY: u16 = 1008;
+/// For what is no text.
+const UNSUPPORTED: u16 = 1003;
+
+/// A store's answer to a claim.
+pub enum Asked {
+    /// It is decided.
+    Now(Result<Grant, StoreFault>),
+    /// Somebody has to be asked first: the claim is made again.
+    Later(Claim),
+}
+
+/// What a callback meets.
+pub struct World<'w> {
+    /// The store of this process, and the time.
+    pub moment: Moment<'w>,
+    /// Makes a claim.
+    pub reserve: &'w mut dyn FnMut(Claim) -> Asked,
+}
+
+/// A client's message whose turn is being decided.
+struct Asking {
+    exchange: Exchange,
+    event: Event,
+    /// The claim that is to be made again.
+    claim: Option<Claim>,
+}
+
+/// One conversation.
+pub struct Socket {
+    gateway: Rc<Gateway>,
+    opened: Opened,
+    client: Reader,
+    backend: Reader,
+    /// What the client has sent and nobody has looked at.
+    unread: VecDeque<Message>,
+    asking: Option<Asking>,
+    /// The turns whose end has not come, in the order in which they began.
+    turns: Vec<Turn>,
+    /// What goes to each side with its next bytes.
+    to_backend: Vec<u8>,
+    to_client: Vec<u8>,
+    /// The mask of what is written to the backend: the client's own last one.
+    mask: [u8; 4],
+    /// Whether the policy's defaults have been sent.
+    has_begun: bool,
+    /// What later turns go by.
+    cap: Option<u64>,
+    transcriber: Option<String>,
+    context_tokens: u64,
+    /// How many events of ours there were.
+    events: u64,
+    /// We have closed it: nothing goes on any more.
+    is_ended: bool,
+    finished: Vec<Finished>,
+    totals: Turns,
+}
+
+impl Socket {
+    /// A conversation on an open connection.
+    #[must_use]
+    pub fn new(gateway: Rc<Gateway>, opened: Opened) -> Self {
+        Self {
+            gateway,
+            client: Reader::new(Side::Client, opened.message_bytes_max),
+            backend: Reader::new(Side::Server, BACKEND_MESSAGE_BYTES_MAX),
+            opened,
+            unread: VecDeque::new(),
+            asking: None,
+            turns: Vec::new(),
+            to_backend: Vec::new(),
+            to_client: Vec::new(),
+            mask: [0; 4],
+            has_begun: false,
+            cap: None,
+            transcriber: None,
+            context_tokens: 0,
+            events: 0,
+            is_ended: false,
+            finished: Vec::new(),
+            totals: Turns::default(),
+        }
+    }
+
+    /// Whether a message of the client's waits for something that no callback brings.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    /// The turns that have ended since this was last asked.
+    pub fn finished(&mut self) -> Vec<Finished> {
+        std::mem::take(&mut self.finished)
+    }
+
+    /// Under which configuration the next turns are decided.
+    pub fn serve_under(&mut self, gateway: &Rc<Gateway>) {
+        self.gateway = gateway.clone();
+    }
+
+    /// Takes what the client sends, and answers what goes to the backend.
+    pub fn client_says(&mut self, bytes: &[u8], session: &mut Exchange, world: &mut World<'_>) -> Vec<u8> {
+        let mut messages = Vec::new();
+        let read = self.client.push(bytes, &mut messages);
+        self.mask = messages.iter().rev().find_map(|message| message.mask).unwrap_or(self.mask);
+        self.unread.extend(messages);
+        self.go_on(session, world);
+        let unread: usize = self.unread.iter().map(|message| message.frames.len()).sum();
+        let is_too_much = unread > self.opened.message_bytes_max;
+        let breach = read.err().or(is_too_much.then_some(Breach::TooLong));
+        if let Some(breach) = breach.filter(|_| !self.is_ended) {
+            self.break_off(breach);
+        }
+        std::mem::take(&mut self.to_backend)
+    }
+
+    /// Goes on with what waits, if it has come, and answers what goes to the backend.
+    pub fn wake(&mut self, session: &mut Exchange, world: &mut World<'_>) -> Vec<u8> {
+        let Some(mut asking) = self.asking.take() else { return Vec::new() };
+        if self.is_ended {
+            let finished = asking.exchange.finish(world.moment, || Interruption::Client);
+            self.note(finished);
+            return std::mem::take(&mut self.to_backend);
+        }
+        let step = match asking.claim.take() {
+            Some(claim) => Some(Step::Reserve(claim)),
+            None => asking.exchange.wake(world.moment),
+        };
+        match step {
+            Some(step) => self.decide(asking, step, session, world),
+            None => self.asking = Some(asking),
+        }
+        self.go_on(session, world);
+        std::mem::take(&mut self.to_backend)
+    }
+
+    /// Takes what the backend sends, and answers what goes to the client.
+    pub fn backend_says(&mut self, bytes: &[u8], session: &Exchange, world: &mut World<'_>) -> Vec<u8> {
+        let mut messages = Vec::new();
+        let read = self.backend.push(bytes, &mut messages);
+        for message in messages {
+            let is_ours = message.kind == Kind::Pong && message.payload == OUR_PING;
+            if !is_ours && !self.is_ended {
+                self.to_client.extend_from_slice(&message.frames);
+            }
+            if let Some(text) = message.text() {
+                self.hear(text, session, world);
+            }
+        }
+        if let Err(breach) = read
+            && !self.is_ended
+        {
+            self.break_off(breach);
+        }
+        std::mem::take(&mut self.to_client)
+    }
+
+    /// Ends it, whoever broke it off: what has been seen of each turn is charged.
+    pub fn end(&mut self, world: &mut World<'_>, interruption: impl Fn() -> Interruption) -> Turns {
+        for turn in std::mem::take(&mut self.turns) {
+            self.close_turn(turn, world.moment, &interruption);
+        }
+        if let Some(mut asking) = self.asking.take() {
+            let finished = asking.exchange.finish(world.moment, &interruption);
+            self.note(finished);
+        }
+        std::mem::take(&mut self.totals)
+    }
+
+    /// Goes on with the client's messages until one has to wait.
+    fn go_on(&mut self, session: &mut Exchange, world: &mut World<'_>) {
+        while self.asking.is_none()
+            && let Some(message) = self.unread.pop_front()
+        {
+            self.take(message, session, world);
+        }
+    }
+
+    fn take(&mut self, message: Message, session: &mut Exchange, world: &mut World<'_>) {
+        match message.kind {
+            Kind::Pong if message.payload == OUR_PING => return,
+            _ if self.is_ended => return,
+            Kind::Close | Kind::Ping | Kind::Pong => {
+                return self.to_backend.extend_from_slice(&message.frames);
+            }
+            Kind::Binary => return self.close(UNSUPPORTED, "only text is read here"),
+            _ => {}
+        }
+        if !std::mem::replace(&mut self.has_begun, true) {
+            // What the policy sets where nothing is said holds for turns that nobody asks for, too.
+            self.unread.push_front(message);
+            return self.ask(Event::first(), session, world);
+        }
+        match Event::read(message) {
+            Ok(event) if event.role() == Role::Passes => {
+                self.context_tokens = self.context_tokens.saturating_add(event.context_tokens());
+                self.to_backend.extend_from_slice(event.frames());
+            }
+            Ok(event) => self.ask(event, session, world),
+            Err((id, denial)) => self.refuse(id.as_deref(), &denial.answer()),
+        }
+    }
+
+    fn connected(&self, is_setting: bool, is_begun: bool) -> Connected {
+        let (backend, context_tokens) = (self.opened.backend.clone(), self.context_tokens);
+        Connected { backend, context_tokens, is_setting, is_begun }
+    }
+
+    /// Has it decided whether a message may go on.
+    fn ask(&mut self, mut event: Event, session: &mut Exchange, world: &mut World<'_>) {
+        let is_setting = event.role() == Role::Sets;
+        if !is_setting {
+            event.cap_by(self.cap);
+        }
+        let mut exchange = Exchange::of_turn(self.gateway.clone(), self.connected(is_setting, false));
+        let mut headers = self.opened.headers.clone();
+        headers.push(("content-type".to_owned(), b"application/json".to_vec()));
+        let step = exchange.request_head(&headers, false, world.moment);
+        self.decide(Asking { exchange, event, claim: None }, step, session, world);
+    }
+
+    /// Carries the steps of a message's turn out, until it has to wait or is decided.
+    fn decide(&mut self, mut asking: Asking, step: Step, session: &mut Exchange, world: &mut World<'_>) {
+        let exchange = &mut asking.exchange;
+        let mut next = step;
+        loop {
+            next = match next {
+                Step::AwaitBody { .. } => {
+                    if let Some(refused) = exchange.request_body_grows(asking.event.object().len()) {
+                        next = refused;
+                        continue;
+                    }
+                    exchange.request_body(asking.event.object().as_bytes(), world.moment)
+                }
+                Step::Reserve(claim) => match (world.reserve)(claim) {
+                    Asked::Now(grant) => exchange.reserved(grant),
+                    Asked::Later(claim) => {
+                        asking.claim = Some(claim);
+                        self.asking = Some(asking);
+                        return;
+                    }
+                },
+                Step::Wait => {
+                    self.asking = Some(asking);
+                    return;
+                }
+                Step::Forward(forward) => {
+                    asking.event.patch(forward.patch);
+                    return self.allow(asking, session, world.moment);
+                }
+                Step::Answer(answer) => {
+                    let finished = exchange.finish(world.moment, || Interruption::Other);
+                    self.note(finished);
+                    return self.refuse(asking.event.id(), &answer);
+                }
+                // Neither is asked of a turn.
+                Step::Admit(_) | Step::ReadLimits(_) => Step::Answer(Denial::OutOfTurn.answer()),
+            };
+        }
+    }
+
+    /// Lets a message go on that may.
+    fn allow(&mut self, asking: Asking, session: &mut Exchange, moment: Moment<'_>) {
+        let Asking { mut exchange, mut event, .. } = asking;
+        if event.role() == Role::Sets {
+            if let Some(said) = event.said() {
+                self.cap = said.cap.or(self.cap);
+                self.transcriber = said.transcriber.or(self.transcriber.take());
+            }
+            session.find(exchange.finish(moment, || Interruption::Other).record.findings);
+        } else {
+            self.events += 1;
+            let id = event.named(&format!("tollgate_{}", self.events));
+            self.turns.push(Turn::asked(exchange, id));
+        }
+        if event.is_to_send() {
+            self.to_backend.extend(event.written(self.mask));
+        }
+    }
+
+    /// Tells the client that its message does not go on. The backend is asked for a sign of life, whose place that takes.
+    fn refuse(&mut self, id: Option<&str>, answer: &Answer) {
+        self.tell(id, answer);
+        if self.ends(answer.status) {
+            return self.close(POLICY, "the gateway's limits are used up, or the key is not valid any more");
+        }
+        self.to_backend.extend(frames::written(Kind::Ping, OUR_PING, Some(self.mask)));
+    }
+
+    /// Whether a refusal with this status is the end of the conversation.
+    fn ends(&self, status: u16) -> bool {
+        status == 401 || status == 429 && self.opened.when_exhausted == WhenExhausted::Close
+    }
+
+    fn tell(&mut self, id: Option<&str>, answer: &Answer) {
+        self.events += 1;
+        let event = events::error(self.events, id, answer);
+        self.to_client.extend(frames::written(Kind::Text, event.as_bytes(), None));
+    }
+
+    /// Closes both sides.
+    fn close(&mut self, code: u16, reason: &str) {
+        self.is_ended = true;
+        self.unread.clear();
+        self.to_client.extend(frames::close(code, reason, None));
+        self.to_backend.extend(frames::close(1000, "", Some(self.mask)));
+    }
+
+    fn break_off(&mut self, breach: Breach) {
+        self.close(breach.code(), breach.reason());
+    }
+
+    /// Reads what the backend says of its turns.
+    fn hear(&mut self, text: &str, session: &Exchange, world: &mut World<'_>) {
+        match events::heard(text) {
+            Said::Began { response } => {
+                let asked = self.turns.iter_mut().find(|turn| turn.response.is_none());
+                match asked {
+                    Some(turn) => turn.response = Some(response),
+                    None => self.begin(session, None, Some(response), world),
+                }
+            }
+            Said::GoesOn { response } => {
+                if let Some(turn) = self.turn(&response) {
+                    turn.push(text, false, world.moment);
+                }
+            }
+            Said::Ended { response } => {
+                if self.turn(&response).is_none() {
+                    self.begin(session, None, Some(response.clone()), world);
+                }
+                self.finish_turn(&response, text, world.moment);
+            }
+            Said::Heard => {
+                let model = self.transcriber.clone();
+                self.begin(session, model.as_deref(), Some(String::new()), world);
+                self.finish_turn("", text, world.moment);
+            }
+            Said::Failed { event } => {
+                let at = self.turns.iter().position(|turn| turn.response.is_none() && turn.event == event);
+                if let Some(at) = at {
+                    let mut turn = self.turns.remove(at);
+                    turn.fail();
+                    self.close_turn(turn, world.moment, &|| Interruption::Other);
+                }
+            }
+            Said::Nothing => {}
+        }
+    }
+
+    fn turn(&mut self, response: &str) -> Option<&mut Turn> {
+        self.turns.iter_mut().find(|turn| turn.response.as_deref() == Some(response))
+    }
+
+    /// Takes a turn that the backend has begun by itself.
+    fn begin(
+        &mut self,
+        session: &Exchange,
+        model: Option<&str>,
+        response: Option<String>,
+        world: &mut World<'_>,
+    ) {
+        let body = events::capped(self.cap);
+        let is_whole = response.as_deref() == Some("");
+        let connected = Connected {
+            context_tokens: if is_whole { 0 } else { self.context_tokens },
+            ..self.connected(false, true)
+        };
+        let Some((mut exchange, mut step)) =
+            session.begun_turn(connected, model, body.as_bytes(), world.moment)
+        else {
+            return;
+        };
+        while let Step::Reserve(claim) = step {
+            let grant = match (world.reserve)(claim) {
+                Asked::Now(grant) => grant,
+                // It goes on meanwhile: it is charged by what it comes to.
+                Asked::Later(_) => Err(StoreFault::Unavailable),
+            };
+            step = exchange.reserved(grant);
+        }
+        let over = exchange.overdrawn().map(Denial::answer);
+        self.turns.push(Turn::begun(exchange, response.clone()));
+        let Some(answer) = over.filter(|_| !is_whole) else { return };
+        self.tell(None, &answer);
+        if self.ends(answer.status) {
+            return self.close(POLICY, "the gateway's limits are used up");
+        }
+        let cancel = events::cancel(response.as_deref().unwrap_or_default());
+        self.to_backend.extend(frames::written(Kind::Text, cancel.as_bytes(), Some(self.mask)));
+        self.to_client.extend(frames::written(Kind::Ping, OUR_PING, None));
+    }
+
+    fn finish_turn(&mut self, response: &str, text: &str, moment: Moment<'_>) {
+        let at = self.turns.iter().position(|turn| turn.response.as_deref() == Some(response));
+        let Some(at) = at else { return };
+        let mut turn = self.turns.remove(at);
+        turn.push(text, true, moment);
+        let usage = self.close_turn(turn, moment, &|| Interruption::Other);
+        if usage > 0 && !response.is_empty() {
+            self.context_tokens = usage;
+        }
+    }
+
+    /// Closes the books of a turn, and answers the tokens that it came to.
+    fn close_turn(
+        &mut self,
+        mut turn: Turn,
+        moment: Moment<'_>,
+        interruption: &impl Fn() -> Interruption,
+    ) -> u64 {
+        let finished = turn.exchange.finish(moment, interruption);
+        let tokens = finished.record.usage.total();
+        self.note(finished);
+        tokens
+    }
+
+    fn note(&mut self, finished: Finished) {
+        let record = &finished.record;
+        self.totals.add(record, matches!(record.outcome, Outcome::Denied(_)));
+        self.finished.push(finished);
+    }
+}
+
+#[cfg(test)]
+mod tests;
