@@ -160,6 +160,11 @@ fn ask<'a>(gateway: &Rc<Gateway>, accounts: impl Iterator<Item = &'a Rc<Account>
     is_called || host::enqueue(queue)
 }
 
+/// Brings the root context, as soon as the stream's callback is over. False if that cannot be.
+pub(crate) fn ring() -> bool {
+    QUEUE.get().is_some_and(host::enqueue)
+}
+
 /// Asks for what requests lack. The root context has come.
 pub(crate) fn call() {
     if let Some(queue) = QUEUE.get() {

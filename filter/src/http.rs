@@ -4,7 +4,7 @@ use crate::fleet::Reserved;
 use crate::holding::Holding;
 use crate::sockets::Conversation;
 use crate::waiting::Waiter;
-use crate::{attempt, candidates, fleet, flights, host, journal, record, spending, waiting};
+use crate::{attempt, candidates, fleet, flights, host, jobs, journal, record, spending, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
@@ -15,7 +15,7 @@ use tollgate::capacity::Turn;
 use tollgate::endpoint;
 use tollgate::exchange::{Exchange, Finished, Forward, Interruption, Origin, Step};
 use tollgate::failure::FAILURE_BYTES_MAX;
-use tollgate::gateway::Gateway;
+use tollgate::gateway::{Gateway, StoreTrouble};
 use tollgate::headers;
 use tollgate::journal::Slot;
 use tollgate::ledger::RecordForm;
@@ -62,6 +62,7 @@ impl Downstream {
             gateway,
             exchange,
             asking: None,
+            is_asking_queue: false,
             body,
             head: Vec::new(),
             request_id: String::new(),
@@ -97,6 +98,8 @@ struct Stream {
     exchange: Exchange,
     /// What it asks of the fleet's store, and since when.
     asking: Option<(Claim, Duration)>,
+    /// Whether it has asked the queue.
+    is_asking_queue: bool,
     body: Body,
     /// The head of the request while its body is awaited, and the headers of it that must go no further: all changes are made
     /// at once, when it goes on.
@@ -188,6 +191,15 @@ impl Stream {
                 Step::Admit(ask) => {
                     let turn = waiting::admit(self.id, ask, now);
                     self.exchange.admitted(turn, Moment::new(&host::SharedData, now))
+                }
+                Step::AskQueue => {
+                    let errand = jobs::dice().and_then(|dice| self.exchange.errand(&dice));
+                    if errand.is_some_and(|errand| jobs::ask(&self.gateway, self.id, errand)) {
+                        self.is_asking_queue = true;
+                        return Action::Pause;
+                    }
+                    let moment = Moment::new(&host::SharedData, now);
+                    self.exchange.queue_answered(Err(StoreTrouble::Unreached), moment)
                 }
                 Step::Forward(forward) => {
                     self.forward(forward);
@@ -479,7 +491,11 @@ impl Stream {
 impl Waiter for Stream {
     fn is_waiting(&self) -> bool {
         let is_held = self.conversation.as_ref().is_some_and(|conversation| conversation.waits());
-        is_held || self.exchange.is_waiting() || self.received_before_body.is_some() || self.asking.is_some()
+        is_held
+            || self.exchange.is_waiting()
+            || self.received_before_body.is_some()
+            || self.asking.is_some()
+            || self.is_asking_queue
     }
 
     fn wake(&mut self) {
@@ -488,6 +504,15 @@ impl Waiter for Stream {
             self.settle_turns();
             if goes_on {
                 host::resume_request();
+            }
+            return;
+        }
+        if self.is_asking_queue {
+            if let Some(reply) = jobs::reply(self.id) {
+                self.is_asking_queue = false;
+                let (now, reply) = (host::now(), reply.as_deref().map_err(|trouble| *trouble));
+                let step = self.exchange.queue_answered(reply, Moment::new(&host::SharedData, now));
+                self.go_on(step, now);
             }
             return;
         }

@@ -23,6 +23,7 @@ mod flights;
 mod holding;
 mod host;
 mod http;
+mod jobs;
 mod journal;
 mod jwks;
 mod pending;

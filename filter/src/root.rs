@@ -2,7 +2,7 @@
 
 use crate::holding::Holding;
 use crate::{
-    access, attempt, configuration, directory, fleet, host, http, journal, jwks, proxy_facts, sockets,
+    access, attempt, configuration, directory, fleet, host, http, jobs, journal, jwks, proxy_facts, sockets,
     standings, waiting,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -39,6 +39,11 @@ impl Root {
                     let name = &client.name.text;
                     log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");
                 }
+                if gateway.queue.as_ref().is_some_and(|queue| queue.key.is_none()) {
+                    log::warn!(
+                        "queue has no key_env: what clients ask lies open in the store, and so do answers"
+                    );
+                }
                 let gateway = Rc::new(gateway);
                 journal::tick(&gateway);
                 let accounts = fleet::configured(&gateway);
@@ -59,6 +64,7 @@ impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _: usize) {
         let is_taken = fleet::answered(call, headers, body_bytes)
             || directory::answered(call, headers, body_bytes)
+            || jobs::answered(call, headers, body_bytes)
             || access::answered(call, headers, body_bytes);
         if !is_taken {
             jwks::answered(call, headers, body_bytes);
@@ -84,6 +90,7 @@ impl RootContext for Root {
 
     fn on_queue_ready(&mut self, _: u32) {
         fleet::call();
+        jobs::call();
     }
 
     fn on_tick(&mut self) {

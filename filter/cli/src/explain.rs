@@ -15,7 +15,7 @@ use tollgate::capacity::Turn;
 use tollgate::endpoint::{BodyKind, Operation};
 use tollgate::exchange::{Exchange, Forward, Interruption, Step};
 use tollgate::finding::{Effect, Would};
-use tollgate::gateway::{Client, Gateway};
+use tollgate::gateway::{Client, Gateway, StoreTrouble};
 use tollgate::gauge::Gauge;
 use tollgate::identity::Directory;
 use tollgate::ledger::Record;
@@ -209,6 +209,8 @@ fn put_through(found: &Found, gateway: Rc<Gateway>, asked: &Asked<'_>) -> Explai
                 None => exchange.request_body(asked.body, Moment::new(&store, NOW)),
             },
             Step::Reserve(claim) => exchange.reserved(limits::reserve(Moment::new(&store, NOW), claim)),
+            // Nothing that may be answered later is asked here.
+            Step::AskQueue => exchange.queue_answered(Err(StoreTrouble::Unreached), Moment::new(&store, NOW)),
             Step::ReadLimits(inquiry) => {
                 exchange.limits_read(limits::read(Moment::new(&store, NOW), &inquiry), NOW)
             }

@@ -363,6 +363,7 @@ fn shown(gateway: &Gateway) -> String {
         waiting_max,
         lowering,
         store,
+        queue,
         on_store_failure,
         health_open,
         record_form,
@@ -374,13 +375,13 @@ fn shown(gateway: &Gateway) -> String {
         .map(|client| {
             let mut policies: Vec<_> = client.policy_by_model.iter().map(|one| format!("{one:?}")).collect();
             policies.sort();
-            let tollgate::gateway::Client { name, endpoints, policy, budget, priority, regions, operator, .. } = &**client;
-            format!("{name:?} {endpoints:?} {policy:?} {budget:?} {priority:?} {regions:?} {operator} {policies:?}")
+            let tollgate::gateway::Client { name, endpoints, policy, budget, priority, regions, operator, acts_for, .. } = &**client;
+            format!("{name:?} {endpoints:?} {policy:?} {budget:?} {priority:?} {regions:?} {operator} {acts_for:?} {policies:?}")
         })
         .collect();
     let pinning = pinning.as_ref().map(|pinned| pinned.targets.len());
     format!(
-        "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {lowering:?} {store:?} {on_store_failure:?} \
+        "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {lowering:?} {store:?} {queue:?} {on_store_failure:?} \
          {health_open} {record_form:?} {:#?} {:?}",
         clients.issuers(),
         clients.issued()

@@ -25,7 +25,7 @@ async fn an_unknown_field_stops_envoys_start() {
     let misspelt = |config: &mut Value| config["clients"][0]["limit"] = json!([]);
     let sentence = "configuration: clients[0].limit: unknown field, expected one of name, api_keys, jwt, \
                     certificate, trusted_header, anonymous, models, endpoints, policy, audit_policy, policy_by_model, group, limits, \
-                    priority, spill, regions, operator, held_bytes_max";
+                    priority, spill, regions, operator, may_act_for, held_bytes_max";
     check(Setup::new().edit(misspelt), &[sentence]).await;
 }
 

@@ -43,6 +43,7 @@ mod soak;
 mod users;
 
 // Budgets of a fleet.
+mod answered_later;
 mod fleet;
 mod fleet_deaths;
 mod store_link;

@@ -140,7 +140,7 @@ fn a_job_that_is_cancelled_leaves_nothing_that_a_worker_takes() {
     let bytes = queue.keys.bytes();
     assert_eq!(queue.number(&["HEXISTS", &bytes, "a"]), 0);
     // Deleted, it was never there.
-    assert_eq!(queue.told(CANCEL, 2, "a", &["0"]), Some((State::Cancelled, 0)));
+    assert_eq!(queue.told(CANCEL, 2, "a", &[KEEP, "delete"]), Some((State::Cancelled, 0)));
     assert_eq!(queue.read(2, "a"), None);
 }
 

@@ -18,6 +18,7 @@ mod pinning;
 mod policies;
 mod prices;
 mod priorities;
+mod queue;
 mod reading;
 mod routing;
 #[cfg(feature = "schema")]
@@ -223,10 +224,20 @@ impl Build<'_> {
         let mut targets = models.iter().flat_map(|model| &model.targets);
         let speaks_anthropic = targets.any(|target| target.backend.style.api() == Api::Anthropic);
         nobody.read_keys_from(self.key_sources(&wire.key_sources));
+        let acts_for: Vec<_> = wire
+            .clients
+            .iter()
+            .enumerate()
+            .map(|(at, client)| (format!("clients[{at}].may_act_for"), client.may_act_for.clone()))
+            .collect();
+        let names = wire.clients.iter().map(|client| client.name.clone()).collect();
+        self.check_acts_for(&acts_for, &names, wire.queue.is_some());
         let (mut clients, roster) =
             self.clients(wire.clients, nobody, &mut definitions, wire.metrics.clients_max);
         self.told.iter().for_each(|by| clients.tell(by));
         let store = wire.store.as_ref().map(|store| self.store(store));
+        let region = wire.store.as_ref().and_then(|store| store.redis.region.as_deref());
+        let queue = self.queue(wire.queue.as_ref(), store.as_ref(), region);
         if let Some(issued) = self.issued(wire.directory.as_ref(), store.as_ref(), &roster, &definitions) {
             clients.look_up_in(issued);
         }
@@ -262,6 +273,7 @@ impl Build<'_> {
             pinning,
             routing,
             store,
+            queue,
             on_store_failure,
             accesses: std::mem::take(&mut self.accesses),
             credential_headers,

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 mod bodies;
 mod fleet;
+mod jobs;
 mod keys;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
@@ -33,6 +34,7 @@ pub use fleet::{
     Beside, CAPACITY_SHA1, FleetStore, PAUSES_SHA1, PREFIX, Replies, SCRIPT_SHA1, SPEND_SHA1, Secret,
     StoreTrouble, keys_of, spend_key,
 };
+pub use jobs::{ActsFor, Dice, Enqueued, JobQueue, NewJob, Told, Wish};
 pub use keys::key_table;
 
 /// A policy that looks on beside a client's own.
@@ -71,6 +73,8 @@ pub struct Client {
     pub regions: Option<Vec<Rc<str>>>,
     /// Whether it may know what is behind the gateway: backends, decisions, which configuration runs.
     pub operator: bool,
+    /// For whom it may ask: a worker's credential.
+    pub acts_for: ActsFor,
     /// How much of its bodies is held by this worker.
     pub held_bytes: Rc<HeldBytes>,
 }
@@ -262,6 +266,8 @@ pub struct Gateway {
     pub routing: Routing,
     /// Where the fleet's budgets stand; `None` where each Envoy has its own.
     pub store: Option<Rc<FleetStore>>,
+    /// Which requests may be answered later; `None` where none is.
+    pub queue: Option<JobQueue>,
     /// What happens when the store fails.
     pub on_store_failure: OnStoreFailure,
     /// What each priority means.

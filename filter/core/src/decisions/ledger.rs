@@ -143,6 +143,8 @@ pub struct Record {
     pub group: Option<Rc<str>>,
     /// Who asked in vain, if it is no client.
     pub refused_caller: Option<Box<Caller>>,
+    /// Which job it is, if a worker asks for the client.
+    pub replay: Option<Box<Replay>>,
     /// For which model, as configured; `None` if not known or not allowed.
     pub model: Option<Name>,
     /// For which model, in the client's own word.
@@ -211,6 +213,15 @@ pub struct Record {
     pub turns: Option<Turns>,
 }
 
+/// A job that a worker has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Its name, by the worker's word.
+    pub job: String,
+    /// Who works it off.
+    pub worker: Name,
+}
+
 impl Record {
     /// A record of nothing but how it ended.
     #[must_use]
@@ -220,6 +231,7 @@ impl Record {
             client: None,
             group: None,
             refused_caller: None,
+            replay: None,
             model: None,
             asked: None,
             answered: None,

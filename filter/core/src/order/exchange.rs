@@ -7,7 +7,7 @@
 
 use crate::capacity::Turn;
 use crate::denial::Denial;
-use crate::gateway::Gateway;
+use crate::gateway::{Dice, Gateway, StoreTrouble};
 use crate::headers::{Headers, find};
 use crate::journal::Note;
 use crate::ledger::{Record, Series};
@@ -31,6 +31,7 @@ mod naming;
 mod ordering;
 mod pinned;
 mod preparing;
+mod queueing;
 mod reading_limits;
 mod reserving;
 mod sent;
@@ -46,6 +47,7 @@ use body::{Body, Entering};
 use closed::{Closed, Interrupted};
 use draft::Draft;
 use head::{Head, Unidentified};
+use queueing::Queueing;
 use reading_limits::ReadingLimits;
 use reserving::Reserving;
 use sent::Sent;
@@ -68,6 +70,8 @@ enum Phase {
     Reserving(Box<Reserving>),
     /// There is budget; room at a backend is asked for, or waited for.
     Admitting(Box<Admitting>),
+    /// The queue was asked.
+    Queueing(Box<Queueing>),
     /// The store was asked where the limits stand.
     ReadingLimits(ReadingLimits),
     /// The request is on its way, or its answer is.
@@ -174,6 +178,22 @@ impl Exchange {
         })
     }
 
+    /// What is sent to the queue; `None` if it is not to be asked.
+    pub fn errand(&mut self, dice: &Dice) -> Option<Vec<u8>> {
+        match &mut self.phase {
+            Phase::Queueing(queueing) => queueing.request(dice, &self.draft),
+            _ => None,
+        }
+    }
+
+    /// Takes the queue's answer to [`Step::AskQueue`].
+    pub fn queue_answered(&mut self, reply: Result<&[u8], StoreTrouble>, moment: Moment<'_>) -> Step {
+        self.turn(|phase, draft| match phase {
+            Phase::Queueing(queueing) => Ok(queueing.on_reply(reply, moment, draft)),
+            phase => Err(phase),
+        })
+    }
+
     /// Goes on, if what it waits for has come or will not come any more; `None` while it still waits.
     pub fn wake(&mut self, moment: Moment<'_>) -> Option<Step> {
         if !matches!(self.phase, Phase::Unidentified(_)) {
@@ -243,6 +263,7 @@ impl Exchange {
         let finished = match std::mem::replace(&mut self.phase, Phase::Closed(Closed::GONE)) {
             Phase::Sent(sent) => sent.finish(moment, interruption, draft),
             Phase::Admitting(admitting) => admitting.finish(moment.now, draft),
+            Phase::Queueing(queueing) => queueing.finish(),
             Phase::Interrupted(interrupted) => interrupted.finish(),
             Phase::Closed(closed) => closed.finish(),
             Phase::Head(_)

@@ -284,7 +284,9 @@ impl Socket {
                     return self.refuse(asking.event.id(), &answer);
                 }
                 // Neither is asked of a turn.
-                Step::Admit(_) | Step::ReadLimits(_) => Step::Answer(Denial::OutOfTurn.answer()),
+                Step::Admit(_) | Step::ReadLimits(_) | Step::AskQueue => {
+                    Step::Answer(Denial::OutOfTurn.answer())
+                }
             };
         }
     }

@@ -253,6 +253,21 @@ pub enum Denial {
         /// Until one of the two has room.
         wait: Duration,
     },
+    /// The client has as many jobs in the queue as it may, or as many bytes.
+    QueueFull {
+        /// After this it is worth another try; nobody knows when one of them is over.
+        wait: Duration,
+    },
+    /// The store did not take a job, or does not tell of one.
+    QueueUnavailable,
+    /// The store of the queue is in none of the client's regions.
+    QueueNotInRegion,
+    /// A job that there will be no answer to, for this reason.
+    JobFailed(String),
+    /// A job that its client did not want any more.
+    JobCancelled,
+    /// Whoever asks may not ask for the client that it names.
+    ActForNotAllowed,
     /// The store that holds the budgets did not answer, and the configuration says to refuse then.
     StoreUnavailable,
     /// Envoy does not hold a request's headers while its body is read, so that no decision on it would count.
@@ -340,6 +355,12 @@ impl Denial {
             | Self::SpillExhausted { allowance, .. } => Some(allowance),
             _ => None,
         }
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        self.row().sentence.into_owned()
     }
 
     /// The HTTP status.

@@ -55,6 +55,8 @@ pub enum Operation {
     Config,
     /// `/tollgate/v1/order`: in which order an operator has backends asked
     Order,
+    /// `/tollgate/v1/jobs/{id}`: a request that is answered later
+    Job,
 }
 
 /// Whose API an operation is of: what errors look like, and which backends have it.
@@ -114,7 +116,7 @@ impl Operation {
     ];
 
     /// Those that are Tollgate's own.
-    pub const OWN: [Self; 4] = [Self::Limits, Self::Health, Self::Config, Self::Order];
+    pub const OWN: [Self; 5] = [Self::Limits, Self::Health, Self::Config, Self::Order, Self::Job];
 
     /// The path after the style's prefix; of [`Self::Other`] and those of Tollgate's own, nothing.
     #[must_use]
@@ -135,7 +137,7 @@ impl Operation {
             Self::Messages => "messages",
             Self::CountTokens => "messages/count_tokens",
             Self::Models => "models",
-            Self::Other | Self::Limits | Self::Health | Self::Config | Self::Order => "",
+            Self::Other | Self::Limits | Self::Health | Self::Config | Self::Order | Self::Job => "",
         }
     }
 
@@ -148,6 +150,7 @@ impl Operation {
             Self::Health => "health",
             Self::Config => "config",
             Self::Order => "order",
+            Self::Job => "job",
             _ => self.path(),
         }
     }
@@ -165,7 +168,7 @@ impl Operation {
     /// Whether its requests go to a backend.
     #[must_use]
     pub const fn reaches_backends(self) -> bool {
-        !matches!(self, Self::Models | Self::Limits | Self::Health | Self::Config | Self::Order)
+        !matches!(self, Self::Models | Self::Limits | Self::Health | Self::Config | Self::Order | Self::Job)
     }
 
     /// All whose requests do.
@@ -199,6 +202,7 @@ impl Operation {
         match self {
             Self::Models | Self::Limits | Self::Health | Self::Config => matches!(method, "GET" | "HEAD"),
             Self::Order => matches!(method, "GET" | "HEAD" | "POST" | "DELETE"),
+            Self::Job => matches!(method, "GET" | "HEAD" | "DELETE"),
             Self::Other => false,
             // As which a socket is asked for. <https://www.rfc-editor.org/rfc/rfc6455#section-4.1>
             Self::Realtime => method == "GET",
@@ -213,7 +217,7 @@ impl Operation {
             Self::Transcriptions | Self::Translations => BodyKind::Form,
             // <https://platform.openai.com/docs/api-reference/images/createEdit>
             Self::ImageEdits | Self::Other => BodyKind::JsonOrForm,
-            Self::Models | Self::Limits | Self::Health | Self::Config => BodyKind::Unread,
+            Self::Models | Self::Limits | Self::Health | Self::Config | Self::Job => BodyKind::Unread,
             _ => BodyKind::Json,
         }
     }
@@ -224,9 +228,13 @@ impl Operation {
         match self {
             Self::Speech => Billing::Estimate,
             Self::InputTokens | Self::CountTokens => Billing::Nothing,
-            Self::Models | Self::Other | Self::Limits | Self::Health | Self::Config | Self::Order => {
-                Billing::UsageIfAny
-            }
+            Self::Models
+            | Self::Other
+            | Self::Limits
+            | Self::Health
+            | Self::Config
+            | Self::Order
+            | Self::Job => Billing::UsageIfAny,
             _ => Billing::Usage,
         }
     }
@@ -244,7 +252,7 @@ pub struct Endpoint<'a> {
     /// What is asked.
     pub operation: Operation,
     /// The model, where the path names it; the body's `model` is then ignored, as Azure does. Of [`Operation::Models`],
-    /// [`Operation::Health`] and [`Operation::Order`], the one that is asked about. As it is written: not [`decoded`].
+    /// [`Operation::Health`] and [`Operation::Order`], the one that is asked about; of [`Operation::Job`], its name. As it is written: not [`decoded`].
     pub deployment: Option<&'a str>,
     /// Of [`Operation::Other`], the path after the style's prefix, and the query.
     pub rest: Option<(&'a str, &'a str)>,
@@ -387,6 +395,10 @@ impl<'h> Asked<'h> {
 
     /// What is Tollgate's own. Of a load balancer's question the answer may be enough without its body.
     fn own(&self, method: &str) -> Option<Endpoint<'_>> {
+        if let Some(id) = self.path.strip_prefix("/tollgate/v1/jobs/") {
+            let endpoint = Endpoint { operation: Operation::Job, deployment: Some(id), rest: None };
+            return Operation::Job.takes(method).then_some(endpoint);
+        }
         let operation = match &*self.path {
             "/tollgate/v1/usage" => Operation::Limits,
             "/tollgate/health" => Operation::Health,

@@ -213,6 +213,9 @@ pub fn passes_to_backends(name: &str, more: &Passing) -> bool {
     is_listed || more.has(name)
 }
 
+/// What a request that is answered later keeps of its headers, of those that pass.
+pub const REPLAYED: [&str; 5] = ["accept", "content-type", "idempotency-key", "openai-beta", "user-agent"];
+
 /// Whether a header of a request goes to backends that speak Anthropic's API, besides those that go to all: which version of
 /// it is meant. What `anthropic-beta` turns on may be read by no policy, so whoever wants it adds it to the configuration.
 /// <https://platform.claude.com/docs/en/api/versioning>, <https://platform.claude.com/docs/en/api/beta-headers>

@@ -3,8 +3,11 @@
 //! A job is a request that waits in the fleet's store for a worker, its answer after that. Its keys share one slot of a cluster,
 //! and what changes more than one of them is a script. Not decided here: which requests are queued, and who works them off.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// Puts a job into the queue.
@@ -71,6 +74,8 @@ pub mod field {
     pub const ANSWER: &str = "answer";
     /// When it was over.
     pub const ENDED: &str = "ended";
+    /// How long it is told of once it is over, in milliseconds.
+    pub const KEEP: &str = "keep";
     /// Why it failed: `expired`, or what its last try met.
     pub const WHY: &str = "why";
 }
@@ -277,12 +282,13 @@ impl Key {
         Self(bytes)
     }
 
-    /// As it is written: 32 bytes as base64.
+    /// As it is written: 32 bytes as base64, or another secret of at least as many characters, whose SHA-256 it is then.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
-        use base64::Engine;
-        let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
-        Some(Self(bytes.try_into().ok()?))
+        let text = text.trim();
+        let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        let hashed = || (text.len() >= KEY_BYTES).then(|| Sha256::digest(text).into());
+        bytes.or_else(hashed).map(Self)
     }
 }
 

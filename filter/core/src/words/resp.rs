@@ -102,7 +102,13 @@ impl Reply {
 /// All replies; `None` unless the bytes are whole replies within the bounds, and nothing else.
 #[must_use]
 pub fn replies(bytes: &[u8]) -> Option<Vec<Reply>> {
-    if bytes.len() > REPLY_BYTES_MAX {
+    replies_within(bytes, REPLY_BYTES_MAX)
+}
+
+/// The same, of no more bytes than these.
+#[must_use]
+pub fn replies_within(bytes: &[u8], bytes_max: usize) -> Option<Vec<Reply>> {
+    if bytes.len() > bytes_max {
         return None;
     }
     let mut from = Replies { rest: bytes, left: REPLIES_MAX };

@@ -96,6 +96,7 @@ impl Build<'_> {
             spills: wire.spill != wire::Spilling::Never,
             operator: wire.operator,
             regions: home.map(|home| self.regions(&format!("{path}.regions"), home, regions)),
+            acts_for: self.acts_for(&wire.may_act_for),
             held_bytes: Rc::default(),
         };
         let longest = client.request_bytes_max();

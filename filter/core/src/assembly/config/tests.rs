@@ -8,6 +8,7 @@ mod passing;
 mod pinning;
 mod policies;
 mod prices;
+mod queue;
 mod spill;
 mod store;
 
@@ -114,7 +115,7 @@ fn a_fault_in_the_shape_names_its_path() {
         "/clients/0/token_per_minute",
         json!(1),
         &[
-            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, jwt, certificate, trusted_header, anonymous, models, endpoints, policy, audit_policy, policy_by_model, group, limits, priority, spill, regions, operator, held_bytes_max",
+            "clients[0].token_per_minute: unknown field, expected one of name, api_keys, jwt, certificate, trusted_header, anonymous, models, endpoints, policy, audit_policy, policy_by_model, group, limits, priority, spill, regions, operator, may_act_for, held_bytes_max",
         ],
     );
     check("/clients/0/name", Value::Null, &["clients[0]: missing field \"name\""]);

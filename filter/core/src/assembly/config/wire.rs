@@ -11,6 +11,7 @@ use super::models::wire::Model;
 use super::pinning::wire::Pinning;
 use super::policies::wire::Policy;
 use super::priorities::wire::Priorities;
+use super::queue::wire::Queue;
 use super::routing::wire::Routing;
 use super::store::wire::{OnStoreFailure, Store};
 use super::ways_in::wire::KeySource;
@@ -64,6 +65,8 @@ pub(super) struct Gateway {
     pub(super) priorities: Priorities,
     /// Where the budgets of several Envoys stand. Absent: each Envoy has budgets of its own, in its memory.
     pub(super) store: Option<Store>,
+    /// Which requests are answered later, by a worker, where that is better than to be refused now. Absent: none.
+    pub(super) queue: Option<Queue>,
     /// Where keys of clients stand that are issued while the gateway runs. Absent: the keys of this configuration are all there
     /// are.
     pub(super) directory: Option<Directory>,

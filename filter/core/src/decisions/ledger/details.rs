@@ -133,6 +133,8 @@ impl Record {
         details.text("stored", self.stored.map(|stored| stored.word()));
         details.text("group", self.paying_group());
         details.text("read_by", self.read_by().map(|name| &*name.text));
+        details.text("job", self.replay.as_ref().map(|replay| &*replay.job));
+        details.text("worker", self.replay.as_ref().map(|replay| &*replay.worker.text));
         details.text("limit", self.limit.as_deref());
         details.texts("shadow_refusals", &self.shadow_refusals);
         details.texts("users", &self.users);

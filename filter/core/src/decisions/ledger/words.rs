@@ -7,6 +7,8 @@ pub enum Outcome {
     Served,
     /// Tollgate itself answered, as asked.
     Answered,
+    /// It was put into the queue.
+    Queued,
     /// A backend answered 400 or above, and no other was to be tried.
     BackendError,
     /// A backend's content filter refused the prompt, which it bills.
@@ -34,6 +36,7 @@ impl Outcome {
         match self {
             Self::Served => "served",
             Self::Answered => "answered",
+            Self::Queued => "queued",
             Self::BackendError => "backend_error",
             Self::ContentFilter => "content_filter",
             Self::InputTooLong => "input_too_long",

@@ -263,7 +263,8 @@ pub(super) fn is_known_field(operation: Operation, name: &str) -> bool {
         | Operation::Limits
         | Operation::Health
         | Operation::Config
-        | Operation::Order => (&[], &[]),
+        | Operation::Order
+        | Operation::Job => (&[], &[]),
     };
     fields.contains(&name) || more.contains(&name)
 }

@@ -394,7 +394,8 @@ mod tests {
             | Operation::Limits
             | Operation::Health
             | Operation::Config
-            | Operation::Order => Vec::new(),
+            | Operation::Order
+            | Operation::Job => Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::attempt::{Whose, refusal};
 use crate::capacity::{Ask, Place, Priority, Turn};
 use crate::decision::Why;
 use crate::denial::Denial;
+use crate::gateway::JobQueue;
 use crate::ledger::{Outcome, Queued, Wait};
 use crate::limits::{Reservation, Standing};
 use crate::route::{Choice, Cooldowns, Fitted, Target};
@@ -55,7 +56,14 @@ impl Admitting {
     ) -> Next {
         let mut choice = match std::mem::replace(&mut ready.choice, Ok(Choice::default())) {
             Ok(choice) => choice,
-            Err(denial) => return draft.refuse(&denial, reservation, standing),
+            Err(denial) => {
+                let gateway = draft.gateway.clone();
+                let outlasts = |queue: &JobQueue| queue.outlasts(&denial);
+                return match draft.patient.take_if(|_| gateway.queue.as_ref().is_some_and(outlasts)) {
+                    Some(patient) => patient.enqueue(reservation),
+                    None => draft.refuse(&denial, reservation, standing),
+                };
+            }
         };
         if draft.connected.is_some() {
             return Sent::begin(ready, choice, reservation, standing, None, None, draft);
@@ -90,6 +98,11 @@ impl Admitting {
         // Whoever says that it is less important leaves no less free for that, however the operator has set the two.
         let own = precedences.of(ready.client.priority).headroom_min;
         precedence.headroom_min = precedence.headroom_min.max(own);
+        if let (Some(queue), true) = (&draft.gateway.queue, draft.patient.is_some()) {
+            // In the queue it waits better.
+            precedence.headroom_min = precedence.headroom_min.max(queue.headroom_min);
+            precedence.wait_max = Duration::ZERO;
+        }
         let waited = waits_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         precedence.wait_max = precedence.wait_max.saturating_sub(waited);
         let ask = Ask {
@@ -118,6 +131,9 @@ impl Admitting {
                 return (Phase::Admitting(Box::new(self)), Step::Wait);
             }
             Ok(Turn::Leaves { wait }) => {
+                if let Some(patient) = draft.patient.take() {
+                    return patient.enqueue(self.reservation);
+                }
                 draft.queued = self.queued(Wait::Refused, now);
                 draft.count_unserved(&self.choice, moment);
                 let denial = match self.spill_refusal.take() {

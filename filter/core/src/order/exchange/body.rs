@@ -116,7 +116,9 @@ impl Body {
             Ok(ready) if draft.connected.as_ref().is_some_and(|connected| connected.is_setting) => {
                 draft.pass_setting(ready)
             }
-            Ok(ready) => Reserving::begin(ready, draft),
+            // A turn of a connection is answered there.
+            Ok(ready) if draft.connected.is_some() => Reserving::begin(ready, draft),
+            Ok(ready) => draft.queue_or_reserve(ready, body),
             Err(denial) => draft.deny(&denial),
         }
     }

@@ -39,6 +39,7 @@ impl Interrupted {
     pub(super) fn by_proxy(phase: Phase, api: Api, headers: &Headers, end: bool) -> (Self, ResponseEdits) {
         let reservation = match phase {
             Phase::Admitting(admitting) => admitting.into_reservation(),
+            Phase::Queueing(queueing) => queueing.into_reservation(),
             _ => None,
         };
         let mut edits = ResponseEdits::default();

@@ -1,6 +1,7 @@
 //! What is known of a request, whatever phase it is in, for its answers and for the record.
 
 use super::closed::Closed;
+use super::queueing::Patient;
 use super::reading_limits::ReadingLimits;
 use super::turns::Connected;
 use super::{Finished, Next, Phase, Step};
@@ -14,7 +15,7 @@ use crate::endpoint::{Api, Operation};
 use crate::finding::Finding;
 use crate::gateway::{BodyRoom, Client, Gateway, Model};
 use crate::journal::Note;
-use crate::ledger::{Name, Outcome, Pin, Queued, Record, Source};
+use crate::ledger::{Name, Outcome, Pin, Queued, Record, Replay, Source};
 use crate::limits::{Budget, Grant, Granted, Inquiry, Reservation, Settlement, Spent, Standing};
 use crate::pinning::Spoken;
 use crate::store::StoreFault;
@@ -31,6 +32,10 @@ pub(super) struct Draft {
     pub(super) client: Option<Rc<Client>>,
     /// Whether tokens of backends are waited for.
     pub(super) is_patient: bool,
+    /// The request, if its client lets it be answered later.
+    pub(super) patient: Option<Box<Patient>>,
+    /// Which job it is, and whose worker asks.
+    pub(super) replay: Option<Box<Replay>>,
     /// Who asks in vain, if it is no client.
     pub(super) refused_caller: Option<Box<Caller>>,
     /// The client's limits, and of those that are split the ones of whoever asks.
@@ -110,6 +115,8 @@ impl Draft {
             operation: None,
             client: None,
             is_patient: true,
+            patient: None,
+            replay: None,
             refused_caller: None,
             budget: Rc::default(),
             values: Values::default(),
@@ -282,6 +289,7 @@ impl Draft {
             client: draft.client.as_ref().map(|client| client.name.clone()),
             group: draft.client.and_then(|client| client.group.clone()),
             refused_caller: draft.refused_caller,
+            replay: draft.replay,
             model: draft.model.map(|model| model.name.clone()),
             asked: draft.asked,
             stream: draft.stream,

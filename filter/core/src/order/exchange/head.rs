@@ -108,6 +108,10 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let pairs = pairs.chain(in_protocols.as_deref().map(|bearer| ("authorization", bearer)));
     let client = match gateway.clients.identify(pairs.clone(), asked.query(), operation.api(), moment) {
         Ok(Identity::Client(client, values)) => {
+            let client = match draft.acted_for(client, headers) {
+                Ok(client) => client,
+                Err(denial) => return Ok(draft.deny(&denial)),
+            };
             draft.budget = client.budget.of_head(&values);
             draft.values = values;
             client
@@ -127,6 +131,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     };
     draft.explains = client.operator && find(headers, EXPLAIN) == Some(b"true");
     draft.priority = gateway.lowering.of(client.priority, headers, asked.query());
+    draft.lower_replay();
     draft.client = Some(client.clone());
     if let Err(denial) = draft.check_endpoint(&client, &endpoint) {
         return Ok(draft.deny(&denial));
@@ -159,7 +164,13 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
                 Err(denial) => draft.deny(&denial),
             }
         }
+        (Operation::Job, _) => {
+            draft.about_job(endpoint.deployment.unwrap_or_default(), method.unwrap_or_default())
+        }
         (_, Some((rest, query))) => {
+            if let Some(next) = draft.about_response(rest, method.unwrap_or_default()) {
+                return Ok(next);
+            }
             let purpose = Purpose::of(method.unwrap_or_default(), rest);
             let passthrough = Passthrough {
                 rest: rest.to_owned(),
@@ -181,6 +192,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         }
         _ if end => draft.deny(&Denial::MissingField("body")),
         _ => {
+            draft.note_patience(&client, operation, headers);
             let coding = find(headers, CONTENT_ENCODING).map(|_| CONTENT_ENCODING.to_owned());
             let strip = strip.into_iter().chain(coding).collect();
             Body::begin(Body::new(client, &endpoint, headers), strip, draft)
@@ -191,8 +203,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
 impl Draft {
     /// Whether the request may need a token that is on its way. What Tollgate answers itself needs none.
     fn awaits_token(&mut self, client: &Client, operation: Operation, moment: Moment<'_>) -> bool {
-        use Operation::{Config, Health, Limits, Models, Order};
-        let is_ours = matches!(operation, Config | Health | Limits | Models | Order);
+        let is_ours = !operation.reaches_backends();
         if is_ours || !self.is_patient || self.gateway.accesses.is_empty() {
             return false;
         }

@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::draft::Draft;
 use super::preparing::{Expected, Ready};
+use super::queueing::queued_response;
 use super::stored::Purpose;
 use super::{Headers, find};
 use crate::attempt::{Bodies, Destination, Flight};
@@ -110,10 +111,12 @@ impl Draft {
         client.check_endpoint(if is_own { Operation::Responses } else { endpoint.operation })
     }
 
-    /// Whether it asks for a response that a backend keeps.
+    /// Whether it asks for a response that a backend keeps, or the queue.
     fn is_of_kept_response(&self, endpoint: &Endpoint<'_>) -> bool {
-        self.gateway.pinning.is_some()
-            && endpoint.rest.is_some_and(|(rest, _)| Passthrough::is_of_response(rest))
+        endpoint.rest.is_some_and(|(rest, _)| {
+            self.gateway.pinning.is_some() && Passthrough::is_of_response(rest)
+                || self.gateway.queue.is_some() && queued_response(rest).is_some()
+        })
     }
 
     /// Whether there is such an endpoint, whoever asks.
@@ -121,6 +124,7 @@ impl Draft {
         match endpoint.operation {
             Operation::Other => !self.gateway.other.is_empty() || self.is_of_kept_response(endpoint),
             Operation::Realtime => self.gateway.realtime.is_some(),
+            Operation::Job => self.gateway.queue.is_some(),
             operation => !operation.is_of_anthropic() || self.gateway.speaks_anthropic,
         }
     }

@@ -6,7 +6,7 @@ use super::preparing::{Expected, Ready};
 use super::{Next, Phase, Step};
 use crate::denial::Denial;
 use crate::endpoint::Operation;
-use crate::gateway::OnStoreFailure;
+use crate::gateway::{JobQueue, OnStoreFailure};
 use crate::limits::{Claim, Grant, Part, Reservation, Standing};
 use crate::store::StoreFault;
 
@@ -61,6 +61,12 @@ impl Reserving {
             }
             Ok(Grant::Refused(denial, standing, forgotten)) => {
                 draft.forgotten += forgotten;
+                let gateway = draft.gateway.clone();
+                let outlasts = |queue: &JobQueue| queue.outlasts(&denial);
+                if let Some(patient) = draft.patient.take_if(|_| gateway.queue.as_ref().is_some_and(outlasts))
+                {
+                    return patient.enqueue(None);
+                }
                 draft.limit = denial.limit().map(|limit| limit.word.clone());
                 return draft.refuse(&denial, None, standing);
             }

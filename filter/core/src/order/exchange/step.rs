@@ -25,6 +25,8 @@ pub enum Step {
     Admit(Ask),
     /// Ask the store where the limits stand, and bring its answer to `Exchange::limits_read`.
     ReadLimits(Inquiry),
+    /// Ask the queue, with what `Exchange::errand` says, and bring the answer to `Exchange::queue_answered`.
+    AskQueue,
     /// Let the request go.
     Forward(Forward),
     /// Answer in the backend's place.

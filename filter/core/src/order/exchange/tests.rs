@@ -18,6 +18,7 @@ mod ordering;
 mod pinned;
 mod portable;
 mod prices;
+mod queueing;
 mod refusals;
 mod reserving;
 mod sent;

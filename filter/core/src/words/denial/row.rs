@@ -418,6 +418,40 @@ impl Denial {
                 ),
             )
             .after(*wait),
+            Self::QueueFull { wait } => row(
+                429,
+                RATE_LIMIT,
+                "queue_full",
+                "This client has as many requests in the queue as it may. Try again when one of them is answered.",
+            )
+            .perhaps(*wait),
+            Self::QueueUnavailable => row(
+                503,
+                SERVER,
+                "queue_unavailable",
+                "The gateway's queue cannot be reached right now.",
+            )
+            .perhaps(Duration::from_secs(1)),
+            Self::QueueNotInRegion => row(
+                403,
+                PERMISSION,
+                "queue_not_in_region",
+                "The gateway's queue is in no region that this client may be served from.",
+            )
+            .at("background"),
+            Self::JobFailed(why) => row(
+                502,
+                SERVER,
+                "job_failed",
+                format!("There is no answer to this request, and there will be none: {why}."),
+            ),
+            Self::JobCancelled => row(410, BAD_REQUEST, "job_cancelled", "This request was cancelled."),
+            Self::ActForNotAllowed => row(
+                403,
+                PERMISSION,
+                "act_for_not_allowed",
+                "This client may not ask for the one that `tollgate-act-for` names.",
+            ),
             Self::StoreUnavailable => row(
                 503,
                 SERVER,

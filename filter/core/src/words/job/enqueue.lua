@@ -6,6 +6,9 @@
 -- is kept, in ms, [8] the length of its body, then names and values of its other fields
 -- The answer: {1, how many wait before it}, or {0, ms until the client's oldest is over} if its part of the queue is full.
 
+-- What was put there once is not put there again: the same call may come twice.
+if redis.call('EXISTS', KEYS[2]) == 1 then return { 1, 0 } end
+
 -- So many that nobody has swept are cleared away by one call.
 local STALE_MOST = 16
 local WAITING = { high = KEYS[6], normal = KEYS[7], low = KEYS[8] }

@@ -60,6 +60,9 @@ pub(in crate::config) struct Client {
     /// backends are asked.
     #[serde(default)]
     pub(in crate::config) operator: bool,
+    /// Names of clients for which it may ask, `*` for all: it works off their jobs, and they are charged.
+    #[serde(default)]
+    pub(in crate::config) may_act_for: Vec<String>,
     /// How many bytes of its request bodies each worker holds at a time, while they come or wait to be sent on; beyond that
     /// its requests get 429. At least its longest `request_bytes_max`, which is the default where it is more than 64 MiB.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1073741824)))]

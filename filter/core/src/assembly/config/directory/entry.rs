@@ -11,7 +11,7 @@ use super::super::priorities::wire::Priority;
 use super::super::ways_in::validity;
 use super::super::{Build, ConfigError, ModelsByName, Policies, one_of, reading, shape};
 use crate::allowance::Whose;
-use crate::gateway::{Client, Permitted};
+use crate::gateway::{ActsFor, Client, Permitted};
 use crate::identity::issued::Entry;
 use crate::identity::{KeyHash, Known, Validity};
 use crate::limits::Split;
@@ -242,6 +242,8 @@ impl Narrow<'_> {
         }
         let regions = entry.regions.as_ref().map(|names| self.regions(names));
         Client {
+            // A worker's credential is the configuration's matter.
+            acts_for: ActsFor::These(HashSet::new()),
             name: whole.name.clone(),
             group: whole.group.clone(),
             models,

@@ -53,6 +53,8 @@ pub(in crate::config) struct Redis {
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = "tollgate")))]
     pub(in crate::config) prefix: Option<String>,
+    /// The region that it is in: what a client bound to `regions` has queued lies nowhere else. Absent: none of theirs is queued.
+    pub(in crate::config) region: Option<String>,
     /// How long a call may take, in milliseconds. A request that needs the store waits no longer than that for one call.
     #[cfg_attr(feature = "schema", schemars(range(min = 10, max = 5000)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 250)))]

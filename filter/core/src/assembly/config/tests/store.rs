@@ -85,7 +85,7 @@ fn a_fault_of_a_store_names_its_field() {
     refused(
         json!({ "cluster": "s", "password": "x" }),
         "store.redis.password: unknown field, expected one of cluster, path, database, user_env, password_env, prefix, \
-         timeout_ms",
+         region, timeout_ms",
     );
     for envoys in [0, 10_001] {
         let problem = format!("store.envoys: {envoys}: expected 1 to 10000");

@@ -1,0 +1,347 @@
+//! What is answered later, and what its client is told of it.
+
+use super::*;
+use crate::gateway::{Dice, StoreTrouble};
+use crate::job::{Id, Key, What, seal};
+use crate::resp::Commands;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const DICE: Dice = Dice { id: [0xab; 16], nonce: [7; 24] };
+const ID: &str = "abababababababababababababababab";
+const PATIENT: (&str, &str) = ("prefer", "wait=1, Respond-Async; x");
+
+fn queueing(edit: impl FnOnce(&mut Value)) -> Rc<Gateway> {
+    gateway(|config| {
+        config["store"] = json!({ "redis": { "cluster": "s", "region": "eu" } });
+        config["queue"] = json!({ "for": "normal", "when": "always" });
+        // A limit of a fleet's has nothing to give before the store was asked.
+        config["clients"][0]["limits"] = json!([]);
+        // Another one, whose key is `work`.
+        let worker = json!({
+            "name": "worker",
+            "api_keys": [{ "sha256": "00e13ed7af55b27622f1d6eab5bec0147e68efe28dc2b12461117afa1a5ed40e" }],
+            "models": ["*"],
+            "may_act_for": ["web"],
+        });
+        config["clients"].as_array_mut().unwrap().push(worker);
+        edit(config);
+    })
+}
+
+fn ask(run: &mut Run, more: &[(&str, &str)], body: &str) -> Step {
+    match run.head(&[&CHAT[..], more].concat()) {
+        Step::AwaitBody { .. } => run.body(body),
+        step => step,
+    }
+}
+
+/// What is sent to the store, and what becomes of this answer.
+fn tell(run: &mut Run, answer: &[u8]) -> (Vec<String>, Step) {
+    let sent = run.exchange.errand(&DICE).unwrap();
+    let mut words: Vec<_> = sent
+        .split(|byte| *byte == b'\n')
+        .map(String::from_utf8_lossy)
+        .map(|word| word.trim().to_owned())
+        .collect();
+    words.retain(|word| !word.starts_with(['$', '*']));
+    let step = run.exchange.queue_answered(Ok(answer), Moment::new(&run.store, NOW));
+    (words, step)
+}
+
+fn whole(step: Step) -> Answer {
+    let Step::Answer(answer) = step else { panic!("{step:?}") };
+    answer
+}
+
+fn object(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+/// As the store tells of a job.
+fn told(state: &str, kind: &str, status: &str, answer: &[u8], why: &str) -> Vec<u8> {
+    let mut commands = Commands::new();
+    let fields: [&[u8]; 8] = [
+        b"1795000000000",
+        kind.as_bytes(),
+        b"gpt-4o",
+        status.as_bytes(),
+        b"application/json",
+        answer,
+        why.as_bytes(),
+        b"",
+    ];
+    commands.push(&fields[..7]);
+    let fields = String::from_utf8_lossy(commands.bytes()).replacen("*7\r\n", "", 1);
+    format!("*9\r\n${}\r\n{state}\r\n:4\r\n{fields}+OK\r\n", state.len()).into_bytes()
+}
+
+#[test]
+fn a_request_that_may_wait_is_queued_and_nobody_elses() {
+    let mut run = Run::with(queueing(|_| {}));
+    assert!(matches!(ask(&mut run, &[PATIENT], PROMPT), Step::AskQueue));
+    let (sent, step) = tell(&mut run, b"*2\r\n:1\r\n:4\r\n+OK\r\n");
+    assert!(sent.contains(&format!("tollgate:{{jobs}}:job:{ID}")), "{sent:?}");
+    let has = |words: &[&str]| sent.windows(words.len()).any(|part| part == words);
+    assert!(
+        has(&["method", "POST", "path", "/v1/chat/completions", "headers", "{}", "model", "gpt-4o"]),
+        "{sent:?}"
+    );
+    assert!(has(&["web", "normal", "1000", "104857600", "86400000", "3600000"]), "{sent:?}");
+    assert!(sent.contains(&format!("\0{PROMPT}")), "{sent:?}");
+    let answer = whole(step);
+    assert_eq!(
+        (answer.status, object(&answer)),
+        (202, json!({ "id": ID, "object": "job", "state": "queued", "place": 5 }))
+    );
+    for header in
+        [("preference-applied", "respond-async".to_owned()), ("location", format!("/tollgate/v1/jobs/{ID}"))]
+    {
+        assert!(answer.headers.contains(&header), "{header:?}");
+    }
+    let record = run.finish();
+    assert_eq!((record.outcome, record.usage.total(), run.left()), (Outcome::Queued, 0, BUDGET));
+    // Who has not asked for it, who is too important, and where there is no queue.
+    let patient = &[PATIENT][..];
+    for (more, gateway) in [
+        (&[][..], queueing(|_| {})),
+        (&[("prefer", "wait=10")][..], queueing(|_| {})),
+        (patient, queueing(|config| config["queue"]["for"] = json!("low"))),
+        (patient, queueing(|config| config["queue"]["when"] = json!("full"))),
+        (patient, super::gateway(|_| {})),
+    ] {
+        assert!(matches!(ask(&mut Run::with(gateway), more, PROMPT), Step::Forward(_)), "{more:?}");
+    }
+    // What would be refused for good is not queued.
+    let never = r#"{"model":"secret","messages":[]}"#;
+    assert_eq!(refused(ask(&mut Run::with(queueing(|_| {})), &[PATIENT], never)), "403 model_not_allowed");
+}
+
+#[test]
+fn what_is_refused_for_now_is_queued_by_default() {
+    let small = |config: &mut Value| {
+        config["queue"]["when"] = json!("full");
+        config["clients"][0]["limits"] =
+            json!([{ "requests": 1, "per": "minute" }, { "tokens": BUDGET, "per": "minute" }]);
+    };
+    let mut run = Run::with(queueing(small));
+    assert!(matches!(ask(&mut run, &[PATIENT], PROMPT), Step::AskQueue));
+    run.exchange = Exchange::new(queueing(small));
+    assert_eq!(refused(ask(&mut run, &[], PROMPT)), "429 rate_limit_exceeded");
+}
+
+#[test]
+fn a_queue_that_takes_nothing_says_so_and_when_to_ask() {
+    let said = |reply: Result<&[u8], StoreTrouble>| {
+        let mut run = Run::with(queueing(|_| {}));
+        assert!(matches!(ask(&mut run, &[PATIENT], PROMPT), Step::AskQueue));
+        let _ = run.exchange.errand(&DICE).unwrap();
+        let answer = whole(run.exchange.queue_answered(reply, Moment::new(&run.store, NOW)));
+        let wait = answer.headers.iter().find(|(name, _)| *name == "retry-after").unwrap().1.clone();
+        let code = refused(Step::Answer(answer));
+        assert_eq!(run.left(), BUDGET);
+        (code, wait)
+    };
+    let full = |ms: &str| format!("*2\r\n:0\r\n:{ms}\r\n+OK\r\n");
+    for (ms, wait) in [("0", "1"), ("5000", "5"), ("86400000", "60")] {
+        assert_eq!(said(Ok(full(ms).as_bytes())), ("429 queue_full".to_owned(), wait.to_owned()));
+    }
+    let unavailable = ("503 queue_unavailable".to_owned(), "1".to_owned());
+    let oom: &[u8] = b"-OOM no\r\n+OK\r\n";
+    for reply in [Err(StoreTrouble::Unreached), Ok(oom), Ok(b"*2\r\n:1\r\n"), Ok(b"*1\r\n:1\r\n+OK\r\n")] {
+        assert_eq!(said(reply), unavailable, "{reply:?}");
+    }
+}
+
+#[test]
+fn a_job_answers_202_until_it_is_over_and_then_its_answer() {
+    let asked = |method: &str, path: &str, reply: &[u8]| {
+        let mut run = Run::with(queueing(|_| {}));
+        let step = run.head(&[(":method", method), (":path", path), CHAT[2]]);
+        if !matches!(step, Step::AskQueue) {
+            return step;
+        }
+        tell(&mut run, reply).1
+    };
+    let path = format!("/tollgate/v1/jobs/{ID}");
+    let get = |reply: &[u8]| asked("GET", &path, reply);
+    let answer = whole(get(&told("queued", "job", "", b"", "")));
+    assert_eq!((answer.status, &object(&answer)["place"]), (202, &json!(5)));
+    let answer = whole(get(&told("running", "job", "", b"", "")));
+    assert_eq!(
+        (answer.status, object(&answer)),
+        (202, json!({ "id": ID, "object": "job", "state": "running" }))
+    );
+    let answer = whole(get(&told("done", "job", "400", b"\0{\"error\":7}", "")));
+    assert_eq!((answer.status, &answer.body[..]), (400, &b"{\"error\":7}"[..]));
+    assert_eq!(refused(get(&told("failed", "job", "", b"", "expired"))), "502 job_failed");
+    assert_eq!(refused(get(&told("done", "job", "200", b"\x01sealed", ""))), "502 job_failed");
+    assert_eq!(refused(get(&told("cancelled", "job", "", b"", ""))), "410 job_cancelled");
+    // Of nobody, of another, of another kind, and what is no name.
+    assert_eq!(refused(get(b"$-1\r\n+OK\r\n")), "404 id_not_found");
+    assert_eq!(refused(get(&told("queued", "response", "", b"", ""))), "404 id_not_found");
+    assert_eq!(refused(asked("GET", "/tollgate/v1/jobs/x", b"")), "404 id_not_found");
+    for (state, expected) in [("queued", "cancelled"), ("running", "cancelled"), ("done", "deleted")] {
+        let answer = whole(asked("DELETE", &path, &told(state, "job", "200", b"\0", "")));
+        assert_eq!((answer.status, &object(&answer)["state"]), (200, &json!(expected)));
+    }
+    let mut run = Run::new();
+    let step = run.head(&[(":method", "GET"), (":path", &path), CHAT[2]]);
+    assert_eq!(refused(step), "404 unknown_url");
+}
+
+fn responses(edit: impl FnOnce(&mut Value)) -> Rc<Gateway> {
+    queueing(|config| {
+        config["queue"] = json!({ "for": "normal", "background": "queue" });
+        config["models"][0]["backends"] = json!([{ "backend": "b" }]);
+        edit(config);
+    })
+}
+
+const RESPONSES: [(&str, &str); 3] = [CHAT[0], (":path", "/v1/responses"), CHAT[2]];
+
+#[test]
+fn a_response_in_the_background_is_the_queues_where_it_is_to_be() {
+    let asked = |gateway, body: &str| {
+        let mut run = Run::with(gateway);
+        let _ = run.head(&RESPONSES);
+        let step = run.body(body);
+        (run, step)
+    };
+    let body = r#"{"model":"gpt-4o","background":true,"input":"x"}"#;
+    let (mut run, step) = asked(responses(|_| {}), body);
+    assert!(matches!(step, Step::AskQueue), "{step:?}");
+    let (sent, step) = tell(&mut run, b"*2\r\n:1\r\n:0\r\n+OK\r\n");
+    assert!(sent.iter().any(|word| word.contains(r#""background":false"#)), "{sent:?}");
+    let answer = object(&whole(step));
+    assert_eq!((&answer["id"], &answer["status"]), (&json!(format!("resp_job_{ID}")), &json!("queued")));
+    assert_eq!(answer["model"], "gpt-4o");
+    let stream = r#"{"model":"gpt-4o","background":true,"stream":true,"input":"x"}"#;
+    assert_eq!(refused(asked(responses(|_| {}), stream).1), "400 mutually_exclusive_parameters");
+    // What is not asked in the background, and where that is the backend's.
+    assert!(matches!(asked(responses(|_| {}), r#"{"model":"gpt-4o","input":"x"}"#).1, Step::Forward(_)));
+    let backends = responses(|config| config["queue"]["background"] = json!("backend"));
+    assert!(matches!(asked(backends, body).1, Step::Forward(_)));
+}
+
+#[test]
+fn a_response_of_the_queue_is_told_as_any_other() {
+    let asked = |method: &str, path: &str, reply: &[u8]| {
+        let mut run = Run::with(responses(|_| {}));
+        let path = format!("/v1/responses/resp_job_{path}");
+        match run.head(&[(":method", method), (":path", &path), CHAT[2]]) {
+            Step::AskQueue => tell(&mut run, reply).1,
+            step => step,
+        }
+    };
+    let status =
+        |method: &str, path: &str, reply: &[u8]| object(&whole(asked(method, path, reply)))["status"].clone();
+    for (state, expected) in
+        [("queued", "queued"), ("running", "in_progress"), ("failed", "failed"), ("cancelled", "cancelled")]
+    {
+        assert_eq!(status("GET", ID, &told(state, "response", "", b"", "expired")), expected);
+    }
+    let answer = b"\0{\"object\":\"response\", \"id\" : \"resp_1\",\"status\":\"completed\"}";
+    let done = whole(asked("GET", ID, &told("done", "response", "200", answer, "")));
+    let expected = format!(r#"{{"object":"response", "id" : "resp_job_{ID}","status":"completed"}}"#);
+    assert_eq!(String::from_utf8_lossy(&done.body), expected);
+    let refusal = b"\0{\"error\":{\"code\":\"bad\",\"message\":\"No.\"}}";
+    let failed = object(&whole(asked("GET", ID, &told("done", "response", "400", refusal, ""))));
+    assert_eq!(
+        (&failed["status"], &failed["error"]),
+        (&json!("failed"), &json!({ "code": "bad", "message": "No." }))
+    );
+    let cancel = format!("{ID}/cancel");
+    assert_eq!(status("POST", &cancel, &told("running", "response", "", b"", "")), "cancelled");
+    assert_eq!(status("POST", &cancel, &told("done", "response", "200", answer, "")), "completed");
+    let gone = object(&whole(asked("DELETE", ID, &told("done", "response", "200", answer, ""))));
+    assert_eq!(gone["deleted"], true);
+    assert_eq!(refused(asked("GET", ID, b"$-1\r\n+OK\r\n")), "404 id_not_found");
+    assert_eq!(refused(asked("GET", "x", b"")), "404 id_not_found");
+    assert_eq!(refused(asked("GET", &format!("{ID}/input_items"), b"")), "404 unknown_url");
+}
+
+#[test]
+fn no_job_of_a_client_leaves_its_regions() {
+    let bound = |region: &'static str| {
+        move |config: &mut Value| {
+            config["backends"][1]["region"] = json!(region);
+            config["clients"][0]["regions"] = json!([region]);
+        }
+    };
+    let background = r#"{"model":"gpt-4o","background":true,"input":"x"}"#;
+    let respond = |region| {
+        let mut run = Run::with(responses(bound(region)));
+        let _ = run.head(&RESPONSES);
+        run.body(background)
+    };
+    assert!(matches!(respond("eu"), Step::AskQueue));
+    assert_eq!(refused(respond("us")), "403 queue_not_in_region");
+    // A preference is passed over.
+    let chat = |region| ask(&mut Run::with(queueing(bound(region))), &[PATIENT], PROMPT);
+    assert!(matches!((chat("eu"), chat("us")), (Step::AskQueue, Step::Forward(_))));
+}
+
+#[test]
+fn a_worker_asks_for_whom_it_may_and_nobody_else_does() {
+    let worker = ("authorization", "Bearer work");
+    let asked = |key: (&str, &str), client: &str, more: &[(&str, &str)]| {
+        let mut run = Run::with(queueing(|_| {}));
+        let head = [CHAT[0], CHAT[1], key, ("tollgate-act-for", client), ("tollgate-job", ID)];
+        let step = match run.head(&[&head[..], more].concat()) {
+            Step::AwaitBody { .. } => run.body(PROMPT),
+            step => step,
+        };
+        (run, step)
+    };
+    // Not queued again, whatever it says.
+    let (mut run, step) = asked(worker, "web", &[PATIENT]);
+    let Step::Forward(forward) = step else { panic!("{step:?}") };
+    assert!(forward.strip.iter().all(|name| name != "content-type"));
+    let record = run.finish();
+    let replay = record.replay.clone().unwrap();
+    assert_eq!((replay.job.as_str(), &*replay.worker.text), (ID, "worker"));
+    assert_eq!(record.client.as_ref().map(|name| &*name.text), Some("web"));
+    assert!(record.details().contains(&format!(r#""job":"{ID}","worker":"worker""#)), "{}", record.details());
+    for (key, client) in [(CHAT[2], "web"), (CHAT[2], "worker"), (worker, "worker"), (worker, "nobody")] {
+        let (mut run, step) = asked(key, client, &[]);
+        assert_eq!(refused(step), "403 act_for_not_allowed", "{client}");
+        assert_eq!(run.finish().client, None);
+    }
+    // Where there is no queue nobody reads it, and it goes no further.
+    let mut run = Run::new();
+    let Step::AwaitBody { strip } = run.head(&[&CHAT[..], &[("tollgate-act-for", "web")]].concat()) else {
+        panic!()
+    };
+    assert!(strip.contains(&"tollgate-act-for".to_owned()));
+}
+
+#[test]
+fn what_is_sealed_is_opened_for_its_client_alone() {
+    let written = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let gateway = |key: &str| {
+        let mut config = json!(null);
+        let _ = super::gateway(|whole| {
+            whole["store"] = json!({ "redis": { "cluster": "s" } });
+            whole["queue"] = json!({ "key_env": "K", "when": "always", "for": "normal" });
+            config = whole.clone();
+            whole.as_object_mut().unwrap().remove("queue");
+        });
+        config::from_value(config, &|_| Some(key.to_owned()))
+    };
+    let fault = gateway("short").unwrap_err()[0].to_string();
+    assert_eq!(
+        fault,
+        "queue.key_env: environment variable \"K\" is no key: expected 32 bytes as base64, or at least as many characters"
+    );
+    let gateway = Rc::new(gateway(written).unwrap());
+    let mut run = Run::with(gateway.clone());
+    let _ = ask(&mut run, &[PATIENT], PROMPT);
+    let (sent, _) = tell(&mut run, b"*2\r\n:1\r\n:0\r\n+OK\r\n");
+    assert!(sent.iter().all(|word| !word.contains("hello")), "{sent:?}");
+    let id = Id::read(ID).unwrap();
+    let sealed = seal(Key::read(written).as_ref(), &DICE.nonce, &id, What::Answer, b"secret");
+    let queue = gateway.queue.as_ref().unwrap();
+    assert_eq!(queue.opened(&id, &sealed), Some(b"secret".to_vec()));
+    assert_eq!(queue.opened(&Id::new(&[1; 16]), &sealed), None);
+}
