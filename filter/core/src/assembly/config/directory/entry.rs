@@ -29,9 +29,11 @@ const WHOLE: &str = "entry";
 /// The longest entry, in bytes: each that is in use is kept in every worker.
 const ENTRY_BYTES_MAX: usize = 4096;
 
-/// An entry that narrows counts for so many that do not, and for one more with each so many bytes.
+/// An entry that narrows counts for so many that do not, and for one more with each so many bytes, and with each so many models that
+/// it comes to: `gpt-*` is short, and may be all that there are.
 const NARROWED_WEIGHT: usize = 4;
 const BYTES_OF_WEIGHT: usize = 32;
+const MODELS_OF_WEIGHT: usize = 4;
 
 /// A key as it stands in the store, under its SHA-256. `tollgate keys` writes it.
 #[cfg_attr(feature = "schema", derive(serde::Serialize))]
@@ -190,16 +192,16 @@ impl Around {
         if entry.narrowing() == Narrowing::NONE {
             return Ok(Entry { validity, known: Known::whole(whole.clone()), weight: 1, beyond: Vec::new() });
         }
-        let mut build = Narrow { build: Build::bare(), around: self, whole, beyond: Vec::new() };
+        let mut build = Narrow { build: Build::bare(), around: self, whole, beyond: Vec::new(), models: 0 };
         let client = Rc::new(build.client(&entry.checked()?, hash));
-        let Narrow { build, beyond, .. } = build;
+        let Narrow { build, beyond, models, .. } = build;
         if let Some(first) = build.errors.into_iter().next() {
             return Err(first);
         }
         Ok(Entry {
             validity,
             known: Known { client, whole: whole.clone() },
-            weight: NARROWED_WEIGHT + bytes.len() / BYTES_OF_WEIGHT,
+            weight: NARROWED_WEIGHT + bytes.len() / BYTES_OF_WEIGHT + models / MODELS_OF_WEIGHT,
             beyond: beyond.iter().map(ToString::to_string).collect(),
         })
     }
@@ -212,19 +214,23 @@ struct Narrow<'n> {
     whole: &'n Client,
     /// What the entry names that its client may not.
     beyond: Vec<ConfigError>,
+    /// How many names of models are kept for it.
+    models: usize,
 }
 
 impl Narrow<'_> {
     fn client(&mut self, checked: &Checked<'_>, hash: &KeyHash) -> Client {
         let Checked { entry, limits, priority } = checked;
         let whole = self.whole;
-        let models = entry.models.as_ref().map(|names| Rc::new(self.models(names)));
-        let models = models.unwrap_or_else(|| whole.models.clone());
+        let models = entry.models.as_ref().and_then(|names| self.models(names));
+        let models = models.map_or_else(|| whole.models.clone(), |models| Rc::new(Permitted::Named(models)));
         let by_name = &self.around.by_name;
         let (allowances, money) = self.build.allowances("limits", limits, &Whose::Client, by_name);
         for model in met(&models, by_name) {
             self.build.has_prices(&money, &model);
         }
+        let of_limits = allowances.iter().filter_map(|allowance| allowance.scope.models.as_ref());
+        self.models += of_limits.map(Vec::len).sum::<usize>();
         let budget = if allowances.is_empty() {
             whole.budget.clone()
         } else {
@@ -264,12 +270,15 @@ impl Narrow<'_> {
         self.beyond.push(ConfigError { path: path.into(), problem });
     }
 
-    /// Those of its client's that are meant. `*`, and a name that ends with it, mean none but its client's.
-    fn models(&mut self, names: &[String]) -> Permitted {
+    /// Those of its client's that are meant; `None` for all of them. `*`, and a name that ends with it, mean none but its client's.
+    fn models(&mut self, names: &[String]) -> Option<HashSet<Rc<str>>> {
         let own: HashSet<Rc<str>> = met(&self.whole.models, &self.around.by_name)
             .iter()
             .map(|model| model.name.text.clone())
             .collect();
+        if names.iter().any(|name| name == "*") {
+            return None;
+        }
         let mut meant = HashSet::new();
         for (at, name) in names.iter().enumerate() {
             let is_meant = |known: &str| match name.strip_suffix('*') {
@@ -290,7 +299,8 @@ impl Narrow<'_> {
             let problem = format!("none that its client may call: expected {}", one_of(own.iter()));
             self.build.fault("models".to_owned(), problem);
         }
-        Permitted::Named(meant)
+        self.models += meant.len();
+        Some(meant)
     }
 
     fn regions(&mut self, names: &[String]) -> Vec<Rc<str>> {

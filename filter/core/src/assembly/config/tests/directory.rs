@@ -161,7 +161,7 @@ fn a_key_may_what_its_entry_leaves_of_its_client() {
     };
     assert_eq!(names(&may(json!({ "models": ["mini"] }))), ["gpt-4o-mini"]);
     assert_eq!(names(&may(json!({ "models": ["gpt-*"] }))), ["gpt-4o", "gpt-4o-mini"]);
-    assert_eq!(names(&may(json!({ "models": ["*"] }))), ["gpt-4o", "gpt-4o-mini", "o3"]);
+    assert!(Rc::ptr_eq(&may(json!({ "models": ["*"] })).models, &whole.models));
     let mini = may(json!({ "models": ["mini"] }));
     assert_eq!(gateway.model(&mini, "o3"), Err(Denial::ModelNotAllowed("o3".to_owned())));
     let regions = |client: &Client| client.regions.clone();
