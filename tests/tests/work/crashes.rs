@@ -135,6 +135,25 @@ async fn a_worker_that_stood_still_puts_no_answer_over_anothers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stood_still_lets_go_of_what_another_has() {
+    let name = "a_worker_that_stood_still_lets_go_of_what_another_has";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let queue = Queue::of(&redis, "tollgate");
+    let desk = Desk::start(|_, _| Say::Wait).await;
+    let id = queue.enqueue(1, "shop");
+    let still = queue.worker(desk.address(), &[]);
+    desk.until_asked(&id, 1).await;
+    still.signal("-STOP");
+    let _other = queue.worker(desk.address(), &[]);
+    desk.until_asked(&id, 2).await;
+    still.signal("-CONT");
+    desk.until_left(1).await;
+    desk.go();
+    queue.until_state(&id, "done").await;
+    assert_eq!(desk.times(&id), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_outlives_a_redis_that_dies_under_way() {
     let name = "an_answer_outlives_a_redis_that_dies_under_way";
     let Some(mut redis) = Redis::or_skip(name, None, &[]) else { return };

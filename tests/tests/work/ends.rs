@@ -91,6 +91,8 @@ async fn a_job_that_waits_too_long_expires_with_or_without_room() {
         assert_eq!((queue.field(id, "why").as_str(), desk.times(id)), ("expired", 0));
         assert_eq!(queue.bytes_of(id, "body"), None);
     }
+    // What is left of the sum is what still runs.
+    assert_eq!(queue.number("HGET", ":bytes", &["shop"]).to_string(), queue.field(&running, "bytes"));
     desk.go();
     queue.until_state(&running, "done").await;
     queue.check_is_empty("shop");
