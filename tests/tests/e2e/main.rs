@@ -49,6 +49,7 @@ mod fleet_deaths;
 mod store_link;
 mod store_tls;
 mod store_troubles;
+mod worked_off;
 
 // Where a request goes.
 mod deployments;
