@@ -13,6 +13,7 @@ mod notices;
 mod page;
 mod tls;
 mod trying;
+mod waiting;
 mod webhook;
 
 use crate::End;
@@ -36,6 +37,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tollgate::calendar::rfc3339;
 use tollgate::digest::hex;
 use tollgate::job::Key;
+use waiting::{Lane, Waiting};
 use webhook::Webhooks;
 
 /// How often a worker with room looks for a job while there is none.
@@ -66,7 +68,9 @@ struct Worker {
     held: Held,
     counts: Counts,
     /// Until when there is no room for a client and a model.
-    full: RefCell<HashMap<(String, String), Instant>>,
+    full: RefCell<HashMap<Lane, Instant>>,
+    /// The lanes of which a job waits at its place.
+    waiting: Waiting,
     /// How often in a row the gateway could not be reached, and until when it is left alone.
     trouble: Cell<(u32, Option<Instant>)>,
     stop: watch::Receiver<bool>,
@@ -105,6 +109,7 @@ pub(crate) fn work(arguments: &Work) -> Result<End, String> {
         held: Held::default(),
         counts: Counts::default(),
         full: RefCell::default(),
+        waiting: Waiting::default(),
         trouble: Cell::default(),
         stop,
         link: Link::new(address, store)?,

@@ -67,8 +67,9 @@ async fn a_client_is_told_by_signed_notices_until_it_has_heard() {
         (&bodies[1], &done, "job.completed", done.text().to_owned()),
         (&bodies[2], &failed, "response.failed", format!("resp_job_{}", failed.text())),
     ] {
-        let ended = queue.field(id, "ended").parse::<u64>().unwrap() / 1000;
-        let expected = json!({ "id": format!("evt_{}", id.text()), "object": "event", "type": kind, "created_at": ended,
+        let ended = queue.field(id, "ended").parse::<u64>().unwrap();
+        let name = format!("evt_{}_{ended}", id.text());
+        let expected = json!({ "id": name, "object": "event", "type": kind, "created_at": ended / 1000,
             "data": { "id": data } });
         assert_eq!(body, &expected);
     }

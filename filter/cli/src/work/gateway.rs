@@ -20,6 +20,12 @@ const ACT_FOR: HeaderName = HeaderName::from_static("tollgate-act-for");
 /// Which job a request is.
 const JOB: HeaderName = HeaderName::from_static("tollgate-job");
 
+/// What says that this worker may not stand for a client.
+const NOT_FOR: &str = "act_for_not_allowed";
+
+/// What says that a request is more than its client's limit ever lets through.
+const NEVER_FITS: &str = "request_exceeds_limit";
+
 /// The gateway, and how it is asked.
 pub(super) struct Gateway {
     /// Without a slash at its end.
@@ -40,6 +46,10 @@ pub(super) enum Met {
     Failed(String, Option<Duration>),
     /// It can never have an answer.
     Hopeless(String),
+    /// It cannot be sent, to no gateway.
+    Unsendable(String),
+    /// The gateway does not let this worker stand for its client: nothing was tried, and others' jobs are not met by that.
+    NotFor,
     /// The gateway cannot be reached, or does not take this worker: nothing was tried.
     Trouble(String),
 }
@@ -74,7 +84,7 @@ impl Gateway {
     pub(super) async fn ask(&self, job: &Job, body: Bytes) -> Met {
         let request = match self.request(job, body) {
             Ok(request) => request,
-            Err(why) => return Met::Hopeless(why),
+            Err(why) => return Met::Unsendable(why),
         };
         match tokio::time::timeout(self.timeout, self.exchange(request)).await {
             Ok(met) => met,
@@ -126,9 +136,6 @@ async fn read(response: Response<Incoming>) -> Met {
     if status == StatusCode::UNAUTHORIZED {
         return Met::Trouble("the gateway does not take this worker's key".to_owned());
     }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        return Met::Full(told.unwrap_or(Duration::from_secs(1)));
-    }
     let is_try = status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425);
     if is_try {
         return Met::Failed(format!("status {}", status.as_u16()), told);
@@ -138,10 +145,14 @@ async fn read(response: Response<Incoming>) -> Met {
     match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
         Ok(body) => {
             let body = body.to_bytes().to_vec();
-            if status == StatusCode::FORBIDDEN && is_ours(&body) {
-                return Met::Trouble("the gateway does not let this worker stand for a client".to_owned());
+            match (status, code(&body).as_deref()) {
+                (StatusCode::FORBIDDEN, Some(NOT_FOR)) => Met::NotFor,
+                // There will never be room for it.
+                (StatusCode::TOO_MANY_REQUESTS, code) if code != Some(NEVER_FITS) => {
+                    Met::Full(told.unwrap_or(Duration::from_secs(1)))
+                }
+                _ => Met::Answer(Answer { status: status.as_u16(), media, body }),
             }
-            Met::Answer(Answer { status: status.as_u16(), media, body })
         }
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             Met::Hopeless(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes"))
@@ -150,10 +161,10 @@ async fn read(response: Response<Incoming>) -> Met {
     }
 }
 
-/// Whether a refusal is of who asks, and not of what is asked.
-fn is_ours(body: &[u8]) -> bool {
-    let read = |body| serde_json::from_slice::<Value>(body).ok();
-    read(body).is_some_and(|body| body["error"]["code"] == "act_for_not_allowed")
+/// The code of a refusal.
+fn code(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body["error"]["code"].as_str().map(str::to_owned)
 }
 
 fn told(headers: &HeaderMap, status: StatusCode) -> Option<Duration> {

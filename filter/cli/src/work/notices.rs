@@ -7,13 +7,19 @@ use super::Worker;
 use crate::queue::{Call, NOTICE, NOTICED};
 use redis::{FromRedisValue, ParsingError, Value};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_local;
 
 /// How often the store is asked for notices.
 const LOOKED_FOR: Duration = Duration::from_millis(500);
 
 /// Who takes one sends it in this time, or has died.
 const HIDDEN: Duration = Duration::from_secs(60);
+
+/// So many are sent at a time: who does not answer keeps the others' waiting for no longer than one sending.
+const AT_A_TIME: usize = 64;
 
 /// So often it is sent. The last time is five minutes after the first.
 const TIMES_MAX: u32 = 7;
@@ -39,9 +45,18 @@ impl FromRedisValue for Notice {
 
 /// Sends what is due, until the worker ends.
 pub(super) async fn run(worker: Rc<Worker>) {
+    let room = Arc::new(Semaphore::new(AT_A_TIME));
     loop {
+        // It is never closed.
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match worker.link.run::<Option<Notice>>(Call::new(NOTICE).with(HIDDEN.as_millis() as u64)).await {
-            Ok(Some(notice)) => send(&worker, &notice).await,
+            Ok(Some(notice)) => {
+                let worker = Rc::clone(&worker);
+                spawn_local(async move {
+                    send(&worker, &notice).await;
+                    drop(place);
+                });
+            }
             // The queue says what is wrong with the store.
             Ok(None) | Err(_) => tokio::time::sleep(LOOKED_FOR).await,
         }

@@ -3,6 +3,7 @@
 use super::gateway::{Answer, Met};
 use super::held::{Hold, Word};
 use super::job::Job;
+use super::waiting::Lane;
 use super::{WAITS_IN_PLACE, Worker, backoff, log, random};
 use crate::queue::{BACK, Call, FINISH};
 use bytes::Bytes;
@@ -12,6 +13,9 @@ use tollgate::job::{ANSWER_BYTES_MAX, Id, Unopened, What, seal};
 /// How often is tried to write down what became of a job, while the store is away.
 const WRITTEN_AGAIN: Duration = Duration::from_millis(500);
 
+/// For so long a job is put back whose client this worker may not stand for.
+const NOT_FOR_AGAIN: Duration = Duration::from_secs(30);
+
 /// What becomes of a job.
 #[derive(Debug, PartialEq)]
 enum Becomes {
@@ -20,6 +24,8 @@ enum Becomes {
     Back(Duration, bool, String),
     /// No try can help.
     Buried(String),
+    /// It is none that could be sent: nothing of it is kept.
+    Failed(String),
     /// It is not this worker's any more.
     Gone,
 }
@@ -58,9 +64,15 @@ async fn attempt(worker: &Worker, job: &Job) -> Becomes {
     loop {
         let full = worker.full.borrow().get(&lane).copied();
         if let Some(over) = full.filter(|over| *over > Instant::now()) {
-            if over > until {
-                return Becomes::Back(over - Instant::now(), false, "there is no room".to_owned());
-            }
+            // One that waits is enough: it hears first when there is room, and the others' places are for other jobs.
+            let place = worker.waiting.wait(&lane).filter(|_| over <= until);
+            let Some(_place) = place else {
+                return Becomes::Back(
+                    over.saturating_duration_since(Instant::now()),
+                    false,
+                    "there is no room".to_owned(),
+                );
+            };
             tokio::time::sleep_until(over.into()).await;
         }
         let met = worker.gateway.ask(job, body.clone()).await;
@@ -77,13 +89,18 @@ async fn attempt(worker: &Worker, job: &Job) -> Becomes {
                 return Becomes::Back(backoff(job.tries).max(told.unwrap_or_default()), true, why);
             }
             Met::Hopeless(why) => return Becomes::Buried(why),
+            Met::Unsendable(why) => return Becomes::Failed(why),
+            Met::NotFor => {
+                let why = "the gateway does not let this worker stand for its client";
+                return Becomes::Back(NOT_FOR_AGAIN, false, why.to_owned());
+            }
             Met::Trouble(why) => return Becomes::Back(worker.note_trouble(&why), false, why),
         }
     }
 }
 
 impl Worker {
-    fn note_full(&self, lane: &(String, String), wait: Duration) {
+    fn note_full(&self, lane: &Lane, wait: Duration) {
         let mut full = self.full.borrow_mut();
         let now = Instant::now();
         full.retain(|_, over| *over > now);
@@ -130,11 +147,12 @@ async fn write_down(worker: &Worker, job: &Job, hold: &Hold<'_>, becomes: Become
                     None => return,
                 }
             }
-            Err(why) => return buried(worker, job, hold, why).await,
+            Err(why) => return buried(worker, job, hold, why, worker.dead_kept).await,
         },
-        Becomes::Buried(why) => return buried(worker, job, hold, why).await,
+        Becomes::Buried(why) => return buried(worker, job, hold, why, worker.dead_kept).await,
+        Becomes::Failed(why) => return buried(worker, job, hold, why, Duration::ZERO).await,
         Becomes::Back(wait, is_try, why) => {
-            let call = || back(worker, job, wait, is_try, worker.tries, &why);
+            let call = || back(worker, job, wait, is_try, worker.tries, &why, worker.dead_kept);
             match told::<String>(worker, job, hold, call).await.as_deref() {
                 Some("later") => (if is_try { "failed" } else { "put_back" }, format!("is put back: {why}")),
                 Some("buried") => ("buried", format!("is a dead letter: {why}")),
@@ -147,16 +165,32 @@ async fn write_down(worker: &Worker, job: &Job, hold: &Hold<'_>, becomes: Become
     log(&format!("job {id} of {client} {said}; try {tries}, {} ms", took.as_millis()));
 }
 
-async fn buried(worker: &Worker, job: &Job, hold: &Hold<'_>, why: String) {
+async fn buried(worker: &Worker, job: &Job, hold: &Hold<'_>, why: String, kept: Duration) {
     // No tries are left to it.
-    let call = || back(worker, job, Duration::ZERO, true, 0, &why);
-    if told::<String>(worker, job, hold, call).await.is_some() {
-        worker.counts.job("buried", &job.client, &job.priority);
-        log(&format!("job {} of {} is a dead letter: {why}", job.id, job.client));
+    let call = || back(worker, job, Duration::ZERO, true, 0, &why, kept);
+    match told::<String>(worker, job, hold, call).await.as_deref() {
+        Some("buried") => {
+            worker.counts.job("buried", &job.client, &job.priority);
+            log(&format!("job {} of {} is a dead letter: {why}", job.id, job.client));
+        }
+        Some("failed") => {
+            worker.counts.job("unsendable", &job.client, &job.priority);
+            log(&format!("job {} of {} has failed: {why}", job.id, job.client));
+        }
+        Some(_) => worker.counts.job("gone", &job.client, &job.priority),
+        None => {}
     }
 }
 
-fn back(worker: &Worker, job: &Job, wait: Duration, is_try: bool, tries: u32, why: &str) -> Call {
+fn back(
+    worker: &Worker,
+    job: &Job,
+    wait: Duration,
+    is_try: bool,
+    tries: u32,
+    why: &str,
+    kept: Duration,
+) -> Call {
     Call::new(BACK)
         .with(&job.id)
         .with(&job.run)
@@ -164,7 +198,7 @@ fn back(worker: &Worker, job: &Job, wait: Duration, is_try: bool, tries: u32, wh
         .with(u8::from(is_try))
         .with(tries)
         .with(why)
-        .with(worker.dead_kept.as_millis() as u64)
+        .with(kept.as_millis() as u64)
         .with(worker.webhooks.flag(&job.client))
 }
 

@@ -109,7 +109,8 @@ fn secret(variable: &str) -> Result<Vec<u8>, String> {
 
 /// What is sent: the same id and the same text each time, so that who gets it twice can tell.
 fn request(webhook: &Webhook, notice: &Notice, now: u64) -> Result<Request<Full<Bytes>>, String> {
-    let id = format!("evt_{}", notice.id);
+    // A dead letter that is queued again ends twice.
+    let id = format!("evt_{}_{}", notice.id, notice.ended_ms);
     let is_response = notice.kind == Kind::Response.word();
     let (kind, name) = if is_response {
         ("response", format!("resp_job_{}", notice.id))
