@@ -76,6 +76,17 @@ fn what_was_spent_is_added_once_however_often_it_is_said() {
 }
 
 #[test]
+fn a_sum_that_would_be_too_large_can_still_be_read() {
+    let Some(redis) = redis("a_sum_that_would_be_too_large_can_still_be_read", &[]) else { return };
+    let mut store = Store::new(&redis);
+    for seq in [1, 2] {
+        check(store.call("a", seq, &[("web", u64::MAX / 2)]), &[1, 0]);
+    }
+    let most = 9_007_199_254_740_991;
+    assert_eq!(store.rows(), BTreeMap::from([("web".to_owned(), [2, most, most])]));
+}
+
+#[test]
 fn a_day_has_no_more_rows_than_it_may() {
     let Some(redis) = redis("a_day_has_no_more_rows_than_it_may", &[]) else { return };
     let mut store = Store::new(&redis);

@@ -10,6 +10,8 @@
 
 local VERSION = '1'
 local GAP = '\31'
+-- A sum that would be more stays there.
+local MOST = 9007199254740991
 local NUMBERS = 14
 local OTHER = table.concat({ 'r', 'other', 'other', 'other', 'other', 'other' }, GAP)
 
@@ -44,7 +46,7 @@ end
 
 local writes = { 'v', VERSION, holder, ARGV[2] }
 for field, sums in pairs(rows) do
-  for at, number in ipairs(sums) do sums[at] = text(number) end
+  for at, number in ipairs(sums) do sums[at] = text(math.min(number, MOST)) end
   writes[#writes + 1], writes[#writes + 2] = field, table.concat(sums, ' ')
 end
 redis.call('HSET', day, unpack(writes))
