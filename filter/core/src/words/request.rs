@@ -12,7 +12,7 @@ mod prompt;
 mod thinking;
 
 pub use fields::{CapField, CapNames, Ceiling, Family, Field, Inner};
-pub use models::{Named, model_of_query, models_of, models_of_field};
+pub use models::{Named, may_name_models, model_of_query, models_of, models_of_field};
 pub use offers::{Effort, MCP, Offer, Tool};
 pub use parts::Parts;
 pub use thinking::{BUDGET as THINKING_BUDGET, BUDGET_TOKENS_MIN};

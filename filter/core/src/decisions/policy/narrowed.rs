@@ -7,7 +7,9 @@ use super::rules::{
     Bound, Levels, Mode, Over, Permission, Policy, PromptBounds, Quota, Range, Streaming, Unknown,
 };
 use super::tools;
+use crate::request::may_name_models;
 use crate::sorting;
+use std::rc::Rc;
 
 /// What nothing is left of.
 type Nothing = &'static str;
@@ -103,14 +105,35 @@ impl Policy {
             size: levels(size, &other.size).ok_or("size")?,
             quality: levels(quality, &other.quality).ok_or("quality")?,
             unknown_fields: unknown(*unknown_fields, other.unknown_fields),
-            // What may name any model must be allowed to by both; a policy that lets all fields pass, and names none, says nothing of it.
+            // What may name any model must be allowed to by both; of other fields a policy that lets all pass, and names none, says nothing.
             allowed_fields: match other.unknown_fields {
-                Unknown::Pass if other.allowed_fields.is_empty() => allowed_fields.clone(),
+                Unknown::Pass if other.allowed_fields.is_empty() => {
+                    allowed_fields.iter().filter(|name| !may_name_models(name)).cloned().collect()
+                }
                 _ => common(allowed_fields, &other.allowed_fields),
             },
             prompt: shorter(*prompt, other.prompt),
             request_bytes_max,
         })
+    }
+}
+
+impl Policy {
+    /// Whether a field may name any model.
+    #[must_use]
+    pub fn lets_name_models(&self) -> bool {
+        self.allowed_fields.iter().any(|name| may_name_models(name))
+    }
+
+    /// The same, but for the fields that may name any model: they are looked into as all others are.
+    #[must_use]
+    pub fn naming_no_models(self: Rc<Self>) -> Rc<Self> {
+        if !self.lets_name_models() {
+            return self;
+        }
+        let allowed_fields =
+            self.allowed_fields.iter().filter(|name| !may_name_models(name)).cloned().collect();
+        Rc::new(Self { allowed_fields, ..(*self).clone() })
     }
 }
 

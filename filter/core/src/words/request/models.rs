@@ -116,9 +116,8 @@ impl<'a> Request<'a> {
 
 /// All models that a body names of which nothing else is read, its own first.
 pub fn models_of(body: &str) -> Result<Vec<Named<'_>>, Denial> {
-    let is_named = |word: &str| is_among(&NAMES, word) || is_among(&ELSEWHERE, word);
     let mut search = Search { body, found: Vec::new() };
-    if may_have(body, is_named) {
+    if may_have(body, may_name_models) {
         search.value(body.trim_ascii(), 0)?;
     }
     Ok(search.found)
@@ -192,6 +191,12 @@ fn check_elsewhere(name: &str) -> Result<(), Denial> {
         Found::Plain(at) | Found::Disguised(at) => Err(Denial::Forbidden(ELSEWHERE.at(at))),
         Found::Nothing => Ok(()),
     }
+}
+
+/// Whether a member that is called so says to some server which model is meant.
+#[must_use]
+pub fn may_name_models(name: &str) -> bool {
+    is_among(&NAMES, name) || is_among(&ELSEWHERE, name)
 }
 
 fn is_among<const N: usize>(names: &Names<N>, word: &str) -> bool {

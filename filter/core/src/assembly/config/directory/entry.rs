@@ -11,6 +11,7 @@ use super::super::priorities::wire::Priority;
 use super::super::ways_in::validity;
 use super::super::{Build, ConfigError, ModelsByName, Policies, one_of, reading, shape};
 use crate::allowance::Whose;
+use crate::endpoint::Operation;
 use crate::gateway::{ActsFor, Client, Permitted};
 use crate::identity::issued::Entry;
 use crate::identity::{KeyHash, Known, Validity};
@@ -223,6 +224,7 @@ impl Narrow<'_> {
         let Checked { entry, limits, priority } = checked;
         let whole = self.whole;
         let models = entry.models.as_ref().and_then(|names| self.models(names));
+        let is_less = models.is_some();
         let models = models.map_or_else(|| whole.models.clone(), |models| Rc::new(Permitted::Named(models)));
         let by_name = &self.around.by_name;
         let (allowances, money) = self.build.allowances("limits", limits, &Whose::Client, by_name);
@@ -241,6 +243,18 @@ impl Narrow<'_> {
             Some(name) => self.policies(name),
             None => (whole.policy.clone(), whole.policy_by_model.clone()),
         };
+        let mut endpoints = whole.endpoints.clone();
+        let (mut policy, mut policy_by_model) = (policy, policy_by_model);
+        if is_less {
+            // There, and in these fields, it could name a model that it may not call.
+            endpoints.retain(|operation| *operation != Operation::Other);
+            policy = policy.naming_no_models();
+            if policy_by_model.values().any(|policy| policy.lets_name_models()) {
+                let each = policy_by_model.iter();
+                let each = each.map(|(model, policy)| (model.clone(), policy.clone().naming_no_models()));
+                policy_by_model = Rc::new(each.collect());
+            }
+        }
         let asked = priority.map_or(whole.priority, priority_of);
         if asked < whole.priority {
             let (asked, own) = (asked.word(), whole.priority.word());
@@ -253,7 +267,7 @@ impl Narrow<'_> {
             name: whole.name.clone(),
             group: whole.group.clone(),
             models,
-            endpoints: whole.endpoints.clone(),
+            endpoints,
             policy,
             audits: whole.audits.clone(),
             policy_by_model,

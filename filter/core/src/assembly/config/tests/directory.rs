@@ -2,6 +2,7 @@ use super::*;
 use crate::capacity::Priority;
 use crate::config::KeyEntry;
 use crate::denial::Denial;
+use crate::endpoint::Operation;
 use crate::gateway::Client;
 use crate::identity::issued::Entry;
 use crate::identity::{KeyHash, Validity};
@@ -123,6 +124,7 @@ fn regional(client: &Value) -> Gateway {
         { "name": "short", "max_tokens": { "max": 5, "over": "reject" } },
         { "name": "long", "max_tokens": { "max": 50, "over": "clamp" }, "n": { "max": 2, "over": "reject" } },
         { "name": "streams", "stream": "force" },
+        { "name": "naming", "allowed_fields": ["fallbacks", "top_k"] },
         { "name": "watch", "mode": "audit", "n": { "max": 1, "over": "reject" } },
     ]);
     config["models"] = json!([
@@ -178,6 +180,29 @@ fn a_key_may_what_its_entry_leaves_of_its_client() {
     assert_eq!((policy, policy_by_model, budget), (&whole.policy, &whole.policy_by_model, &whole.budget));
     assert_ne!(models, &whole.models);
     assert!(Rc::ptr_eq(&mini.held_bytes, &whole.held_bytes));
+}
+
+#[test]
+fn a_key_with_fewer_models_names_no_other_unseen() {
+    let gateway = regional(&json!({
+        "models": ["gpt-4o", "o3"], "endpoints": ["chat/completions", "other"],
+        "policy": "naming", "policy_by_model": { "gpt-4o": "naming" },
+    }));
+    let fields = |entry: Value| {
+        let client = narrowed(&gateway, "k", &entry).unwrap().known.client;
+        let may_other = client.endpoints.contains(&Operation::Other);
+        (
+            client.policy.allowed_fields.clone(),
+            client.policy_by_model["gpt-4o"].allowed_fields.clone(),
+            may_other,
+        )
+    };
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let all = || list(&["fallbacks", "top_k"]);
+    assert_eq!(fields(json!({ "models": ["*"] })), (all(), all(), true));
+    assert_eq!(fields(json!({ "models": ["gpt-4o"] })), (list(&["top_k"]), list(&["top_k"]), false));
+    // A policy beside its client's lets nobody name what it would not.
+    assert_eq!(fields(json!({ "policy": "short" })), (list(&["top_k"]), list(&["top_k"]), true));
 }
 
 #[test]
@@ -254,7 +279,7 @@ fn an_entry_that_leaves_nothing_cannot_be_used() {
         (json!({ "regions": ["us"] }), "regions: none that may serve its client: expected \"eu\""),
         (
             json!({ "policy": "x" }),
-            "policy: no policy is named \"x\": expected one of \"long\", \"p\", \"short\", \"streams\", \"watch\"",
+            "policy: no policy is named \"x\": expected one of \"long\", \"naming\", \"p\", \"short\", \"streams\", \"watch\"",
         ),
         (json!({ "policy": "watch" }), "policy: \"watch\" only looks on: expected a policy that is enforced"),
         (
