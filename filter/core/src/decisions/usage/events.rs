@@ -138,7 +138,9 @@ impl Search {
         while let Some((at, value)) = value_of(event, &self.delta, from) {
             is_there = true;
             if let Some(text) = string(value) {
-                match kind_of(event.get(..at).unwrap_or_default()) {
+                // What is sound has to be known wherever its kind stands.
+                let told = if self.hears { event } else { event.get(..at).unwrap_or_default() };
+                match kind_of(told) {
                     Some(kind) => texts.add(kind, text.len() as u64),
                     None if self.hears => {
                         texts.add(Text::Said, text.len() as u64 / SOUND_BYTES_PER_TEXT_BYTE);
