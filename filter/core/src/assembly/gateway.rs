@@ -420,6 +420,12 @@ impl Gateway {
         self.roster.iter().find(|client| *client.name.text == *name)
     }
 
+    /// Whether this is a client as it is configured, and not what the entry of a key leaves of one.
+    #[must_use]
+    pub fn is_whole(&self, client: &Rc<Client>) -> bool {
+        self.client(&client.name.text).is_some_and(|whole| Rc::ptr_eq(whole, client))
+    }
+
     /// The account of this key, of a client, a group or what spills.
     #[must_use]
     pub fn account(&self, key: &str) -> Option<Rc<Account>> {

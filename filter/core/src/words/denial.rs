@@ -262,6 +262,8 @@ pub enum Denial {
     QueueUnavailable,
     /// The store of the queue is in none of the client's regions.
     QueueNotInRegion,
+    /// The key may less than its client, and a worker would ask for the whole client.
+    QueueNotForKey,
     /// A job that there will be no answer to, for this reason.
     JobFailed(String),
     /// A job that its client did not want any more.

@@ -89,7 +89,7 @@ impl Draft {
     }
 
     /// Notes what is needed of a request that may be answered later.
-    pub(super) fn note_patience(&mut self, client: &Client, operation: Operation, headers: &Headers) {
+    pub(super) fn note_patience(&mut self, client: &Rc<Client>, operation: Operation, headers: &Headers) {
         let gateway = self.gateway.clone();
         let Some(queue) = gateway.queue.as_ref().filter(|_| self.replay.is_none()) else { return };
         let kind = match operation {
@@ -101,8 +101,9 @@ impl Draft {
             }
             _ => return,
         };
-        // A preference may be passed over, and a region may not be left.
-        if self.priority < queue.least || kind == Kind::Job && !queue.is_in(client.regions.as_deref()) {
+        // A preference may be passed over, a region may not be left, and a key may no more than its entry says.
+        let may_lie = queue.is_in(client.regions.as_deref()) && gateway.is_whole(client);
+        if self.priority < queue.least || kind == Kind::Job && !may_lie {
             return;
         }
         let text =
@@ -150,6 +151,9 @@ impl Draft {
         }
         if !queue.is_in(ready.client.regions.as_deref()) {
             return self.deny(&Denial::QueueNotInRegion);
+        }
+        if !gateway.is_whole(&ready.client) {
+            return self.deny(&Denial::QueueNotForKey);
         }
         match in_foreground(body) {
             Ok(body) => Patient { body, ..*patient }.enqueue(None),

@@ -439,6 +439,13 @@ impl Denial {
                 "The gateway's queue is in no region that this client may be served from.",
             )
             .at("background"),
+            Self::QueueNotForKey => row(
+                403,
+                PERMISSION,
+                "queue_not_for_key",
+                "This key may less than its client, and what waits in the gateway's queue is asked for the whole client.",
+            )
+            .at("background"),
             Self::JobFailed(why) => row(
                 502,
                 SERVER,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::gateway::{Dice, StoreTrouble};
+use crate::identity::KeyHash;
 use crate::job::{Id, Key, What, seal};
 use crate::resp::Commands;
 #[cfg(target_arch = "wasm32")]
@@ -280,6 +281,38 @@ fn no_job_of_a_client_leaves_its_regions() {
     // A preference is passed over.
     let chat = |region| ask(&mut Run::with(queueing(bound(region))), &[PATIENT], PROMPT);
     assert!(matches!((chat("eu"), chat("us")), (Step::AskQueue, Step::Forward(_))));
+}
+
+/// A worker asks for the whole client: what a key leaves out of that would be reached through the queue.
+#[test]
+fn what_a_narrowed_key_asks_is_not_queued() {
+    let key = format!("tg-{}", "0".repeat(64));
+    let issued = |edit: fn(&mut Value), entry: Value| {
+        let gateway = responses(|config| {
+            edit(config);
+            config["directory"] = json!({ "store": {} });
+        });
+        let hash = KeyHash::of(key.as_bytes());
+        let _ = gateway.clients.issued().unwrap().answered(hash, Some(entry.to_string().as_bytes()), NOW);
+        gateway
+    };
+    let always = |config: &mut Value| config["queue"]["when"] = json!("always");
+    let asked = |entry: &Value, path: &str, body: &str| {
+        let mut run = Run::with(issued(always, entry.clone()));
+        let bearer = format!("Bearer {key}");
+        let _ = run.head(&[CHAT[0], (":path", path), ("authorization", &bearer), PATIENT]);
+        run.body(body)
+    };
+    let background = r#"{"model":"gpt-4o","background":true,"input":"x"}"#;
+    let whole = json!({ "client": "web", "note": "x" });
+    assert!(matches!(asked(&whole, CHAT[1].1, PROMPT), Step::AskQueue));
+    assert!(matches!(asked(&whole, RESPONSES[1].1, background), Step::AskQueue));
+    for narrow in [json!({ "models": ["gpt-4o"] }), json!({ "limits": [{ "requests": 9, "per": "day" }] })] {
+        let mut entry = whole.clone();
+        entry.as_object_mut().unwrap().extend(narrow.as_object().unwrap().clone());
+        assert!(matches!(asked(&entry, CHAT[1].1, PROMPT), Step::Forward(_)), "{narrow}");
+        assert_eq!(refused(asked(&entry, RESPONSES[1].1, background)), "403 queue_not_for_key", "{narrow}");
+    }
 }
 
 #[test]
