@@ -193,6 +193,17 @@ impl Spent {
 }
 
 impl Claim {
+    /// Why no wait helps, if one of the limits never has so much.
+    #[must_use]
+    pub fn excess(&self) -> Option<Denial> {
+        let limits = self.budget.accounts.iter().flat_map(|account| account.limits.iter());
+        let mut met = limits.filter(|limit| !limit.allowance.shadow && self.meets(limit));
+        met.find_map(|limit| {
+            let (allowance, needed) = (limit.allowance.clone(), self.of(limit.allowance.measure));
+            limit.never_has(needed).then_some(Denial::NeverFits { allowance, needed })
+        })
+    }
+
     fn meets(&self, limit: &Measured) -> bool {
         self.part.has(&limit.allowance) && limit.allowance.scope.has(self.model.as_deref(), self.operation)
     }

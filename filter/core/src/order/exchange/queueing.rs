@@ -10,7 +10,7 @@ use crate::answer::Answer;
 use crate::capacity::Priority;
 use crate::denial::{Denial, shown};
 use crate::endpoint::{Operation, decoded, without_credentials};
-use crate::gateway::{Client, Dice, Enqueued, NewJob, StoreTrouble, Told, Wish};
+use crate::gateway::{Client, Dice, Enqueued, JobQueue, NewJob, StoreTrouble, Told, Wish};
 use crate::headers::{REPLAYED, passes_to_backends};
 use crate::job::{Id, Kind, State};
 use crate::json::JsonWriter;
@@ -135,30 +135,50 @@ impl Draft {
         let (Some(mut patient), Some(queue)) = (self.patient.take(), &gateway.queue) else {
             return Reserving::begin(ready, self);
         };
-        if patient.kind == Kind::Job {
-            patient.body = body.to_vec();
-            if queue.is_always {
-                return patient.enqueue(None);
+        let is_queued = match patient.kind {
+            Kind::Job => queue.is_always,
+            Kind::Response => ready.expected.purpose == Purpose::Background,
+        };
+        if !is_queued {
+            if patient.kind == Kind::Job {
+                patient.body = body.to_vec();
+                self.patient = Some(patient);
             }
-            self.patient = Some(patient);
             return Reserving::begin(ready, self);
         }
-        if ready.expected.purpose != Purpose::Background {
-            return Reserving::begin(ready, self);
+        let asked = match patient.kind {
+            Kind::Job => Ok(body.to_vec()),
+            Kind::Response => self.asked_in_background(&ready, queue, body),
+        };
+        patient.body = match asked {
+            Ok(asked) => asked,
+            Err(denial) => return self.deny(&denial),
+        };
+        if let Some(denial) = self.refused_for_good(&ready, queue) {
+            self.limit = denial.limit().map(|limit| limit.word.clone());
+            return self.deny(&denial);
         }
+        patient.enqueue(None)
+    }
+
+    /// What a worker is to ask for a response in the background, if that may be made in the queue.
+    fn asked_in_background(&self, ready: &Ready, queue: &JobQueue, body: &[u8]) -> Result<Vec<u8>, Denial> {
         if self.stream {
-            return self.deny(&Denial::Exclusive("background", "stream"));
+            return Err(Denial::Exclusive("background", "stream"));
         }
         if !queue.is_in(ready.client.regions.as_deref()) {
-            return self.deny(&Denial::QueueNotInRegion);
+            return Err(Denial::QueueNotInRegion);
         }
-        if !gateway.is_whole(&ready.client) {
-            return self.deny(&Denial::QueueNotForKey);
+        if !self.gateway.is_whole(&ready.client) {
+            return Err(Denial::QueueNotForKey);
         }
-        match in_foreground(body) {
-            Ok(body) => Patient { body, ..*patient }.enqueue(None),
-            Err(denial) => self.deny(&denial),
-        }
+        in_foreground(body)
+    }
+
+    /// Why it would be refused whenever it is worked off, if it would.
+    fn refused_for_good(&mut self, ready: &Ready, queue: &JobQueue) -> Option<Denial> {
+        let nowhere = ready.choice.as_ref().err().filter(|denial| !queue.outlasts(denial)).cloned();
+        nowhere.or_else(|| Reserving::excess(ready, self))
     }
 
     /// Does what a client wants of a job.

@@ -9,6 +9,7 @@ use crate::endpoint::Operation;
 use crate::gateway::{JobQueue, OnStoreFailure};
 use crate::limits::{Claim, Grant, Part, Reservation, Standing};
 use crate::store::StoreFault;
+use crate::tokens::Usage;
 
 /// A request for which the store was asked.
 pub(super) struct Reserving(Ready);
@@ -16,12 +17,24 @@ pub(super) struct Reserving(Ready);
 impl Reserving {
     /// Asks for the most that it may cost.
     pub(super) fn begin(ready: Ready, draft: &mut Draft) -> Next {
+        let claim = Self::claim(&ready, ready.expected.usage_max(), draft);
+        (Phase::Reserving(Box::new(Self(ready))), Step::Reserve(claim))
+    }
+
+    /// Why no wait helps, if it may cost more than a limit ever has, also by what is sure. Nothing is taken.
+    pub(super) fn excess(ready: &Ready, draft: &mut Draft) -> Option<Denial> {
+        let sure = Expected { estimate: ready.expected.sure(), ..ready.expected };
+        let excess = Self::claim(ready, ready.expected.usage_max(), draft).excess();
+        excess.and_then(|_| Self::claim(ready, sure.usage_max(), draft).excess())
+    }
+
+    fn claim(ready: &Ready, usage: Usage, draft: &mut Draft) -> Claim {
         if ready.client.budget.needs_body() {
             draft.budget = ready.client.budget.of(&draft.values);
         }
-        let (operation, usage) = (ready.expected.operation, ready.expected.usage_max());
+        let operation = ready.expected.operation;
         let (model, asked) = (draft.model.as_ref(), draft.tier_asked.as_deref());
-        let claim = Claim {
+        Claim {
             budget: draft.budget.clone(),
             part: match &draft.connected {
                 Some(_) => Part::Turn,
@@ -34,8 +47,7 @@ impl Reserving {
             usage,
             // Wherever it goes in the end.
             cost: model.map_or(0, |model| model.cost_max(usage, asked)),
-        };
-        (Phase::Reserving(Box::new(Self(ready))), Step::Reserve(claim))
+        }
     }
 
     pub(super) fn on_grant(self, grant: Result<Grant, StoreFault>, draft: &mut Draft) -> Next {

@@ -316,6 +316,51 @@ fn what_a_narrowed_key_asks_is_not_queued() {
 }
 
 #[test]
+fn what_never_fits_a_limit_is_refused_and_not_queued() {
+    let tight = |when: &'static str| {
+        responses(move |config| {
+            config["queue"]["when"] = json!(when);
+            config["clients"][0]["limits"] = json!([{ "tokens": 10, "per": "minute" }]);
+        })
+    };
+    let long = r#"{"model":"gpt-4o","max_tokens":11,"messages":[{"role":"user","content":"x"}]}"#;
+    for when in ["always", "full"] {
+        let step = ask(&mut Run::with(tight(when)), &[PATIENT], long);
+        assert_eq!(refused(step), "429 request_exceeds_limit", "{when}");
+    }
+    let mut run = Run::with(tight("full"));
+    let _ = run.head(&RESPONSES);
+    let long = r#"{"model":"gpt-4o","background":true,"max_output_tokens":11,"input":"x"}"#;
+    assert_eq!(refused(run.body(long)), "429 request_exceeds_limit");
+    // What only has to wait is queued.
+    let mut run = Run::with(tight("full"));
+    let _ = run.head(&RESPONSES);
+    let short = r#"{"model":"gpt-4o","background":true,"max_output_tokens":1,"input":"x"}"#;
+    assert!(matches!(run.body(short), Step::AskQueue));
+}
+
+/// None of its backends is where it may be served, and that lasts.
+#[test]
+fn what_no_wait_helps_is_not_queued() {
+    let nowhere = |config: &mut Value| {
+        config["queue"]["when"] = json!("always");
+        config["store"]["redis"]["region"] = json!("eu");
+        config["clients"][0]["regions"] = json!(["eu"]);
+        config["backends"][1]["region"] = json!("eu");
+        config["models"][0]["backends"] = json!([{ "backend": "a" }]);
+    };
+    let step = ask(&mut Run::with(queueing(nowhere)), &[PATIENT], PROMPT);
+    assert_eq!(refused(step), "403 region_not_permitted");
+    let mut run = Run::with(queueing(|config| {
+        nowhere(config);
+        config["queue"]["background"] = json!("queue");
+    }));
+    let _ = run.head(&RESPONSES);
+    let background = r#"{"model":"gpt-4o","background":true,"input":"x"}"#;
+    assert_eq!(refused(run.body(background)), "403 region_not_permitted");
+}
+
+#[test]
 fn a_worker_asks_for_whom_it_may_and_nobody_else_does() {
     let worker = ("authorization", "Bearer work");
     let asked = |key: (&str, &str), client: &str, more: &[(&str, &str)]| {
