@@ -116,8 +116,16 @@ fn show(one: &OneJob, seal_env: Option<&str>, is_open: bool) -> Result<End, Stri
                 Err(_) => Err(format!("the {name} does not open with this key")),
             })
         };
-        job.body = content(field::BODY, What::Body).transpose()?;
-        job.answer = content(field::ANSWER, What::Answer).transpose()?;
+        let text =
+            |name: &str| fields.get(name).map(|text| String::from_utf8_lossy(text)).unwrap_or_default();
+        let [method, path, headers, model] =
+            [field::METHOD, field::PATH, field::HEADERS, field::MODEL].map(text);
+        let (client, kind) = (job.client.clone(), job.kind.clone());
+        let (client, kind) = (client.as_str(), kind.as_str());
+        let body =
+            What::Body { client, kind, method: &method, path: &path, headers: &headers, model: &model };
+        job.body = content(field::BODY, body).transpose()?;
+        job.answer = content(field::ANSWER, What::Answer { client, kind }).transpose()?;
     }
     if one.json {
         print_json(&job);

@@ -102,17 +102,23 @@ async fn a_job_that_waits_too_long_expires_with_or_without_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_of_another_job_is_not_sent_and_is_buried() {
-    let name = "a_body_of_another_job_is_not_sent_and_is_buried";
+async fn what_was_changed_in_the_store_is_not_sent() {
+    let name = "what_was_changed_in_the_store_is_not_sent";
     let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
     let queue = Queue::of(&redis, "tollgate");
     let desk = Desk::start(|_, _| well()).await;
-    let id = queue.enqueue_for(1, "shop", AGE_MS, "{}");
-    // What lies open anybody may have written.
-    queue.set(&id, "body", "\0{}");
+    // What lies open anybody may have written, and so may the rest.
+    let changes = [("body", "\0{}"), ("path", "/v1/completions"), ("headers", "{}"), ("client", "lab")];
+    let jobs = [1, 2, 3, 4].map(|number| queue.enqueue_for(number, "shop", AGE_MS, "{}"));
+    for (id, (field, value)) in jobs.iter().zip(changes) {
+        queue.set(id, field, value);
+    }
     let _worker = queue.worker(desk.address(), &["--tries", "1"]);
-    queue.until_state(&id, "failed").await;
-    assert_eq!((queue.field(&id, "why").as_str(), desk.times(&id)), ("unopened: it was sealed otherwise", 0));
+    for id in &jobs {
+        queue.until_state(id, "failed").await;
+        let found = (queue.field(id, "why"), desk.times(id));
+        assert_eq!(found, ("unopened: it was sealed otherwise".to_owned(), 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,16 +69,24 @@ impl<'r> Queue<'r> {
 
     /// A chat of a client, which may wait for so long.
     pub fn enqueue_for(&self, number: usize, client: &str, age_ms: u64, body: &str) -> Id {
+        self.enqueue_of("job", number, client, age_ms, body)
+    }
+
+    /// The same, of this kind.
+    pub fn enqueue_of(&self, kind: &str, number: usize, client: &str, age_ms: u64, body: &str) -> Id {
         let id = id(number);
-        let sealed = seal(Some(&key()), &[number as u8; 24], &id, What::Body, body.as_bytes());
+        let (method, path, model) = ("POST", "/v1/chat/completions?x=1", "gpt-4o");
+        let headers = r#"{"content-type":"application/json","authorization":"Bearer forged"}"#;
+        let what = What::Body { client, kind, method, path, headers, model };
+        let sealed = seal(Some(&key()), &[number as u8; 24], &id, what, body.as_bytes());
         let (age, length) = (age_ms.to_string(), sealed.len().to_string());
         let fields: [(&str, &[u8]); 8] = [
             (field::VERSION, b"1"),
-            (field::KIND, b"job"),
-            (field::METHOD, b"POST"),
-            (field::PATH, b"/v1/chat/completions?x=1"),
-            (field::HEADERS, br#"{"content-type":"application/json","authorization":"Bearer forged"}"#),
-            (field::MODEL, b"gpt-4o"),
+            (field::KIND, kind.as_bytes()),
+            (field::METHOD, method.as_bytes()),
+            (field::PATH, path.as_bytes()),
+            (field::HEADERS, headers.as_bytes()),
+            (field::MODEL, model.as_bytes()),
             ("keep", b"3600000"),
             (field::BODY, &sealed),
         ];
@@ -117,7 +125,9 @@ impl<'r> Queue<'r> {
 
     pub fn answer(&self, id: &Id) -> String {
         let sealed = self.bytes_of(id, field::ANSWER).expect("an answer");
-        String::from_utf8(open(Some(&key()), id, What::Answer, &sealed).unwrap()).unwrap()
+        let (client, kind) = (self.field(id, field::CLIENT), self.field(id, field::KIND));
+        let what = What::Answer { client: &client, kind: &kind };
+        String::from_utf8(open(Some(&key()), id, what, &sealed).unwrap()).unwrap()
     }
 
     pub async fn until_state(&self, id: &Id, state: &str) {

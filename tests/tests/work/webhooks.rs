@@ -9,7 +9,7 @@ use tollgate_tests::harness::Redis;
 
 use super::desk::{Desk, Say, well};
 use super::gate::{Gate, Stops};
-use super::queue::{Queue, until};
+use super::queue::{AGE_MS, Queue, until};
 
 /// As the variable has it.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -36,9 +36,8 @@ async fn a_client_is_told_by_signed_notices_until_it_has_heard() {
         false => well(),
     })
     .await;
-    let [done, failed, others] =
-        [(1, "shop"), (2, "shop"), (3, "lab")].map(|(number, client)| queue.enqueue(number, client));
-    queue.set(&failed, "kind", "response");
+    let [done, others] = [(1, "shop"), (3, "lab")].map(|(number, client)| queue.enqueue(number, client));
+    let failed = queue.enqueue_of("response", 2, "shop", AGE_MS, "{\"say\":\"secret 2\"}");
     let url = format!("shop=http://{}/hook", hook.address());
     let webhook = ["--tries", "1", "--webhook", &url, "--webhook-secret-env", "shop=HOOK"];
     let worker = queue.worker(desk.address(), &webhook);

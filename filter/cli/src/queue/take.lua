@@ -3,7 +3,7 @@
 -- ARGV[1] the worker, [2] after how many ms without a sign of life a worker counts as dead, [3] 1 if its jobs are taken over,
 -- [4] the most tries, [5] for how many ms dead letters are kept, then clients with a webhook.
 -- Answers what became of others on the way, in how many ms the next of those is due that wait for their time, -1 if there is none, whether
--- jobs are taken over, and the job, if there is one: {{word, client, priority, id}…}, ms, 0 or 1, {id, run, entry, client, priority, method, path, headers, body, model, tries}.
+-- jobs are taken over, and the job, if there is one: {{word, client, priority, id}…}, ms, 0 or 1, {id, run, entry, client, priority, kind, method, path, headers, body, model, tries}.
 
 -- So many are looked at by one call, so that none takes long.
 local MOST = 32
@@ -55,7 +55,7 @@ for _ = 1, MOST do
   if not entry then break end
   local fields = {}
   for at = 1, #entry[2], 2 do fields[entry[2][at]] = entry[2][at + 1] end
-  local job = read(fields.id or '', 'state', 'client', 'priority', 'bytes', 'at', 'until', 'tries', 'run', 'keep', 'entry', 'method',
+  local job = read(fields.id or '', 'state', 'client', 'priority', 'bytes', 'at', 'until', 'tries', 'run', 'keep', 'entry', 'kind', 'method',
     'path', 'headers', 'body', 'model')
   if job.entry ~= entry[1] or not (job.state == 'queued' or (job.state == 'running' and was_anothers)) then
     -- Its client has cancelled it, or it is gone.
@@ -75,7 +75,7 @@ for _ = 1, MOST do
     redis.call('HSET', job_of(job.id), 'state', 'running', 'worker', worker, 'started', text(now), 'run', run, 'tries', tries, 'keep',
       text(keep_of(job)))
     lives(job.id, LIVES_MS)
-    return { events, 0, 1, { job.id, run, job.entry, job.client, job.priority, job.method or '', job.path or '', job.headers or '{}',
+    return { events, 0, 1, { job.id, run, job.entry, job.client, job.priority, job.kind or '', job.method or '', job.path or '', job.headers or '{}',
       job.body or '', job.model or '', tries } }
   end
 end

@@ -12,6 +12,8 @@ pub(super) struct Job {
     pub(super) entry: String,
     pub(super) client: String,
     pub(super) priority: String,
+    /// The word of its kind.
+    pub(super) kind: String,
     pub(super) method: String,
     pub(super) path: String,
     pub(super) headers: String,
@@ -23,7 +25,7 @@ pub(super) struct Job {
 
 impl FromRedisValue for Job {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let [id, run, entry, client, priority, method, path, headers, body, model, tries]: [Value; 11] =
+        let [id, run, entry, client, priority, kind, method, path, headers, body, model, tries]: [Value; 12] =
             Vec::<Value>::from_redis_value(value)?
                 .try_into()
                 .map_err(|_| ParsingError::from("a job has other fields"))?;
@@ -33,6 +35,7 @@ impl FromRedisValue for Job {
             entry: from_redis_value(entry)?,
             client: from_redis_value(client)?,
             priority: from_redis_value(priority)?,
+            kind: from_redis_value(kind)?,
             method: from_redis_value(method)?,
             path: from_redis_value(path)?,
             headers: from_redis_value(headers)?,
@@ -47,6 +50,7 @@ impl Job {
     /// What it asks.
     pub(super) fn body(&self, key: Option<&Key>) -> Result<Vec<u8>, Unopened> {
         let id = Id::read(&self.id).ok_or(Unopened::Wrong)?;
-        open(key, &id, What::Body, &self.body)
+        let Self { client, kind, method, path, headers, model, .. } = self;
+        open(key, &id, What::Body { client, kind, method, path, headers, model }, &self.body)
     }
 }

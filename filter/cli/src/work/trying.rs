@@ -230,7 +230,8 @@ async fn told<T: redis::FromRedisValue>(
 
 fn sealed(worker: &Worker, job: &Job, answer: &Answer) -> Result<Vec<u8>, String> {
     let id = Id::read(&job.id).ok_or("its name is none")?;
-    let sealed = seal(worker.key.as_ref(), &random()?, &id, What::Answer, &answer.body);
+    let what = What::Answer { client: &job.client, kind: &job.kind };
+    let sealed = seal(worker.key.as_ref(), &random()?, &id, what, &answer.body);
     if sealed.len() > ANSWER_BYTES_MAX {
         return Err(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes"));
     }

@@ -244,13 +244,31 @@ impl Keys {
     }
 }
 
-/// What of a job is sealed.
+/// What of a job is sealed, and what it is sealed together with: whoever changes one of these in the store is found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum What<'j> {
     /// What it asks.
-    Body,
+    Body {
+        /// Whose it is.
+        client: &'j str,
+        /// The word of its kind.
+        kind: &'j str,
+        /// What it asks for.
+        method: &'j str,
+        /// With its query.
+        path: &'j str,
+        /// A JSON object of headers.
+        headers: &'j str,
+        /// The model, as the client wrote it.
+        model: &'j str,
+    },
     /// What was answered.
-    Answer,
+    Answer {
+        /// Whose it is.
+        client: &'j str,
+        /// The word of its kind.
+        kind: &'j str,
+    },
 }
 
 /// How long a key is.
@@ -303,7 +321,7 @@ pub enum Unopened {
 
 /// As it lies in the store: sealed if there is a key. A nonce serves once.
 #[must_use]
-pub fn seal(key: Option<&Key>, nonce: &[u8; NONCE_BYTES], id: &Id, what: What, bytes: &[u8]) -> Vec<u8> {
+pub fn seal(key: Option<&Key>, nonce: &[u8; NONCE_BYTES], id: &Id, what: What<'_>, bytes: &[u8]) -> Vec<u8> {
     let sealed = key.and_then(|key| {
         let payload = Payload { msg: bytes, aad: &place(id, what) };
         cipher(key).encrypt(XNonce::from_slice(nonce), payload).ok()
@@ -317,7 +335,7 @@ pub fn seal(key: Option<&Key>, nonce: &[u8; NONCE_BYTES], id: &Id, what: What, b
 }
 
 /// As it was before it was sealed.
-pub fn open(key: Option<&Key>, id: &Id, what: What, bytes: &[u8]) -> Result<Vec<u8>, Unopened> {
+pub fn open(key: Option<&Key>, id: &Id, what: What<'_>, bytes: &[u8]) -> Result<Vec<u8>, Unopened> {
     let (how, rest) = bytes.split_first().ok_or(Unopened::Wrong)?;
     match (*how, key) {
         // Whoever has a key takes nothing that anybody may have written.
@@ -336,13 +354,21 @@ fn cipher(key: &Key) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new(&key.0.into())
 }
 
-/// Where it belongs: what is moved to another job, or from a body to an answer, does not open.
-fn place(id: &Id, what: What) -> Vec<u8> {
-    let what = match what {
-        What::Body => "body",
-        What::Answer => "answer",
+/// Where it belongs: what is moved to another job or client, from a body to an answer, or to where other things are asked for,
+/// does not open. Each part follows its length, so that no two places are written alike.
+fn place(id: &Id, what: What<'_>) -> Vec<u8> {
+    let parts: &[&str] = match what {
+        What::Body { client, kind, method, path, headers, model } => {
+            &["body", client, kind, method, path, headers, model]
+        }
+        What::Answer { client, kind } => &["answer", client, kind],
     };
-    [id.text(), what].concat().into_bytes()
+    let mut place = Vec::new();
+    for part in [VERSION, id.text()].iter().chain(parts) {
+        place.extend((part.len() as u64).to_le_bytes());
+        place.extend(part.as_bytes());
+    }
+    place
 }
 
 #[cfg(test)]

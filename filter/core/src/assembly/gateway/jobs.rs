@@ -163,8 +163,9 @@ impl JobQueue {
 
     /// The answer of a job, as it was before it was sealed.
     #[must_use]
-    pub fn opened(&self, id: &Id, answer: &[u8]) -> Option<Vec<u8>> {
-        open(self.key.as_ref(), id, What::Answer, answer).ok()
+    pub fn opened(&self, id: &Id, client: &str, told: &Told) -> Option<Vec<u8>> {
+        let what = What::Answer { client, kind: told.kind.word() };
+        open(self.key.as_ref(), id, what, &told.answer).ok()
     }
 }
 
@@ -172,7 +173,9 @@ impl FleetStore {
     /// What is sent to put a request into the queue.
     #[must_use]
     pub fn enqueue_request(&self, queue: &JobQueue, id: &Id, dice: &Dice, job: &NewJob<'_>) -> Vec<u8> {
-        let body = seal(queue.key.as_ref(), &dice.nonce, id, What::Body, job.body);
+        let NewJob { client, kind, method, path, headers, model, .. } = *job;
+        let what = What::Body { client, kind: kind.word(), method, path, headers, model };
+        let body = seal(queue.key.as_ref(), &dice.nonce, id, what, job.body);
         let (age, keep) = (millis(queue.age).to_string(), millis(queue.keep).to_string());
         let (jobs, bytes) = (queue.jobs_max.to_string(), queue.bytes_max.to_string());
         let length = body.len().to_string();
@@ -186,23 +189,23 @@ impl FleetStore {
             field::VERSION.as_bytes(),
             VERSION.as_bytes(),
             field::KIND.as_bytes(),
-            job.kind.word().as_bytes(),
+            kind.word().as_bytes(),
             field::KEEP.as_bytes(),
             keep.as_bytes(),
             field::METHOD.as_bytes(),
-            job.method.as_bytes(),
+            method.as_bytes(),
             field::PATH.as_bytes(),
-            job.path.as_bytes(),
+            path.as_bytes(),
             field::HEADERS.as_bytes(),
-            job.headers.as_bytes(),
+            headers.as_bytes(),
             field::MODEL.as_bytes(),
-            job.model.as_bytes(),
+            model.as_bytes(),
             field::BODY.as_bytes(),
             &body,
             field::WHY.as_bytes(),
             b"",
         ];
-        self.run(queue, ENQUEUE, id, job.client, &words)
+        self.run(queue, ENQUEUE, id, client, &words)
     }
 
     /// What is sent for what a client wants of a job.

@@ -108,7 +108,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let pairs = pairs.chain(in_protocols.as_deref().map(|bearer| ("authorization", bearer)));
     let client = match gateway.clients.identify(pairs.clone(), asked.query(), operation.api(), moment) {
         Ok(Identity::Client(client, values)) => {
-            let client = match draft.acted_for(client, headers) {
+            let client = match draft.acted_for(client, operation, headers) {
                 Ok(client) => client,
                 Err(denial) => return Ok(draft.deny(&denial)),
             };

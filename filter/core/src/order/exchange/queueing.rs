@@ -69,13 +69,19 @@ enum Errand {
 
 impl Draft {
     /// The client that is meant: a worker's requests are those of whom it asks for.
-    pub(super) fn acted_for(&mut self, client: Rc<Client>, headers: &Headers) -> Result<Rc<Client>, Denial> {
+    pub(super) fn acted_for(
+        &mut self,
+        client: Rc<Client>,
+        operation: Operation,
+        headers: &Headers,
+    ) -> Result<Rc<Client>, Denial> {
         let Some(name) = find(headers, ACT_FOR).filter(|_| self.gateway.queue.is_some()) else {
             return Ok(client);
         };
         let name = String::from_utf8_lossy(name);
         let found = self.gateway.roster.iter().find(|other| *other.name.text == *name);
-        let found = found.filter(|_| client.acts_for.covers(&name)).ok_or(Denial::ActForNotAllowed)?.clone();
+        let may_ask = Kind::made_of(operation).is_some() && client.acts_for.covers(&name);
+        let found = found.filter(|_| may_ask).ok_or(Denial::ActForNotAllowed)?.clone();
         let job = find(headers, JOB).map(String::from_utf8_lossy).unwrap_or_default();
         self.replay = Some(Box::new(Replay { job: shown(&job), worker: client.name.clone() }));
         Ok(found)
@@ -92,15 +98,11 @@ impl Draft {
     pub(super) fn note_patience(&mut self, client: &Rc<Client>, operation: Operation, headers: &Headers) {
         let gateway = self.gateway.clone();
         let Some(queue) = gateway.queue.as_ref().filter(|_| self.replay.is_none()) else { return };
-        let kind = match operation {
-            Operation::Responses if queue.makes_responses => Kind::Response,
-            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings
-                if is_patient(headers) =>
-            {
-                Kind::Job
-            }
-            _ => return,
+        let is_asked = |kind: &Kind| match kind {
+            Kind::Job => is_patient(headers),
+            Kind::Response => queue.makes_responses,
         };
+        let Some(kind) = Kind::made_of(operation).filter(is_asked) else { return };
         // A preference may be passed over, a region may not be left, and a key may no more than its entry says.
         let may_lie = queue.is_in(client.regions.as_deref()) && gateway.is_whole(client);
         if self.priority < queue.least || kind == Kind::Job && !may_lie {
@@ -215,6 +217,17 @@ pub(super) fn queued_response(rest: &str) -> Option<(&str, &str)> {
 fn about(id: Id, kind: Kind, wish: Wish) -> Next {
     let queueing = Queueing { errand: Errand::About(id, kind, wish), reservation: None };
     (Phase::Queueing(Box::new(queueing)), Step::AskQueue)
+}
+
+impl Kind {
+    /// What such a request is as a job, if it can be one.
+    fn made_of(operation: Operation) -> Option<Self> {
+        match operation {
+            Operation::Responses => Some(Self::Response),
+            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => Some(Self::Job),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the client has said that an answer may come later. <https://www.rfc-editor.org/rfc/rfc7240#section-4.1>
@@ -334,5 +347,5 @@ impl Errand {
 
 /// The answer of a job, opened.
 fn opened(id: &Id, told: &Told, draft: &Draft) -> Option<Vec<u8>> {
-    draft.gateway.queue.as_ref()?.opened(id, &told.answer)
+    draft.gateway.queue.as_ref()?.opened(id, &draft.client.as_ref()?.name.text, told)
 }

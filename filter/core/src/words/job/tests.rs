@@ -6,6 +6,16 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NONCE: [u8; NONCE_BYTES] = [7; NONCE_BYTES];
 
+const BODY: What<'_> = What::Body {
+    client: "web",
+    kind: "job",
+    method: "POST",
+    path: "/v1/embeddings",
+    headers: "{}",
+    model: "m",
+};
+const ANSWER: What<'_> = What::Answer { client: "web", kind: "job" };
+
 fn id(byte: u8) -> Id {
     Id::new(&[byte; ID_BYTES])
 }
@@ -16,32 +26,64 @@ fn key(byte: u8) -> Key {
 
 #[test]
 fn what_is_sealed_opens_where_it_belongs_and_nowhere_else() {
-    let sealed = seal(Some(&key(1)), &NONCE, &id(1), What::Body, b"a secret");
+    let sealed = seal(Some(&key(1)), &NONCE, &id(1), BODY, b"a secret");
     assert!(!sealed.windows(6).any(|part| part == b"secret"));
-    assert_eq!(open(Some(&key(1)), &id(1), What::Body, &sealed), Ok(b"a secret".to_vec()));
-    assert_eq!(open(Some(&key(2)), &id(1), What::Body, &sealed), Err(Unopened::Wrong));
-    assert_eq!(open(Some(&key(1)), &id(2), What::Body, &sealed), Err(Unopened::Wrong));
-    assert_eq!(open(Some(&key(1)), &id(1), What::Answer, &sealed), Err(Unopened::Wrong));
-    assert_eq!(open(None, &id(1), What::Body, &sealed), Err(Unopened::NoKey));
+    assert_eq!(open(Some(&key(1)), &id(1), BODY, &sealed), Ok(b"a secret".to_vec()));
+    assert_eq!(open(Some(&key(2)), &id(1), BODY, &sealed), Err(Unopened::Wrong));
+    assert_eq!(open(Some(&key(1)), &id(2), BODY, &sealed), Err(Unopened::Wrong));
+    assert_eq!(open(Some(&key(1)), &id(1), ANSWER, &sealed), Err(Unopened::Wrong));
+    assert_eq!(open(None, &id(1), BODY, &sealed), Err(Unopened::NoKey));
+}
+
+#[test]
+fn what_lies_around_a_seal_is_held_by_it() {
+    let What::Body { client, kind, method, path, headers, model } = BODY else { panic!() };
+    let body = |client, kind, method, path, headers, model| What::Body {
+        client,
+        kind,
+        method,
+        path,
+        headers,
+        model,
+    };
+    let sealed = seal(Some(&key(1)), &NONCE, &id(1), BODY, b"a secret");
+    for other in [
+        body("other", kind, method, path, headers, model),
+        body(client, "response", method, path, headers, model),
+        body(client, kind, "GET", path, headers, model),
+        body(client, kind, method, "/v1/completions", headers, model),
+        body(client, kind, method, path, "{\"accept\":\"x\"}", model),
+        body(client, kind, method, path, headers, "n"),
+        // The same letters, cut elsewhere.
+        body("webj", "ob", method, path, headers, model),
+        body(client, kind, "POST/", "v1/embeddings", headers, model),
+    ] {
+        assert_eq!(open(Some(&key(1)), &id(1), other, &sealed), Err(Unopened::Wrong), "{other:?}");
+    }
+    let sealed = seal(Some(&key(1)), &NONCE, &id(1), ANSWER, b"an answer");
+    for (client, kind) in [("other", "job"), ("web", "response"), ("webj", "ob")] {
+        let other = What::Answer { client, kind };
+        assert_eq!(open(Some(&key(1)), &id(1), other, &sealed), Err(Unopened::Wrong), "{other:?}");
+    }
 }
 
 #[test]
 fn a_change_of_any_byte_is_noticed() {
-    let sealed = seal(Some(&key(1)), &NONCE, &id(1), What::Answer, b"an answer");
+    let sealed = seal(Some(&key(1)), &NONCE, &id(1), ANSWER, b"an answer");
     for at in 0..sealed.len() {
         let mut changed = sealed.clone();
         changed[at] ^= 1;
-        assert_eq!(open(Some(&key(1)), &id(1), What::Answer, &changed), Err(Unopened::Wrong), "{at}");
-        assert!(open(Some(&key(1)), &id(1), What::Answer, &sealed[..at]).is_err(), "{at}");
+        assert_eq!(open(Some(&key(1)), &id(1), ANSWER, &changed), Err(Unopened::Wrong), "{at}");
+        assert!(open(Some(&key(1)), &id(1), ANSWER, &sealed[..at]).is_err(), "{at}");
     }
 }
 
 #[test]
 fn without_a_key_it_lies_open_and_a_key_takes_nothing_open() {
-    let lies = seal(None, &NONCE, &id(1), What::Body, b"open");
+    let lies = seal(None, &NONCE, &id(1), BODY, b"open");
     assert_eq!(lies, b"\0open");
-    assert_eq!(open(None, &id(1), What::Body, &lies), Ok(b"open".to_vec()));
-    assert_eq!(open(Some(&key(1)), &id(1), What::Body, &lies), Err(Unopened::Wrong));
+    assert_eq!(open(None, &id(1), BODY, &lies), Ok(b"open".to_vec()));
+    assert_eq!(open(Some(&key(1)), &id(1), BODY, &lies), Err(Unopened::Wrong));
 }
 
 /// <https://datatracker.ietf.org/doc/html/draft-irtf-cfrg-xchacha-03#appendix-A.3.1>, whose associated data is no job's: of what
@@ -51,8 +93,7 @@ fn the_published_vector_of_the_cipher_holds() {
     let bytes: Vec<u8> = (0x80..0xa0).collect();
     let nonce: Vec<u8> = (0x40..0x58).collect();
     let key = Key::new(bytes.try_into().unwrap());
-    let sealed =
-        seal(Some(&key), &nonce.try_into().unwrap(), &id(1), What::Body, b"Ladies and Gentlemen of the");
+    let sealed = seal(Some(&key), &nonce.try_into().unwrap(), &id(1), BODY, b"Ladies and Gentlemen of the");
     let text = &sealed[1 + NONCE_BYTES..sealed.len() - 16];
     assert_eq!(hex(text), "bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed290");
 }
@@ -109,9 +150,9 @@ proptest! {
     #[test]
     fn any_bytes_come_back_and_none_make_it_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         for key in [None, Some(key(3))] {
-            let lies = seal(key.as_ref(), &NONCE, &id(1), What::Body, &bytes);
-            prop_assert_eq!(open(key.as_ref(), &id(1), What::Body, &lies), Ok(bytes.clone()));
-            let _ = open(key.as_ref(), &id(1), What::Body, &bytes);
+            let lies = seal(key.as_ref(), &NONCE, &id(1), BODY, &bytes);
+            prop_assert_eq!(open(key.as_ref(), &id(1), BODY, &lies), Ok(bytes.clone()));
+            let _ = open(key.as_ref(), &id(1), BODY, &bytes);
         }
     }
 }

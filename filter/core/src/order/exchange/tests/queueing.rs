@@ -1,9 +1,9 @@
 //! What is answered later, and what its client is told of it.
 
 use super::*;
-use crate::gateway::{Dice, StoreTrouble};
+use crate::gateway::{Dice, StoreTrouble, Told};
 use crate::identity::KeyHash;
-use crate::job::{Id, Key, What, seal};
+use crate::job::{Id, Key, Kind, State, What, seal};
 use crate::resp::Commands;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -339,6 +339,27 @@ fn what_never_fits_a_limit_is_refused_and_not_queued() {
     assert!(matches!(run.body(short), Step::AskQueue));
 }
 
+#[test]
+fn a_worker_asks_only_for_what_can_be_queued() {
+    let asked = |method: &str, path: &str| {
+        let mut run = Run::with(responses(|_| {}));
+        let worker = ("authorization", "Bearer work");
+        run.head(&[(":method", method), (":path", path), worker, ("tollgate-act-for", "web")])
+    };
+    for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"] {
+        assert!(matches!(asked("POST", path), Step::AwaitBody { .. }), "{path}");
+    }
+    for (method, path) in [
+        ("GET", "/v1/models"),
+        ("GET", "/tollgate/v1/usage"),
+        ("GET", &format!("/v1/responses/resp_job_{ID}")),
+        ("DELETE", &format!("/tollgate/v1/jobs/{ID}")),
+        ("POST", "/v1/images/generations"),
+    ] {
+        assert_eq!(refused(asked(method, path)), "403 act_for_not_allowed", "{path}");
+    }
+}
+
 /// None of its backends is where it may be served, and that lasts.
 #[test]
 fn what_no_wait_helps_is_not_queued() {
@@ -418,8 +439,22 @@ fn what_is_sealed_is_opened_for_its_client_alone() {
     let (sent, _) = tell(&mut run, b"*2\r\n:1\r\n:0\r\n+OK\r\n");
     assert!(sent.iter().all(|word| !word.contains("hello")), "{sent:?}");
     let id = Id::read(ID).unwrap();
-    let sealed = seal(Key::read(written).as_ref(), &DICE.nonce, &id, What::Answer, b"secret");
+    let what = What::Answer { client: "web", kind: "job" };
+    let sealed = seal(Key::read(written).as_ref(), &DICE.nonce, &id, what, b"secret");
+    let told = Told {
+        state: State::Done,
+        before: 0,
+        at: 0,
+        kind: Kind::Job,
+        model: String::new(),
+        status: 200,
+        answer_type: String::new(),
+        answer: sealed,
+        why: String::new(),
+    };
     let queue = gateway.queue.as_ref().unwrap();
-    assert_eq!(queue.opened(&id, &sealed), Some(b"secret".to_vec()));
-    assert_eq!(queue.opened(&Id::new(&[1; 16]), &sealed), None);
+    assert_eq!(queue.opened(&id, "web", &told), Some(b"secret".to_vec()));
+    assert_eq!(queue.opened(&Id::new(&[1; 16]), "web", &told), None);
+    assert_eq!(queue.opened(&id, "worker", &told), None);
+    assert_eq!(queue.opened(&id, "web", &Told { kind: Kind::Response, ..told }), None);
 }
