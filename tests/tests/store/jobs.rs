@@ -38,7 +38,18 @@ impl Queue {
 
     /// Its state, and how many wait before it.
     fn told(&mut self, script: &str, number: u8, client: &str, more: &[&str]) -> Option<(State, i64)> {
-        match self.run(script, &id(number), client, more) {
+        self.told_of("job", script, number, client, more)
+    }
+
+    fn told_of(
+        &mut self,
+        kind: &str,
+        script: &str,
+        number: u8,
+        client: &str,
+        more: &[&str],
+    ) -> Option<(State, i64)> {
+        match self.run(script, &id(number), client, &[&[kind], more].concat()) {
             Reply::Nil => None,
             Reply::Array(replies) => match &replies[..2] {
                 [Reply::Bulk(state), Reply::Integer(before)] => Some((State::of(state).unwrap(), *before)),
@@ -130,7 +141,7 @@ fn a_job_that_is_cancelled_leaves_nothing_that_a_worker_takes() {
         assert_eq!(queue.told(CANCEL, number, "a", &[KEEP]), Some((was, 0)));
         assert_eq!(queue.read(number, "a"), Some((State::Cancelled, 0)));
         let job = queue.keys.job(&id(number));
-        assert_eq!(queue.connection.ask(&["HGET", &job, field::BODY]).unwrap(), Reply::Bulk(Vec::new()));
+        assert_eq!(queue.connection.ask(&["HGET", &job, field::BODY]).unwrap(), Reply::Nil);
         let left = queue.number(&["PTTL", &job]);
         assert!((3_590_000..=3_600_000).contains(&left), "{left}");
     }
@@ -165,6 +176,75 @@ fn what_has_expired_unseen_takes_no_place() {
     assert_eq!((queue.read(3, "a"), queue.lengths("a")), (Some((State::Queued, 0)), [3, 1, 1]));
     let bytes = queue.keys.bytes();
     assert_eq!(queue.connection.ask(&["HGET", &bytes, "a"]).unwrap(), Reply::Bulk(b"10".to_vec()));
+}
+
+#[test]
+fn the_bytes_of_what_has_expired_unseen_are_free_again() {
+    let test = "the_bytes_of_what_has_expired_unseen_are_free_again";
+    let Some(redis) = Redis::or_skip(test, None, &[]) else { return };
+    let mut queue = Queue::of(&redis);
+    queue.enqueue(1, "a");
+    queue.enqueue(2, "a");
+    // The first is gone, the second waits.
+    let (own, job) = (queue.keys.of_client("a"), queue.keys.job(&id(1)));
+    queue.connection.ask(&["DEL", &job]).unwrap();
+    queue.connection.ask(&["ZADD", &own, "1", id(1).text()]).unwrap();
+    assert_eq!(queue.enqueue(3, "a"), [1, 1]);
+    let bytes = queue.keys.bytes();
+    assert_eq!(queue.connection.ask(&["HGET", &bytes, "a"]).unwrap(), Reply::Bulk(b"20".to_vec()));
+}
+
+#[test]
+fn what_a_client_takes_for_another_kind_is_left_alone() {
+    let Some(redis) = Redis::or_skip("what_a_client_takes_for_another_kind_is_left_alone", None, &[]) else {
+        return;
+    };
+    let mut queue = Queue::of(&redis);
+    queue.enqueue(1, "a");
+    for (script, more) in
+        [(READ, &[][..]), (CANCEL, &[KEEP, "cancel"]), (CANCEL, &[KEEP, "end"]), (CANCEL, &[KEEP, "delete"])]
+    {
+        assert_eq!(queue.told_of("response", script, 1, "a", more), None);
+    }
+    assert_eq!((queue.read(1, "a"), queue.lengths("a")), (Some((State::Queued, 0)), [1, 1, 1]));
+}
+
+#[test]
+fn a_dead_letter_that_its_client_forgets_is_none() {
+    let Some(redis) = Redis::or_skip("a_dead_letter_that_its_client_forgets_is_none", None, &[]) else {
+        return;
+    };
+    let mut queue = Queue::of(&redis);
+    for (number, how, left) in [(1, "cancel", 1), (1, "end", 0), (2, "delete", 0)] {
+        let (dead, job) = (queue.keys.dead(), queue.keys.job(&id(number)));
+        if queue.read(number, "a").is_none() {
+            queue.enqueue(number, "a");
+            // As a worker buries it.
+            let Reply::Bulk(entry) =
+                queue.connection.ask(&["XADD", &dead, "*", "id", id(number).text()]).unwrap()
+            else {
+                panic!()
+            };
+            let entry = String::from_utf8(entry).unwrap();
+            queue
+                .connection
+                .ask(&["HSET", &job, field::STATE, State::Failed.word(), "dead", &entry])
+                .unwrap();
+        }
+        assert_eq!(queue.told(CANCEL, number, "a", &[KEEP, how]), Some((State::Failed, 0)), "{how}");
+        assert_eq!(queue.number(&["XLEN", &dead]), left, "{how}");
+    }
+}
+
+#[test]
+fn a_store_that_is_full_takes_a_cancellation() {
+    let test = "a_store_that_is_full_takes_a_cancellation";
+    let Some(redis) = Redis::or_skip(test, None, &["--maxmemory-policy", "noeviction"]) else { return };
+    let mut queue = Queue::of(&redis);
+    queue.enqueue(1, "a");
+    queue.connection.ask(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    assert_eq!(queue.told(CANCEL, 1, "a", &[KEEP, "cancel"]), Some((State::Queued, 0)));
+    assert_eq!((queue.read(1, "a"), queue.lengths("a")), (Some((State::Cancelled, 0)), [0; 3]));
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl<'r> Queue<'r> {
     }
 
     pub fn cancel(&self, id: &Id, client: &str) {
-        let reply = self.script(CANCEL, id, client, &[b"3600000", b"cancel"]);
+        let reply = self.script(CANCEL, id, client, &[b"job", b"3600000", b"cancel"]);
         assert!(matches!(reply, Reply::Array(_)), "{reply:?}");
     }
 

@@ -210,15 +210,15 @@ impl FleetStore {
 
     /// What is sent for what a client wants of a job.
     #[must_use]
-    pub fn job_request(&self, queue: &JobQueue, id: &Id, client: &str, wish: Wish) -> Vec<u8> {
-        let keep = millis(queue.keep).to_string();
+    pub fn job_request(&self, queue: &JobQueue, id: &Id, client: &str, kind: Kind, wish: Wish) -> Vec<u8> {
+        let (kind, keep) = (kind.word().as_bytes(), millis(queue.keep).to_string());
         let how = match wish {
-            Wish::Read => return self.run(queue, READ, id, client, &[]),
+            Wish::Read => return self.run(queue, READ, id, client, &[kind]),
             Wish::Cancel => "cancel",
             Wish::End => "end",
             Wish::Delete => "delete",
         };
-        self.run(queue, CANCEL, id, client, &[keep.as_bytes(), how.as_bytes()])
+        self.run(queue, CANCEL, id, client, &[kind, keep.as_bytes(), how.as_bytes()])
     }
 
     fn run(&self, queue: &JobQueue, script: &str, id: &Id, client: &str, more: &[&[u8]]) -> Vec<u8> {

@@ -269,7 +269,7 @@ impl Queueing {
                 let id = name.insert(Id::new(&dice.id));
                 store.enqueue_request(queue, id, dice, &job)
             }
-            Errand::About(id, _, wish) => store.job_request(queue, id, client, *wish),
+            Errand::About(id, kind, wish) => store.job_request(queue, id, client, *kind, *wish),
         })
     }
 

@@ -29,6 +29,13 @@ for _, old in ipairs(redis.call('ZRANGEBYSCORE', own, '-inf', text(now - age - k
 end
 local count = redis.call('ZCARD', own) - #stale
 local held = count > 0 and tonumber(redis.call('HGET', bytes, client) or 0) or 0
+if #stale > 0 then
+  -- Nobody has given back the bytes of those, and nobody knows any more how many they were.
+  held = 0
+  for _, other in ipairs(redis.call('ZRANGE', own, 0, -1)) do
+    held = held + tonumber(redis.call('HGET', job_of .. other, 'bytes') or 0)
+  end
+end
 if count >= tonumber(ARGV[4]) or held + length > tonumber(ARGV[5]) then
   local oldest = redis.call('ZRANGE', own, #stale, #stale, 'WITHSCORES')[2]
   return { 0, oldest and math.max(0, oldest + age - now) or 0 }

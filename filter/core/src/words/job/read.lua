@@ -1,11 +1,11 @@
 -- Tells a client of a job of its own.
 --
--- KEYS as those of enqueue.lua; ARGV[1] id, [2] client
--- The answer: nil if it has no such job, else state, how many wait before it, and the fields below.
+-- KEYS as those of enqueue.lua; ARGV[1] id, [2] client, [3] kind
+-- The answer: nil if it has no such job of this kind, else state, how many wait before it, and the fields below.
 
 local job = KEYS[2]
 local found = redis.call('HMGET', job, 'client', 'state', 'at', 'kind', 'model', 'status', 'answer_type', 'answer', 'why')
-if not found[1] or found[1] ~= ARGV[2] then return false end
+if not found[1] or found[1] ~= ARGV[2] or found[4] ~= ARGV[3] then return false end
 local before = 0
 if found[2] == 'queued' then
   -- Of those that came in the same millisecond, all are before it but itself.
