@@ -114,11 +114,15 @@ impl Draft {
         let mut kept = JsonWriter::default();
         kept.open(b'{');
         for name in REPLAYED {
-            if let Some(value) =
-                find(headers, name).filter(|_| passes_to_backends(name, &gateway.pass_headers))
-            {
+            if !passes_to_backends(name, &gateway.pass_headers) {
+                continue;
+            }
+            // Several of a name mean what one with all of them does.
+            let values = headers.iter().filter(|(other, _)| other == name);
+            let values: Vec<_> = values.map(|(_, value)| String::from_utf8_lossy(value)).collect();
+            if !values.is_empty() {
                 kept.member(name);
-                kept.text(&String::from_utf8_lossy(value));
+                kept.text(&values.join(", "));
             }
         }
         kept.close(b'}');
@@ -233,9 +237,26 @@ impl Kind {
 /// Whether the client has said that an answer may come later. <https://www.rfc-editor.org/rfc/rfc7240#section-4.1>
 fn is_patient(headers: &Headers) -> bool {
     let said = headers.iter().filter(|(name, _)| name == "prefer");
-    said.flat_map(|(_, value)| value.split(|byte| *byte == b',')).any(|preference| {
+    said.flat_map(|(_, value)| preferences(value)).any(|preference| {
         let word = preference.split(|byte| *byte == b';').next().unwrap_or_default();
-        word.trim_ascii().eq_ignore_ascii_case(b"respond-async")
+        let mut parts = word.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"respond-async"));
+        // An empty value is none.
+        is_it && parts.next().is_none_or(|value| matches!(value, b"" | b"\"\""))
+    })
+}
+
+/// The preferences of a header's value: a comma within quotes parts none.
+fn preferences(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    value.split(move |byte| {
+        let was_escaped = std::mem::take(&mut is_escaped);
+        match byte {
+            b'\\' => is_escaped = is_quoted && !was_escaped,
+            b'"' if !was_escaped => is_quoted = !is_quoted,
+            _ => {}
+        }
+        *byte == b',' && !is_quoted
     })
 }
 

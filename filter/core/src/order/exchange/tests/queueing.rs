@@ -360,6 +360,31 @@ fn a_worker_asks_only_for_what_can_be_queued() {
     }
 }
 
+#[test]
+fn a_preference_in_quotes_is_none() {
+    for (prefer, is_queued) in [
+        ("respond-async", true),
+        ("x=\"a, b\", respond-async", true),
+        ("x=\"a, respond-async; b\"", false),
+        ("x=\"\\\", respond-async\"", false),
+        ("respond-async=\"\"", true),
+        ("respond-async=no", false),
+    ] {
+        let step = ask(&mut Run::with(queueing(|_| {})), &[("prefer", prefer)], PROMPT);
+        assert_eq!(matches!(step, Step::AskQueue), is_queued, "{prefer}");
+    }
+}
+
+#[test]
+fn all_values_of_a_header_are_kept() {
+    let mut run = Run::with(queueing(|_| {}));
+    let betas = [("openai-beta", "one"), PATIENT, ("openai-beta", "two"), ("user-agent", "me")];
+    assert!(matches!(ask(&mut run, &betas, PROMPT), Step::AskQueue));
+    let (sent, _) = tell(&mut run, b"*2\r\n:1\r\n:0\r\n+OK\r\n");
+    let kept = r#"{"openai-beta":"one, two","user-agent":"me"}"#;
+    assert!(sent.iter().any(|word| word == kept), "{sent:?}");
+}
+
 /// None of its backends is where it may be served, and that lasts.
 #[test]
 fn what_no_wait_helps_is_not_queued() {
