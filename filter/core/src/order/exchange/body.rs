@@ -136,6 +136,10 @@ impl Entering {
             }
             Ok(Grant::Refused(denial, standing, forgotten)) => {
                 draft.forgotten += forgotten;
+                if draft.may_be_queued(&denial) {
+                    draft.refused_entry = Some((denial, standing));
+                    return self.body.awaited(self.strip);
+                }
                 draft.limit = denial.limit().map(|limit| limit.word.clone());
                 return draft.refuse(&denial, None, standing);
             }

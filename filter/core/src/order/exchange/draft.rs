@@ -34,6 +34,8 @@ pub(super) struct Draft {
     pub(super) is_patient: bool,
     /// The request, if its client lets it be answered later.
     pub(super) patient: Option<Box<Patient>>,
+    /// Why it is refused by what its head tells, if it is not queued.
+    pub(super) refused_entry: Option<(Denial, Standing)>,
     /// Which job it is, and whose worker asks.
     pub(super) replay: Option<Box<Replay>>,
     /// Who asks in vain, if it is no client.
@@ -116,6 +118,7 @@ impl Draft {
             client: None,
             is_patient: true,
             patient: None,
+            refused_entry: None,
             replay: None,
             refused_caller: None,
             budget: Rc::default(),

@@ -141,11 +141,16 @@ impl Draft {
         let (Some(mut patient), Some(queue)) = (self.patient.take(), &gateway.queue) else {
             return Reserving::begin(ready, self);
         };
+        let refused = self.refused_entry.take();
         let is_queued = match patient.kind {
-            Kind::Job => queue.is_always,
+            Kind::Job => queue.is_always || refused.is_some(),
             Kind::Response => ready.expected.purpose == Purpose::Background,
         };
         if !is_queued {
+            if let Some((denial, standing)) = refused {
+                self.limit = denial.limit().map(|limit| limit.word.clone());
+                return self.refuse(&denial, None, standing);
+            }
             if patient.kind == Kind::Job {
                 patient.body = body.to_vec();
                 self.patient = Some(patient);
@@ -165,6 +170,14 @@ impl Draft {
             return self.deny(&denial);
         }
         patient.enqueue(None)
+    }
+
+    /// Whether a request that is refused by what its head tells may be queued all the same, once its body is there.
+    pub(super) fn may_be_queued(&self, denial: &Denial) -> bool {
+        let (Some(patient), Some(queue)) = (&self.patient, &self.gateway.queue) else { return false };
+        // Of a response only the body tells whether it is one in the background, and those always are.
+        let is_always = queue.is_always || patient.kind == Kind::Response;
+        queue.outlasts(denial) || is_always && !matches!(denial, Denial::NeverFits { .. })
     }
 
     /// What a worker is to ask for a response in the background, if that may be made in the queue.

@@ -87,6 +87,8 @@ impl Sent {
         draft: &mut Draft,
     ) -> Next {
         draft.room = None;
+        // It is not queued any more: its copy of the body is of no use.
+        draft.patient = None;
         let spilling = draft.spilling(&ready, &choice, spilled);
         let Ready { destination, strip, patch, content_length, content_type, bodies, expected, .. } = ready;
         let usage = expected.estimate.usage();

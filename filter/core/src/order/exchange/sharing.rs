@@ -55,6 +55,9 @@ impl Admitting {
         let left = choice.targets.extract_if(.., |target| Some(target.number()) == kept_from);
         draft.passed_over.extend(left.map(|target| target.passed_over(Why::Share)));
         if choice.targets.is_empty() {
+            if let Some(patient) = draft.patient.take() {
+                return patient.enqueue(self.reservation);
+            }
             draft.queued = self.queued(Wait::Refused, moment.now);
             draft.count_unserved(&self.choice, moment);
             return self.refuse(&Denial::BackendsThrottled { wait: COOLDOWN_DEFAULT }, draft);

@@ -103,6 +103,9 @@ impl Admitting {
         // Only a choice without any of the preferred ones begins elsewhere, and only the first asks about a pause.
         choice.probes_first &= elsewhere.is_empty() || !choice.targets.is_empty();
         if self.choice.targets.is_empty() || denial == Denial::StoreUnavailable {
+            if let Some(patient) = draft.patient.take_if(|_| denial != Denial::StoreUnavailable) {
+                return patient.enqueue(self.reservation);
+            }
             draft.queued = self.queued(Wait::Refused, now);
             let cooldowns = Cooldowns::load(store).unwrap_or_default();
             let pause = preferred.map(|preferred| cooldowns.remaining(preferred.lane(tier), now));

@@ -283,6 +283,59 @@ fn no_job_of_a_client_leaves_its_regions() {
     assert!(matches!((chat("eu"), chat("us")), (Step::AskQueue, Step::Forward(_))));
 }
 
+/// Requests of a client that waits, or of one that does not: each is read, and then each is to go.
+fn together(edit: fn(&mut Value), is_patient: bool) -> Vec<(Exchange, Step)> {
+    let gateway = queueing(|config| {
+        config["queue"]["when"] = json!("full");
+        edit(config);
+    });
+    let (store, mut queue) = (MemoryStore::default(), capacity::Queue::default());
+    let moment = || Moment::new(&store, NOW);
+    let pauses = |at: usize| {
+        let pause = Cooldown { wait: Duration::from_secs(30), from_backend: true };
+        Cooldowns::note(moment(), &gateway.models[0].targets[at], pause).unwrap();
+    };
+    pauses(usize::from(gateway.models[0].spill.budget.is_none()));
+    let head: Vec<_> = CHAT.into_iter().chain(is_patient.then_some(PATIENT)).collect();
+    let read: Vec<_> = (0..6)
+        .map(|_| {
+            let mut exchange = Exchange::new(gateway.clone());
+            let _ = exchange.request_head(&headers(&head), false, moment());
+            let Step::Reserve(claim) = exchange.request_body(PROMPT.as_bytes(), moment()) else { panic!() };
+            let Step::Admit(ask) = exchange.reserved(limits::reserve(moment(), claim)) else { panic!() };
+            (exchange, ask)
+        })
+        .collect();
+    let cooldowns = Cooldowns::load(&store).unwrap();
+    let pause = |target| cooldowns.remaining(target, NOW);
+    let go = |(id, (mut exchange, ask))| {
+        let turn = queue.enter(id, ask, &pause, moment());
+        let step = exchange.admitted(turn, moment());
+        (exchange, step)
+    };
+    (0..).zip(read).map(go).collect()
+}
+
+#[test]
+fn what_others_had_before_it_is_waited_for_in_the_queue() {
+    let shared = |config: &mut Value| config["models"][0]["backends"][0]["share_max"] = json!(0.1);
+    let spilling = |config: &mut Value| {
+        config["models"][0]["backends"][1]["priority"] = json!(1);
+        config["models"][0]["spill"] = json!({ "limits": [{ "tokens": 300, "per": "day" }] });
+    };
+    for (edit, code) in
+        [(shared as fn(&mut Value), "429 backends_throttled"), (spilling, "429 spill_limit_exceeded")]
+    {
+        let (exchange, step) = together(edit, true).pop().unwrap();
+        assert!(matches!(step, Step::AskQueue), "{code}: {step:?}");
+        assert!(exchange.draft.patient.is_none());
+        assert_eq!(refused(together(edit, false).pop().unwrap().1), code);
+    }
+    // What goes is not kept for the queue.
+    let (exchange, step) = together(shared, true).swap_remove(0);
+    assert!(matches!(step, Step::Forward(_)) && exchange.draft.patient.is_none());
+}
+
 /// A worker asks for the whole client: what a key leaves out of that would be reached through the queue.
 #[test]
 fn what_a_narrowed_key_asks_is_not_queued() {
@@ -404,6 +457,28 @@ fn what_no_wait_helps_is_not_queued() {
     let _ = run.head(&RESPONSES);
     let background = r#"{"model":"gpt-4o","background":true,"input":"x"}"#;
     assert_eq!(refused(run.body(background)), "403 region_not_permitted");
+}
+
+/// A body of which nobody knows how long it is, of a client whose requests are counted: the limit is asked before it.
+#[test]
+fn a_long_body_is_awaited_where_its_refusal_is_over_in_time() {
+    let counted = |when: &'static str| {
+        queueing(move |config| {
+            config["queue"]["when"] = json!(when);
+            config["clients"][0]["limits"] = json!([{ "requests": 1, "per": "minute" }]);
+        })
+    };
+    for when in ["full", "always"] {
+        let mut run = Run::with(counted(when));
+        let step = run.head(&[&CHAT[..3], &[PATIENT]].concat());
+        assert!(matches!(step, Step::AwaitBody { .. }), "{when}: {step:?}");
+        assert!(matches!(run.body(PROMPT), Step::AskQueue), "{when}");
+        let (sent, _) = tell(&mut run, b"*2\r\n:1\r\n:0\r\n+OK\r\n");
+        assert!(sent.contains(&format!("\0{PROMPT}")), "{sent:?}");
+    }
+    // Who does not wait is told before its body.
+    let mut run = Run::with(counted("full"));
+    assert_eq!(refused(run.head(&CHAT[..3])), "429 rate_limit_exceeded");
 }
 
 #[test]
