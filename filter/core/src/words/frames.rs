@@ -8,6 +8,9 @@
 /// The most bytes of a control frame's payload. <https://www.rfc-editor.org/rfc/rfc6455#section-5.5>
 pub const CONTROL_BYTES_MAX: usize = 125;
 
+/// So many bytes the heads of a message's frames may have. Frames of 1 KiB come to less in a message of 8 MiB.
+const HEADS_BYTES_MAX: usize = 64 * 1024;
+
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
@@ -202,12 +205,17 @@ impl Reader {
     /// Takes one frame off the front; `None` if it is not whole.
     fn frame(&mut self, bytes: &[u8], messages: &mut Vec<Message>) -> Result<Option<usize>, Breach> {
         let Some(head) = self.head(bytes)? else { return Ok(None) };
-        let begun = self.begun.as_ref().map_or(0, |begun| begun.payload.len());
+        let (begun, begun_frames) =
+            self.begun.as_ref().map_or((0, 0), |begun| (begun.payload.len(), begun.frames.len()));
         let is_control = head.kind.is_some_and(Kind::is_control);
-        if !is_control && begun.saturating_add(head.length) > self.message_bytes_max {
+        let whole = head.bytes.saturating_add(head.length);
+        // Frames are kept with their heads, and one with nothing in it is not free.
+        let frames_max = self.message_bytes_max.saturating_add(HEADS_BYTES_MAX);
+        let is_too_long = begun.saturating_add(head.length) > self.message_bytes_max
+            || begun_frames.saturating_add(whole) > frames_max;
+        if !is_control && is_too_long {
             return Err(Breach::TooLong);
         }
-        let whole = head.bytes.saturating_add(head.length);
         let Some(frame) = bytes.get(..whole) else { return Ok(None) };
         let mut payload = frame.get(head.bytes..).unwrap_or_default().to_vec();
         if let Some(mask) = head.mask {

@@ -72,6 +72,15 @@ fn a_message_keeps_the_bytes_that_it_came_in() {
 }
 
 #[test]
+fn a_message_of_endless_empty_frames_is_too_long() {
+    let (mut reader, mut messages) = (Reader::new(Side::Server, 1000), Vec::new());
+    reader.push(&frame(0x01, b"a"), &mut messages).unwrap();
+    let many = frame(0x00, b"").repeat(1024);
+    let outcome = (0..100).find_map(|_| reader.push(&many, &mut messages).err());
+    assert_eq!(outcome, Some(Breach::TooLong));
+}
+
+#[test]
 fn what_could_be_read_otherwise_is_a_breach() {
     for bytes in [
         // An extension's bits, kinds that there are not, control frames in parts or too long.
