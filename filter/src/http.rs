@@ -75,6 +75,7 @@ impl Downstream {
             reply,
             held: 0,
             early: Vec::new(),
+            early_is_too_much: false,
             conversation: None,
         })))
     }
@@ -121,6 +122,8 @@ struct Stream {
     reply: Reply,
     /// What the client has sent before its connection was open.
     early: Vec<u8>,
+    /// Whether it was more than is kept: then the conversation is closed.
+    early_is_too_much: bool,
     /// What goes on there, once it is.
     conversation: Option<Box<Conversation>>,
 }
@@ -261,6 +264,8 @@ impl Stream {
         // Here too.
         let protocols = headers::protocols_without_key(&headers);
         if let Some(protocols) = &protocols {
+            // They may stand on many lines, of which Envoy would set the first.
+            host::remove_header(MapType::HttpRequestHeaders, headers::PROTOCOLS);
             host::set_header(MapType::HttpRequestHeaders, headers::PROTOCOLS, protocols);
         }
         if self.holding.is_missing() {
@@ -286,10 +291,8 @@ impl Stream {
                 .for_each(|(_, value)| *value = path.clone().into_bytes());
         }
         if let Some(protocols) = protocols {
-            headers
-                .iter_mut()
-                .filter(|(name, _)| name == headers::PROTOCOLS)
-                .for_each(|(_, value)| *value = protocols.clone().into_bytes());
+            headers.retain(|(name, _)| name != headers::PROTOCOLS);
+            headers.push((headers::PROTOCOLS.to_owned(), protocols.into_bytes()));
         }
         self.head = headers;
         self.perform(step, now)
@@ -299,16 +302,21 @@ impl Stream {
     fn request_body(&mut self, body: Body) -> Action {
         if let Some(conversation) = &mut self.conversation {
             let early = std::mem::take(&mut self.early);
+            if std::mem::take(&mut self.early_is_too_much) {
+                conversation.came_too_early();
+            }
             let action = conversation.client_says(&early, body.bytes, &mut self.exchange);
             self.settle_turns();
             return action;
         }
         if self.exchange.is_connecting() {
-            // Nothing reaches a backend that has not been read.
-            let room = EARLY_BYTES_MAX.saturating_sub(self.early.len()).min(body.bytes);
-            self.early.extend(host::body(BufferType::HttpRequestBody, room));
+            // Nothing reaches a backend that has not been read: what Envoy held, it would send on with the head.
+            self.early_is_too_much |= self.early.len().saturating_add(body.bytes) > EARLY_BYTES_MAX;
+            if !self.early_is_too_much {
+                self.early.extend(host::body(BufferType::HttpRequestBody, body.bytes));
+            }
             host::set_body(BufferType::HttpRequestBody, body.bytes, &[]);
-            return Action::Continue;
+            return if self.exchange.has_decided() { Action::Continue } else { Action::Pause };
         }
         // A body that is not read goes on as it comes.
         if self.exchange.has_decided() {

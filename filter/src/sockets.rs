@@ -62,6 +62,11 @@ impl Conversation {
         self.socket.finished()
     }
 
+    /// Closes it, because its client has sent too much before it was open.
+    pub(crate) fn came_too_early(&mut self) {
+        self.socket.came_too_early();
+    }
+
     /// Takes what is in the buffer of the client's side, behind what came `early`.
     pub(crate) fn client_says(&mut self, early: &[u8], bytes: usize, exchange: &mut Exchange) -> Action {
         let serving = SERVING.with_borrow(|serving| serving.get(&self.filter).cloned());

@@ -24,6 +24,9 @@ use turn::Turn;
 /// The longest message of a backend: a session with all its tools, or a second of sound.
 const BACKEND_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Of so many models that write down it is known what their client calls them.
+const TRANSCRIBERS_MAX: usize = 16;
+
 /// What our pings say, so that their answers go no further.
 const OUR_PING: &[u8] = b"tollgate";
 
@@ -77,6 +80,10 @@ pub struct Socket {
     /// What later turns go by.
     cap: Option<u64>,
     transcriber: Option<String>,
+    /// What the client calls models that write down, and what it is at the backend.
+    transcribers: VecDeque<(String, String)>,
+    /// Whether the backend has told what its session goes by.
+    is_told: bool,
     context_tokens: u64,
     /// How many events of ours there were.
     events: u64,
@@ -104,6 +111,8 @@ impl Socket {
             has_begun: false,
             cap: None,
             transcriber: None,
+            transcribers: VecDeque::new(),
+            is_told: false,
             context_tokens: 0,
             events: 0,
             is_ended: false,
@@ -126,6 +135,11 @@ impl Socket {
     /// Under which configuration the next turns are decided.
     pub fn serve_under(&mut self, gateway: &Rc<Gateway>) {
         self.gateway = gateway.clone();
+    }
+
+    /// Closes it, because its client has sent more before it was open than is kept.
+    pub fn came_too_early(&mut self) {
+        self.break_off(Breach::TooLong);
     }
 
     /// Takes what the client sends, and answers what goes to the backend.
@@ -297,7 +311,8 @@ impl Socket {
         if event.role() == Role::Sets {
             if let Some(said) = event.said() {
                 self.cap = said.cap.or(self.cap);
-                self.transcriber = said.transcriber.or(self.transcriber.take());
+                let by_client = event.said_by_client().and_then(|said| said.transcriber);
+                self.note_transcriber(by_client, said.transcriber);
             }
             session.find(exchange.finish(moment, || Interruption::Other).record.findings);
         } else {
@@ -308,6 +323,30 @@ impl Socket {
         if event.is_to_send() {
             self.to_backend.extend(event.written(self.mask));
         }
+    }
+
+    /// Notes the model that a session's update names, as its client calls it and as its backend does.
+    fn note_transcriber(&mut self, by_client: Option<String>, sent: Option<String>) {
+        let (Some(by_client), Some(sent)) = (by_client, sent) else { return };
+        if !self.is_told {
+            self.transcriber = Some(by_client.clone());
+        }
+        self.transcribers.retain(|(_, known)| *known != sent);
+        self.transcribers.push_back((by_client, sent));
+        if self.transcribers.len() > TRANSCRIBERS_MAX {
+            self.transcribers.pop_front();
+        }
+    }
+
+    /// Takes the backend's word for what its session goes by: an update that it refused sets nothing.
+    fn is_set(&mut self, said: events::Settings) {
+        self.is_told = true;
+        self.cap = said.cap;
+        let name = |told: String| {
+            let known = self.transcribers.iter().find(|(_, sent)| *sent == told);
+            known.map_or(told.clone(), |(by_client, _)| by_client.clone())
+        };
+        self.transcriber = said.transcriber.map(name);
     }
 
     /// Tells the client that its message does not go on. The backend is asked for a sign of life, whose place that takes.
@@ -376,6 +415,7 @@ impl Socket {
                     self.close_turn(turn, world.moment, &|| Interruption::Other);
                 }
             }
+            Said::Set(said) => self.is_set(said),
             Said::Nothing => {}
         }
     }
@@ -392,8 +432,9 @@ impl Socket {
         response: Option<String>,
         world: &mut World<'_>,
     ) {
-        let body = events::capped(self.cap);
         let is_whole = response.as_deref() == Some("");
+        // A session's cap does not hold for what is written down.
+        let body = events::capped(self.cap.filter(|_| !is_whole));
         let connected = Connected {
             context_tokens: if is_whole { 0 } else { self.context_tokens },
             ..self.connected(false, true)

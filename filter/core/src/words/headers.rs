@@ -244,19 +244,25 @@ pub fn passes_with_socket(name: &str) -> bool {
     )
 }
 
-/// The protocols that a socket is asked with, without the key and the account that may stand among them; `None` if neither does.
+/// What no protocol begins with that goes on: the key, the account, and the beta, whose events are of other shapes.
+const OWN_PROTOCOLS: [&str; 4] = [KEY_PROTOCOL, "openai-organization.", "openai-project.", "openai-beta."];
+
+/// The protocols that a socket is asked with, of all lines that have them.
+pub fn protocols(headers: &Headers) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.iter().filter(|(name, _)| name == PROTOCOLS);
+    lines.flat_map(|(_, line)| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// The protocols that a socket is asked with in one line, without those that go no further; `None` if it is one line without any.
 #[must_use]
 pub fn protocols_without_key(headers: &Headers) -> Option<String> {
-    let protocols = text(headers, PROTOCOLS)?;
-    let is_key = |protocol: &&str| {
-        [KEY_PROTOCOL, "openai-organization.", "openai-project."]
-            .iter()
-            .any(|begin| protocol.starts_with(begin))
-    };
-    let all = || protocols.split(',').map(str::trim);
-    all()
-        .any(|protocol| is_key(&protocol))
-        .then(|| all().filter(|protocol| !is_key(protocol)).collect::<Vec<_>>().join(", "))
+    let stays = |protocol: &&[u8]| !OWN_PROTOCOLS.iter().any(|begin| protocol.starts_with(begin.as_bytes()));
+    let lines = headers.iter().filter(|(name, _)| name == PROTOCOLS).count();
+    if lines < 2 && protocols(headers).all(|protocol| stays(&protocol)) {
+        return None;
+    }
+    let staying: Vec<_> = protocols(headers).filter(stays).map(String::from_utf8_lossy).collect();
+    Some(staying.join(", "))
 }
 
 /// Whether a header of an answer goes to the client. What is not listed may tell of the backend, of a proxy before it, or

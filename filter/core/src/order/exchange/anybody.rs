@@ -5,7 +5,7 @@ use super::{Headers, Next, find};
 use crate::answer;
 use crate::denial::Denial;
 use crate::endpoint::{Asked, Operation};
-use crate::headers::{KEY_PROTOCOL, PROTOCOLS};
+use crate::headers::{KEY_PROTOCOL, protocols};
 use crate::ledger::Outcome;
 
 /// Answers what is the same for everybody, and costs nothing: a path that is none, a socket, OPTIONS.
@@ -36,8 +36,7 @@ pub(super) fn is_upgrade(headers: &Headers) -> bool {
 /// A key among the protocols that a socket is asked with, for a browser can send it nowhere else.
 /// <https://platform.openai.com/docs/guides/realtime-websocket>
 pub(super) fn key_of_protocols(headers: &Headers) -> Option<&[u8]> {
-    let protocols = find(headers, PROTOCOLS)?.split(|byte| *byte == b',');
-    protocols.map(<[u8]>::trim_ascii).find_map(|protocol| protocol.strip_prefix(KEY_PROTOCOL.as_bytes()))
+    protocols(headers).find_map(|protocol| protocol.strip_prefix(KEY_PROTOCOL.as_bytes()))
 }
 
 impl Draft {

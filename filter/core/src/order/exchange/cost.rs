@@ -95,6 +95,8 @@ impl Bounds {
         let is_capped = CapField::ALL.iter().any(is_read) && !request.carries(Field::Prediction);
         let completion = match operation {
             Operation::Embeddings => 0,
+            // Whether a backend has taken a session's cap is not known for sure, so what it reports is believed.
+            Operation::Realtime => COMPLETION_TOKENS_MAX,
             _ if is_capped => ceiling.tokens(),
             _ => COMPLETION_TOKENS_MAX.saturating_mul(ceiling.candidates.into()),
         };

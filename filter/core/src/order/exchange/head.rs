@@ -139,8 +139,10 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     if draft.awaits_token(&client, operation, moment) {
         return Err(access::WAIT);
     }
+    // The beta's events have other shapes, which nobody reads here.
+    let is_of_beta = |name: &str| operation == Operation::Realtime && name == "openai-beta";
     let passes = |name: &str| {
-        passes_to_backends(name, &gateway.pass_headers)
+        passes_to_backends(name, &gateway.pass_headers) && !is_of_beta(name)
             || operation.is_of_anthropic() && passes_to_anthropic(name)
             || opens && passes_with_socket(name)
     };

@@ -113,10 +113,16 @@ impl Exchange {
         }
     }
 
-    /// Whether it asks for a connection, and no backend has answered yet: what its client sends already is no body.
+    /// Whether it asks for a connection, and no backend has answered yet: what its client sends already is no body, not even
+    /// while keys, stores or room are waited for.
     #[must_use]
     pub fn is_connecting(&self) -> bool {
-        matches!(&self.phase, Phase::Sent(sent) if sent.is_connecting() && self.draft.connected.is_none())
+        let asks = self.draft.operation == Some(Operation::Realtime) && self.draft.connected.is_none();
+        asks && match &self.phase {
+            Phase::Sent(sent) => sent.is_connecting(),
+            Phase::Interrupted(_) | Phase::Closed(_) => false,
+            _ => true,
+        }
     }
 
     /// Why a turn that was begun already ought not to go on.

@@ -198,6 +198,11 @@ impl Event {
         name.to_owned()
     }
 
+    /// What the session's object said as the client wrote it.
+    pub(super) fn said_by_client(&self) -> Option<Settings> {
+        settings(self.place.clone().and_then(|place| self.text.get(place))?)
+    }
+
     /// What the session's object says.
     pub(super) fn said(&self) -> Option<Settings> {
         settings(&self.object)
@@ -277,6 +282,8 @@ pub(super) enum Said {
     GoesOn { response: String },
     /// It ended.
     Ended { response: String },
+    /// The session is set so.
+    Set(Settings),
     /// What the client said was written down, and cost something.
     Heard,
     /// A client's event was refused.
@@ -292,6 +299,7 @@ struct Server<'s> {
     response_id: Option<Cow<'s, str>>,
     response: Option<Response<'s>>,
     error: Option<Refused<'s>>,
+    session: Option<&'s RawValue>,
     usage: Option<&'s RawValue>,
 }
 
@@ -314,6 +322,9 @@ pub(super) fn heard(text: &str) -> Said {
     match event.r#type.as_deref().unwrap_or_default() {
         "response.created" => Said::Began { response },
         "response.done" => Said::Ended { response },
+        "session.created" | "session.updated" => {
+            event.session.and_then(|session| settings(session.get())).map_or(Said::Nothing, Said::Set)
+        }
         "error" => {
             let event = event.error.and_then(|error| error.event_id);
             event.map_or(Said::Nothing, |event| Said::Failed { event: event.into_owned() })

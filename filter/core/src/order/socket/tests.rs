@@ -238,6 +238,90 @@ fn a_key_among_the_protocols_is_known_and_used_again() {
 }
 
 #[test]
+fn a_key_on_a_second_line_of_protocols_goes_no_further() {
+    let mut handshake = HANDSHAKE.to_vec();
+    handshake[2] = ("sec-websocket-protocol", "realtime, openai-beta.realtime-v1");
+    handshake.push(("openai-beta", "realtime=v1"));
+    handshake.push(("sec-websocket-protocol", "openai-insecure-api-key.key, other"));
+    let mut run = Run::by(&gateway(|_| {}), &handshake);
+    assert!(run.strip.iter().any(|name| name == "openai-beta"), "{:?}", run.strip);
+    assert_eq!(run.say(CREATE).len(), 1);
+    let without = crate::headers::protocols_without_key(&headers(&handshake));
+    assert_eq!(without.as_deref(), Some("realtime, other"));
+}
+
+#[test]
+fn a_socket_that_waits_for_the_store_is_connecting() {
+    let mut session = Exchange::new(gateway(|_| {}));
+    let store = MemoryStore::default();
+    let step = session.request_head(&headers(&HANDSHAKE), false, Moment::new(&store, NOW));
+    assert!(matches!(step, Step::Reserve(_)), "{step:?}");
+    assert!(session.is_connecting() && !session.has_decided());
+}
+
+#[test]
+fn a_socket_is_closed_if_too_much_came_before_it_was_open() {
+    let mut run = Run::new(&gateway(|_| {}));
+    run.socket.came_too_early();
+    assert_eq!(run.say(AUDIO), ["close 1000"]);
+    assert_eq!(run.hear("{}"), ["close 1009"]);
+}
+
+#[test]
+fn a_cap_that_its_backend_did_not_take_cuts_no_usage() {
+    let mut run = Run::new(&gateway(|_| {}));
+    run.say(r#"{"type":"session.update","session":{"max_output_tokens":1,"voice":"none"}}"#);
+    run.hear(r#"{"type":"error","error":{"event_id":null}}"#);
+    run.hear(CREATED);
+    run.hear(&done("r1", 50, 20));
+    assert_eq!((run.left(), run.records[0].source), (BUDGET - 70, Source::Reported));
+}
+
+#[test]
+fn a_sessions_cap_does_not_hold_for_what_is_written_down() {
+    let mut run = Run::new(&gateway(|_| {}));
+    run.say(r#"{"type":"session.update","session":{"max_output_tokens":1}}"#);
+    run.hear(&transcribed());
+    assert_eq!(run.left(), BUDGET - 14);
+}
+
+#[test]
+fn a_backends_word_tells_what_its_session_goes_by() {
+    let mut run = Run::new(&gateway(|config| {
+        config["models"].as_array_mut().unwrap().push(json!({
+            "name": "cheap", "backends": [{ "backend": "a" }],
+        }));
+        config["models"][1]["backends"][0]["deployment"] = json!("t");
+    }));
+    let set = |model: &str| {
+        format!(
+            r#""session":{{"audio":{{"input":{{"transcription":{{"model":"{model}"}}}}}},"max_output_tokens":9}}"#
+        )
+    };
+    run.hear(&format!(r#"{{"type":"session.created",{}}}"#, set("t")));
+    run.say(&format!(r#"{{"type":"session.update",{}}}"#, set("gpt-transcribe")));
+    run.hear(&format!(r#"{{"type":"session.updated",{}}}"#, set("t")));
+    // The backend refuses this one.
+    run.say(&format!(r#"{{"type":"session.update",{}}}"#, set("cheap")));
+    run.hear(&transcribed());
+    let model = run.records[0].model.as_ref();
+    assert_eq!(model.map(|model| &*model.text), Some("gpt-transcribe"));
+    assert_eq!(run.socket.cap, Some(9));
+    run.hear(r#"{"type":"session.updated","session":{"max_output_tokens":"inf"}}"#);
+    assert_eq!((run.socket.cap, run.socket.transcriber.clone()), (None, None));
+}
+
+fn transcribed() -> String {
+    json!({
+        "type": "conversation.item.input_audio_transcription.completed",
+        "transcript": "hello",
+        "usage": { "type": "tokens", "total_tokens": 14, "input_tokens": 10, "output_tokens": 4,
+            "input_token_details": { "text_tokens": 0, "audio_tokens": 10 } },
+    })
+    .to_string()
+}
+
+#[test]
 fn a_turn_is_charged_by_what_it_reports() {
     let mut run = Run::new(&gateway(|config| {
         config["models"][0]["prices"] = json!({ "prompt": 1, "completion": 2 });
