@@ -49,7 +49,7 @@ impl Queue {
         client: &str,
         more: &[&str],
     ) -> Option<(State, i64)> {
-        match self.run(script, &id(number), client, &[&[kind], more].concat()) {
+        match self.run(script, &id(number), client, &[&[kind][..], more].concat()) {
             Reply::Nil => None,
             Reply::Array(replies) => match &replies[..2] {
                 [Reply::Bulk(state), Reply::Integer(before)] => Some((State::of(state).unwrap(), *before)),
@@ -201,9 +201,12 @@ fn what_a_client_takes_for_another_kind_is_left_alone() {
     };
     let mut queue = Queue::of(&redis);
     queue.enqueue(1, "a");
-    for (script, more) in
-        [(READ, &[][..]), (CANCEL, &[KEEP, "cancel"]), (CANCEL, &[KEEP, "end"]), (CANCEL, &[KEEP, "delete"])]
-    {
+    for (script, more) in [
+        (READ, &[][..]),
+        (CANCEL, &[KEEP, "cancel"][..]),
+        (CANCEL, &[KEEP, "end"][..]),
+        (CANCEL, &[KEEP, "delete"][..]),
+    ] {
         assert_eq!(queue.told_of("response", script, 1, "a", more), None);
     }
     assert_eq!((queue.read(1, "a"), queue.lengths("a")), (Some((State::Queued, 0)), [1, 1, 1]));

@@ -291,11 +291,11 @@ fn together(edit: fn(&mut Value), is_patient: bool) -> Vec<(Exchange, Step)> {
     });
     let (store, mut queue) = (MemoryStore::default(), capacity::Queue::default());
     let moment = || Moment::new(&store, NOW);
-    let pauses = |at: usize| {
-        let pause = Cooldown { wait: Duration::from_secs(30), from_backend: true };
-        Cooldowns::note(moment(), &gateway.models[0].targets[at], pause).unwrap();
-    };
-    pauses(usize::from(gateway.models[0].spill.budget.is_none()));
+    // The other one has its share, or may be spilt to.
+    let model = &gateway.models[0];
+    let pausing = &model.targets[usize::from(model.spill.budget.is_none())];
+    let pause = Cooldown { wait: Duration::from_secs(30), from_backend: true };
+    Cooldowns::note(moment(), pausing, pause).unwrap();
     let head: Vec<_> = CHAT.into_iter().chain(is_patient.then_some(PATIENT)).collect();
     let read: Vec<_> = (0..6)
         .map(|_| {
@@ -308,12 +308,14 @@ fn together(edit: fn(&mut Value), is_patient: bool) -> Vec<(Exchange, Step)> {
         .collect();
     let cooldowns = Cooldowns::load(&store).unwrap();
     let pause = |target| cooldowns.remaining(target, NOW);
-    let go = |(id, (mut exchange, ask))| {
-        let turn = queue.enter(id, ask, &pause, moment());
-        let step = exchange.admitted(turn, moment());
-        (exchange, step)
-    };
-    (0..).zip(read).map(go).collect()
+    (0..)
+        .zip(read)
+        .map(|(id, (mut exchange, ask))| {
+            let turn = queue.enter(id, ask, &pause, moment());
+            let step = exchange.admitted(turn, moment());
+            (exchange, step)
+        })
+        .collect()
 }
 
 #[test]
@@ -323,9 +325,10 @@ fn what_others_had_before_it_is_waited_for_in_the_queue() {
         config["models"][0]["backends"][1]["priority"] = json!(1);
         config["models"][0]["spill"] = json!({ "limits": [{ "tokens": 300, "per": "day" }] });
     };
-    for (edit, code) in
-        [(shared as fn(&mut Value), "429 backends_throttled"), (spilling, "429 spill_limit_exceeded")]
-    {
+    for (edit, code) in [
+        (shared as fn(&mut Value), "429 backends_throttled"),
+        (spilling as fn(&mut Value), "429 spill_limit_exceeded"),
+    ] {
         let (exchange, step) = together(edit, true).pop().unwrap();
         assert!(matches!(step, Step::AskQueue), "{code}: {step:?}");
         assert!(exchange.draft.patient.is_none());
