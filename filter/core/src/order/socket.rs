@@ -27,6 +27,12 @@ const BACKEND_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Of so many models that write down it is known what their client calls them.
 const TRANSCRIBERS_MAX: usize = 16;
 
+/// So many turns may be open at once: a backend has one at a time, and a few that are asked for before it ends.
+const TURNS_MAX: usize = 64;
+
+/// So much of what we say to a side may wait until we hear from it.
+const UNSAID_BYTES_MAX: usize = 1024 * 1024;
+
 /// What our pings say, so that their answers go no further.
 const OUR_PING: &[u8] = b"tollgate";
 
@@ -155,6 +161,12 @@ impl Socket {
         if let Some(breach) = breach.filter(|_| !self.is_ended) {
             self.break_off(breach);
         }
+        let is_too_much = self.turns.len() > TURNS_MAX || self.to_client.len() > UNSAID_BYTES_MAX;
+        if is_too_much && !self.is_ended {
+            // Whole frames of ours: none of them is missed.
+            self.to_client.clear();
+            self.close(POLICY, "too much is asked at once");
+        }
         std::mem::take(&mut self.to_backend)
     }
 
@@ -195,6 +207,10 @@ impl Socket {
             && !self.is_ended
         {
             self.break_off(breach);
+        }
+        if self.to_backend.len() > UNSAID_BYTES_MAX && !self.is_ended {
+            self.to_backend.clear();
+            self.close(POLICY, "too much is begun at once");
         }
         std::mem::take(&mut self.to_client)
     }
@@ -253,13 +269,12 @@ impl Socket {
     /// Has it decided whether a message may go on.
     fn ask(&mut self, mut event: Event, session: &mut Exchange, world: &mut World<'_>) {
         let is_setting = event.role() == Role::Sets;
-        if !is_setting {
+        // Where an update of the client's leaves it out, it stays what it is: a policy's default is not to be put over it.
+        if !is_setting || event.is_of_client() {
             event.cap_by(self.cap);
         }
         let mut exchange = Exchange::of_turn(self.gateway.clone(), self.connected(is_setting, false));
-        let mut headers = self.opened.headers.clone();
-        headers.push(("content-type".to_owned(), b"application/json".to_vec()));
-        let step = exchange.request_head(&headers, false, world.moment);
+        let step = exchange.request_head(&self.head(), false, world.moment);
         self.decide(Asking { exchange, event, claim: None }, step, session, world);
     }
 
@@ -433,35 +448,73 @@ impl Socket {
         world: &mut World<'_>,
     ) {
         let is_whole = response.as_deref() == Some("");
-        // A session's cap does not hold for what is written down.
-        let body = events::capped(self.cap.filter(|_| !is_whole));
         let connected = Connected {
             context_tokens: if is_whole { 0 } else { self.context_tokens },
             ..self.connected(false, true)
         };
-        let Some((mut exchange, mut step)) =
-            session.begun_turn(connected, model, body.as_bytes(), world.moment)
-        else {
-            return;
-        };
-        while let Step::Reserve(claim) = step {
-            let grant = match (world.reserve)(claim) {
-                Asked::Now(grant) => grant,
-                // It goes on meanwhile: it is charged by what it comes to.
-                Asked::Later(_) => Err(StoreFault::Unavailable),
-            };
-            step = exchange.reserved(grant);
+        // A session's cap does not hold for what is written down.
+        let body = events::capped(self.cap.filter(|_| !is_whole));
+        let model = model.or_else(|| session.model_asked());
+        let (current, mut over) = self.identify(connected.clone(), world.moment);
+        // As things are now; else it is charged as they were when the connection was opened, for it goes on already.
+        let ways =
+            [(current.as_ref(), model, &*body), (Some(session), model, &*body), (Some(session), None, "{}")];
+        for (asker, model, body) in ways {
+            let begun = asker
+                .and_then(|asker| asker.begun_turn(connected.clone(), model, body.as_bytes(), world.moment));
+            let Some((mut exchange, mut step)) = begun else { continue };
+            while let Step::Reserve(claim) = step {
+                let grant = match (world.reserve)(claim) {
+                    Asked::Now(grant) => grant,
+                    // It goes on meanwhile: it is charged by what it comes to.
+                    Asked::Later(_) => Err(StoreFault::Unavailable),
+                };
+                step = exchange.reserved(grant);
+            }
+            if let Step::Answer(answer) = step {
+                self.note(exchange.finish(world.moment, || Interruption::Other));
+                over.get_or_insert(answer);
+                continue;
+            }
+            over = over.or_else(|| exchange.overdrawn().map(Denial::answer));
+            self.turns.push(Turn::begun(exchange, response.clone()));
+            break;
         }
-        let over = exchange.overdrawn().map(Denial::answer);
-        self.turns.push(Turn::begun(exchange, response.clone()));
-        let Some(answer) = over.filter(|_| !is_whole) else { return };
+        let Some(answer) = over else { return };
+        if is_whole && !matches!(answer.status, 401 | 429) {
+            return;
+        }
         self.tell(None, &answer);
         if self.ends(answer.status) {
-            return self.close(POLICY, "the gateway's limits are used up");
+            return self.close(POLICY, "the gateway's limits are used up, or the key is not valid any more");
+        }
+        if is_whole {
+            return;
         }
         let cancel = events::cancel(response.as_deref().unwrap_or_default());
         self.to_backend.extend(frames::written(Kind::Text, cancel.as_bytes(), Some(self.mask)));
         self.to_client.extend(frames::written(Kind::Ping, OUR_PING, None));
+    }
+
+    /// Looks whether the key is valid still, and what its client may do now; or why not.
+    fn identify(&mut self, connected: Connected, moment: Moment<'_>) -> (Option<Exchange>, Option<Answer>) {
+        let mut exchange = Exchange::of_turn(self.gateway.clone(), connected);
+        match exchange.request_head(&self.head(), false, moment) {
+            Step::AwaitBody { .. } => (Some(exchange), None),
+            Step::Answer(answer) => {
+                self.note(exchange.finish(moment, || Interruption::Other));
+                (None, Some(answer))
+            }
+            // Keys are being fetched: what was found at the beginning holds until they are there.
+            _ => (None, None),
+        }
+    }
+
+    /// The headers of a turn.
+    fn head(&self) -> Vec<(String, Vec<u8>)> {
+        let mut headers = self.opened.headers.clone();
+        headers.push(("content-type".to_owned(), b"application/json".to_vec()));
+        headers
     }
 
     fn finish_turn(&mut self, response: &str, text: &str, moment: Moment<'_>) {

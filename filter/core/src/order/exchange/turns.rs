@@ -26,6 +26,9 @@ use std::rc::Rc;
 const OF_THE_HANDSHAKE: [&str; 5] =
     ["connection", "content-length", "content-type", "transfer-encoding", "upgrade"];
 
+/// So much that policies found of a connection is kept: it may last for an hour, and change its session each second.
+const FINDINGS_MAX: usize = 64;
+
 /// What a turn goes by, besides its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
@@ -106,6 +109,12 @@ impl Exchange {
         })
     }
 
+    /// The model as its client asked for it.
+    #[must_use]
+    pub fn model_asked(&self) -> Option<&str> {
+        self.draft.asked.as_deref()
+    }
+
     /// Notes that a turn has gone where its connection is.
     pub fn goes_with_connection(&self) {
         if let Phase::Sent(sent) = &self.phase {
@@ -133,7 +142,11 @@ impl Exchange {
 
     /// Adds what policies found of the connection's messages.
     pub fn find(&mut self, findings: impl IntoIterator<Item = Finding>) {
-        self.draft.found(findings);
+        for finding in findings {
+            if self.draft.findings.len() < FINDINGS_MAX && !self.draft.findings.contains(&finding) {
+                self.draft.found([finding]);
+            }
+        }
     }
 }
 

@@ -16,6 +16,10 @@ use std::ops::Range;
 
 static NAMES: Names<4> = Names::new(["type", "event_id", "session", "response"]);
 
+static SHAPE: Names<2> = Names::new(["type", "max_response_output_tokens"]);
+
+static CAP: Names<1> = Names::new(["max_output_tokens"]);
+
 /// What a client may send.
 const CLIENT: [(&str, Role); 11] = [
     ("session.update", Role::Sets),
@@ -114,6 +118,11 @@ impl Event {
         };
         let has_id = id.is_some();
         let id = word(id).filter(|id| id.len() <= ID_BYTES_MAX);
+        if has_id && id.is_none() {
+            // Its refusal by the backend could not be told from another's.
+            let expected = "a string of at most 256 bytes";
+            return Err((None, Denial::InvalidField { field: "event_id", expected }));
+        }
         let Some(kind) = word(kind) else { return Err((id, Denial::MissingField("type"))) };
         let Some((_, role)) = CLIENT.iter().find(|(known, _)| *known == kind) else {
             let allowed = CLIENT.iter().map(|(known, _)| (*known).to_owned()).collect();
@@ -126,6 +135,9 @@ impl Event {
         };
         let place = member.as_ref().map(json::Member::span);
         let object = member.map_or("{}", |member| member.value).to_owned();
+        if *role != Role::Passes {
+            check_shape(*role, &object).map_err(|denial| (id.clone(), denial))?;
+        }
         let is_sound = kind == "input_audio_buffer.append";
         let (frames, is_changed, is_of_client) = (message.frames, false, true);
         Ok(Self {
@@ -168,15 +180,24 @@ impl Event {
 
     /// Writes the session's cap where it has none of its own.
     pub(super) fn cap_by(&mut self, cap: Option<u64>) {
-        if cap.is_some() && settings(&self.object).is_some_and(|said| said.cap.is_none()) {
-            let object = self.object.trim_ascii();
-            let rest = object.strip_prefix('{').unwrap_or_default();
-            let comma = if rest.trim_ascii_start().starts_with('}') { "" } else { "," };
-            let first = capped(cap);
-            let first = first.strip_suffix('}').unwrap_or_default();
-            self.object = [first, comma, rest].concat();
-            self.is_changed = true;
-        }
+        let Some(cap) = cap else { return };
+        let Ok(found) = json::find(&self.object, &self.object, &CAP) else { return };
+        let part = |range: Range<usize>| self.object.get(range).unwrap_or_default();
+        let (open, end, [own]) = (found.open, self.object.len(), found.members);
+        let object = match own {
+            Some(own) if own.value != "null" => return,
+            // It stands there once: a second one would be refused.
+            Some(own) => {
+                let own = own.span();
+                [part(0..own.start), &cap.to_string(), part(own.end..end)].concat()
+            }
+            None => {
+                let comma = if part(open..end).trim_ascii_start().starts_with('}') { "" } else { "," };
+                [part(0..open), "\"max_output_tokens\":", &cap.to_string(), comma, part(open..end)].concat()
+            }
+        };
+        self.object = object;
+        self.is_changed = true;
     }
 
     /// Changes the object.
@@ -208,6 +229,10 @@ impl Event {
         settings(&self.object)
     }
 
+    pub(super) const fn is_of_client(&self) -> bool {
+        self.is_of_client
+    }
+
     /// Whether there is something to be sent: of ours, only if the policy has made something of it.
     pub(super) const fn is_to_send(&self) -> bool {
         self.is_of_client || self.is_changed
@@ -233,6 +258,21 @@ impl Event {
         };
         frames::written(Kind::Text, text.as_bytes(), Some(mask))
     }
+}
+
+/// Refuses the shapes of the beta and of other sessions, whose caps and models nobody reads here.
+fn check_shape(role: Role, object: &str) -> Result<(), Denial> {
+    let [kind, beta_cap] = json::find(object, object, &SHAPE).map_err(Denial::from)?.members;
+    if beta_cap.is_some() {
+        let expected = "called `max_output_tokens`";
+        return Err(Denial::InvalidField { field: "max_response_output_tokens", expected });
+    }
+    let is_other = kind
+        .is_some_and(|kind| serde_json::from_str::<String>(kind.value).ok().as_deref() != Some("realtime"));
+    if role == Role::Sets && is_other {
+        return Err(Denial::InvalidField { field: "session.type", expected: "`realtime`" });
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -322,6 +322,108 @@ fn transcribed() -> String {
 }
 
 #[test]
+fn an_event_whose_id_could_not_be_told_again_is_refused() {
+    let mut run = Run::new(&gateway(|_| {}));
+    for id in ["7".to_owned(), "null".to_owned(), format!("\"{}\"", "x".repeat(257))] {
+        let sent = run.say(&format!(r#"{{"type":"response.create","event_id":{id}}}"#));
+        assert_eq!(sent, ["ping"], "{id}");
+        assert_eq!(error(&run.pong()[0]).0, "invalid_type");
+    }
+    assert_eq!(run.left(), BUDGET);
+}
+
+#[test]
+fn the_shapes_of_the_beta_are_refused() {
+    let mut run = Run::new(&gateway(|_| {}));
+    for event in [
+        r#"{"type":"session.update","session":{"type":"transcription"}}"#,
+        r#"{"type":"session.update","session":{"type":["realtime"]}}"#,
+        r#"{"type":"session.update","session":{"max_response_output_tokens":1}}"#,
+        r#"{"type":"response.create","response":{"max_response_output_tokens":1}}"#,
+    ] {
+        assert_eq!(run.say(event), ["ping"], "{event}");
+        assert_eq!(error(&run.pong()[0]).0, "invalid_type");
+    }
+    assert_eq!(run.say(r#"{"type":"session.update","session":{"type":"realtime"}}"#).len(), 1);
+}
+
+#[test]
+fn a_revoked_key_is_met_by_a_turn_that_nobody_asked_for() {
+    let mut run = Run::new(&gateway(|_| {}));
+    assert_eq!(run.say(AUDIO), [AUDIO]);
+    let other = gateway(|config| config["clients"][0]["api_keys"][0]["sha256"] = json!("0".repeat(64)));
+    run.socket.serve_under(&other);
+    let told = run.hear(CREATED);
+    assert_eq!(error(&told[1]).0, "invalid_api_key");
+    assert_eq!(told[2..], ["close 1008"], "{told:?}");
+    assert_eq!(run.say(AUDIO), ["close 1000"]);
+    run.hear(&done("r1", 50, 20));
+    assert_eq!(run.records.last().map(|record| record.usage.total()), Some(70));
+}
+
+#[test]
+fn a_begun_turn_that_may_not_be_is_charged_and_ended() {
+    let mut run = Run::new(&gateway(|_| {}));
+    assert_eq!(run.say(AUDIO), [AUDIO]);
+    let other = gateway(|config| {
+        config["models"][0]["backends"] = json!([{ "backend": "b" }]);
+    });
+    run.socket.serve_under(&other);
+    let told = run.hear(CREATED);
+    assert_eq!((told.len(), &*told[2]), (3, "ping"));
+    run.hear(&done("r1", 50, 20));
+    assert_eq!(run.left(), BUDGET - 70);
+}
+
+#[test]
+fn a_transcript_beyond_the_budget_ends_the_socket_if_set() {
+    let mut run = Run::new(&gateway(|config| {
+        config["websocket"]["realtime"] = json!({ "when_exhausted": "close" });
+        config["clients"][0]["limits"] = json!([{ "tokens": 5, "per": "minute" }]);
+    }));
+    assert_eq!(run.say(AUDIO), [AUDIO]);
+    let told = run.hear(&transcribed());
+    assert_eq!(told[2..], ["close 1008"], "{told:?}");
+    assert_eq!(run.left(), 0);
+}
+
+#[test]
+fn a_socket_that_is_never_read_is_closed() {
+    let mut run = Run::new(&gateway(|_| {}));
+    let sent = (0..10_000).find_map(|_| run.say("[]").into_iter().find(|sent| sent != "ping"));
+    assert_eq!(sent.as_deref(), Some("close 1000"));
+    assert_eq!(run.hear("{}"), ["close 1008"]);
+    let mut run = Run::new(&gateway(|config| config["clients"][0]["limits"] = json!([])));
+    let sent = (0..100).map(|_| run.say(CREATE)).find(|sent| sent.iter().any(|sent| sent != CREATE));
+    assert_eq!(sent.unwrap().last().map(String::as_str), Some("close 1000"));
+}
+
+#[test]
+fn what_is_found_again_and_again_is_kept_once() {
+    let mut run = Run::new(&gateway(|config| {
+        config["policies"][0]["max_tokens"] = json!({ "max": 100, "over": "clamp" });
+    }));
+    for cap in 500..800 {
+        run.say(&format!(r#"{{"type":"session.update","session":{{"max_output_tokens":{}}}}}"#, cap / 2));
+    }
+    assert!(run.end().findings.len() <= 64);
+}
+
+#[test]
+fn a_policys_default_is_not_put_over_the_clients_cap() {
+    let mut run = Run::new(&gateway(|config| {
+        config["policies"][0]["max_tokens"] = json!({ "default": 60, "max": 100, "over": "clamp" });
+    }));
+    run.say(r#"{"type":"session.update","session":{"max_output_tokens":20}}"#);
+    assert_eq!(
+        run.say(r#"{"type":"session.update","session":{"voice":"x"}}"#),
+        [r#"{"type":"session.update","session":{"max_output_tokens":20,"voice":"x"}}"#]
+    );
+    let null = r#"{"type":"response.create","event_id":"e","response":{"max_output_tokens":null}}"#;
+    assert_eq!(run.say(null), [null.replace("null", "20")]);
+}
+
+#[test]
 fn a_turn_is_charged_by_what_it_reports() {
     let mut run = Run::new(&gateway(|config| {
         config["models"][0]["prices"] = json!({ "prompt": 1, "completion": 2 });
