@@ -242,8 +242,7 @@ async fn what_cannot_be_sent_has_failed_and_is_not_kept() {
     let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
     let queue = Queue::of(&redis, "tollgate");
     let desk = Desk::start(|_, _| well()).await;
-    let id = queue.enqueue(1, "shop");
-    queue.set(&id, "path", "/v1/chat/completions?a=<");
+    let id = queue.enqueue_at("/v1/chat/completions?a=<", "job", 1, "shop", AGE_MS, "{}");
     let worker = queue.worker(desk.address(), &[]);
     queue.until_state(&id, "failed").await;
     assert_eq!(

@@ -74,8 +74,21 @@ impl<'r> Queue<'r> {
 
     /// The same, of this kind.
     pub fn enqueue_of(&self, kind: &str, number: usize, client: &str, age_ms: u64, body: &str) -> Id {
+        self.enqueue_at("/v1/chat/completions?x=1", kind, number, client, age_ms, body)
+    }
+
+    /// The same, of this path.
+    pub fn enqueue_at(
+        &self,
+        path: &str,
+        kind: &str,
+        number: usize,
+        client: &str,
+        age_ms: u64,
+        body: &str,
+    ) -> Id {
         let id = id(number);
-        let (method, path, model) = ("POST", "/v1/chat/completions?x=1", "gpt-4o");
+        let (method, model) = ("POST", "gpt-4o");
         let headers = r#"{"content-type":"application/json","authorization":"Bearer forged"}"#;
         let what = What::Body { client, kind, method, path, headers, model };
         let sealed = seal(Some(&key()), &[number as u8; 24], &id, what, body.as_bytes());
