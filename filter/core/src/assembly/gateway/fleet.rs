@@ -19,7 +19,7 @@ pub const PAUSES_SHA1: &str = "d0cb0e2318fff7a59827e1a44297c5dffbfff5b4";
 pub const CAPACITY_SHA1: &str = "00bc9c8ebf743bf639a5bbfa94868a9e4f445487";
 
 /// The same of the script for what was spent.
-pub const SPEND_SHA1: &str = "f925f04f6320fad6d1ed733c0d6c29713363e676";
+pub const SPEND_SHA1: &str = "2207c27ed115918eb56e06694a6f13614e0c527d";
 
 /// Whose keys those of the use of capacity are. An account's name has a `/`.
 const CAPACITY: &str = "capacity";
