@@ -21,7 +21,6 @@ use tollgate::ledger::Series;
 use tollgate::limits::leases::{self, Call, Due, Health, LEADER, TERM, TICK, Uncovered};
 use tollgate::limits::{self, Account, Claim, Grant, Outcome};
 use tollgate::route::SharedPauses;
-use tollgate::spending as spend;
 use tollgate::store::{Moment, StoreFault};
 
 /// What the log says where the memory of this process does not answer.
@@ -273,7 +272,7 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
                 teller.hear(batch.sent, now, &replies);
             }
             if let Some(said) = &batch.beside.spend {
-                spending::answered(said.number, replies.spend.as_deref().unwrap_or_default());
+                spending::answered(said, replies.spend.as_deref().unwrap_or_default());
             }
             if host::answered(Health::Answers.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
                 log::info!("the fleet's store answers again");
@@ -297,7 +296,7 @@ fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
         teller.pauses.borrow_mut().failed();
     }
     if let Some(said) = &batch.beside.spend {
-        host::answered(spend::failed(&SharedData, said.number), spending::UNKEPT);
+        host::answered(said.failed(&SharedData), spending::UNKEPT);
     }
     if host::answered(Health::Fails.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
         log::error!("the fleet's store cannot be used ({}): {}", trouble.word(), trouble.advice());
@@ -327,7 +326,8 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
     }
     let (mut beside, is_news) = accounts.teller.say(now);
     beside.spend = store.spend_days.and_then(|days| {
-        let said = spend::say(Moment::new(&SharedData, now), &holder()?, store.timeout * 2, days);
+        let moment = Moment::new(&SharedData, now);
+        let said = store.book().say(moment, &holder()?, store.timeout * 2, days);
         host::answered(said, spending::UNKEPT).flatten()
     });
     // Who serves nobody needs to hear of nothing.

@@ -6,6 +6,7 @@
 
 use crate::calendar::{DAY_S, day_word};
 use crate::codec::{self, Reader, Stored, Writer};
+use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
 use crate::spend::Row;
 use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
@@ -14,150 +15,224 @@ use std::time::Duration;
 /// What the store runs for it.
 pub const SCRIPT: &str = include_str!("spending/spend.lua");
 
-const KEY: &str = "tollgate/spend";
+/// What waits lies in so many records, each row always in the same: an exchange reads and writes one, and seldom meets another worker there.
+const SHELVES: u64 = 8;
 
-/// The most rows that wait for the store; what comes beyond is added to one.
-const ROWS_MAX: usize = 1024;
-
-/// The most rows of a call.
-const SAID_MAX: usize = 200;
+/// The most rows that wait on a shelf; what comes beyond is added to one.
+const ROWS_MAX: usize = 128;
 
 /// The most rows of a day in the store; what comes beyond is added to one.
 const DAY_ROWS_MAX: u64 = 20_000;
 
-/// What this process has not told yet.
+/// What nobody has been told yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Book {
-    /// The number of the last call.
-    number: u64,
-    /// When it was sent; 0 if none is under way.
-    called: u64,
-    /// What it says, until its answer is here.
-    said: Vec<Row>,
-    /// What the next ones say.
-    open: Vec<Row>,
-}
+struct Shelf(Vec<Row>);
 
-impl Stored for Book {
+impl Stored for Shelf {
     const VERSION: u8 = 1;
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { number: from.u64()?, called: from.u64()?, said: from.values()?, open: from.values()? })
+        from.values().map(Self)
     }
 
     fn write(&self, to: &mut Writer) {
-        to.u64(self.number);
-        to.u64(self.called);
-        to.values(&self.said);
-        to.values(&self.open);
+        to.values(&self.0);
     }
 }
 
-impl Book {
+impl Shelf {
     /// Adds a row; false if there is no room for one of its own.
     fn add(&mut self, row: &Row) -> bool {
-        if let Some(known) = self.open.iter_mut().find(|known| known.is_as(row)) {
+        if let Some(known) = self.0.iter_mut().find(|known| known.is_as(row)) {
             known.spend.add(row.spend);
             return true;
         }
-        let has_room = self.open.len() < ROWS_MAX;
+        let has_room = self.0.len() < ROWS_MAX;
         let row = if has_room { row.clone() } else { Row::other(row.day, row.spend) };
-        match self.open.iter_mut().find(|known| known.is_as(&row)) {
+        match self.0.iter_mut().find(|known| known.is_as(&row)) {
             Some(known) => known.spend.add(row.spend),
-            None => self.open.push(row),
+            None => self.0.push(row),
         }
         has_room
     }
 
-    /// Takes what the next call says: rows of one day.
-    fn take(&mut self) {
-        let Some(day) = self.open.first().map(|row| row.day) else { return };
-        let (mut said, mut open) = (Vec::new(), Vec::new());
-        for row in self.open.drain(..) {
-            if row.day == day && said.len() < SAID_MAX { said.push(row) } else { open.push(row) }
-        }
-        (self.said, self.open) = (said, open);
+    /// Takes what one call says: the rows of one day.
+    fn take(&mut self) -> Vec<Row> {
+        let Some(day) = self.0.first().map(|row| row.day) else { return Vec::new() };
+        let (said, left) = self.0.drain(..).partition(|row| row.day == day);
+        self.0 = left;
+        said
     }
 }
 
-/// Adds what an exchange has cost. False if it had no room but in the row of what has none.
-pub fn add(store: &dyn Store, row: &Row) -> Result<bool, StoreFault> {
-    store::update(store, KEY, |stored| {
-        let mut book: Book = codec::decode(stored).unwrap_or_default();
-        let has_room = book.add(row);
-        (Some(codec::encode(&book)), has_room)
-    })
+/// What the last call said, until its answer is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Letter {
+    /// The number of the call.
+    number: u64,
+    /// When it was sent; 0 if none is under way.
+    sent: u64,
+    rows: Vec<Row>,
+}
+
+impl Stored for Letter {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { number: from.u64()?, sent: from.u64()?, rows: from.values()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.number);
+        to.u64(self.sent);
+        to.values(&self.rows);
+    }
 }
 
 /// A call that says what was spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
+    /// What of it says so.
+    book: Book,
     /// Its number.
-    pub number: u64,
+    number: u64,
     /// Of which day, as `2026-11-28`.
     pub day: String,
     /// What the script is told.
     pub arguments: Vec<String>,
 }
 
-/// Begins a call, if there is something to say and none is under way. `holder` is the name of this process; a call that was sent longer
-/// than `timeout` ago has failed. The store keeps a day for so many `days`.
-pub fn say(
-    moment: Moment<'_>,
-    holder: &str,
-    timeout: Duration,
-    days: u64,
-) -> Result<Option<Call>, StoreFault> {
-    let (now, timeout) = (nanos(moment.now), nanos(timeout));
-    store::update(moment.store, KEY, |stored| {
-        let mut book: Book = codec::decode(stored).unwrap_or_default();
-        if book.called > 0 && now.abs_diff(book.called) < timeout {
-            return (None, None);
+/// What this process tells one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Book {
+    /// The number of that store, so that two of them are told each its own.
+    of: u64,
+}
+
+impl Book {
+    /// That of the store with this number.
+    #[must_use]
+    pub const fn new(of: u64) -> Self {
+        Self { of }
+    }
+
+    fn shelf(self, number: u64) -> String {
+        format!("tollgate/spend/{:x}/{}", self.of, number % SHELVES)
+    }
+
+    fn letter(self) -> String {
+        format!("tollgate/spend/{:x}", self.of)
+    }
+
+    /// Adds what an exchange has cost. False if it had no room but in the row of what has none.
+    pub fn add(self, store: &dyn Store, row: &Row) -> Result<bool, StoreFault> {
+        let shelf = self.shelf(fnv1a(FNV1A_OF_NOTHING, row.field().as_bytes()));
+        store::update(store, &shelf, |stored| {
+            let mut shelf: Shelf = codec::decode(stored).unwrap_or_default();
+            let has_room = shelf.add(row);
+            (Some(codec::encode(&shelf)), has_room)
+        })
+    }
+
+    /// Begins a call, if there is something to say and none is under way. `holder` is the name of this process; a call that was sent
+    /// longer than `timeout` ago has failed. The store keeps a day for so many `days`.
+    pub fn say(
+        self,
+        moment: Moment<'_>,
+        holder: &str,
+        timeout: Duration,
+        days: u64,
+    ) -> Result<Option<Call>, StoreFault> {
+        let (now, timeout) = (nanos(moment.now), nanos(timeout));
+        let is_under_way = |letter: &Letter| letter.sent > 0 && now.abs_diff(letter.sent) < timeout;
+        let last: Letter = codec::decode(&moment.store.load(&self.letter())?.value).unwrap_or_default();
+        if is_under_way(&last) {
+            return Ok(None);
         }
-        if book.said.is_empty() {
-            book.take();
-            // Who has lost his book begins above all that was said before.
-            book.number = if book.number == 0 { now / 1000 } else { book.number + 1 };
+        let rows = if last.rows.is_empty() { self.take(moment.store, last.number)? } else { Vec::new() };
+        let mut is_said = false;
+        let said = store::update(moment.store, &self.letter(), |stored| {
+            is_said = false;
+            let mut letter: Letter = codec::decode(stored).unwrap_or_default();
+            if is_under_way(&letter) {
+                return (None, None);
+            }
+            if letter.rows.is_empty() {
+                if rows.is_empty() {
+                    return (None, None);
+                }
+                letter.rows.clone_from(&rows);
+                is_said = true;
+                // Who has lost his book begins above all that was said before.
+                letter.number = if letter.number == 0 { now / 1000 } else { letter.number + 1 };
+            }
+            letter.sent = now;
+            (Some(codec::encode(&letter)), Some(letter))
+        });
+        if !is_said || said.is_err() {
+            // Another worker was faster, or the memory of this process did not answer.
+            rows.iter().try_for_each(|row| self.add(moment.store, row).map(|_| ()))?;
         }
-        let Some(day) = book.said.first().map(|row| row.day) else { return (None, None) };
-        book.called = now;
+        Ok(said?.and_then(|letter| letter.call(self, holder, days)))
+    }
+
+    /// Takes the rows of one day off a shelf that has some, each shelf in its turn.
+    fn take(self, store: &dyn Store, last: u64) -> Result<Vec<Row>, StoreFault> {
+        for shelf in (1..=SHELVES).map(|next| self.shelf(last.wrapping_add(next))) {
+            let rows = store::update(store, &shelf, |stored| {
+                let mut shelf: Shelf = codec::decode(stored).unwrap_or_default();
+                let rows = shelf.take();
+                ((!rows.is_empty()).then(|| codec::encode(&shelf)), rows)
+            })?;
+            if !rows.is_empty() {
+                return Ok(rows);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+impl Letter {
+    fn call(&self, book: Book, holder: &str, days: u64) -> Option<Call> {
+        let day = self.rows.first()?.day;
         let keep_ms = days.saturating_mul(DAY_S * 1000);
         let mut arguments =
-            vec![holder.to_owned(), book.number.to_string(), keep_ms.to_string(), DAY_ROWS_MAX.to_string()];
-        for row in &book.said {
+            vec![holder.to_owned(), self.number.to_string(), keep_ms.to_string(), DAY_ROWS_MAX.to_string()];
+        for row in &self.rows {
             arguments.push(row.field());
             arguments.extend(row.spend.numbers().map(|(_, number)| number.to_string()));
         }
-        let call = Call { number: book.number, day: day_word(day), arguments };
-        (Some(codec::encode(&book)), Some(call))
-    })
+        Some(Call { book, number: self.number, day: day_word(day), arguments })
+    }
 }
 
-/// Takes the answer to a call, and tells how many of its rows the store had no room for but in the row of what has none. `None` if it
-/// is no answer of the script: then the same is said again.
-pub fn answered(store: &dyn Store, number: u64, reply: &[i64]) -> Result<Option<u64>, StoreFault> {
-    let merged = match reply {
-        [0] => Some(0),
-        [1, merged] => u64::try_from(*merged).ok(),
-        _ => None,
-    };
-    store::update(store, KEY, |stored| {
-        let mut book: Book = codec::decode(stored).unwrap_or_default();
-        if book.number != number || book.said.is_empty() {
-            return (None, ());
-        }
-        book.called = 0;
-        if merged.is_some() {
-            book.said.clear();
-        }
-        (Some(codec::encode(&book)), ())
-    })?;
-    Ok(merged)
-}
+impl Call {
+    /// Takes its answer, and tells how many of its rows the store had no room for but in the row of what has none. `None` if
+    /// it is no answer of the script: then the same is said again.
+    pub fn answered(&self, store: &dyn Store, reply: &[i64]) -> Result<Option<u64>, StoreFault> {
+        let merged = match reply {
+            [0] => Some(0),
+            [1, merged] => u64::try_from(*merged).ok(),
+            _ => None,
+        };
+        store::update(store, &self.book.letter(), |stored| {
+            let mut letter: Letter = codec::decode(stored).unwrap_or_default();
+            if letter.number != self.number || letter.rows.is_empty() {
+                return (None, ());
+            }
+            letter.sent = 0;
+            if merged.is_some() {
+                letter.rows.clear();
+            }
+            (Some(codec::encode(&letter)), ())
+        })?;
+        Ok(merged)
+    }
 
-/// Says that a call has failed, or that nobody knows: it is said again.
-pub fn failed(store: &dyn Store, number: u64) -> Result<(), StoreFault> {
-    answered(store, number, &[]).map(|_| ())
+    /// It has failed, or nobody knows: it is said again.
+    pub fn failed(&self, store: &dyn Store) -> Result<(), StoreFault> {
+        self.answered(store, &[]).map(|_| ())
+    }
 }
 
 #[cfg(test)]

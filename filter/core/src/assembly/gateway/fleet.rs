@@ -1,6 +1,7 @@
 //! Where do the budgets of a fleet of Envoys stand, and how is that place asked?
 
 use crate::capacity::shared as capacity;
+use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
 use crate::limits::Account;
 use crate::limits::leases::{Call, SCRIPT};
 use crate::resp::{self, Commands, Reply};
@@ -159,6 +160,15 @@ pub struct Beside {
 }
 
 impl FleetStore {
+    /// What this process has to tell it of what was spent. Whoever goes another way, or uses other keys, has a book of his own.
+    #[must_use]
+    pub fn book(&self) -> spending::Book {
+        let parts = [self.cluster.as_bytes(), &self.database.to_le_bytes(), self.prefix.as_bytes()];
+        let number =
+            parts.into_iter().fold(FNV1A_OF_NOTHING, |number, part| fnv1a(fnv1a(number, part), b"\n"));
+        spending::Book::new(number)
+    }
+
     /// What is sent for these calls, and beside them; `loads` says whether the scripts come along.
     pub fn request<'c>(
         &self,
@@ -267,6 +277,8 @@ pub struct Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spend::Row;
+    use crate::store::{MemoryStore, Moment};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -283,7 +295,11 @@ mod tests {
             envoys: 1,
             spend_days: Some(400),
         };
-        let spend = spending::Call { number: 1, day: "2026-11-28".to_owned(), arguments: Vec::new() };
+        let memory = MemoryStore::default();
+        let row = Row { client: "web".to_owned(), ..Row::default() };
+        assert_eq!(store.book().add(&memory, &row), Ok(true));
+        let spend =
+            store.book().say(Moment::new(&memory, Duration::ZERO), "me", Duration::ZERO, 1).unwrap().unwrap();
         let beside =
             Beside { pauses: Some(String::new()), capacity: Some("a".to_owned()), spend: Some(spend) };
         store.replies(body.as_bytes(), 1, &beside, loads)
