@@ -83,12 +83,21 @@ struct Waiting {
     stands_at: u64,
     /// The capacities, and deployments' paces, of which it lacks something: it keeps those behind it from them.
     lacks: Vec<u64>,
+    /// Where it could not go because of a pause, as of then.
+    shut: Vec<Lane>,
 }
 
 /// Who goes first: the lowest does.
 type Rank = (Priority, u64, Duration);
 
 impl Waiting {
+    /// Looks again at what it lacks, after those before it.
+    fn look(&mut self, full: &[u64], pause: &dyn Fn(Lane) -> Duration, moment: Moment<'_>) {
+        self.lacks = self.ask.lacks(full, pause, moment);
+        self.shut.clear();
+        self.shut.extend(self.ask.shut(pause));
+    }
+
     fn rank(&self) -> Rank {
         (self.ask.priority, self.stands_at, self.deadline)
     }
@@ -105,6 +114,11 @@ impl Waiting {
 impl Ask {
     pub(super) fn gauges(&self) -> impl Iterator<Item = Gauge> + '_ {
         self.places.iter().flat_map(|place| place.gauges.iter())
+    }
+
+    /// What pauses of where it may go.
+    fn shut(&self, pause: &dyn Fn(Lane) -> Duration) -> impl Iterator<Item = Lane> {
+        self.places.iter().map(|place| place.lane).filter(move |lane| !pause(*lane).is_zero())
     }
 
     fn yields(&self, headroom_min: u32) -> Yields {
@@ -158,8 +172,16 @@ impl Queue {
         let deadline = moment.now.saturating_add(ask.precedence.wait_max);
         let rank = (ask.priority, self.stands_at(&ask, deadline), deadline);
         let place = self.waiting.partition_point(|other| other.rank() <= rank);
-        let (ahead, _) = self.waiting.split_at_checked(place).unwrap_or_default();
-        let full: Vec<u64> = ahead.iter().flat_map(|other| other.lacks.iter().copied()).collect();
+        let (ahead, _) = self.waiting.split_at_mut_checked(place).unwrap_or_default();
+        let mut full: Vec<u64> = Vec::new();
+        for other in &mut *ahead {
+            // A pause that is over since is theirs first for whom it was.
+            if other.shut.iter().any(|lane| pause(*lane).is_zero()) {
+                other.look(&full, pause, moment);
+            }
+            full.extend(&other.lacks);
+        }
+        let ahead = &*ahead;
         if let Some(turn) = admit(&ask, &full, pause, moment)? {
             if !self.waiting.is_empty() {
                 self.equals.note(&ask, &turn);
@@ -173,8 +195,9 @@ impl Queue {
         if (is_sure && wait > ask.precedence.wait_max) || !self.makes_place(&ask) {
             return Ok(Turn::Leaves { wait });
         }
-        let lacks = ask.lacks(&full, pause, moment);
-        self.waiting.push(Waiting { id, ask, deadline, stands_at: 0, lacks });
+        let mut waiting = Waiting { id, ask, deadline, stands_at: 0, lacks: Vec::new(), shut: Vec::new() };
+        waiting.look(&full, pause, moment);
+        self.waiting.push(waiting);
         self.arrange();
         Ok(Turn::Waits)
     }
@@ -254,7 +277,7 @@ impl Queue {
                 Ok(None) => {
                     // Whoever comes behind does not go there either, even if it is small enough: else the large
                     // ones would wait for ever.
-                    waiting.lacks = waiting.ask.lacks(&full, pause, moment);
+                    waiting.look(&full, pause, moment);
                     full.extend(&waiting.lacks);
                     stay.push(waiting);
                     continue;

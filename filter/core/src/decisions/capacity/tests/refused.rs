@@ -171,6 +171,27 @@ fn who_waits_for_one_deployment_keeps_nobody_from_another() {
     assert_eq!(queue.enter(8, soon(asks(2, 3)), &no_pause, later).unwrap(), Turn::Waits);
 }
 
+#[test]
+fn whoever_waited_for_a_pause_goes_before_those_who_come_when_it_ends() {
+    let declared = |paces: bool| if paces { shared(1, 3) } else { only(gauge(1, 9)) };
+    for paces in [true, false] {
+        let (store, mut queue) = (MemoryStore::default(), Queue::default());
+        let asks = |priority| Ask {
+            places: vec![Place { lane: Lane::from(1), gauges: declared(paces), spare: 0 }],
+            precedence: Precedence { headroom_min: 0, wait_max: Duration::from_secs(40) },
+            ..ask(priority, 9)
+        };
+        let pause = |_: Lane| Duration::from_secs(30);
+        let moment = Moment::new(&store, at(100));
+        assert_eq!(queue.enter(1, asks(Priority::High), &pause, moment).unwrap(), Turn::Waits);
+        // It ends, and nobody has looked yet.
+        let moment = Moment::new(&store, at(30_101));
+        assert_eq!(queue.enter(2, asks(Priority::Low), &no_pause, moment).unwrap(), Turn::Waits);
+        let went: Vec<_> = queue.round(&no_pause, moment).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(went.first(), Some(&1), "{paces}");
+    }
+}
+
 fn seat_of(turn: Turn) -> Option<Seat> {
     match turn {
         Turn::Goes { seat, .. } => seat,
