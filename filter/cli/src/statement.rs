@@ -194,7 +194,7 @@ impl<'w> Statement<'w> {
         let titles = self.titles().map(str::to_owned);
         let mut rows = vec![titles.chain(shown.iter().map(|name| title(name))).collect::<Vec<_>>()];
         for (words, spend) in &self.groups {
-            let words = words.iter().map(|word| if word.is_empty() { "-".to_owned() } else { word.clone() });
+            let words = words.iter().map(|word| if word.is_empty() { "-".to_owned() } else { plain(word) });
             rows.push(words.chain(cells(spend, &shown)).collect());
         }
         let names = once("total".to_owned()).chain(self.titles().skip(1).map(|_| String::new()));
@@ -241,11 +241,35 @@ pub(crate) fn money(micros: u128) -> String {
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
-/// A cell of CSV, as RFC 4180 has it.
+/// A word without what a terminal would obey: a tier is as a backend has written it.
+fn plain(word: &str) -> String {
+    word.replace(char::is_control, " ")
+}
+
+/// A cell of CSV, as RFC 4180 has it. What a spreadsheet would take for a formula is text.
+/// <https://owasp.org/www-community/attacks/CSV_Injection>
 fn quoted(word: &str) -> String {
-    if word.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", word.replace('"', "\"\""))
-    } else {
-        word.to_owned()
+    let word = plain(word);
+    let word = if word.starts_with(['=', '+', '-', '@']) { format!("'{word}") } else { word };
+    if word.contains([',', '"', '\n', '\r']) { format!("\"{}\"", word.replace('"', "\"\"")) } else { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_text_whatever_a_backend_has_called_its_tier() {
+        for (word, expected) in [
+            ("flex", "flex"),
+            ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@a", "'@a"),
+            ("a,b", "\"a,b\""),
+            ("\u{1b}[2J\n", " [2J "),
+        ] {
+            assert_eq!(quoted(word), expected, "{word:?}");
+        }
     }
 }
