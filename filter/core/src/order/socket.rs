@@ -208,7 +208,8 @@ impl Socket {
         {
             self.break_off(breach);
         }
-        if self.to_backend.len() > UNSAID_BYTES_MAX && !self.is_ended {
+        let is_too_much = self.turns.len() > TURNS_MAX || self.to_backend.len() > UNSAID_BYTES_MAX;
+        if is_too_much && !self.is_ended {
             self.to_backend.clear();
             self.close(POLICY, "too much is begun at once");
         }

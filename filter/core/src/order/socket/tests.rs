@@ -399,6 +399,20 @@ fn a_socket_that_is_never_read_is_closed() {
 }
 
 #[test]
+fn a_backend_that_begins_more_than_it_ends_is_closed() {
+    let closes = |limits: Value, id: &str| {
+        let mut run = Run::new(&gateway(|config| config["clients"][0]["limits"] = limits));
+        (0..100).position(|at| {
+            let began = format!(r#"{{"type":"response.created","response":{{"id":"{at}{id}"}}}}"#);
+            run.hear(&began).contains(&"close 1008".to_owned())
+        })
+    };
+    assert_eq!(closes(json!([]), "r"), Some(TURNS_MAX));
+    // What it is told to leave waits for the client to say something.
+    assert_eq!(closes(json!([{ "tokens": 1, "per": "day" }]), &"r".repeat(300_000)), Some(3));
+}
+
+#[test]
 fn what_is_found_again_and_again_is_kept_once() {
     let mut run = Run::new(&gateway(|config| {
         config["policies"][0]["max_tokens"] = json!({ "max": 100, "over": "clamp" });
