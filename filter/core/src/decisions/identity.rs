@@ -9,15 +9,17 @@ pub mod issued;
 pub mod issuer;
 pub mod jwks;
 pub mod jwt;
+mod key_hash;
 pub mod keys;
+mod known;
 mod memory;
+mod proxy;
 pub mod public_key;
 mod refused;
 pub mod signature;
 mod verified;
 
 use crate::denial::{Denial, Flaw};
-use crate::digest::hex;
 use crate::endpoint::{Api, api_keys};
 use crate::store::Moment;
 use crate::value::{By, Values};
@@ -26,154 +28,17 @@ use issued::Issued;
 use issuer::{Doubt, Issuer, Proof};
 use jwt::Token;
 use memory::Memory;
-use sha2::{Digest, Sha256};
+use proxy::NoProxy;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 use verified::{VERIFIED_MAX, Verified};
 
-/// The SHA-256 of an API key, or of a token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyHash([u8; 32]);
-
-impl KeyHash {
-    /// Hashes a key as a client sent it.
-    #[must_use]
-    pub fn of(key: &[u8]) -> Self {
-        Self(Sha256::digest(key).into())
-    }
-
-    /// Reads 64 hexadecimal digits.
-    #[must_use]
-    pub fn parse(hex: &str) -> Option<Self> {
-        let mut hash = [0; 32];
-        if hex.len() != 64 {
-            return None;
-        }
-        for (byte, digits) in hash.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-            *byte = u8::from_str_radix(digits, 16).ok()?;
-        }
-        Some(Self(hash))
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub const fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// The 64 hexadecimal digits, in lower case.
-    #[must_use]
-    pub fn hex(&self) -> String {
-        hex(&self.0)
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyHash(…)")
-    }
-}
-
-/// When an API key is good: from the first instant until just before the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
-    /// The first instant.
-    pub from: Duration,
-    /// The first instant that it is not good any more.
-    pub until: Duration,
-}
-
-impl Validity {
-    /// Always.
-    pub const ALWAYS: Self = Self { from: Duration::ZERO, until: Duration::MAX };
-}
-
-/// What the proxy knows of a stream.
-pub trait ProxyFacts: fmt::Debug {
-    /// The first name of this kind in the certificate that the client's end of the connection has proved to have.
-    fn certified(&self, kind: SanKind) -> Option<String>;
-
-    /// The claims of a token that Envoy's `jwt_authn` has verified, which it left under this name.
-    fn jwt_payload(&self, name: &str) -> Option<Json>;
-
-    /// The address that the client asks from, as the proxy takes it to be.
-    fn address(&self) -> Option<String>;
-}
-
-/// A kind of name in a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SanKind {
-    /// A URI, such as a SPIFFE ID.
-    Uri,
-    /// A DNS name.
-    Dns,
-}
-
-/// There is no proxy.
-#[derive(Debug)]
-struct NoProxy;
-
-impl ProxyFacts for NoProxy {
-    fn certified(&self, _: SanKind) -> Option<String> {
-        None
-    }
-
-    fn jwt_payload(&self, _: &str) -> Option<Json> {
-        None
-    }
-
-    fn address(&self) -> Option<String> {
-        None
-    }
-}
-
-/// Who it is, or how long it may take to know.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Identity<C> {
-    /// This one, and which of its users.
-    Client(Rc<C>, Values),
-    /// Keys are being fetched that tell; no longer than this is waited for them.
-    Unknown(Duration),
-}
-
-impl<C> Identity<C> {
-    /// The client, if it is known.
-    #[must_use]
-    pub fn client(self) -> Option<Rc<C>> {
-        match self {
-            Self::Client(client, _) => Some(client),
-            Self::Unknown(_) => None,
-        }
-    }
-}
-
-/// Who has shown a secret.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Known<C> {
-    /// The client, with what it may by this.
-    pub client: Rc<C>,
-    /// The same client as it is without.
-    pub whole: Rc<C>,
-}
-
-impl<C> Known<C> {
-    /// A client that may by this whatever it may.
-    #[must_use]
-    pub fn whole(client: Rc<C>) -> Self {
-        Self { client: client.clone(), whole: client }
-    }
-}
-
-impl<C> Clone for Known<C> {
-    fn clone(&self) -> Self {
-        Self { client: self.client.clone(), whole: self.whole.clone() }
-    }
-}
+pub use key_hash::{KeyHash, Validity};
+pub use known::{Identity, Known};
+pub use proxy::{ProxyFacts, SanKind};
 
 /// A header that a key may stand in.
 const X_API_KEY: &str = "x-api-key";
@@ -496,7 +361,7 @@ impl<C> Directory<C> {
             return Err(Doubt::Denied(Denial::KeyExpired));
         }
         if self.tells_keys {
-            values.note_secret(By::Key, &key.0);
+            values.note_secret(By::Key, key.bytes());
         }
         Ok(())
     }

@@ -90,7 +90,7 @@ fn a_user_is_told_by_his_key_and_by_claims_of_his_token() {
     for by in [&By::Key, &sub, &deep, &number] {
         directory.tell(by);
     }
-    assert_eq!(values(&directory, "key").of(&By::Key), OfUser::of_hash(&Sha256::digest(b"key").into()));
+    assert_eq!(values(&directory, "key").of(&By::Key), OfUser::of_hash(KeyHash::of(b"key").bytes()));
     assert_eq!(values(&directory, "key").of(&sub), OfUser::NONE);
     // The second time from memory.
     for _ in 0..2 {
