@@ -7,12 +7,10 @@
 //! that; a request that comes in between may be refused a moment too early. Pure arithmetic over the [`Store`], with
 //! time as an argument. Not decided here: what a request may cost.
 
-use crate::allowance::{Allowance, Measure, Unit};
+use crate::allowance::{Allowance, Measure};
 use crate::denial::Denial;
-use crate::endpoint::Operation;
 use crate::store::{Moment, StoreFault};
 use crate::time::nanos;
-use crate::tokens::Usage;
 use std::rc::Rc;
 use std::time::Duration;
 

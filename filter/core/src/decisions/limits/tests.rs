@@ -1,7 +1,9 @@
 use super::*;
-use crate::allowance::{Flow, Scope, Weights, Whose};
+use crate::allowance::{Flow, Scope, Unit, Weights, Whose};
 use crate::calendar::Span;
+use crate::endpoint::Operation;
 use crate::store::{Loaded, MemoryStore, Moment, Store, Swap, Version};
+use crate::tokens::Usage;
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::num::NonZeroU64;
