@@ -172,7 +172,7 @@ fn who_waits_for_one_deployment_keeps_nobody_from_another() {
 }
 
 #[test]
-fn whoever_waited_for_a_pause_goes_before_those_who_come_when_it_ends() {
+fn whoever_waited_for_a_pause_goes_before_those_who_come_late() {
     let declared = |paces: bool| if paces { shared(1, 3) } else { only(gauge(1, 9)) };
     for paces in [true, false] {
         let (store, mut queue) = (MemoryStore::default(), Queue::default());
