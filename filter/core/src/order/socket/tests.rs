@@ -285,6 +285,48 @@ fn a_sessions_cap_does_not_hold_for_what_is_written_down() {
     assert_eq!(run.left(), BUDGET - 14);
 }
 
+/// What a transcript meets after a turn, under a session with this cap.
+fn transcript_after(input: u64, cap: u64) -> Vec<String> {
+    let mut run = Run::new(&gateway(|config| {
+        config["clients"][0]["limits"] = json!([{ "tokens": 2000, "per": "minute" }]);
+    }));
+    run.say(&format!(r#"{{"type":"session.update","session":{{"max_output_tokens":{cap}}}}}"#));
+    run.hear(&done("r1", input, 3));
+    run.hear(&transcribed())
+}
+
+#[test]
+fn a_transcript_takes_nothing_for_what_was_said_before() {
+    // With the 1024 that are assumed, 700 more would not fit into what is left.
+    assert_eq!(transcript_after(700, 1024), [transcribed()]);
+}
+
+#[test]
+fn a_transcript_takes_nothing_for_the_sessions_cap() {
+    assert_eq!(transcript_after(1, 1999), [transcribed()]);
+}
+
+/// What the next turn of a small cap takes.
+fn taken_by_next(run: &mut Run) -> u64 {
+    let left = run.left();
+    run.say(r#"{"type":"response.create","event_id":"e","response":{"max_output_tokens":16}}"#);
+    left - run.left()
+}
+
+#[test]
+fn what_was_said_before_is_part_of_the_next_prompt() {
+    let mut run = Run::new(&gateway(|_| {}));
+    run.hear(&done("r1", 700, 100));
+    assert!((816..850).contains(&taken_by_next(&mut run)));
+    // A transcript is no part of it, and a turn that does not tell its usage says nothing of it.
+    for heard in [transcribed(), r#"{"type":"response.done","response":{"id":"r1"}}"#.to_owned()] {
+        let mut run = Run::new(&gateway(|_| {}));
+        run.hear(&done("r1", 700, 100));
+        run.hear(&heard);
+        assert!((816..850).contains(&taken_by_next(&mut run)), "{heard}");
+    }
+}
+
 #[test]
 fn a_backends_word_tells_what_its_session_goes_by() {
     let mut run = Run::new(&gateway(|config| {
