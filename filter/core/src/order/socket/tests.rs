@@ -9,6 +9,8 @@ use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+mod turned;
+
 const NOW: Duration = Duration::from_secs(1_790_000_000);
 const BUDGET: u64 = 10_000;
 /// A key's SHA-256: of "key".
