@@ -1,6 +1,6 @@
 //! The backends' side: one context for each attempt, among the router's upstream filters.
 
-use crate::{flights, host};
+use crate::{flights, host, links};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
@@ -18,6 +18,7 @@ impl Context for Upstream {}
 
 impl HttpContext for Upstream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        links::attempted();
         let Some(flight) = flights::current() else {
             log::error!("an attempt without its request: both filters need the same vm_config");
             host::answer(&Denial::Unplanned.answer());
@@ -25,8 +26,11 @@ impl HttpContext for Upstream {
         };
         let cluster = cluster(&flight);
         match flight.begin(&cluster, &host::outside()) {
-            Ok(Begun { attempt, departure, counts, faults }) => {
+            Ok(Begun { attempt, departure, counts, faults, began_elsewhere }) => {
                 fit(departure);
+                if began_elsewhere {
+                    links::astray(true);
+                }
                 noted(counts, faults);
                 self.0 = Some(attempt);
                 Action::Continue
@@ -36,6 +40,9 @@ impl HttpContext for Upstream {
                 if denial == Denial::Unplanned {
                     let cluster = String::from_utf8_lossy(&cluster);
                     log::error!("Envoy picked cluster {cluster}, which is not among the candidates");
+                    if flight.cluster().is_none() {
+                        links::astray(false);
+                    }
                 }
                 host::answer(&denial.answer_in(flight.api()));
                 Action::Pause

@@ -4,7 +4,7 @@ use crate::fleet::Reserved;
 use crate::holding::Holding;
 use crate::sockets::Conversation;
 use crate::waiting::Waiter;
-use crate::{attempt, candidates, fleet, flights, host, jobs, journal, record, spending, waiting};
+use crate::{attempt, candidates, fleet, flights, host, jobs, journal, links, record, spending, waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
@@ -469,6 +469,7 @@ impl Stream {
         self.settle_turns();
         let mut finished = self.exchange.finish(Moment::new(&host::SharedData, now), interruption);
         finished.record.turns = turns;
+        links::look_at(&finished.record);
         match self.gateway.record_form {
             RecordForm::Line { is_typed } => record::leave_line(&finished.record, &self.request_id, is_typed),
             RecordForm::Fields => record::leave_fields(&finished.record),

@@ -26,6 +26,7 @@ mod http;
 mod jobs;
 mod journal;
 mod jwks;
+mod links;
 mod pending;
 mod proxy_facts;
 mod record;

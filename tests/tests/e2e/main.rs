@@ -80,6 +80,7 @@ mod tls;
 // Streams and connections.
 mod connections;
 mod envoy_lines;
+mod links;
 mod overload;
 mod streams;
 mod trailers;

@@ -206,6 +206,11 @@ series! {
         /// The tier.
         "from" from: &'static str,
     };
+    /// Requests that showed that Envoy has not all of the chain around.
+    MissingLinks: Counter "tollgate_missing_links" {
+        /// Which link is missing.
+        "kind" kind: &'static str,
+    };
     /// Fetches of an issuer's keys.
     JwksFetches: Counter "tollgate_jwks_fetches" {
         /// Whose.

@@ -54,8 +54,8 @@ impl Flight {
         };
         // The client's own credentials were taken out before: the first attempt meets none, each later one its
         // predecessor's, which Envoy may have added.
-        let remove: &[String] =
-            if self.tries.borrow().is_empty() { &[] } else { &self.gateway.credential_headers };
+        let is_first = self.tries.borrow().is_empty();
+        let remove: &[String] = if is_first { &[] } else { &self.gateway.credential_headers };
         self.tries.borrow_mut().push(Trial { at, target: target.clone(), status: None });
         self.misfit.set(None);
         self.stopwatch.start(outside);
@@ -63,7 +63,9 @@ impl Flight {
         let leg = Leg { flight: self.clone(), at, target: target.clone(), place: Place::Upstream };
         let is_to_edit = leg.edits().is_some();
         let attempt = Attempt { leg, is_to_edit, phase: Phase::Passing };
-        Ok(Begun { attempt, departure: self.departure(at, target, remove), counts, faults })
+        let departure = self.departure(at, target, remove);
+        let began_elsewhere = is_first && at > 0 && self.cluster().is_none();
+        Ok(Begun { attempt, departure, counts, faults, began_elsewhere })
     }
 
     /// Whether an attempt may go to a candidate: the bounds on spilling and on the shares of backends must have it.

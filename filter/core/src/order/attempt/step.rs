@@ -34,6 +34,9 @@ pub struct Begun<'a> {
     pub counts: Vec<Series>,
     /// What the store could not be told.
     pub faults: Vec<StoreFault>,
+    /// Whether it is the first one of its request that is seen, and not at the first candidate, which a route that knows the order
+    /// goes to.
+    pub began_elsewhere: bool,
 }
 
 /// An attempt that may not be made.

@@ -43,6 +43,23 @@ fn a_pool_stands_for_its_members_though_one_of_them_pauses() {
     assert!(!forward.flight.is_pooled());
 }
 
+/// By this the filter sees that the route does not read the order.
+#[test]
+fn a_first_attempt_elsewhere_than_the_order_leads_is_seen() {
+    let mut run = Run::with(gateway(|_| ()));
+    let forward = run.send(BODY);
+    assert!(begin(&forward.flight, b"cb").unwrap().began_elsewhere);
+    let mut run = Run::with(gateway(|_| ()));
+    let forward = run.send(BODY);
+    assert!(!begin(&forward.flight, b"ca").unwrap().began_elsewhere);
+    // A later one is there by the order.
+    assert!(!begin(&forward.flight, b"cb").unwrap().began_elsewhere);
+    // In a pool the order is Envoy's.
+    let mut run = Run::with(pooled("each_attempt"));
+    let forward = run.send(BODY);
+    assert!(!begin(&forward.flight, b"cb").unwrap().began_elsewhere);
+}
+
 #[test]
 fn a_pool_that_leaves_the_clients_regions_is_not_a_candidate() {
     let stays = gateway(|config| {

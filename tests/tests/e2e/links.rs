@@ -1,0 +1,78 @@
+//! Does the filter say which link of the chain around it is missing, once, when a request shows it?
+
+use serde_json::Value;
+use tollgate_tests::harness::{Gateway, Setup};
+use tollgate_tests::mock::{Fault, Settings};
+
+use crate::envoy_lines::{MANAGER, ROUTER, take_out};
+use crate::requests::{CHAT, WEB_SHOP, chat, nobody_is_limited, record_of};
+
+const KINDS: [&str; 3] = ["candidates", "clear_route", "attempt"];
+
+const SENTENCES: [&str; 3] = [
+    "x-tollgate-candidates came to an attempt, so the route does not know the order of backends",
+    "a first attempt went where the route led before the order was known",
+    "a backend answered and no attempt was seen",
+];
+
+/// Which of the sentences the log has, and how often, after requests of which the second one's order is not the route's.
+async fn told(take: Option<String>) -> [usize; 3] {
+    let full = Settings { faults: [Fault::throttle_ms(300_000)].into(), ..Settings::default() };
+    let setup = Setup::new().workers(1).edit(nobody_is_limited).mock("ptu", full);
+    let gateway = Gateway::start(setup.patch(move |envoy| {
+        if let Some(path) = take {
+            take_out(envoy, &path);
+        }
+    }));
+    let gateway = gateway.await.unwrap();
+    for _ in 0..4 {
+        let answer = gateway.post(CHAT, WEB_SHOP, &chat("who serves this")).await.unwrap();
+        record_of(&gateway, &answer).await;
+    }
+    seen(&gateway).await
+}
+
+/// How often the log has each sentence, and whether the metric has counted its link.
+async fn seen(gateway: &Gateway) -> [usize; 3] {
+    let log = gateway.log_text().unwrap();
+    for (kind, sentence) in KINDS.into_iter().zip(SENTENCES) {
+        let counted = gateway.metric("tollgate_missing_links", &[("kind", kind)]).await.unwrap();
+        assert_eq!(counted > 0.0, log.contains(sentence), "{kind}: {counted}");
+    }
+    SENTENCES.map(|sentence| log.matches(sentence).count())
+}
+
+#[tokio::test]
+async fn a_chain_that_is_whole_is_not_complained_of() {
+    assert_eq!(told(None).await, [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn candidates_that_come_back_are_told_once() {
+    assert_eq!(told(Some(format!("{MANAGER}/http_filters/1"))).await, [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_route_that_was_chosen_too_early_is_told_once() {
+    assert_eq!(told(Some(format!("{MANAGER}/http_filters/2"))).await, [0, 1, 0]);
+}
+
+#[tokio::test]
+async fn attempts_that_nobody_sees_are_told_once() {
+    assert_eq!(told(Some(format!("{MANAGER}/{ROUTER}/upstream_http_filters/0"))).await, [0, 0, 1]);
+}
+
+/// A first backend without an address is no fault of the chain.
+#[tokio::test]
+async fn a_backend_without_an_address_is_not_complained_of() {
+    let gone = |envoy: &mut Value| {
+        // What stands for it where its name does not resolve is left.
+        take_out(envoy, "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0");
+    };
+    let gateway = Gateway::start(Setup::new().workers(1).edit(nobody_is_limited).patch(gone)).await.unwrap();
+    for _ in 0..3 {
+        let answer = gateway.post(CHAT, WEB_SHOP, &chat("who serves this")).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(seen(&gateway).await, [0, 0, 0]);
+}
