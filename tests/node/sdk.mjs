@@ -93,6 +93,11 @@ async function outcomeOf(call) {
   const streams = given.at(-1).stream;
   const list = await argumentsOf(given);
   try {
+    if (call.method === "get") {
+      // What stands at an address that an answer has told, whatever it is.
+      const found = await resource.get(call.arguments.url).asResponse();
+      return { answer: await found.text(), status: found.status, headers };
+    }
     if (method === "stream") {
       const stream = resource.stream(...list);
       const last = names.includes("responses") ? "finalResponse" : "finalChatCompletion";

@@ -7,6 +7,7 @@ A call is a line of JSON on standard input, what came of it a line on standard o
 import json
 import sys
 
+import httpx
 import openai
 from pydantic import BaseModel
 
@@ -67,6 +68,12 @@ def conversation_of(call):
     return None
 
 
+def fetched(call):
+    """What stands at an address that an answer has told, whatever it is."""
+    found = client_of(call).get(call["arguments"]["url"], cast_to=httpx.Response)
+    return {"answer": found.text, "status": found.status_code, "headers": dict(found.headers)}
+
+
 def outcome_of(call):
     if call["method"] == "realtime":
         return {"answer": conversation_of(call)}
@@ -75,6 +82,8 @@ def outcome_of(call):
         resource = getattr(resource, name)
     arguments = arguments_of(call)
     try:
+        if method == ["get"]:
+            return fetched(call)
         if method[-1] == "stream":
             with resource.stream(**arguments) as stream:
                 events = [event.type for event in stream]

@@ -69,6 +69,12 @@ impl Call {
         Self::new(sdk, key, "chat.completions.create", with(arguments, more))
     }
 
+    /// A call whose only argument is the id of a response, which has no name in Node.
+    pub fn by_id(sdk: Sdk, key: &str, method: &'static str, id: &str) -> Self {
+        let is_node = sdk.language == Language::Node;
+        Self::new(sdk, key, method, if is_node { json!([id]) } else { json!({ "response_id": id }) })
+    }
+
     fn line(&self, url: &str) -> String {
         let Self { sdk, key, method, arguments, max_retries } = self;
         let call = json!({

@@ -109,4 +109,5 @@ mod messages;
 mod rendered;
 mod sdk;
 mod sdk_newer;
+mod sdk_queue;
 mod semantic_kernel;

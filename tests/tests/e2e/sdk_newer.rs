@@ -12,10 +12,8 @@ fn call(sdk: Sdk, method: &'static str, arguments: Value) -> Call {
     Call { max_retries: 2, ..Call::new(sdk, OPEN, method, arguments) }
 }
 
-/// A call whose only argument is an id, which has no name in Node.
 fn by_id(sdk: Sdk, method: &'static str, id: &str) -> Call {
-    let is_node = sdk.language == Language::Node;
-    call(sdk, method, if is_node { json!([id]) } else { json!({ "response_id": id }) })
+    Call { max_retries: 2, ..Call::by_id(sdk, OPEN, method, id) }
 }
 
 /// What each of these is answered, which is good.

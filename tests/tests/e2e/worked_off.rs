@@ -12,12 +12,12 @@ use tollgate_tests::mock::Settings;
 use crate::fleets::{Fleet, PASSWORD, client, small_chat, until_async};
 use crate::requests::{CHAT, RESPONSES, with};
 
-/// An Envoy that queues all that may wait. Keys are names.
-async fn start(redis: &Redis) -> Fleet {
+/// An Envoy that queues all that may wait, but for this change of its configuration. Keys are names.
+pub async fn start(redis: &Redis, change: impl Fn(&mut Value)) -> Fleet {
     let config = |config: &mut Value| {
         let limits = json!([ { "tokens": 1_000_000, "per": "day" } ]);
         let worker = with(client("worker", json!([])), json!({ "may_act_for": ["*"] }));
-        config["clients"] = json!([client("shop", limits), worker]);
+        config["clients"] = json!([client("shop", limits), client("other", json!([])), worker]);
         config["models"] = json!([
             { "name": "gpt-4o", "backends": [ { "backend": "ptu", "deployment": "gpt-4o-ptu" } ] },
             { "name": "writer", "backends": [ { "backend": "payg-b" } ] },
@@ -25,11 +25,12 @@ async fn start(redis: &Redis) -> Fleet {
         config["queue"] = json!({ "for": "normal", "when": "always", "background": "queue" });
         // Longer than a busy machine takes for anything.
         config["store"]["redis"]["timeout_ms"] = json!(5000);
+        change(config);
     };
     Fleet::start(redis, 1, config, &Settings::default()).await
 }
 
-fn worker(redis: &Redis, gateway: &Gateway) -> Leashed {
+pub fn worker(redis: &Redis, gateway: &Gateway) -> Leashed {
     let mut command = Command::new(tools::tool().unwrap());
     command
         .args(["work", "--store", &redis.url(), "--gateway", gateway.url(), "--key-env", "WORKER_KEY"])
@@ -56,7 +57,7 @@ async fn get(gateway: &Gateway, path: &str) -> Answer {
 }
 
 /// The answer, once it is there.
-async fn fetched(gateway: &Gateway, path: &str) -> Answer {
+pub async fn fetched(gateway: &Gateway, path: &str) -> Answer {
     let mut last = None;
     until_async(async || {
         let answer = get(gateway, path).await;
@@ -78,7 +79,7 @@ async fn used(gateway: &Gateway) -> i64 {
 async fn two_workers_answer_all_that_was_queued_and_each_is_paid_once() {
     let name = "two_workers_answer_all_that_was_queued_and_each_is_paid_once";
     let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
-    let fleet = start(&redis).await;
+    let fleet = start(&redis, |_| {}).await;
     let gateway = &fleet.0[0];
     let mut paths = join_all((0..30).map(|_| enqueue(gateway))).await;
     let body = json!({ "model": "writer", "input": "hello", "background": true });
@@ -109,7 +110,7 @@ async fn two_workers_answer_all_that_was_queued_and_each_is_paid_once() {
 async fn a_worker_that_is_killed_under_load_loses_no_job() {
     let name = "a_worker_that_is_killed_under_load_loses_no_job";
     let Some(mut redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
-    let fleet = start(&redis).await;
+    let fleet = start(&redis, |_| {}).await;
     let gateway = &fleet.0[0];
     let paths = join_all((0..40).map(|_| enqueue(gateway))).await;
     let first = worker(&redis, gateway);
