@@ -342,6 +342,9 @@ pub(crate) struct Work {
     /// For how many days dead letters are kept
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=365))]
     pub(crate) keep_dead: u32,
+    /// So many dead letters are kept; beyond that the oldest are dropped
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) dead_max: u32,
     /// Where a client is told that a job of its is over; may stand several times
     #[arg(long = "webhook", value_name = "CLIENT=URL")]
     pub(crate) webhooks: Vec<String>,

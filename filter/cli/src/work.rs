@@ -65,6 +65,7 @@ struct Worker {
     dead_after: Duration,
     tries: u32,
     dead_kept: Duration,
+    dead_max: u32,
     held: Held,
     counts: Counts,
     /// Until when there is no room for a client and a model.
@@ -106,6 +107,7 @@ pub(crate) fn work(arguments: &Work) -> Result<End, String> {
         dead_after: Duration::from_secs(arguments.dead_after.into()),
         tries: arguments.tries,
         dead_kept: Duration::from_secs(u64::from(arguments.keep_dead) * 86400),
+        dead_max: arguments.dead_max,
         held: Held::default(),
         counts: Counts::default(),
         full: RefCell::default(),
@@ -232,6 +234,7 @@ impl Worker {
             self.counts.job(&word, &client, &priority);
             let what = match word.as_str() {
                 "expired" => "has waited too long",
+                "dropped" => "is dropped: it was the oldest of too many dead letters",
                 "buried" => "is a dead letter: its workers died",
                 _ => "was a dead worker's",
             };
@@ -262,8 +265,8 @@ async fn beat(worker: Rc<Worker>) {
 async fn sweep(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
-        let call =
-            Call::new(SWEEP).with(worker.dead_kept.as_millis() as u64).with_all(worker.webhooks.clients());
+        let call = Call::new(SWEEP).with(worker.dead_kept.as_millis() as u64).with(worker.dead_max);
+        let call = call.with_all(worker.webhooks.clients());
         if let Ok(events) = worker.link.run::<Vec<Event>>(call).await {
             worker.tell(events);
         }

@@ -52,6 +52,41 @@ async fn a_job_that_fails_too_often_is_a_dead_letter_and_goes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_of_too_many_dead_letters_is_dropped() {
+    let name = "the_oldest_of_too_many_dead_letters_is_dropped";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let queue = Queue::of(&redis, "tollgate");
+    let desk = Desk::start(|_, _| Say::This(500, ("x-said", "no"), vec![])).await;
+    let worker = queue.worker(desk.address(), &["--tries", "1", "--dead-max", "2"]);
+    let mut ids = Vec::new();
+    for number in 1..=4 {
+        ids.push(queue.enqueue(number, "shop"));
+        queue.until_state(&ids[number - 1], "failed").await;
+    }
+    until(|| match queue.number("XLEN", ":dead", &[]) {
+        2 => Ok(()),
+        some => Err(format!("{some} dead letters")),
+    })
+    .await;
+    let has_body: Vec<_> = ids.iter().map(|id| queue.bytes_of(id, "body").is_some()).collect();
+    assert_eq!(has_body, [false, false, true, true]);
+    for id in &ids {
+        // Its client is told all the same, for as long as of others.
+        assert_eq!(
+            (queue.field(id, "state"), queue.field(id, "why")),
+            ("failed".into(), "status 500".into())
+        );
+        assert!((1..=3_600_000).contains(&queue.number("PTTL", &format!(":job:{}", ids[0].text()), &[])));
+    }
+    // Nothing is left of it that could go again.
+    assert_eq!((queue.jobs(&["retry", ids[0].text()]).0, queue.jobs(&["retry", ids[3].text()]).0), (1, 0));
+    let line = "tollgate_worker_jobs_total{outcome=\"dropped\",client=\"shop\",priority=\"low\"} 2";
+    let (log, metrics) = (worker.log(), worker.metrics().await);
+    assert!(metrics.contains(line), "{metrics}");
+    assert_eq!(log.matches("is dropped: it was the oldest of too many dead letters").count(), 2, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_cancelled_while_it_runs_is_let_go_of() {
     let name = "a_job_that_is_cancelled_while_it_runs_is_let_go_of";
     let Some(redis) = Redis::or_skip(name, None, &[]) else { return };

@@ -1,11 +1,12 @@
 -- Ends what has waited too long, and clears away what is left of jobs that the store has forgotten.
 --
--- ARGV[1] for how many ms dead letters are kept, then clients with a webhook. Answers as take.lua: {{word, client, priority, id}…}.
+-- ARGV[1] for how many ms dead letters are kept, [2] how many of them, then clients with a webhook. Answers as take.lua: {{word, client, priority, id}…}.
 
 local MOST = 100
+local LETTERS_MOST = 1000
 -- A worker that ended without a word is forgotten after this.
 local IDLE_MS = 3600000
-local events, webhooks = {}, told(2)
+local events, webhooks = {}, told(3)
 
 for _, priority in ipairs(PRIORITIES) do
   local line = name('waiting:' .. priority)
@@ -44,6 +45,21 @@ for _, client in ipairs(redis.call('SMEMBERS', name('clients'))) do
 end
 
 redis.call('XTRIM', name('dead'), 'MINID', text(math.max(0, now - tonumber(ARGV[1]))))
+local over = redis.call('XLEN', name('dead')) - tonumber(ARGV[2])
+if over > 0 then
+  for _, letter in ipairs(redis.call('XRANGE', name('dead'), '-', '+', 'COUNT', math.min(over, LETTERS_MOST))) do
+    local of = {}
+    for at = 1, #letter[2], 2 do of[letter[2][at]] = letter[2][at + 1] end
+    redis.call('XDEL', name('dead'), letter[1])
+    local job = read(of.id, 'dead', 'keep', 'until', 'ended')
+    if job.dead == letter[1] then
+      -- Its client is told that it has failed as long as of any other.
+      redis.call('HDEL', job_of(of.id), 'body', 'dead')
+      redis.call('PEXPIRE', job_of(of.id), text(math.max(1, job.ended + keep_of(job) - now)))
+    end
+    events[#events + 1] = { 'dropped', of.client, of.priority, of.id }
+  end
+end
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, GROUP)
 for _, consumer in ipairs(consumers.err and {} or consumers) do
   local of = {}
