@@ -6,6 +6,7 @@ use tollgate::resp::Reply;
 use tollgate_tests::harness::{Answer, Gateway, Redis};
 use tollgate_tests::mock::Settings;
 
+use crate::directory::keys;
 use crate::fleets::{Fleet, PASSWORD, client, small_chat};
 use crate::requests::{CHAT, RESPONSES, details, record_of, with};
 
@@ -21,6 +22,7 @@ async fn start(redis: &Redis, queue: Value) -> Fleet {
             { "name": "gpt-4o", "backends": [ { "backend": "ptu", "deployment": "gpt-4o-ptu" } ] },
             { "name": "writer", "backends": [ { "backend": "payg-b" } ] },
         ]);
+        config["directory"] = json!({ "store": {} });
         config["queue"] = with(queue.clone(), json!({ "for": "normal" }));
         // Longer than a busy machine takes for anything.
         config["store"]["redis"]["timeout_ms"] = json!(5000);
@@ -152,6 +154,32 @@ async fn what_is_full_refuses_and_what_is_gone_keeps_nothing() {
     check_code(&get(gateway, "shop", &path).await, 503, "queue_unavailable");
     redis.restart().unwrap();
     assert_eq!(redis.ask(&["XLEN", "tollgate:{jobs}"]).unwrap(), Reply::Integer(0));
+}
+
+/// A worker asks for the whole client, and a key may be good for less.
+#[tokio::test]
+async fn a_key_that_may_less_than_its_client_queues_nothing() {
+    let name = "a_key_that_may_less_than_its_client_queues_nothing";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let fleet = start(&redis, json!({ "when": "always", "background": "queue" })).await;
+    let gateway = &fleet.0[0];
+    let issue = |more: &str| keys(&redis, &format!("issue --client shop {more}")).trim().to_owned();
+    let (whole, narrow) = (issue(""), issue("--models gpt-4o,writer"));
+    let background = json!({ "model": "writer", "input": "hello", "background": true });
+    let patience = [("prefer", "respond-async")];
+    let ask_both = async |key: &str| {
+        let chat = ask(gateway, key, (Method::POST, CHAT), &patience, Some(&small_chat())).await;
+        (chat, gateway.post(RESPONSES, key, &background).await.unwrap())
+    };
+    let (chat, response) = ask_both(&whole).await;
+    assert_eq!((chat.status, &response.json()["status"]), (202, &json!("queued")), "{}", response.text());
+    let queued = chat.header("location").to_owned();
+    let (chat, response) = ask_both(&narrow).await;
+    // A preference is passed over.
+    assert_eq!(chat.status, 200, "{}", chat.text());
+    check_code(&response, 403, "queue_not_for_key");
+    // What its client has queued it reads.
+    assert_eq!(get(gateway, &narrow, &queued).await.status, 202);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::fleets::{Fleet, PASSWORD, small_chat, until_async};
 use crate::requests::{CHAT, check_record, record_of, with};
 
 /// What the tool prints on standard output.
-fn keys(redis: &Redis, words: &str) -> String {
+pub fn keys(redis: &Redis, words: &str) -> String {
     let output = Command::new(tools::tool().unwrap())
         .arg("keys")
         .args(words.split_whitespace())

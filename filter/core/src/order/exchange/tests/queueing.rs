@@ -3,8 +3,8 @@
 use super::*;
 use crate::gateway::{Dice, StoreTrouble, Told};
 use crate::identity::KeyHash;
-use crate::job::{Id, Key, Kind, State, What, seal};
-use crate::resp::Commands;
+use crate::job::{Id, Key, Kind, State, What, open, seal};
+use crate::resp::{Commands, Reply, replies};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -538,10 +538,35 @@ fn what_is_sealed_is_opened_for_its_client_alone() {
     );
     let gateway = Rc::new(gateway(written).unwrap());
     let mut run = Run::with(gateway.clone());
-    let _ = ask(&mut run, &[PATIENT], PROMPT);
-    let (sent, _) = tell(&mut run, b"*2\r\n:1\r\n:0\r\n+OK\r\n");
-    assert!(sent.iter().all(|word| !word.contains("hello")), "{sent:?}");
+    let _ = ask(&mut run, &[PATIENT, ("user-agent", "me")], PROMPT);
+    let sent = run.exchange.errand(&DICE).unwrap();
+    assert!(!sent.windows(5).any(|part| part == b"hello"));
     let id = Id::read(ID).unwrap();
+    // A worker opens it by what lies beside it.
+    let sent = replies(&sent).unwrap().into_iter().find_map(|command| match command {
+        Reply::Array(words) if words.contains(&Reply::Bulk(b"body".to_vec())) => Some(words),
+        _ => None,
+    });
+    let sent = sent.unwrap();
+    let field = |name: &str| {
+        let at = sent.iter().rposition(|word| *word == Reply::Bulk(name.as_bytes().to_vec())).unwrap();
+        let Reply::Bulk(value) = &sent[at + 1] else { panic!("{name}") };
+        value.clone()
+    };
+    let text = |name: &str| String::from_utf8(field(name)).unwrap();
+    let [kind, method, path, headers, model] = ["kind", "method", "path", "headers", "model"].map(text);
+    assert_eq!((method.as_str(), path.as_str(), model.as_str()), ("POST", CHAT[1].1, "gpt-4o"));
+    assert_eq!((kind.as_str(), headers.as_str()), ("job", r#"{"user-agent":"me"}"#));
+    let what = What::Body {
+        client: "web",
+        kind: &kind,
+        method: &method,
+        path: &path,
+        headers: &headers,
+        model: &model,
+    };
+    let opened = open(Key::read(written).as_ref(), &id, what, &field("body"));
+    assert_eq!(opened, Ok(PROMPT.as_bytes().to_vec()));
     let what = What::Answer { client: "web", kind: "job" };
     let sealed = seal(Key::read(written).as_ref(), &DICE.nonce, &id, what, b"secret");
     let told = Told {
