@@ -152,6 +152,10 @@ async fn what_is_full_refuses_and_what_is_gone_keeps_nothing() {
     check_code(&gone, 503, "queue_unavailable");
     assert_eq!(gone.header("retry-after"), "1");
     check_code(&get(gateway, "shop", &path).await, 503, "queue_unavailable");
+    for (outcome, count) in [("queued", 1.0), ("full", 1.0), ("cancelled", 1.0), ("unavailable", 2.0)] {
+        let labels = [("client", "shop"), ("outcome", outcome)];
+        gateway.wait_for_metric("tollgate_queue_outcomes", &labels, count).await.unwrap();
+    }
     redis.restart().unwrap();
     assert_eq!(redis.ask(&["XLEN", "tollgate:{jobs}"]).unwrap(), Reply::Integer(0));
 }

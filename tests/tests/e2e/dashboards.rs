@@ -22,6 +22,7 @@ const WITHIN: Duration = Duration::from_secs(180);
 
 /// They count faults that the traffic here does not have, or are a worker's of the queue; that they exist, [`known_metrics`] says.
 const FAULTS: [&str; 14] = [
+const FAULTS: [&str; 18] = [
     "tollgate_backend_auth_failures",
     "tollgate_key_lookups",
     "tollgate_limit_alert_percent",
@@ -29,6 +30,11 @@ const FAULTS: [&str; 14] = [
     "tollgate_missing_links",
     "tollgate_queue_dead",
     "tollgate_queue_depth",
+    "tollgate_queue_jobs",
+    "tollgate_queue_later",
+    "tollgate_queue_oldest_seconds",
+    "tollgate_queue_outcomes",
+    "tollgate_queue_running",
     "tollgate_spend_merged",
     "tollgate_store_calls",
     "tollgate_store_faults",

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use details::RecordForm;
 pub(crate) use series::NONE;
 pub use series::{Kind, Series};
-pub use words::{Cause, Outcome, Pin, Stored, Wait};
+pub use words::{AtQueue, Cause, Outcome, Pin, Stored, Wait};
 
 /// Where the number of tokens comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +183,8 @@ pub struct Record {
     pub unread: Option<&'static str>,
     /// How it waited for room at a backend, if it did.
     pub queued: Option<Queued>,
+    /// What came of what the queue was asked.
+    pub at_queue: Option<AtQueue>,
     /// What came of the ids in it, if it had any.
     pub pin: Option<Pin>,
     /// What the client's policy changed, or would have.
@@ -251,6 +253,7 @@ impl Record {
             duration: Duration::ZERO,
             unread: None,
             queued: None,
+            at_queue: None,
             pin: None,
             findings: Vec::new(),
             limit: None,

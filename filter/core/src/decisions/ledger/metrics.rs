@@ -119,6 +119,9 @@ impl Record {
             found.push((Series::Queued { priority, result: wait.word() }, 1));
             found.push((Series::QueueTime { priority }, millis(time)));
         }
+        if let Some(at_queue) = self.at_queue {
+            found.push((Series::QueueOutcomes { client: client.clone(), outcome: at_queue.word() }, 1));
+        }
         if let Some(pin) = self.pin {
             found.push((Series::Pinned { client: client.clone(), result: pin.word() }, 1));
         }

@@ -188,6 +188,13 @@ series! {
         /// How important they were.
         "priority" priority: &'static str,
     };
+    /// Requests that the queue was asked to take or to end.
+    QueueOutcomes: Counter "tollgate_queue_outcomes" {
+        /// Whose.
+        "client" client: Rc<str>,
+        /// What came of it.
+        "outcome" outcome: &'static str,
+    };
     /// Requests that went to a backend of a lower priority.
     Spills: Counter "tollgate_spills" {
         /// For which model.

@@ -73,6 +73,32 @@ impl Pin {
     }
 }
 
+/// What came of what the queue was asked, where that tells of more than a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtQueue {
+    /// It has taken the request.
+    Queued,
+    /// Its client has as many jobs there as it may.
+    Full,
+    /// The store did not answer as it should.
+    Unavailable,
+    /// A job was ended before it was over.
+    Cancelled,
+}
+
+impl AtQueue {
+    /// The word in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Full => "full",
+            Self::Unavailable => "unavailable",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// How the waiting for room at a backend ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {

@@ -15,7 +15,7 @@ use crate::endpoint::{Api, Operation};
 use crate::finding::Finding;
 use crate::gateway::{BodyRoom, Client, Gateway, Model};
 use crate::journal::Note;
-use crate::ledger::{Name, Outcome, Pin, Queued, Record, Replay, Source};
+use crate::ledger::{AtQueue, Name, Outcome, Pin, Queued, Record, Replay, Source};
 use crate::limits::{Budget, Grant, Granted, Inquiry, Reservation, Settlement, Spent, Standing};
 use crate::pinning::Spoken;
 use crate::store::StoreFault;
@@ -54,6 +54,8 @@ pub(super) struct Draft {
     pub(super) priority: Priority,
     /// How it waited for room at a backend, if it did.
     pub(super) queued: Option<Queued>,
+    /// What came of what the queue was asked.
+    pub(super) at_queue: Option<AtQueue>,
     /// What came of the ids in it, if it had any.
     pub(super) pin: Option<Pin>,
     /// Whether the ids in its answer are to be sealed.
@@ -129,6 +131,7 @@ impl Draft {
             tier_asked: None,
             priority: Priority::default(),
             queued: None,
+            at_queue: None,
             pin: None,
             seals: false,
             spoken: Vec::new(),
@@ -297,6 +300,7 @@ impl Draft {
             asked: draft.asked,
             stream: draft.stream,
             queued: draft.queued,
+            at_queue: draft.at_queue,
             pin: draft.pin,
             findings: draft.findings,
             limit: draft.limit.or(record.limit),

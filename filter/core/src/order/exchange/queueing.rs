@@ -14,7 +14,7 @@ use crate::gateway::{Client, Dice, Enqueued, JobQueue, NewJob, StoreTrouble, Tol
 use crate::headers::{REPLAYED, passes_to_backends};
 use crate::job::{Id, Kind, State};
 use crate::json::JsonWriter;
-use crate::ledger::{Outcome, Replay};
+use crate::ledger::{AtQueue, Outcome, Replay};
 use crate::limits::Reservation;
 use crate::request::{Field, Request};
 use crate::store::Moment;
@@ -312,12 +312,19 @@ impl Queueing {
         self,
         reply: Result<&[u8], StoreTrouble>,
         moment: Moment<'_>,
-        draft: &Draft,
+        draft: &mut Draft,
     ) -> Next {
         let Self { errand, reservation } = self;
         let (answer, outcome) = match errand.answered(reply, moment, draft) {
             Ok(told) => told,
-            Err(denial) => (denial.answer_in(draft.api()), Outcome::Denied(denial.code())),
+            Err(denial) => {
+                draft.at_queue = match denial {
+                    Denial::QueueFull { .. } => Some(AtQueue::Full),
+                    Denial::QueueUnavailable => Some(AtQueue::Unavailable),
+                    _ => None,
+                };
+                (denial.answer_in(draft.api()), Outcome::Denied(denial.code()))
+            }
         };
         (Phase::Closed(Closed { reservation, outcome }), Step::Answer(answer))
     }
@@ -338,9 +345,10 @@ impl Errand {
         self,
         reply: Result<&[u8], StoreTrouble>,
         moment: Moment<'_>,
-        draft: &Draft,
+        draft: &mut Draft,
     ) -> Result<(Answer, Outcome), Denial> {
-        let store = draft.gateway.store.as_ref().ok_or(Denial::QueueUnavailable)?;
+        let gateway = draft.gateway.clone();
+        let store = gateway.store.as_ref().ok_or(Denial::QueueUnavailable)?;
         let reply = reply.map_err(|_| Denial::QueueUnavailable)?;
         match self {
             Self::Take(patient, id) => {
@@ -358,6 +366,7 @@ impl Errand {
                                 telling::response(&id, asked, State::Queued, moment.now.as_secs(), None)
                             }
                         };
+                        draft.at_queue = Some(AtQueue::Queued);
                         Ok((answer, Outcome::Queued))
                     }
                 }
@@ -369,6 +378,8 @@ impl Errand {
                     Kind::Response => Denial::unknown_id(&[RESPONSE, id.text()].concat()),
                 };
                 let told = told.filter(|told| told.kind == kind).ok_or_else(unknown)?;
+                let is_ended = wish != Wish::Read && matches!(told.state, State::Queued | State::Running);
+                draft.at_queue = is_ended.then_some(AtQueue::Cancelled);
                 let answer = match kind {
                     Kind::Job => telling::of_job(&id, told, wish, draft)?,
                     Kind::Response => telling::of_response(&id, told, wish, draft),

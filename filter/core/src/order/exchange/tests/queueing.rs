@@ -4,6 +4,7 @@ use super::*;
 use crate::gateway::{Dice, StoreTrouble, Told};
 use crate::identity::KeyHash;
 use crate::job::{Id, Key, Kind, State, What, open, seal};
+use crate::ledger::AtQueue;
 use crate::resp::{Commands, Reply, replies};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -102,6 +103,7 @@ fn a_request_that_may_wait_is_queued_and_nobody_elses() {
     }
     let record = run.finish();
     assert_eq!((record.outcome, record.usage.total(), run.left()), (Outcome::Queued, 0, BUDGET));
+    assert_eq!(record.at_queue, Some(AtQueue::Queued));
     // Who has not asked for it, who is too important, and where there is no queue.
     let patient = &[PATIENT][..];
     for (more, gateway) in [
@@ -183,8 +185,12 @@ fn a_job_answers_202_until_it_is_over_and_then_its_answer() {
     assert_eq!(refused(get(&told("queued", "response", "", b"", ""))), "404 id_not_found");
     assert_eq!(refused(asked("GET", "/tollgate/v1/jobs/x", b"")), "404 id_not_found");
     for (state, expected) in [("queued", "cancelled"), ("running", "cancelled"), ("done", "deleted")] {
-        let answer = whole(asked("DELETE", &path, &told(state, "job", "200", b"\0", "")));
+        let mut run = Run::with(queueing(|_| {}));
+        let _ = run.head(&[(":method", "DELETE"), (":path", &path), CHAT[2]]);
+        let answer = whole(tell(&mut run, &told(state, "job", "200", b"\0", "")).1);
         assert_eq!((answer.status, &object(&answer)["state"]), (200, &json!(expected)));
+        let is_counted = run.finish().at_queue == Some(AtQueue::Cancelled);
+        assert_eq!(is_counted, expected == "cancelled", "{state}");
     }
     let mut run = Run::new();
     let step = run.head(&[(":method", "GET"), (":path", &path), CHAT[2]]);
