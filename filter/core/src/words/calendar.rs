@@ -134,6 +134,22 @@ pub fn rfc3339(second: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// A second since 1970 as headers write it: `Tue, 24 Nov 2026 03:24:21 GMT`. <https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7>
+#[must_use]
+pub fn http_date(second: u64) -> String {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let word = |words: &[&'static str], at: u64| {
+        usize::try_from(at).ok().and_then(|at| words.get(at).copied()).unwrap_or_default()
+    };
+    let days = second / DAY_S;
+    let Date { year, month, day } = Date::of(days);
+    let (weekday, month) = (word(&DAYS, (days + EPOCH_AFTER_MONDAY) % 7), word(&MONTHS, month - 1));
+    let (hour, minute, second) = (second / HOUR_S % 24, second / 60 % 60, second % 60);
+    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
 /// A day by how many days it is after 1970-01-01, as `2026-11-28`.
 #[must_use]
 pub fn day_word(days: u64) -> String {
@@ -191,6 +207,10 @@ mod tests {
         // 2026-11-24T03:24:21Z, a Tuesday.
         let now = 1_795_490_661;
         assert_eq!(rfc3339(now), "2026-11-24T03:24:21Z");
+        assert_eq!(http_date(now), "Tue, 24 Nov 2026 03:24:21 GMT");
+        // The example of RFC 9110, a Sunday; and the first Monday there is.
+        assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(http_date(4 * DAY_S), "Mon, 05 Jan 1970 00:00:00 GMT");
         check(Span::Hour, now, "2026-11-24T03:00:00Z", "2026-11-24T04:00:00Z");
         check(Span::Day, now, "2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z");
         check(Span::Week, now, "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z");
