@@ -82,8 +82,11 @@ pub(crate) struct Accounts {
 
 /// Begins with a configuration.
 pub(crate) fn configured(gateway: &Gateway) -> Accounts {
-    if gateway.store.is_some() {
+    // A broker is called likewise.
+    if gateway.store.is_some() || gateway.queue.is_some() {
         QUEUE.set(host::queue(&format!("tollgate/fleet/{:x}", journal::vm())));
+    }
+    if gateway.store.is_some() {
         waiting::set_tick(TICK);
     }
     let teller = Teller { gauges: gateway.gauges().into(), ..Teller::default() };

@@ -14,6 +14,7 @@ use tollgate::access::Question;
 use tollgate::answer::Answer;
 use tollgate::digest::Fnv1a;
 use tollgate::fetching::Fetch;
+use tollgate::gateway::{Broker, Message};
 use tollgate::ledger::{Kind, Series};
 use tollgate::store::{GLANCE_MAX, Loaded, Outside, Store, StoreFault, Swap, Version};
 
@@ -263,6 +264,18 @@ pub(crate) fn ask(question: &Question<'_>, timeout: Duration) -> Option<u32> {
         question.header,
     ];
     dispatch(question.cluster, headers, question.body.as_deref().map(str::as_bytes), timeout)
+}
+
+/// Publishes a message; the answer comes to the root context, under this number.
+pub(crate) fn publish(broker: &Broker, message: &Message) -> Option<u32> {
+    let mut headers = vec![
+        (":method", broker.method),
+        (":scheme", "https"),
+        (":authority", &broker.authority),
+        (":path", &message.path),
+    ];
+    headers.extend(message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    dispatch(&broker.cluster, headers, Some(&message.body), broker.timeout)
 }
 
 /// Sends a body to a cluster; the answer comes to the root context, under this number.

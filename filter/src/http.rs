@@ -196,8 +196,8 @@ impl Stream {
                     self.exchange.admitted(turn, Moment::new(&host::SharedData, now))
                 }
                 Step::AskQueue => {
-                    let errand = jobs::dice().and_then(|dice| self.exchange.errand(&dice));
-                    if errand.is_some_and(|errand| jobs::ask(&self.gateway, self.id, errand)) {
+                    let errand = jobs::dice().and_then(|dice| self.exchange.errand(&dice, now));
+                    if jobs::ask(&self.gateway, self.id, errand) {
                         self.is_asking_queue = true;
                         return Action::Pause;
                     }

@@ -40,9 +40,7 @@ impl Root {
                     log::warn!("client {name} is anonymous: whoever shows nothing is served as {name}");
                 }
                 if gateway.queue.as_ref().is_some_and(|queue| queue.key.is_none()) {
-                    log::warn!(
-                        "queue has no key_env: what clients ask lies open in the store, and so do answers"
-                    );
+                    log::warn!("queue has no key_env: what clients ask lies open in it, and so do answers");
                 }
                 let gateway = Rc::new(gateway);
                 journal::tick(&gateway);

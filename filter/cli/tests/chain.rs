@@ -560,3 +560,17 @@ fn a_backend_whose_tokens_come_from_no_cluster_is_told() {
         }
     }
 }
+
+#[test]
+fn a_broker_that_is_in_no_cluster_is_told() {
+    let text = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let mut envoy: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+    let value = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
+    let azure = serde_json::json!({ "scope": "https://eventhubs.azure.net/.default", "managed_identity": { "cluster": "nowhere" } });
+    envoy.pointer_mut(value).unwrap()["queue"]["broker"] = serde_json::json!({ "cluster": "nowhere", "path": "/hub/messages", "credential": { "azure": azure } });
+    let (code, printed, _) = run(&["check", "-"], &envoy.to_string());
+    for path in ["cluster", "credential.azure.managed_identity.cluster"] {
+        let line = format!("error: Envoy's part: queue.broker.{path}: Envoy has no cluster \"nowhere\": ");
+        assert!(code == 1 && printed.contains(&line), "{printed}");
+    }
+}

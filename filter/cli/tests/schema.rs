@@ -20,6 +20,18 @@ fn every_field() -> Value {
     serde_yaml_ng::from_str(include_str!("schema/every-field.yaml")).unwrap()
 }
 
+/// What excludes each other stands in different ones of these: together they have every field.
+fn all_configs() -> [Value; 2] {
+    let mut of_broker = every_field();
+    of_broker["queue"] = serde_yaml_ng::from_str(include_str!("schema/broker.yaml")).unwrap();
+    [every_field(), of_broker]
+}
+
+/// Each place of these, with the one that it is in.
+fn all_places(configs: &[Value]) -> impl Iterator<Item = (&Value, Place)> {
+    configs.iter().flat_map(|config| places(config).into_iter().map(move |place| (config, place)))
+}
+
 /// What the parser makes of it, where every variable has a long secret.
 fn load(config: Value) -> Result<Gateway, Vec<ConfigError>> {
     from_value(config, &|_| Some("s".repeat(64)))
@@ -177,15 +189,17 @@ fn every_field_and_every_word_is_described() {
 
 #[test]
 fn the_configuration_of_these_tests_has_every_field_and_loads() {
-    let (config, schema) = (every_field(), schema());
-    assert_eq!(load(config.clone()).map(|_| ()), Ok(()));
-    assert_eq!(faults(&validator(), &config), Vec::<String>::new());
-    let there: BTreeSet<_> = places(&config).into_iter().map(|place| place.field).collect();
+    let (configs, schema) = (all_configs(), schema());
+    for config in &configs {
+        assert_eq!(load(config.clone()).map(|_| ()), Ok(()));
+        assert_eq!(faults(&validator(), config), Vec::<String>::new());
+    }
+    let there: BTreeSet<_> = all_places(&configs).map(|(_, place)| place.field).collect();
     let whole = ("Gateway".to_owned(), schema.clone());
     let definitions = schema["$defs"].as_object().unwrap().clone().into_iter().chain([whole]);
     for (name, definition) in definitions {
         for field in definition["properties"].as_object().into_iter().flatten().map(|(field, _)| field) {
-            assert!(there.contains(&format!("{name}.{field}")), "{name}.{field} is not in every-field.yaml");
+            assert!(there.contains(&format!("{name}.{field}")), "{name}.{field} is in no file of schema/");
         }
     }
 }
@@ -249,9 +263,9 @@ fn configurations(document: &Value) -> Vec<&Value> {
 
 #[test]
 fn an_unknown_neighbour_of_any_field_is_refused_by_both() {
-    let (config, validator) = (every_field(), validator());
+    let (configs, validator) = (all_configs(), validator());
     let mut objects = BTreeSet::new();
-    for place in places(&config) {
+    for (config, place) in all_places(&configs) {
         let mut changed = config.clone();
         let value = changed.pointer_mut(&place.pointer).unwrap();
         // Maps and foreign keys have names of their own.
@@ -268,9 +282,9 @@ fn an_unknown_neighbour_of_any_field_is_refused_by_both() {
 
 #[test]
 fn what_is_missing_or_of_another_kind_is_refused_by_both() {
-    let (config, validator) = (every_field(), validator());
+    let (configs, validator) = (all_configs(), validator());
     let mut seen = BTreeMap::<&str, u32>::new();
-    for place in places(&config).into_iter().filter(|place| !place.pointer.is_empty()) {
+    for (config, place) in all_places(&configs).filter(|(_, place)| !place.pointer.is_empty()) {
         let mut changed = config.clone();
         let value = changed.pointer_mut(&place.pointer).unwrap();
         *value = if value.is_number() || value.is_boolean() { json!("word") } else { json!(7) };
@@ -312,8 +326,8 @@ const BETWEEN_FIELDS: [&str; 2] = ["is above max", "its longest `request_bytes_m
 
 #[test]
 fn bounds_of_numbers_are_those_of_the_parser() {
-    let (config, validator, mut seen) = (every_field(), validator(), BTreeSet::new());
-    for place in places(&config) {
+    let (configs, validator, mut seen) = (all_configs(), validator(), BTreeSet::new());
+    for (config, place) in all_places(&configs) {
         for (outside, inside) in edges(&place.schema) {
             let mut changed = config.clone();
             *changed.pointer_mut(&place.pointer).unwrap() = outside.clone();
@@ -335,8 +349,8 @@ fn bounds_of_numbers_are_those_of_the_parser() {
 
 #[test]
 fn bounds_of_lists_are_those_of_the_parser() {
-    let (config, validator, mut seen) = (every_field(), validator(), BTreeSet::new());
-    for place in places(&config) {
+    let (configs, validator, mut seen) = (all_configs(), validator(), BTreeSet::new());
+    for (config, place) in all_places(&configs) {
         if let Some(least) = place.schema["minItems"].as_u64() {
             let mut changed = config.clone();
             changed.pointer_mut(&place.pointer).unwrap().as_array_mut().unwrap().truncate(least as usize - 1);
@@ -390,7 +404,7 @@ fn shown(gateway: &Gateway) -> String {
 
 #[test]
 fn a_default_is_what_holds_if_nothing_is_said() {
-    let config = every_field();
+    let configs = all_configs();
     // These cannot be seen in what is compared; how names become labels has a test of its own.
     let unseen = [
         "Pinning.bound_to",
@@ -400,7 +414,7 @@ fn a_default_is_what_holds_if_nothing_is_said() {
         "Client.api_keys",
     ];
     let mut seen = BTreeSet::new();
-    for place in places(&config) {
+    for (config, place) in all_places(&configs) {
         let Some(default) = place.schema.get("default") else { continue };
         let (parent, name) = place.pointer.rsplit_once('/').unwrap();
         let mut said = config.clone();

@@ -22,7 +22,7 @@ pub(super) fn faults(found: &Found, gateway: &Gateway) -> Vec<String> {
     faults
 }
 
-/// Clusters that give the keys of issuers or the tokens of backends, where Envoy says which it knows.
+/// Clusters that give the keys of issuers or the tokens of backends, and the queue's broker, where Envoy says which it knows.
 fn asked_clusters(found: &Found) -> Vec<String> {
     if clusters(&found.around).is_empty() || super::has_more_clusters(&found.around) {
         return Vec::new();
@@ -41,20 +41,33 @@ fn asked_clusters(found: &Found) -> Vec<String> {
     let backends = found.value["backends"].as_array().into_iter().flatten().enumerate();
     let of_backends = backends.flat_map(|(at, backend)| {
         let without = "there would be no token for this backend, and nothing would be sent to it";
-        let grants = backend["credential"]["azure"].as_object().into_iter().flatten();
-        grants.flat_map(move |(grant, said)| {
-            ["cluster", "token_cluster"].into_iter().filter_map(move |field| {
-                let path = format!("backends[{at}].credential.azure.{grant}.{field}");
-                Some((path, said[field].as_str()?, without))
-            })
-        })
+        of_tokens(format!("backends[{at}]"), backend, without)
     });
-    let missing = of_issuers.chain(of_backends).filter_map(|(path, cluster, without)| {
+    let broker = &found.value["queue"]["broker"];
+    let without = "nothing would be queued, and clients that let their requests be would get 503";
+    let of_broker = broker["cluster"].as_str().map(|name| ("queue.broker.cluster".to_owned(), name, without));
+    let of_broker = of_broker.into_iter().chain(of_tokens("queue.broker".to_owned(), broker, without));
+    let missing = of_issuers.chain(of_backends).chain(of_broker).filter_map(|(path, cluster, without)| {
         // Envoy Gateway calls its own clusters so: they are in no patch.
         (!known.contains(cluster) && !cluster.contains('/'))
             .then(|| format!("{path}: Envoy has no cluster {cluster:?}: {without}"))
     });
     missing.collect()
+}
+
+/// Those that give the tokens of what has this credential.
+fn of_tokens<'v>(
+    path: String,
+    of: &'v Value,
+    without: &'static str,
+) -> impl Iterator<Item = (String, &'v str, &'static str)> {
+    let grants = of["credential"]["azure"].as_object().into_iter().flatten();
+    grants.flat_map(move |(grant, said)| {
+        let path = format!("{path}.credential.azure.{grant}");
+        ["cluster", "token_cluster"]
+            .into_iter()
+            .filter_map(move |field| Some((format!("{path}.{field}"), said[field].as_str()?, without)))
+    })
 }
 
 /// The clusters in this document, in whatever form.

@@ -25,16 +25,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 mod bodies;
+mod broker;
 mod fleet;
 mod jobs;
 mod keys;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
+pub use broker::{Aspect, Broker, Message, Template};
 pub use fleet::{
     Beside, CAPACITY_SHA1, FleetStore, PAUSES_SHA1, PREFIX, Replies, SCRIPT_SHA1, SPEND_SHA1, Secret,
     StoreTrouble, keys_of, spend_key,
 };
-pub use jobs::{ActsFor, Dice, Enqueued, JobQueue, NewJob, Told, Wish};
+pub use jobs::{ActsFor, Dice, Enqueued, JobQueue, NewJob, QueueCall, Told, Wish};
 pub use keys::key_table;
 
 /// A policy that looks on beside a client's own.
@@ -365,6 +367,12 @@ impl Gateway {
             None => self.by_name.get(name).cloned(),
         };
         found.ok_or_else(|| Denial::ModelNotAllowed(shown(name)))
+    }
+
+    /// Whether it tells of requests that were queued: a store does, a broker does not.
+    #[must_use]
+    pub fn tells_of_jobs(&self) -> bool {
+        self.queue.as_ref().is_some_and(JobQueue::tells)
     }
 
     /// From now on it serves, unless one with the same fingerprint already does in this process: then it has since that did.

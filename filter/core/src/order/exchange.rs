@@ -7,7 +7,7 @@
 
 use crate::capacity::Turn;
 use crate::denial::Denial;
-use crate::gateway::{Dice, Gateway, StoreTrouble};
+use crate::gateway::{Dice, Gateway, QueueCall, StoreTrouble};
 use crate::headers::{Headers, find};
 use crate::journal::Note;
 use crate::ledger::{Record, Series};
@@ -179,14 +179,14 @@ impl Exchange {
     }
 
     /// What is sent to the queue; `None` if it is not to be asked.
-    pub fn errand(&mut self, dice: &Dice) -> Option<Vec<u8>> {
+    pub fn errand(&mut self, dice: &Dice, now: Duration) -> Option<QueueCall> {
         match &mut self.phase {
-            Phase::Queueing(queueing) => queueing.request(dice, &self.draft),
+            Phase::Queueing(queueing) => queueing.call(dice, &self.draft, now),
             _ => None,
         }
     }
 
-    /// Takes the queue's answer to [`Step::AskQueue`].
+    /// Takes the queue's answer to [`Step::AskQueue`]; a broker's is empty if it has taken the request.
     pub fn queue_answered(&mut self, reply: Result<&[u8], StoreTrouble>, moment: Moment<'_>) -> Step {
         self.turn(|phase, draft| match phase {
             Phase::Queueing(queueing) => Ok(queueing.on_reply(reply, moment, draft)),

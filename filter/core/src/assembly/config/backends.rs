@@ -178,7 +178,7 @@ impl Build<'_> {
     }
 
     /// The way to the tokens that this backend is shown.
-    fn token(&mut self, path: &str, backend: &str, wire: &wire::Azure) -> Option<Credential> {
+    pub(super) fn token(&mut self, path: &str, backend: &str, wire: &wire::Azure) -> Option<Credential> {
         self.word(&format!("{path}.scope"), &wire.scope, "https://cognitiveservices.azure.com/.default");
         let (cluster, grant) = match (&wire.managed_identity, &wire.workload_identity, &wire.client_secret) {
             (Some(identity), None, None) => {

@@ -1,9 +1,10 @@
 //! Which requests may be answered later, and who may have them answered?
 
+mod broker;
 pub(super) mod wire;
 
 use super::{Build, Range, one_of, priorities};
-use crate::gateway::{ActsFor, FleetStore, JobQueue};
+use crate::gateway::{ActsFor, FleetStore, JobQueue, PREFIX};
 use crate::job;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -23,10 +24,15 @@ impl Build<'_> {
         region: Option<&str>,
     ) -> Option<JobQueue> {
         let wire = wire?;
-        let Some(store) = store else {
-            self.fault("queue".to_owned(), "jobs lie in a store, and there is none: expected store");
+        let broker = wire.broker.as_ref();
+        if store.is_none() && broker.is_none() {
+            let problem = "jobs lie in a store, and there is none: expected store, or queue.broker";
+            self.fault("queue".to_owned(), problem);
             return None;
-        };
+        }
+        if broker.is_some() {
+            self.check_is_of_no_store(wire);
+        }
         let key = wire.key_env.as_deref().and_then(|env| self.seal_key(env));
         let full_at = wire.full_at.unwrap_or(1.0);
         if !(full_at > 0.0 && full_at <= 1.0) {
@@ -37,7 +43,7 @@ impl Build<'_> {
         let age = Range { default: 86_400, min: 1, max: SECONDS_MAX };
         let keep = Range { default: 3600, min: 1, max: SECONDS_MAX };
         Some(JobQueue {
-            keys: job::Keys::new(&store.prefix),
+            keys: job::Keys::new(store.map_or(PREFIX, |store| &store.prefix)),
             key,
             least: priorities::of_wire(wire.least),
             is_always: wire.when == wire::When::Always,
@@ -47,8 +53,24 @@ impl Build<'_> {
             bytes_max: self.within("queue.bytes_max", wire.bytes_max, &bytes),
             age: Duration::from_secs(self.within("queue.age_s", wire.age_s, &age)),
             keep: Duration::from_secs(self.within("queue.keep_s", wire.keep_s, &keep)),
-            region: region.map(Rc::from),
+            region: broker.map_or(region, |broker| broker.region.as_deref()).map(Rc::from),
+            broker: broker.and_then(|broker| self.broker(broker)).map(Rc::new),
         })
+    }
+
+    /// What is said of a queue in the store does not hold at a broker.
+    fn check_is_of_no_store(&mut self, wire: &wire::Queue) {
+        let told = [
+            ("background", wire.background == wire::Background::Queue),
+            ("jobs_max", wire.jobs_max.is_some()),
+            ("bytes_max", wire.bytes_max.is_some()),
+            ("keep_s", wire.keep_s.is_some()),
+        ];
+        for (field, _) in told.into_iter().filter(|(_, is_told)| *is_told) {
+            let problem =
+                "is of the store's queue, and queue.broker is there in its place: expected one of the two";
+            self.fault(format!("queue.{field}"), problem);
+        }
     }
 
     fn seal_key(&mut self, env: &str) -> Option<job::Key> {

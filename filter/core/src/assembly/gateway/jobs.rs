@@ -1,6 +1,6 @@
 //! How is the fleet's store asked about jobs?
 
-use super::{FleetStore, StoreTrouble};
+use super::{Broker, FleetStore, Message, StoreTrouble};
 use crate::capacity::Priority;
 use crate::denial::Denial;
 use crate::job::{
@@ -39,8 +39,19 @@ pub struct JobQueue {
     pub age: Duration,
     /// How long its answer is kept.
     pub keep: Duration,
-    /// In which region the store is, if it is said.
+    /// In which region it lies, if it is said.
     pub region: Option<Rc<str>>,
+    /// Where requests are published to; `None` where they lie in the store.
+    pub broker: Option<Rc<Broker>>,
+}
+
+/// What is sent to the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueCall {
+    /// To the store.
+    Store(Vec<u8>),
+    /// To the broker.
+    Broker(Message),
 }
 
 /// For whom a client may ask.
@@ -145,7 +156,19 @@ pub struct Told {
 }
 
 impl JobQueue {
-    /// Whether jobs of a client may lie in this store: one that is bound to regions leaves them by no queue.
+    /// Whether it tells of jobs, and keeps their answers.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        self.broker.is_none()
+    }
+
+    /// Whether there is room in it for a job of this length.
+    #[must_use]
+    pub fn has_room_for(&self, job: &NewJob<'_>) -> bool {
+        self.broker.as_ref().is_none_or(|broker| broker.has_room_for(self.key.as_ref(), job))
+    }
+
+    /// Whether jobs of a client may lie in it: one that is bound to regions leaves them by no queue.
     #[must_use]
     pub fn is_in(&self, regions: Option<&[Rc<str>]>) -> bool {
         regions.is_none_or(|regions| self.region.as_ref().is_some_and(|region| regions.contains(region)))

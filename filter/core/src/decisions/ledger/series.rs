@@ -244,6 +244,11 @@ series! {
         /// What came of it.
         "outcome" outcome: &'static str,
     };
+    /// Messages to the queue's broker.
+    BrokerMessages: Counter "tollgate_broker_messages" {
+        /// What came of it.
+        "outcome" outcome: &'static str,
+    };
     /// What was spent and has no row of its own in the fleet's store, for want of room.
     SpendMerged: Counter "tollgate_spend_merged";
     /// Milliseconds until such a call was answered.

@@ -115,7 +115,7 @@ impl Draft {
     fn is_of_kept_response(&self, endpoint: &Endpoint<'_>) -> bool {
         endpoint.rest.is_some_and(|(rest, _)| {
             self.gateway.pinning.is_some() && Passthrough::is_of_response(rest)
-                || self.gateway.queue.is_some() && queued_response(rest).is_some()
+                || self.gateway.tells_of_jobs() && queued_response(rest).is_some()
         })
     }
 
@@ -124,7 +124,7 @@ impl Draft {
         match endpoint.operation {
             Operation::Other => !self.gateway.other.is_empty() || self.is_of_kept_response(endpoint),
             Operation::Realtime => self.gateway.realtime.is_some(),
-            Operation::Job => self.gateway.queue.is_some(),
+            Operation::Job => self.gateway.tells_of_jobs(),
             operation => !operation.is_of_anthropic() || self.gateway.speaks_anthropic,
         }
     }

@@ -10,7 +10,7 @@ use crate::answer::Answer;
 use crate::capacity::Priority;
 use crate::denial::{Denial, shown};
 use crate::endpoint::{Operation, decoded, without_credentials};
-use crate::gateway::{Client, Dice, Enqueued, JobQueue, NewJob, StoreTrouble, Told, Wish};
+use crate::gateway::{Client, Dice, Enqueued, JobQueue, NewJob, QueueCall, StoreTrouble, Told, Wish};
 use crate::headers::{REPLAYED, passes_to_backends};
 use crate::job::{Id, Kind, State};
 use crate::json::JsonWriter;
@@ -46,6 +46,20 @@ pub(super) struct Patient {
 }
 
 impl Patient {
+    /// As it is put into the queue.
+    fn job<'j>(&'j self, client: &'j str, body: &'j [u8], draft: &'j Draft) -> NewJob<'j> {
+        NewJob {
+            client,
+            priority: draft.priority,
+            kind: self.kind,
+            method: &self.method,
+            path: &self.path,
+            headers: &self.headers,
+            model: draft.asked.as_deref().unwrap_or_default(),
+            body,
+        }
+    }
+
     /// Puts it into the queue. What was reserved for it is given back.
     pub(super) fn enqueue(self, reservation: Option<Reservation>) -> Next {
         let queueing = Queueing { errand: Errand::Take(Box::new(self), None), reservation };
@@ -142,8 +156,10 @@ impl Draft {
             return Reserving::begin(ready, self);
         };
         let refused = self.refused_entry.take();
+        // A preference may be passed over.
+        let may_lie = queue.has_room_for(&patient.job(&ready.client.name.text, body, self));
         let is_queued = match patient.kind {
-            Kind::Job => queue.is_always || refused.is_some(),
+            Kind::Job => may_lie && (queue.is_always || refused.is_some()),
             Kind::Response => ready.expected.purpose == Purpose::Background,
         };
         if !is_queued {
@@ -151,7 +167,7 @@ impl Draft {
                 self.limit = denial.limit().map(|limit| limit.word.clone());
                 return self.refuse(&denial, None, standing);
             }
-            if patient.kind == Kind::Job {
+            if may_lie && patient.kind == Kind::Job {
                 patient.body = body.to_vec();
                 self.patient = Some(patient);
             }
@@ -211,7 +227,7 @@ impl Draft {
 
     /// The same of a response that is made in the queue; `None` if it is no path of one.
     pub(super) fn about_response(&self, rest: &str, method: &[u8]) -> Option<Next> {
-        let (id, act) = queued_response(rest).filter(|_| self.gateway.queue.is_some())?;
+        let (id, act) = queued_response(rest).filter(|_| self.gateway.tells_of_jobs())?;
         let wish = match (method, act) {
             (b"GET" | b"HEAD", "") => Wish::Read,
             (b"DELETE", "") => Wish::Delete,
@@ -284,30 +300,32 @@ fn in_foreground(body: &[u8]) -> Result<Vec<u8>, Denial> {
 }
 
 impl Queueing {
-    /// What is sent to the store.
-    pub(super) fn request(&mut self, dice: &Dice, draft: &Draft) -> Option<Vec<u8>> {
-        let (queue, store) = (draft.gateway.queue.as_ref()?, draft.gateway.store.as_ref()?);
+    /// What is sent to the queue; `None` if it cannot be asked now.
+    pub(super) fn call(&mut self, dice: &Dice, draft: &Draft, now: Duration) -> Option<QueueCall> {
+        let queue = draft.gateway.queue.as_ref()?;
         let client = &draft.client.as_ref()?.name.text;
         Some(match &mut self.errand {
             Errand::Take(patient, name) => {
-                let job = NewJob {
-                    client,
-                    priority: draft.priority,
-                    kind: patient.kind,
-                    method: &patient.method,
-                    path: &patient.path,
-                    headers: &patient.headers,
-                    model: draft.asked.as_deref().unwrap_or_default(),
-                    body: &patient.body,
-                };
+                let job = patient.job(client, &patient.body, draft);
                 let id = name.insert(Id::new(&dice.id));
-                store.enqueue_request(queue, id, dice, &job)
+                match &queue.broker {
+                    Some(broker) => {
+                        QueueCall::Broker(broker.message(queue.key.as_ref(), id, dice, &job, now)?)
+                    }
+                    None => {
+                        let store = draft.gateway.store.as_ref()?;
+                        QueueCall::Store(store.enqueue_request(queue, id, dice, &job))
+                    }
+                }
             }
-            Errand::About(id, kind, wish) => store.job_request(queue, id, client, *kind, *wish),
+            Errand::About(id, kind, wish) => {
+                let store = draft.gateway.store.as_ref()?;
+                QueueCall::Store(store.job_request(queue, id, client, *kind, *wish))
+            }
         })
     }
 
-    /// Takes what the store has answered.
+    /// Takes what the store has answered, or that the broker has taken it.
     pub(super) fn on_reply(
         self,
         reply: Result<&[u8], StoreTrouble>,
@@ -348,8 +366,12 @@ impl Errand {
         draft: &mut Draft,
     ) -> Result<(Answer, Outcome), Denial> {
         let gateway = draft.gateway.clone();
-        let store = gateway.store.as_ref().ok_or(Denial::QueueUnavailable)?;
         let reply = reply.map_err(|_| Denial::QueueUnavailable)?;
+        if let (Self::Take(_, id), false) = (&self, gateway.tells_of_jobs()) {
+            let id = id.as_ref().ok_or(Denial::OutOfTurn)?;
+            return Ok((telling::published(id), Outcome::Queued));
+        }
+        let store = gateway.store.as_ref().ok_or(Denial::QueueUnavailable)?;
         match self {
             Self::Take(patient, id) => {
                 let id = id.ok_or(Denial::OutOfTurn)?;

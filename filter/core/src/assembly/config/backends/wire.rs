@@ -90,7 +90,8 @@ pub(in crate::config) struct Credential {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Azure {
-    /// What it lets in to: `https://cognitiveservices.azure.com/.default`, or `https://ai.azure.com/.default`.
+    /// What it lets in to: `https://cognitiveservices.azure.com/.default`, or `https://ai.azure.com/.default`; a queue's broker,
+    /// `https://eventhubs.azure.net/.default`, or `https://storage.azure.com/.default`.
     pub(in crate::config) scope: String,
     /// The identity that the machine has.
     pub(in crate::config) managed_identity: Option<ManagedIdentity>,

@@ -24,8 +24,20 @@ struct Job<'a> {
 /// That a request is in the queue: 202, and where to ask. <https://www.rfc-editor.org/rfc/rfc7240#section-4.1>
 pub(super) fn taken(id: &Id, before: u64) -> Answer {
     let mut answer = waits(id, State::Queued, before);
-    answer.headers.push(("preference-applied", "respond-async".to_owned()));
+    answer.headers.push(applied());
     answer
+}
+
+/// That a request was published: 202, and nowhere to ask.
+pub(super) fn published(id: &Id) -> Answer {
+    let job = Job { id: id.text(), object: "job", state: State::Queued.word(), place: None };
+    let mut answer = written(202, &job);
+    answer.headers.push(applied());
+    answer
+}
+
+fn applied() -> (&'static str, String) {
+    ("preference-applied", "respond-async".to_owned())
 }
 
 fn waits(id: &Id, state: State, before: u64) -> Answer {

@@ -1,7 +1,7 @@
 //! What is answered later, and what its client is told of it.
 
 use super::*;
-use crate::gateway::{Dice, StoreTrouble, Told};
+use crate::gateway::{Dice, QueueCall, StoreTrouble, Told};
 use crate::identity::KeyHash;
 use crate::job::{Id, Key, Kind, State, What, open, seal};
 use crate::ledger::AtQueue;
@@ -40,7 +40,7 @@ fn ask(run: &mut Run, more: &[(&str, &str)], body: &str) -> Step {
 
 /// What is sent to the store, and what becomes of this answer.
 fn tell(run: &mut Run, answer: &[u8]) -> (Vec<String>, Step) {
-    let sent = run.exchange.errand(&DICE).unwrap();
+    let Some(QueueCall::Store(sent)) = run.exchange.errand(&DICE, NOW) else { panic!() };
     let mut words: Vec<_> = sent
         .split(|byte| *byte == b'\n')
         .map(String::from_utf8_lossy)
@@ -138,7 +138,7 @@ fn a_queue_that_takes_nothing_says_so_and_when_to_ask() {
     let said = |reply: Result<&[u8], StoreTrouble>| {
         let mut run = Run::with(queueing(|_| {}));
         assert!(matches!(ask(&mut run, &[PATIENT], PROMPT), Step::AskQueue));
-        let _ = run.exchange.errand(&DICE).unwrap();
+        let _ = run.exchange.errand(&DICE, NOW).unwrap();
         let answer = whole(run.exchange.queue_answered(reply, Moment::new(&run.store, NOW)));
         let wait = answer.headers.iter().find(|(name, _)| *name == "retry-after").unwrap().1.clone();
         let code = refused(Step::Answer(answer));
@@ -591,4 +591,56 @@ fn what_is_sealed_is_opened_for_its_client_alone() {
     assert_eq!(queue.opened(&Id::new(&[1; 16]), "web", &told), None);
     assert_eq!(queue.opened(&id, "worker", &told), None);
     assert_eq!(queue.opened(&id, "web", &Told { kind: Kind::Response, ..told }), None);
+}
+
+fn publishing(edit: impl FnOnce(&mut Value)) -> Rc<Gateway> {
+    queueing(|config| {
+        config.as_object_mut().unwrap().remove("store");
+        let broker = json!({ "cluster": "hub", "path": "/q/messages", "region": "eu" });
+        config["queue"] = json!({ "for": "normal", "when": "always", "broker": broker });
+        edit(config);
+    })
+}
+
+#[test]
+fn a_request_that_may_wait_is_published_and_told_of_nowhere() {
+    let mut run = Run::with(publishing(|_| {}));
+    assert!(matches!(ask(&mut run, &[PATIENT], PROMPT), Step::AskQueue));
+    let Some(QueueCall::Broker(message)) = run.exchange.errand(&DICE, NOW) else { panic!() };
+    let told: Value = serde_json::from_slice(&message.body).unwrap();
+    assert_eq!((&told["id"], &told["client"], &told["body"]), (&json!(ID), &json!("web"), &json!(PROMPT)));
+    let answer = whole(run.exchange.queue_answered(Ok(b""), Moment::new(&run.store, NOW)));
+    assert_eq!(
+        (answer.status, object(&answer)),
+        (202, json!({ "id": ID, "object": "job", "state": "queued" }))
+    );
+    let names: Vec<_> = answer.headers.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["content-type", "cache-control", "preference-applied"]);
+    assert_eq!((run.finish().outcome, run.left()), (Outcome::Queued, BUDGET));
+    // What it does not take, what never goes there, and what is asked of it in vain.
+    let mut run = Run::with(publishing(|_| {}));
+    assert!(matches!(ask(&mut run, &[PATIENT], PROMPT), Step::AskQueue));
+    let step = run.exchange.queue_answered(Err(StoreTrouble::Refused), Moment::new(&run.store, NOW));
+    assert_eq!(refused(step), "503 queue_unavailable");
+    let never = r#"{"model":"secret","messages":[]}"#;
+    assert_eq!(refused(ask(&mut Run::with(publishing(|_| {})), &[PATIENT], never)), "403 model_not_allowed");
+    let mut run = Run::with(publishing(|_| {}));
+    let path = format!("/tollgate/v1/jobs/{ID}");
+    assert_eq!(refused(run.head(&[(":method", "GET"), (":path", &path), CHAT[2]])), "404 unknown_url");
+}
+
+#[test]
+fn what_is_too_long_for_a_broker_is_as_if_not_asked_for() {
+    let short = |config: &mut Value| config["queue"]["broker"]["bytes_max"] = json!(100);
+    let mut run = Run::with(publishing(short));
+    assert!(matches!(ask(&mut run, &[PATIENT], PROMPT), Step::Forward(_)));
+    let gateway = publishing(|config| {
+        short(config);
+        config["queue"]["when"] = json!("full");
+        config["clients"][0]["limits"] = json!([{ "requests": 1, "per": "minute" }]);
+    });
+    let mut run = Run::with(gateway.clone());
+    assert!(matches!(ask(&mut run, &[PATIENT], PROMPT), Step::Forward(_)));
+    run.exchange = Exchange::new(gateway);
+    assert_eq!(refused(ask(&mut run, &[PATIENT], PROMPT)), "429 rate_limit_exceeded");
 }
