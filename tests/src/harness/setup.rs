@@ -179,7 +179,7 @@ impl Setup {
             edit(gateway);
         }
         let declared = backends(gateway);
-        let of_store = variables_of_store(gateway);
+        let of_stores = variables_of_stores(gateway);
         if let Some(name) = self.servers.keys().find(|name| declared.iter().all(|known| known.name != **name))
         {
             let known: Vec<_> = declared.iter().map(|backend| backend.name.as_str()).collect();
@@ -199,7 +199,7 @@ impl Setup {
             envoy: self.envoy,
             bootstrap,
             declared,
-            of_store,
+            of_stores,
             redis: self.redis,
             upstreams,
             servers: self.servers,
@@ -220,8 +220,8 @@ pub(super) struct Plan {
     pub(super) envoy: Option<&'static str>,
     bootstrap: Bootstrap,
     declared: Vec<Backend>,
-    /// The variables that the store's credentials are in.
-    of_store: BTreeSet<String>,
+    /// The variables that the credentials of the store and the broker are in.
+    of_stores: BTreeSet<String>,
     redis: Option<(SocketAddr, String)>,
     /// Of the real servers; the mocks' follow when they have started.
     upstreams: BTreeMap<String, Upstream>,
@@ -263,7 +263,7 @@ impl Plan {
         bootstrap.connect(&self.declared, &self.upstreams)?;
         bootstrap.load_module_from(module);
         let of_backends = self.declared.iter().filter_map(|backend| backend.env.clone());
-        bootstrap.pass_environment(&of_backends.chain(self.of_store.iter().cloned()).collect());
+        bootstrap.pass_environment(&of_backends.chain(self.of_stores.iter().cloned()).collect());
         bootstrap.listen_on_free_ports()?;
         bootstrap.log_access_to(access_log)?;
         if let Some((redis, _)) = &self.redis {
@@ -290,11 +290,12 @@ impl Plan {
     }
 }
 
-/// The variables that a gateway configuration has its store's credentials in.
-fn variables_of_store(gateway: &Value) -> BTreeSet<String> {
-    let redis = &gateway["store"]["redis"];
-    let named = ["user_env", "password_env"].into_iter().filter_map(|field| redis[field].as_str());
-    named.map(str::to_owned).collect()
+/// The variables that a gateway configuration has the credentials of its store in, and of its queue's broker.
+fn variables_of_stores(gateway: &Value) -> BTreeSet<String> {
+    let (redis, broker) = (&gateway["store"]["redis"], &gateway["queue"]["broker"]);
+    let of_headers = broker["headers_env"].as_object().into_iter().flat_map(|headers| headers.values());
+    let of_store = [&redis["user_env"], &redis["password_env"], &broker["query_env"]];
+    of_store.into_iter().chain(of_headers).filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// A key for every mock. A variable that a real server's key is in as well is not ours to set.

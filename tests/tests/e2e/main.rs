@@ -44,6 +44,7 @@ mod users;
 
 // Budgets of a fleet.
 mod answered_later;
+mod broker;
 mod fleet;
 mod fleet_deaths;
 mod store_link;

@@ -369,6 +369,7 @@ impl Errand {
         let reply = reply.map_err(|_| Denial::QueueUnavailable)?;
         if let (Self::Take(_, id), false) = (&self, gateway.tells_of_jobs()) {
             let id = id.as_ref().ok_or(Denial::OutOfTurn)?;
+            draft.at_queue = Some(AtQueue::Queued);
             return Ok((telling::published(id), Outcome::Queued));
         }
         let store = gateway.store.as_ref().ok_or(Denial::QueueUnavailable)?;
