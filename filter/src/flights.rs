@@ -28,8 +28,8 @@ pub(crate) fn leave(id: u32) {
     FLIGHTS.with_borrow_mut(|flights| flights.remove(&id));
 }
 
-/// The flight that the attempt at hand belongs to.
-pub(crate) fn current() -> Option<Rc<Flight>> {
+/// The flight that the attempt at hand belongs to, and the id of its request.
+pub(crate) fn current() -> Option<(u32, Rc<Flight>)> {
     let id = u32::from_le_bytes(host::property(&[PROPERTY])?.try_into().ok()?);
-    FLIGHTS.with_borrow(|flights| flights.get(&id).cloned())
+    FLIGHTS.with_borrow(|flights| Some((id, flights.get(&id)?.clone())))
 }

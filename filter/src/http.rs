@@ -229,8 +229,7 @@ impl Stream {
         if let Some(patch) = patch {
             host::set_body(BufferType::HttpRequestBody, patch.replaced, &patch.bytes);
         }
-        let targets = flight.candidates();
-        let retries = targets.len().saturating_sub(1);
+        let (targets, retries) = (flight.candidates(), flight.retries());
         let set = [
             content_length.map(|length| ("content-length", length.to_string())),
             content_type.map(|content_type| ("content-type", content_type)),

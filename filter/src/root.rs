@@ -110,7 +110,7 @@ impl RootContext for Root {
             Self::Gateway(gateway, holding, _) => {
                 Some(Box::new(http::Downstream::new(id, gateway.clone(), holding.clone())))
             }
-            Self::Attempt => Some(Box::new(attempt::Upstream::default())),
+            Self::Attempt => Some(Box::new(attempt::Upstream::new(id))),
         }
     }
 

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Weak;
 use std::time::Duration;
+use tollgate::attempt::Back;
 use tollgate::capacity::{Ask, Queue, Turn};
 use tollgate::journal::BEAT_EVERY;
 use tollgate::route::Cooldowns;
@@ -22,7 +23,7 @@ pub(crate) trait Waiter {
     fn is_waiting(&self) -> bool;
 
     /// Goes on, if what it waits for has come.
-    fn wake(&mut self);
+    fn wake(&mut self) {}
 
     /// Goes on, for its turn has come.
     fn take_turn(&mut self, turn: Turn);
@@ -83,6 +84,15 @@ pub(crate) fn admit(id: u32, ask: Ask, now: Duration) -> Result<Turn, StoreFault
     let cooldowns = cooldowns();
     let pause = |target| cooldowns.remaining(target, now);
     QUEUE.with_borrow_mut(|queue| queue.enter(id, ask, &pause, Moment::new(&SharedData, now)))
+}
+
+/// Asks for room again, for a request that a backend has refused.
+pub(crate) fn come_back(id: u32, back: Back, now: Duration) -> Result<Turn, StoreFault> {
+    let cooldowns = cooldowns();
+    let pause = |target| cooldowns.remaining(target, now);
+    let Back { ask, had_turn, .. } = back;
+    let moment = Moment::new(&SharedData, now);
+    QUEUE.with_borrow_mut(|queue| queue.come_back(id, ask, had_turn, &pause, moment))
 }
 
 /// Goes on with those whose waiting is over.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tollgate_tests::harness::{Gateway, Setup};
-use tollgate_tests::mock::{Received, Settings};
+use tollgate_tests::mock::{Fault, Received, Settings};
 
 use crate::requests::{
     BATCH, CHAT, EMBEDDING, EMBEDDINGS, WEB_SHOP, chat, check_record, details, nobody_is_limited,
@@ -316,11 +316,9 @@ async fn a_request_that_waited_too_long_is_told_when_there_is_room() {
     assert!(read(waits).await.starts_with("HTTP/1.1 200"));
 }
 
-/// The backend takes three in a second, and far more are declared.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queue_goes_at_the_pace_that_its_backend_has_shown() {
-    const QUEUED: usize = 12;
-    let setup = Setup::new()
+/// The backend takes three in a second, and far more are declared. Nobody can be served elsewhere.
+fn takes_less_than_declared() -> Setup {
+    Setup::new()
         .workers(1)
         .edit(nobody_is_limited)
         .edit(|config| {
@@ -332,19 +330,72 @@ async fn a_queue_goes_at_the_pace_that_its_backend_has_shown() {
         .mock(
             "ptu",
             Settings { rpm: Some(180), window_ms: NonZeroU64::new(1000).unwrap(), ..Settings::default() },
-        );
-    let gateway = Arc::new(Gateway::start(setup).await.unwrap());
-    let status =
-        |gateway: Arc<Gateway>| async move { gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap().status };
+        )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_goes_at_the_pace_that_its_backend_has_shown() {
+    const QUEUED: usize = 12;
+    let gateway = Arc::new(Gateway::start(takes_less_than_declared()).await.unwrap());
+    let ask = |gateway: Arc<Gateway>| async move { gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap() };
     let served = async |requests: usize| {
-        let answers = (0..requests).map(|_| status(gateway.clone())).collect::<JoinSet<_>>();
-        answers.join_all().await.into_iter().filter(|status| *status == 200).count()
+        let answers = (0..requests).map(|_| ask(gateway.clone())).collect::<JoinSet<_>>();
+        for answer in answers.join_all().await {
+            // Who comes while it pauses is told so; who was sent, and refused, comes back and is served.
+            let code = answer.json()["error"]["code"].clone();
+            assert!(
+                answer.status == 200 || code == "backends_throttled",
+                "{} {}",
+                answer.status,
+                answer.text()
+            );
+        }
     };
-    while served(QUEUED).await == QUEUED {}
-    let served = served(QUEUED).await;
-    // All at once there would be three of them; a busy machine may send two too close to each other.
+    while gateway.mock("ptu").load().refused == 0 {
+        served(QUEUED).await;
+    }
+    served(QUEUED).await;
+    // All at once they would be refused time after time; a busy machine may send some too close to each other.
     let load = gateway.mock("ptu").load();
-    assert!(served >= QUEUED * 2 / 3, "{served} of {QUEUED}: {load:?}");
+    assert!(load.refused <= load.admitted, "{load:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_sent_and_refused_goes_back_to_its_place() {
+    let gateway = Gateway::start(takes_less_than_declared()).await.unwrap();
+    let mock = gateway.mock("ptu");
+    // It refuses until it is told otherwise: whoever comes back is refused again, and comes back.
+    let busy = Fault::answer(429).header("retry-after-ms", "200");
+    mock.update(|settings| settings.faults = [busy.clone(), busy].into());
+    let answer = gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(mock.received().len(), 3);
+    let record = record_where(&gateway, |line| line["backend"] == "ptu").await;
+    let tries = json!([{ "backend": "ptu", "status": 429 }, { "backend": "ptu", "status": 429 },
+                       { "backend": "ptu", "status": 200 }]);
+    assert_eq!(details(&record)["tries"], tries);
+    let labels = [("priority", "high"), ("result", "returned")];
+    gateway.wait_for_metric("tollgate_queued_requests", &labels, 2.0).await.unwrap();
+    // What came back has the body that it had.
+    let bodies: Vec<_> = mock.received().iter().map(Received::json).collect();
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_while_its_attempt_is_held_leaves() {
+    let gateway = Gateway::start(takes_less_than_declared()).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let busy = Fault::answer(429).header("retry-after-ms", "2000");
+    mock.update(|settings| settings.faults = [busy].into());
+    let leaves = write(&gateway, WEB_SHOP, &small()).await;
+    let labels = [("priority", "high"), ("result", "returned")];
+    gateway.wait_for_metric("tollgate_queued_requests", &labels, 1.0).await.unwrap();
+    drop(leaves);
+    record_where(&gateway, |line| line["outcome"] == "client_gone").await;
+    // The next one is served when the pause is over, and nothing of the first was sent again.
+    let served = async || gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap().status == 200;
+    while !served().await {}
+    assert_eq!(mock.received().len(), 2);
 }
 
 #[tokio::test]

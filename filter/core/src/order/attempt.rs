@@ -15,6 +15,7 @@ mod head;
 mod lesson;
 mod misfit;
 mod opening;
+mod returning;
 mod seat;
 mod spilling;
 mod step;
@@ -25,6 +26,7 @@ pub use bodies::{Bodies, EditedBody, Whose};
 pub use departing::Destination;
 pub use flight::Flight;
 pub use misfit::{Misconfigured, Misfit};
+pub use returning::{Back, Returning};
 pub use spilling::{Spilling, refusal};
 pub use step::{Begun, Departure, Heard, Outgoing, Refused, Waiting};
 

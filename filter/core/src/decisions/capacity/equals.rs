@@ -57,6 +57,15 @@ impl Equals {
         }
     }
 
+    /// A request that went has come back, and has had nothing.
+    pub(super) fn came_back(&mut self, ask: &Ask) {
+        for gauge in ask.gauges() {
+            if let Some(had) = self.had.get_mut(&line(ask, gauge)) {
+                *had = had.saturating_sub(part(gauge, ask.usage));
+            }
+        }
+    }
+
     fn last(&self, priority: Priority, gauge: u64) -> u64 {
         self.last.get(&(priority, gauge)).copied().unwrap_or_default()
     }

@@ -202,6 +202,24 @@ impl Queue {
         Ok(Turn::Waits)
     }
 
+    /// A request has come back, for the backend that it went to had no room after all. It stands where it stood; `had_turn` says whether
+    /// it was its client's turn.
+    pub fn come_back(
+        &mut self,
+        id: u32,
+        ask: Ask,
+        had_turn: bool,
+        pause: &dyn Fn(Lane) -> Duration,
+        moment: Moment<'_>,
+    ) -> Result<Turn, StoreFault> {
+        // It may have come back before, and been let go by Envoy, not by us.
+        self.leave(id);
+        if had_turn {
+            self.equals.came_back(&ask);
+        }
+        self.enter(id, ask, pause, moment)
+    }
+
     /// Where one stands among its equals that comes now: behind those of its client that must give up before it.
     fn stands_at(&self, ask: &Ask, deadline: Duration) -> u64 {
         let is_before = |other: &&Waiting| {

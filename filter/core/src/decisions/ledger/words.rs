@@ -108,14 +108,19 @@ pub enum Wait {
     Refused,
     /// The client did not wait for it.
     Left,
+    /// The backend that it went to had none after all.
+    Returned,
 }
 
 impl Wait {
-    pub(super) const fn word(self) -> &'static str {
+    /// The word in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Went => "went",
             Self::Refused => "refused",
             Self::Left => "left",
+            Self::Returned => "returned",
         }
     }
 }

@@ -23,7 +23,7 @@ impl Flight {
     /// Whether the candidate at this place may be asked. An answer before it stops Envoy; where there was none, the refusal
     /// says what Envoy would have said.
     pub(super) fn may_ask_again(&self, at: usize) -> Result<(), Denial> {
-        if self.ends_before(at) {
+        if self.ends_before(at) || self.is_beyond_the_last() {
             self.has_ended.set(true);
             return Err(Denial::Proxy { status: 503 });
         }

@@ -3,6 +3,7 @@
 use super::bodies::{Bodies, Whose};
 use super::departing::Destination;
 use super::misfit::Misfit;
+use super::returning::Returning;
 use super::spilling::Spilling;
 use super::stopwatch::Stopwatch;
 use crate::capacity::Seat;
@@ -56,6 +57,8 @@ pub struct Flight {
     pub(super) shortest_pause: Cell<Option<Duration>>,
     pub(super) stopwatch: Stopwatch,
     pub(super) spilling: Option<Spilling>,
+    /// What it needs to come back to the queue; `None` if it never does.
+    pub(super) returning: Option<Returning>,
     /// What bounds the shares of targets; `None` where nothing does.
     pub(super) shares: Option<Rc<Shares>>,
     /// The targets that it was counted for.
@@ -99,6 +102,7 @@ impl Flight {
             shortest_pause: Cell::new(None),
             stopwatch: Stopwatch::new(watch),
             spilling: None,
+            returning: None,
             shares,
             counted,
         }

@@ -46,7 +46,11 @@ impl Leg {
             }
             None => {}
         }
-        if status >= 400 && flight.ends_before(self.at + 1) {
+        let ends = || {
+            flight.ends_before(self.at + 1)
+                || flight.ends_unless_back(self.at, status, asked_for, outside.now())
+        };
+        if status >= 400 && ends() {
             heard.set.push((headers::STAY, "true".to_owned()));
         }
     }

@@ -16,7 +16,8 @@ impl Flight {
         // The attempt that is beginning is the last of its tries.
         let before = tries.iter().rev().nth(1);
         let gauges = seat.as_ref().map(Seat::gauges).unwrap_or_default();
-        if (before.is_none() || gauges.is_empty()) && gauges == target.gauges {
+        let has_turn = self.has_turn(seat.as_ref());
+        if (has_turn || before.is_none() || gauges.is_empty()) && gauges == target.gauges {
             return Ok(());
         }
         let (left, moment) = (seat.take(), outside.moment());

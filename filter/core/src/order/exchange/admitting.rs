@@ -3,10 +3,10 @@
 use super::closed::Closed;
 use super::draft::Draft;
 use super::preparing::Ready;
-use super::sent::Sent;
+use super::sent::{Sent, Taken};
 use super::{Finished, Next, Phase, Step};
-use crate::attempt::{Whose, refusal};
-use crate::capacity::{Ask, Place, Priority, Turn};
+use crate::attempt::{Returning, Whose, refusal};
+use crate::capacity::{Ask, Place, Priority, Seat, Turn};
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::gateway::JobQueue;
@@ -66,7 +66,7 @@ impl Admitting {
             }
         };
         if draft.connected.is_some() {
-            return Sent::begin(ready, choice, reservation, standing, None, None, draft);
+            return Sent::begin(ready, choice, reservation, standing, Taken::default(), draft);
         }
         if draft.gateway.routing.fitted == Fitted::Once {
             // The body that waits is the first one's, and no attempt makes another of it.
@@ -76,7 +76,7 @@ impl Admitting {
         }
         let is_declared = choice.targets.iter().any(|target| !target.gauges.is_empty());
         if !is_declared && choice.shares.is_none() && !draft.spills_within_a_bound(&choice) {
-            return Sent::begin(ready, choice, reservation, standing, None, None, draft);
+            return Sent::begin(ready, choice, reservation, standing, Taken::default(), draft);
         }
         let priority = draft.priority;
         let (waits_since, spill_refusal) = (None, None);
@@ -86,7 +86,12 @@ impl Admitting {
 
     /// Asks for room; the time that it has waited already is taken off.
     pub(super) fn ask_for_room(self, now: Duration, draft: &Draft) -> Next {
-        let Self { ready, choice, priority, waits_since, .. } = &self;
+        let ask = self.ask(now, draft);
+        (Phase::Admitting(Box::new(self)), Step::Admit(ask))
+    }
+
+    fn ask(&self, now: Duration, draft: &Draft) -> Ask {
+        let Self { ready, choice, priority, waits_since, .. } = self;
         let spare = draft.model.as_ref().map_or(0, |model| model.spill.spare);
         let place = |target: &Rc<Target>| Place {
             lane: target.lane(choice.tier),
@@ -105,14 +110,21 @@ impl Admitting {
         }
         let waited = waits_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         precedence.wait_max = precedence.wait_max.saturating_sub(waited);
-        let ask = Ask {
+        Ask {
             places: choice.targets.iter().map(place).collect(),
             client: ready.client.name.text.clone(),
             usage: ready.expected.estimate.usage(),
             priority: *priority,
             precedence,
-        };
-        (Phase::Admitting(Box::new(self)), Step::Admit(ask))
+        }
+    }
+
+    /// What it needs to come back if its backend has no room after all. A tier that is refused is another matter.
+    fn returning(&self, seat: Option<&Seat>, now: Duration, draft: &Draft) -> Option<Returning> {
+        seat.filter(|_| draft.gateway.routing.fitted == Fitted::EachAttempt && self.choice.tier.is_none())?;
+        let ask = self.ask(now, draft);
+        let wait_max = ask.precedence.wait_max;
+        (!wait_max.is_zero()).then(|| Returning::new(ask, now.saturating_add(wait_max)))
     }
 
     /// Takes the answer, and after [`Turn::Waits`] the one that ends the waiting. Without the store nobody knows whether there
@@ -153,6 +165,7 @@ impl Admitting {
             return self.keep_from(place, seat, spilled, moment, draft);
         };
         draft.queued = self.queued(Wait::Went, now);
+        let returning = self.returning(seat.as_ref(), now, draft);
         let Self { ready, mut choice, reservation, standing, .. } = self;
         // Those before the one with room have none.
         let at = place.min(choice.targets.len());
@@ -166,7 +179,7 @@ impl Admitting {
             std::mem::take(&mut is_first) || cooldowns.remaining(target.lane(choice.tier), now).is_zero()
         });
         choice.put_bounded_last(&may_go_on, draft.gateway.routing.fitted);
-        Sent::begin(ready, choice, reservation, standing, seat, spilled, draft)
+        Sent::begin(ready, choice, reservation, standing, Taken { seat, spilled, returning }, draft)
     }
 
     /// Its client does not want it any more.

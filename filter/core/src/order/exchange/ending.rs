@@ -101,8 +101,8 @@ impl Sent {
             None if tried.is_some() => (broken(), self.expected.cost(None)),
             None => (broken(), Cost::NOTHING),
         };
-        // No backend has refused it: it was not to go to the next one.
-        let refusal = self.flight.spill_refusal();
+        // No backend has refused it in the end: it was not to go to the next one, or had no turn in time.
+        let refusal = self.flight.spill_refusal().or_else(|| self.flight.return_refusal());
         let (outcome, cost) = match &refusal {
             Some(denial) => (Outcome::Denied(denial.code()), Cost::NOTHING),
             None => (outcome, cost),

@@ -4,7 +4,7 @@ use super::draft::Draft;
 use super::preparing::{Expected, Ready};
 use super::{Forward, Headers, Next, Origin, Phase, ResponseEdits, Step, find, names, pinned};
 use crate::answer::Answer;
-use crate::attempt::{Destination, Flight};
+use crate::attempt::{Destination, Flight, Returning};
 use crate::capacity::Seat;
 use crate::denial::Denial;
 use crate::endpoint::{Api, Operation};
@@ -33,6 +33,14 @@ pub(super) struct Sent {
     pub(super) standing: Standing,
     pub(super) flight: Rc<Flight>,
     pub(super) answer: Option<Arriving>,
+}
+
+/// What was taken for it where it goes first, and what it needs to come back.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) seat: Option<Seat>,
+    pub(super) spilled: Option<Reservation>,
+    pub(super) returning: Option<Returning>,
 }
 
 /// An answer that has begun.
@@ -76,16 +84,16 @@ impl ResponseEdits {
 }
 
 impl Sent {
-    /// Lets a request go to these targets, holding a seat at the first of them if its capacity was declared.
+    /// Lets a request go to these targets, with what was taken at the first of them.
     pub(super) fn begin(
         ready: Ready,
         choice: Choice,
         reservation: Option<Reservation>,
         standing: Standing,
-        seat: Option<Seat>,
-        spilled: Option<Reservation>,
+        taken: Taken,
         draft: &mut Draft,
     ) -> Next {
+        let Taken { seat, spilled, returning } = taken;
         draft.room = None;
         // It is not queued any more: its copy of the body is of no use.
         draft.patient = None;
@@ -96,7 +104,9 @@ impl Sent {
         let model = draft.model.as_ref().filter(|_| matches!(destination, Destination::Deployment(_)));
         let start_max = model.and_then(|model| model.start_max(draft.stream));
         let flight = Flight::new(draft.gateway.clone(), destination, bodies, choice, seat, usage);
-        let flight = Rc::new(flight.with_spilling(spilling));
+        // While an attempt is held, the time that it may take would pass.
+        let returning = returning.filter(|_| start_max.is_none());
+        let flight = Rc::new(flight.with_spilling(spilling).with_returning(returning));
         let sent = Self { expected, reservation, standing, flight: flight.clone(), answer: None };
         let forward = Forward { strip, patch, content_length, content_type, start_max, flight };
         (Phase::Sent(Box::new(sent)), Step::Forward(forward))
@@ -169,7 +179,7 @@ impl Sent {
         edits.set.extend(self.standing.headers());
         edits.set.extend(finding::header_value(&draft.findings).map(|value| (finding::CLAMPED, value)));
         edits.set.extend(draft.decision_header(Some(&self.flight)));
-        if status == 429 && matches!(kind, AnswerKind::Error(_)) {
+        if status == 429 && matches!(kind, AnswerKind::Error(_)) && self.flight.return_refusal().is_none() {
             edits.set.extend(draft.retry_headers(&self.flight));
         }
         if let Some(answer) = &mut edits.instead {

@@ -21,6 +21,7 @@ mod prices;
 mod queueing;
 mod refusals;
 mod reserving;
+mod returning;
 mod sent;
 mod sharing;
 mod spilling;

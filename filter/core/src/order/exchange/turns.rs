@@ -207,7 +207,8 @@ impl Draft {
     pub(super) fn pass_setting(&mut self, mut ready: Ready) -> Next {
         match std::mem::replace(&mut ready.choice, Ok(Choice::default())) {
             Ok(choice) => {
-                super::sent::Sent::begin(ready, choice, None, Standing::default(), None, None, self)
+                let nothing = super::sent::Taken::default();
+                super::sent::Sent::begin(ready, choice, None, Standing::default(), nothing, self)
             }
             Err(denial) => self.deny(&denial),
         }

@@ -76,6 +76,33 @@ fn a_client_with_one_request_is_not_behind_another_ones_twenty() {
 }
 
 #[test]
+fn who_comes_back_stands_where_it_stood() {
+    for had_turn in [true, false] {
+        let mut full = Full::new(100);
+        let precedence = Precedence { wait_max: Duration::from_secs(300), ..PRECEDENCE };
+        let asks = |client| Ask { precedence, ..hopeful(client, Priority::Normal) };
+        for (id, client) in [(1, "one"), (2, "one"), (3, "other"), (4, "other")] {
+            let moment = Moment::new(&full.store, at(id.into()));
+            assert_eq!(full.queue.enter(id, asks(client), &no_pause, moment).unwrap(), Turn::Waits);
+        }
+        let moment = Moment::new(&full.store, s(61));
+        let Some((1, Turn::Goes { seat: Some(seat), .. })) = full.queue.round(&no_pause, moment).pop() else {
+            panic!()
+        };
+        undo(moment, &seat).unwrap();
+        let pause = |_: Lane| Duration::from_secs(1);
+        // It waits until it would have.
+        let precedence = Precedence { wait_max: at(1) + precedence.wait_max - s(61), ..precedence };
+        let ask = Ask { precedence, ..asks("one") };
+        let turn = full.queue.come_back(1, ask, had_turn, &pause, moment).unwrap();
+        assert_eq!(turn, Turn::Waits, "{had_turn}");
+        // Whose turn it was has it still; who had none waits for his client's next one.
+        let next = if had_turn { 1 } else { 3 };
+        assert_eq!(round(&mut full.queue, &full.store, s(63)), (vec![next], vec![]), "{had_turn}");
+    }
+}
+
+#[test]
 fn who_comes_later_has_saved_nothing_up() {
     let client = Client { name: 0, tokens: 5, waiting: 40, from_s: 0, at: &[1] };
     let until = |until_s| got(&[client, Client { name: 1, from_s: 300, ..client }], until_s);

@@ -65,7 +65,7 @@ impl Worker {
         self.left_of(self.gateway.models[0].targets[backend].gauges.tokens.unwrap())
     }
 
-    fn requests_left(&self, backend: usize) -> u64 {
+    pub(super) fn requests_left(&self, backend: usize) -> u64 {
         self.left_of(self.gateway.models[0].targets[backend].gauges.requests.unwrap())
     }
 

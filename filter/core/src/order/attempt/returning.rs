@@ -1,0 +1,157 @@
+//! Does a request that its last backend refused go back into the queue?
+//!
+//! It does while its time lasts: Envoy asks that backend again, and the attempt is held until it is its turn. Observed on Envoy 1.40:
+//! an attempt whose headers and body are held has a connection, and goes on when the tick lets it; `per_try_timeout` runs meanwhile.
+//! Envoy has been told of these attempts before, so where nobody comes back it is stopped. Not decided here: whose turn it is.
+
+use super::Flight;
+use super::flight::Trial;
+use crate::capacity::{Ask, Seat, Turn};
+use crate::denial::Denial;
+use crate::ledger::{Series, Wait};
+use crate::route::Cooldown;
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// How often one comes back. Each time costs its backend a refusal.
+const RETURNS_MAX: usize = 5;
+
+/// What a request needs to come back to the queue.
+#[derive(Debug)]
+pub struct Returning {
+    /// What it asks for, at the last backend that it may go to.
+    ask: Ask,
+    /// Until when it waits.
+    deadline: Duration,
+    /// How often it still may.
+    left: Cell<usize>,
+    /// Whether the attempt that comes next waits for its turn.
+    is_back: Cell<bool>,
+    /// Whether it has a seat by a turn that it has waited for.
+    has_turn: Cell<bool>,
+    /// Why it waits no longer, if it has waited in vain.
+    refusal: RefCell<Option<Denial>>,
+}
+
+/// A request that comes back to the queue.
+#[derive(Debug)]
+pub struct Back {
+    /// What it asks for.
+    pub ask: Ask,
+    /// Whether it was its client's turn when it went.
+    pub had_turn: bool,
+    /// To be counted once.
+    pub series: Series,
+}
+
+impl Returning {
+    /// One that waits until then for what it asks.
+    #[must_use]
+    pub fn new(ask: Ask, deadline: Duration) -> Self {
+        let (left, refusal) = (Cell::new(RETURNS_MAX), RefCell::default());
+        Self { ask, deadline, left, is_back: Cell::default(), has_turn: Cell::default(), refusal }
+    }
+}
+
+impl Flight {
+    /// Lets it come back to the queue. There it asks for room at the last of its candidates, for Envoy goes to no other afterwards.
+    #[must_use]
+    pub fn with_returning(self, returning: Option<Returning>) -> Self {
+        let returning = returning.and_then(|mut returning| {
+            let last = self.candidates.last()?.lane(self.tier);
+            returning.ask.places.retain(|place| place.lane == last);
+            let is_declared = returning.ask.places.iter().any(|place| !place.gauges.is_empty());
+            (is_declared && self.cluster.is_none()).then_some(returning)
+        });
+        Self { returning, ..self }
+    }
+
+    /// How often Envoy may ask after the first attempt.
+    #[must_use]
+    pub fn retries(&self) -> usize {
+        let returns = if self.returning.is_some() { RETURNS_MAX } else { 0 };
+        self.candidates.len().saturating_sub(1) + returns
+    }
+
+    /// Decides at an error of the candidate at this place whether the request comes back. Answers whether Envoy is to be stopped: it
+    /// has been told of more attempts than there are candidates.
+    pub(super) fn ends_unless_back(
+        &self,
+        at: usize,
+        status: u16,
+        pause: Option<Cooldown>,
+        now: Duration,
+    ) -> bool {
+        let Some(returning) = self.returning.as_ref().filter(|_| at + 1 == self.candidates.len()) else {
+            return false;
+        };
+        let in_time = pause.is_some_and(|pause| now.saturating_add(pause.wait) < returning.deadline);
+        let is_back = status == 429 && in_time && returning.left.get() > 0;
+        returning.is_back.set(is_back);
+        if is_back {
+            returning.left.set(returning.left.get() - 1);
+        }
+        !is_back
+    }
+
+    /// Whether the last of its candidates did not answer, and Envoy asks once more, for it has been told of more attempts.
+    pub(super) fn is_beyond_the_last(&self) -> bool {
+        let is_last = |trial: &Trial| trial.at + 1 == self.candidates.len() && trial.status.is_none();
+        self.returning.is_some() && self.tries.borrow().last().is_some_and(is_last)
+    }
+
+    /// Whether it may ever come back.
+    #[must_use]
+    pub fn may_come_back(&self) -> bool {
+        self.returning.as_ref().is_some_and(|returning| returning.is_back.get())
+    }
+
+    /// Whether whatever an attempt answers in its backend's place is to end the request.
+    #[must_use]
+    pub fn ends_with_refusal(&self) -> bool {
+        self.returning.is_some()
+    }
+
+    /// What the attempt that begins has to ask the queue for first; `None` if it may go at once.
+    #[must_use]
+    pub fn comes_back(&self, now: Duration) -> Option<Back> {
+        let returning = self.returning.as_ref().filter(|returning| returning.is_back.get())?;
+        let mut ask = returning.ask.clone();
+        ask.precedence.wait_max = returning.deadline.saturating_sub(now);
+        let series = Series::Queued { priority: ask.priority.word(), result: Wait::Returned.word() };
+        // What Envoy has gone on to is another backend than the one that it had a turn for.
+        let had_turn = self.candidates.len() == 1 || returning.left.get() + 1 < RETURNS_MAX;
+        Some(Back { ask, had_turn, series })
+    }
+
+    /// Takes the turn that it came back for, or the refusal that ends its waiting.
+    pub fn take_turn(&self, turn: Turn) -> Result<(), Denial> {
+        let Some(returning) = &self.returning else { return Ok(()) };
+        returning.is_back.set(false);
+        match turn {
+            Turn::Goes { seat, .. } => {
+                returning.has_turn.set(seat.is_some());
+                self.seat.replace(seat);
+                Ok(())
+            }
+            Turn::Waits => Ok(()),
+            Turn::Leaves { wait } => {
+                let denial = Denial::NoCapacity { wait };
+                returning.refusal.replace(Some(denial.clone()));
+                Err(denial)
+            }
+        }
+    }
+
+    /// Whether the attempt that begins has its seat already, by a turn that it has waited for.
+    pub(super) fn has_turn(&self, seat: Option<&Seat>) -> bool {
+        let has_turn = self.returning.as_ref().is_some_and(|returning| returning.has_turn.take());
+        has_turn && seat.is_some()
+    }
+
+    /// Why it was refused by us though a backend had been asked, for it came back to the queue in vain.
+    #[must_use]
+    pub fn return_refusal(&self) -> Option<Denial> {
+        self.returning.as_ref()?.refusal.borrow().clone()
+    }
+}

@@ -1,0 +1,158 @@
+//! A request that went, was refused, and comes back to the queue.
+
+use super::admitting::{Worker, names};
+use super::*;
+use crate::capacity::Turn;
+use crate::headers::STAY;
+use crate::ledger::Series;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// One backend that declares more than it takes; its clients wait for five seconds.
+fn alone(config: &mut Value) {
+    config["models"][0]["backends"] = json!([{ "backend": "a", "deployment": "d" }]);
+    config["backends"][0]["requests_per_minute"] = json!(600);
+}
+
+/// What comes of an answer after so many seconds: whether Envoy is stopped.
+fn is_stopped(worker: &Worker, forward: &Forward, status: &str, wait_s: &str, after_s: u64) -> bool {
+    let now = || NOW + Duration::from_secs(after_s);
+    let outside = Outside::new(&worker.store, &now);
+    let head = [(":status", status), ("retry-after", wait_s)];
+    let heard = attempt(&forward.flight, "ca", &head, "", &outside).unwrap();
+    heard.set.iter().any(|(name, _)| *name == STAY)
+}
+
+/// It asks the queue again, after so many seconds.
+fn comes_back(worker: &mut Worker, forward: &Forward, after_s: u64) -> Turn {
+    let now = NOW + Duration::from_secs(after_s);
+    let back = forward.flight.comes_back(now).unwrap();
+    assert!(matches!(back.series, Series::Queued { result: "returned", .. }));
+    let cooldowns = Cooldowns::load(&worker.store).unwrap();
+    let pause = |lane| cooldowns.remaining(lane, now);
+    let moment = Moment::new(&worker.store, now);
+    worker.queue.come_back(1, back.ask, back.had_turn, &pause, moment).unwrap()
+}
+
+fn turn(worker: &mut Worker, after_s: u64) -> Turn {
+    let now = NOW + Duration::from_secs(after_s);
+    let cooldowns = Cooldowns::load(&worker.store).unwrap();
+    let pause = |lane| cooldowns.remaining(lane, now);
+    let mut turns = worker.queue.round(&pause, Moment::new(&worker.store, now));
+    turns.pop().unwrap().1
+}
+
+#[test]
+fn a_request_that_its_last_backend_refuses_comes_back() {
+    let mut worker = Worker::new(alone);
+    let (mut exchange, forward) = worker.goes();
+    assert_eq!((names(&forward), forward.flight.retries()), (vec!["a"], 5));
+    assert!(!is_stopped(&worker, &forward, "429", "2", 0));
+    assert_eq!(comes_back(&mut worker, &forward, 0), Turn::Waits);
+    let goes = turn(&mut worker, 2);
+    assert!(matches!(&goes, Turn::Goes { seat: Some(_), .. }), "{goes:?}");
+    assert_eq!(forward.flight.take_turn(goes), Ok(()));
+    assert!(forward.flight.comes_back(NOW).is_none());
+    // Whatever else fails ends it.
+    assert!(is_stopped(&worker, &forward, "500", "2", 2));
+    let _ = exchange.response_head(&headers(&[(":status", "500")]), true, || Origin::Backend);
+    let record = worker.end(exchange);
+    assert_eq!(record.tries.iter().map(|tried| tried.status).collect::<Vec<_>>(), [Some(429), Some(500)]);
+}
+
+#[test]
+fn who_comes_back_has_one_seat() {
+    let mut worker = Worker::new(alone);
+    let (exchange, forward) = worker.goes();
+    let whole = worker.requests_left(0) + 1;
+    // A guessed pause shows no pace.
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let heard = attempt(&forward.flight, "ca", &[(":status", "429")], "", &outside).unwrap();
+    assert!(heard.set.is_empty(), "{heard:?}");
+    assert_eq!(worker.requests_left(0), whole);
+    assert_eq!(comes_back(&mut worker, &forward, 0), Turn::Waits);
+    let goes = turn(&mut worker, 4);
+    assert_eq!(forward.flight.take_turn(goes), Ok(()));
+    let later = || NOW + Duration::from_secs(4);
+    let _ = attempt(&forward.flight, "ca", &[(":status", "200")], "", &Outside::new(&worker.store, &later))
+        .unwrap();
+    assert_eq!(worker.requests_left(0), whole - 1);
+    worker.end(exchange);
+}
+
+#[test]
+fn a_request_comes_back_only_while_its_time_lasts() {
+    let mut worker = Worker::new(alone);
+    // The pause that is told ends too late.
+    for (status, wait_s, after_s) in [("429", "5", 0), ("429", "2", 3), ("503", "1", 0), ("400", "1", 0)] {
+        let (exchange, forward) = worker.goes();
+        assert!(is_stopped(&worker, &forward, status, wait_s, after_s), "{status} {wait_s} {after_s}");
+        assert!(forward.flight.comes_back(NOW).is_none());
+        worker.end(exchange);
+        worker = Worker::new(alone);
+    }
+    // And no more than five times.
+    let (exchange, forward) = worker.goes();
+    for _ in 0..5 {
+        assert!(!is_stopped(&worker, &forward, "429", "1", 0));
+        let seat = None;
+        assert_eq!(forward.flight.take_turn(Turn::Goes { place: 0, seat }), Ok(()));
+    }
+    assert!(is_stopped(&worker, &forward, "429", "1", 0));
+    worker.end(exchange);
+}
+
+#[test]
+fn who_does_not_wait_or_is_timed_does_not_come_back() {
+    let retries = |edit: fn(&mut Value)| {
+        let mut worker = Worker::new(|config| {
+            alone(config);
+            edit(config);
+        });
+        let (_exchange, forward) = worker.goes();
+        forward.flight.retries()
+    };
+    assert_eq!(retries(|config| config["priorities"] = json!({ "normal": { "wait_ms": 0 } })), 0);
+    assert_eq!(retries(|config| config["models"][0]["answer_start_ms_max"] = json!(1000)), 0);
+    assert_eq!(retries(|config| config["routing"] = json!({ "fitted": "once", "pools": [] })), 0);
+    // The last one, to which Envoy would go, declares nothing.
+    assert_eq!(
+        retries(|config| {
+            config["models"][0]["backends"] =
+                json!([{ "backend": "a", "deployment": "d" }, { "backend": "b" }]);
+            config["backends"][1] = json!({ "name": "b", "cluster": "cb", "style": "openai" });
+        }),
+        1
+    );
+}
+
+#[test]
+fn who_comes_back_in_vain_is_told_that_there_is_no_room() {
+    let mut worker = Worker::new(alone);
+    let (mut exchange, forward) = worker.goes();
+    assert!(!is_stopped(&worker, &forward, "429", "2", 0));
+    assert_eq!(comes_back(&mut worker, &forward, 0), Turn::Waits);
+    // It pauses longer than was told.
+    let pause = Cooldown { wait: Duration::from_secs(9), from_backend: true };
+    let lane = forward.flight.candidates()[0].lane(None);
+    Cooldowns::note(Moment::new(&worker.store, NOW), lane, pause).unwrap();
+    let leaves = turn(&mut worker, 6);
+    let Err(denial) = forward.flight.take_turn(leaves) else { panic!() };
+    assert_eq!((denial.status(), denial.code()), (429, "capacity_exceeded"));
+    let edits = exchange.response_head(&headers(&[(":status", "429")]), true, || Origin::Attempt);
+    assert!(edits.set.iter().all(|(name, _)| !name.starts_with("retry-after")), "{edits:?}");
+    let record = worker.end(exchange);
+    assert_eq!((record.outcome, record.usage), (Outcome::Denied("capacity_exceeded"), Usage::default()));
+}
+
+#[test]
+fn a_last_backend_that_does_not_answer_is_asked_once() {
+    let mut worker = Worker::new(alone);
+    let (mut exchange, forward) = worker.goes();
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let _ = forward.flight.begin(b"ca", &outside).unwrap();
+    let refused = forward.flight.begin(b"ca", &outside).unwrap_err();
+    assert_eq!(refused.denial, Denial::Proxy { status: 503 });
+    let _ = exchange.response_head(&headers(&[(":status", "503")]), true, || Origin::Attempt);
+    assert_eq!(worker.end(exchange).outcome, Outcome::ProxyError);
+}
