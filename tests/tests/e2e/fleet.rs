@@ -13,8 +13,8 @@ use tollgate_tests::harness::{Answer, Gateway, Redis};
 use tollgate_tests::mock::{Fault, Settings};
 
 use crate::fleets::{
-    FIT, Fleet, Held, KINDS, PASSWORD, RECLAIMED_WITHIN, booked, budget_of, charged, client, lapses,
-    small_chat, until, until_async,
+    FIT, Fleet, Held, KINDS, PASSWORD, RECLAIMED_WITHIN, all_is_told, begins_anew, booked, budget_of,
+    charged, client, lapses, small_chat, until, until_async, used_of,
 };
 use crate::requests::{CHAT, prompt_estimate};
 
@@ -84,6 +84,42 @@ async fn a_month_goes_on_when_all_envoys_are_new() {
     drop(fleet);
     let fleet = Fleet::start(&redis, 2, config, &Settings::default()).await;
     fleet.use_up(&redis, "monthly", (served, 20), &[429, 503]).await;
+}
+
+#[tokio::test]
+async fn a_refund_after_its_windows_end_changes_nothing() {
+    const USED_SINCE: usize = 500;
+    let Some(redis) = Redis::or_skip("a_refund_after_its_windows_end_changes_nothing", Some(PASSWORD), &[])
+    else {
+        return;
+    };
+    let config = |config: &mut Value| {
+        config["clients"] = json!([client("daily", json!([ { "tokens": 100_000, "per": "day" } ]))]);
+        config["on_store_failure"] = json!("deny");
+    };
+    let hold = Settings { hold: true, ..Settings::default() };
+    let fleet = Fleet::start(&redis, 1, config, &hold).await;
+    let mut held = Held::default();
+    held.ask(&fleet.0, &["daily"], 1);
+    held.are_decided(&fleet.0).await;
+    let daily = "tollgate:{client/daily}";
+    let reserved = prompt_estimate(&small_chat()) + 10;
+    charged(&redis, daily, usize::try_from(reserved).unwrap()).await;
+    // The day ends, and others use some of the next one.
+    begins_anew(&redis, daily, 86_400, USED_SINCE);
+    all_is_told(&fleet.0[0]).await;
+    // It has cost less than was reserved, of a day that is over.
+    fleet.release();
+    held.are_answered().await;
+    all_is_told(&fleet.0[0]).await;
+    charged(&redis, daily, USED_SINCE).await;
+    // The next one is charged.
+    assert_eq!(fleet.serve("daily", 1).await, 1);
+    until(|| match used_of(&redis, daily) {
+        used if used > USED_SINCE => Ok(()),
+        used => Err(format!("{used} are used")),
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -329,26 +365,16 @@ async fn envoys_together_send_no_more_than_a_backend_takes() {
     let ask = async |gateway: &Gateway| {
         assert_eq!(gateway.post(CHAT, "any", &small_chat()).await.unwrap().status, 200);
     };
-    // What was asked before the first of these calls is told in the second.
-    let calls = async |gateway: &Gateway| {
-        let ok = async || gateway.metric("tollgate_store_calls", &[("outcome", "ok")]).await.unwrap();
-        let before = ok().await;
-        until_async(async || {
-            let now = ok().await;
-            if now >= before + 2.0 { Ok(()) } else { Err(format!("{before} calls and then {now}")) }
-        })
-        .await;
-    };
     ask(second).await;
-    calls(second).await;
+    all_is_told(second).await;
     ask(first).await;
-    calls(first).await;
+    all_is_told(first).await;
     for _ in 0..FITS {
         ask(first).await;
     }
     assert_eq!((at_ptu(first), at_ptu(second)), (FITS - 1, 1), "all but what the second uses");
-    calls(first).await;
-    calls(second).await;
+    all_is_told(first).await;
+    all_is_told(second).await;
     for _ in 0..FITS {
         ask(second).await;
     }

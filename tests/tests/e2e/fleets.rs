@@ -24,6 +24,10 @@ const HELD_WITHIN: Duration = Duration::from_secs(900);
 /// How often something is looked at that nothing announces.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Where in the store's line of a limit it says how much is used, and when the window begins.
+const USED: usize = 3;
+const BEGINS: usize = 4;
+
 /// How many requests each budget of [`KINDS`] holds.
 pub const FIT: usize = 40;
 
@@ -400,9 +404,42 @@ pub async fn charged(redis: &Redis, key: &str, used: usize) {
     let expected = used.to_string();
     until(|| {
         let lines = fields_of(redis, key, "l:");
-        let is_charged = |line: &String| line.split(' ').nth(3) == Some(expected.as_str());
+        let is_charged = |line: &String| line.split(' ').nth(USED) == Some(expected.as_str());
         let is_so = lines.len() == 1 && lines.iter().all(is_charged);
         if is_so { Ok(()) } else { Err(format!("{used} are used: {lines:?}")) }
+    })
+    .await;
+}
+
+/// How much the store's book says is used of an account's only limit.
+pub fn used_of(redis: &Redis, key: &str) -> usize {
+    let lines = fields_of(redis, key, "l:");
+    lines.iter().filter_map(|line| line.split(' ').nth(USED)?.parse::<usize>().ok()).sum()
+}
+
+/// Has the window of an account's only limit end, in the store: the one that begins so many seconds later is there, and so much of it
+/// is used.
+pub fn begins_anew(redis: &Redis, key: &str, later_s: i64, used: usize) {
+    let Reply::Array(fields) = redis.ask(&["HKEYS", key]).unwrap() else { panic!("no record") };
+    let names = fields.into_iter().filter_map(|field| match field {
+        Reply::Bulk(bytes) => String::from_utf8(bytes).ok(),
+        _ => None,
+    });
+    let name = names.into_iter().find(|name| name.starts_with("l:")).unwrap();
+    let line = fields_of(redis, key, &name).remove(0);
+    let mut words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+    words[USED] = used.to_string();
+    words[BEGINS] = (words[BEGINS].parse::<i64>().unwrap() + later_s).to_string();
+    redis.ask(&["HSET", key, &name, &words.join(" ")]).unwrap();
+}
+
+/// Waits until the store knows what was asked of an Envoy by now: what came before the first of two calls is told in the second.
+pub async fn all_is_told(gateway: &Gateway) {
+    let ok = async || gateway.metric("tollgate_store_calls", &[("outcome", "ok")]).await.unwrap();
+    let before = ok().await;
+    until_async(async || {
+        let now = ok().await;
+        if now >= before + 2.0 { Ok(()) } else { Err(format!("{before} calls and then {now}")) }
     })
     .await;
 }
