@@ -255,6 +255,15 @@ impl Account {
     }
 
     /// What all hold of a limit.
+    /// What is used of all limits, and what all holders hold of them.
+    #[must_use]
+    pub fn taken(&self) -> (u64, u64) {
+        let used = self.limits.values().map(Limit::used).sum::<i128>();
+        let held = self.limits.keys().map(|id| self.held(*id)).sum::<i128>();
+        let whole = |units: i128| u64::try_from(units).unwrap_or(0);
+        (whole(used), whole(held))
+    }
+
     fn held(&self, id: u64) -> i128 {
         let limit = &self.limits[&id];
         let counts = |held: &&Held| limit.kind == Kind::Places || held.turn == limit.turn;

@@ -38,6 +38,8 @@ pub struct Plan {
     pub deaths: u32,
     /// An Envoy and the store do not reach each other for five seconds, so many times.
     pub cuts: u32,
+    /// A replica takes over that lacks up to a second of writes, so many times.
+    pub fail_overs: u32,
     /// By how much the clocks of Envoys may be ahead or behind.
     pub skew: Duration,
     /// What chance there is in it.
@@ -63,7 +65,9 @@ pub struct Figures {
     pub overshoot: u64,
     /// What was reserved by Envoys that died or were cut off, and not told before their leases ended: the bound of that.
     pub untold: u64,
-    /// What clients spent beyond both: must be nothing.
+    /// What replicas that took over did not know of: what was reported in vain, and what was held then. The bound of what they grant again.
+    pub lost: u64,
+    /// What clients spent beyond all of that: must be nothing.
     pub beyond: u64,
 }
 
@@ -74,6 +78,8 @@ const TIMEOUT: Duration = Duration::from_millis(250);
 /// Who waits for what others return waits three ticks beyond a call, as in the filter.
 const PATIENCE: Duration = TIMEOUT.saturating_add(leases::TICK.saturating_mul(3));
 const CUT: Duration = Duration::from_secs(5);
+/// How old what a replica has may be, in steps: a second.
+const REPLICA_STEPS: u32 = 100;
 const BEGIN: Duration = Duration::from_secs(1_795_780_800);
 const MONTH: Measure = Measure::Quota(Unit::Tokens(Weights::PLAIN), Span::Month);
 
@@ -154,6 +160,10 @@ pub struct Fleet {
     alone: Vec<Rc<Account>>,
     sizes: Vec<u64>,
     stored: Vec<model::Account>,
+    /// What the replica has of it.
+    replica: Vec<model::Account>,
+    /// By client.
+    lost: Vec<u64>,
     central: MemoryStore,
     spent: Vec<u64>,
     untold: Vec<u64>,
@@ -198,6 +208,8 @@ impl Fleet {
             accounts,
             alone,
             stored: sizes.iter().map(|_| model::Account::default()).collect(),
+            replica: sizes.iter().map(|_| model::Account::default()).collect(),
+            lost: vec![0; sizes.len()],
             spent: vec![0; sizes.len()],
             untold: vec![0; sizes.len()],
             sizes,
@@ -222,11 +234,14 @@ impl Fleet {
                 }
             }
         }
-        for ((spent, size), untold) in self.spent.iter().zip(&self.sizes).zip(&self.untold) {
+        for (((spent, size), untold), lost) in
+            self.spent.iter().zip(&self.sizes).zip(&self.untold).zip(&self.lost)
+        {
             self.figures.overshoot += spent.saturating_sub(*size);
-            self.figures.beyond += spent.saturating_sub(size + untold);
+            self.figures.beyond += spent.saturating_sub(size + untold + lost);
         }
         self.figures.untold = self.untold.iter().sum();
+        self.figures.lost = self.lost.iter().sum();
         self.figures
     }
 
@@ -244,6 +259,11 @@ impl Fleet {
             self.step.is_multiple_of(every) && self.step / every <= times
         };
         let (dies, is_cut) = (is_time(self.plan.deaths), is_time(self.plan.cuts));
+        if is_time(self.plan.fail_overs) {
+            self.fails_over();
+        } else if self.step.is_multiple_of(REPLICA_STEPS) {
+            self.replica.clone_from(&self.stored);
+        }
         if dies {
             self.one_dies();
         }
@@ -369,6 +389,14 @@ impl Fleet {
         self.figures.asked += u64::from(is_called && !is_tick);
     }
 
+    fn fails_over(&mut self) {
+        for ((stored, replica), lost) in self.stored.iter_mut().zip(&self.replica).zip(&mut self.lost) {
+            let ((used, held), (known, _)) = (stored.taken(), replica.taken());
+            *lost += used.saturating_sub(known) + held;
+            stored.clone_from(replica);
+        }
+    }
+
     fn one_dies(&mut self) {
         let at = self.any_envoy();
         self.born += 1;
@@ -415,10 +443,11 @@ mod tests {
     #[test]
     fn clocks_are_ahead_and_behind_by_no_more_than_the_plan_says() {
         let skew = Duration::from_secs(3);
-        let (envoys, clients, rate, seconds, budget_percent, deaths, cuts, seed) =
-            (8, 1, 100, 1, 100, 0, 0, 1);
-        let fleet =
-            Fleet::new(Plan { envoys, clients, rate, seconds, budget_percent, deaths, cuts, skew, seed });
+        let (envoys, clients, rate, seconds, budget_percent) = (8, 1, 100, 1, 100);
+        let (deaths, cuts, fail_overs, seed) = (0, 0, 0, 1);
+        let plan =
+            Plan { envoys, clients, rate, seconds, budget_percent, deaths, cuts, fail_overs, skew, seed };
+        let fleet = Fleet::new(plan);
         let clocks: Vec<_> = (0..envoys).map(|at| fleet.clock(at)).collect();
         assert!(clocks.iter().all(|clock| clock.abs_diff(fleet.now) <= skew), "{clocks:?}");
         assert!(clocks.iter().any(|clock| *clock > fleet.now), "{clocks:?}");
