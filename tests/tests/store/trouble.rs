@@ -143,8 +143,6 @@ fn a_store_that_forgot_gives_nothing_before_all_told() {
     assert_eq!(told(&mut store, &call("b", 5, answer.rev, fits), NOON + SECOND).1, [375, 0, 625, 375]);
 }
 
-/// Asks the script as it is.
-
 /// Another primary takes over, and its clock is not that of the one before. It has lost nothing.
 #[test]
 fn a_primary_whose_clock_is_a_little_ahead_gives_nothing_twice() {

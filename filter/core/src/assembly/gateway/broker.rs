@@ -171,7 +171,7 @@ impl Template {
             }
         }
         // Of two percent signs the second one ends the place, so there is a piece behind it.
-        if text.split('%').count() % 2 == 0 {
+        if text.split('%').count().is_multiple_of(2) {
             return Err(text.rsplit('%').next().unwrap_or_default().to_owned());
         }
         Ok(Self(parts))
