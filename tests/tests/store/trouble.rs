@@ -202,6 +202,7 @@ fn a_primary_whose_clock_is_behind_keeps_nobody_alive() {
     assert_eq!(told(&mut store, &call("c", 1, 0, month(1000)), weeks(10)).1, [0, 0, 0, 0]);
 }
 
+/// Asks the script as it is.
 fn evaluate(connection: &mut Connection, call: &Call) -> Result<Reply> {
     let words = ["EVAL", &script()?, "2", RECORD, HOLDERS].map(str::to_owned);
     connection.ask(&words.into_iter().chain(call.words()).collect::<Vec<_>>())
