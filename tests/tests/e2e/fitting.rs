@@ -143,7 +143,7 @@ async fn a_request_that_no_backend_can_take_is_refused_with_the_field() {
     let gateway = Gateway::start(setup).await.unwrap();
     let answer = gateway.post(CHAT, WEB_SHOP, &with(chat("hi"), json!({ "store": true }))).await.unwrap();
     let message = "`store` is taken by no backend that may serve this request: it needs API version \
-                   2024-12-01-preview or later.";
+                   2024-12-01-preview or a later preview.";
     let expected = refusal(message, "invalid_request_error", Some("store"), "unsupported_parameter");
     assert_eq!((answer.status, answer.json()), (400, expected));
     assert_eq!(gateway.mock("ptu").received(), []);

@@ -5,7 +5,7 @@
 //! version to tell by. What a model refuses wherever it is served, as a reasoning model does `temperature`, is the
 //! backend's to say. Not decided here: what becomes of a request that a backend does not understand.
 
-use crate::endpoint::{Operation, Style};
+use crate::endpoint::{ApiVersion, Operation, Style};
 use crate::request::{CapField, CapNames, Family, Field, Request};
 
 /// Something that a backend may not know.
@@ -17,13 +17,16 @@ pub enum Feature {
     Field(Operation, Field),
 }
 
-/// A feature, and the first of Azure's dated API versions that has it.
+/// A feature, and which of Azure's dated API versions have it. Previews and versions proper (GA) are two rows: a version proper lacks
+/// what only the previews before it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
     /// What.
     pub feature: Feature,
-    /// The version.
-    pub version: &'static str,
+    /// The first preview that has it.
+    pub preview: &'static str,
+    /// The first version proper that has it, or of which no source says that it has not; `None` if none of them has.
+    pub proper: Option<&'static str>,
 }
 
 /// Azure's dated API versions of inference, which ended with the last of them: what comes after is v1, without a date. No backend is
@@ -59,46 +62,75 @@ pub const AZURE_VERSIONS: [&str; 27] = [
     "2025-04-01-preview",
 ];
 
-const fn since(version: &'static str, feature: Feature) -> Since {
-    Since { feature, version }
+const fn since(preview: &'static str, proper: Option<&'static str>, feature: Feature) -> Since {
+    Since { feature, preview, proper }
 }
 
 const fn chat(field: Field) -> Feature {
     Feature::Field(Operation::ChatCompletions, field)
 }
 
+const STREAMED_COMPLETIONS: Feature = Feature::Field(Operation::Completions, Field::StreamOptions);
+
+/// The last of the versions proper.
+const LAST: Option<&str> = Some("2024-10-21");
+
 /// What Azure's dated versions learnt, the oldest first. What they all know is not here.
-/// <https://learn.microsoft.com/azure/ai-services/openai/api-version-lifecycle>
+///
+/// Previews are by the list of changes, <https://learn.microsoft.com/azure/ai-services/openai/api-version-lifecycle>. Versions proper are
+/// by `stable/VERSION/inference.yaml` beside [`AZURE_VERSIONS`]' source, where nothing else is said.
 static AZURE: [Since; 17] = [
-    since("2023-09-01-preview", Feature::Operation(Operation::Transcriptions)),
-    since("2023-09-01-preview", Feature::Operation(Operation::Translations)),
-    since("2023-12-01-preview", Feature::Operation(Operation::ImageGenerations)),
-    since("2024-02-15-preview", Feature::Operation(Operation::Speech)),
-    since("2024-09-01-preview", chat(Field::MaxCompletionTokens)),
-    since("2024-09-01-preview", chat(Field::ParallelToolCalls)),
-    since("2024-09-01-preview", chat(Field::StreamOptions)),
-    since("2024-09-01-preview", Feature::Field(Operation::Completions, Field::StreamOptions)),
-    since("2024-10-01-preview", Feature::Operation(Operation::Realtime)),
-    since("2024-12-01-preview", chat(Field::Store)),
-    since("2024-12-01-preview", chat(Field::Metadata)),
-    since("2024-12-01-preview", chat(Field::ReasoningEffort)),
-    since("2025-01-01-preview", chat(Field::Prediction)),
-    since("2025-03-01-preview", Feature::Operation(Operation::Responses)),
-    since("2025-03-01-preview", Feature::Operation(Operation::Compact)),
-    since("2025-03-01-preview", Feature::Operation(Operation::InputTokens)),
-    since("2025-04-01-preview", Feature::Operation(Operation::ImageEdits)),
+    // The examples of stable/2024-02-01 have both.
+    since("2023-09-01-preview", Some("2024-02-01"), Feature::Operation(Operation::Transcriptions)),
+    since("2023-09-01-preview", Some("2024-02-01"), Feature::Operation(Operation::Translations)),
+    // In stable/2024-10-21 and the examples of 2024-06-01; of 2024-02-01 no source was found.
+    since("2023-12-01-preview", Some("2024-02-01"), Feature::Operation(Operation::ImageGenerations)),
+    // stable/2024-10-21 has no such path. There are examples beside it, which are generated for all versions after the preview.
+    since("2024-02-15-preview", None, Feature::Operation(Operation::Speech)),
+    since("2024-09-01-preview", LAST, chat(Field::MaxCompletionTokens)),
+    // By Azure.AI.OpenAI 2.1.0, of this version: <https://newreleases.io/project/github/Azure/azure-sdk-for-net/release/Azure.AI.OpenAI_2.1.0>
+    since("2024-09-01-preview", LAST, chat(Field::ParallelToolCalls)),
+    since("2024-09-01-preview", LAST, chat(Field::StreamOptions)),
+    since("2024-09-01-preview", LAST, STREAMED_COMPLETIONS),
+    // No description has its path, of previews neither.
+    since("2024-10-01-preview", LAST, Feature::Operation(Operation::Realtime)),
+    since("2024-12-01-preview", None, chat(Field::Store)),
+    since("2024-12-01-preview", None, chat(Field::Metadata)),
+    since("2024-12-01-preview", None, chat(Field::ReasoningEffort)),
+    since("2025-01-01-preview", None, chat(Field::Prediction)),
+    since("2025-03-01-preview", None, Feature::Operation(Operation::Responses)),
+    since("2025-03-01-preview", None, Feature::Operation(Operation::Compact)),
+    since("2025-03-01-preview", None, Feature::Operation(Operation::InputTokens)),
+    since("2025-04-01-preview", None, Feature::Operation(Operation::ImageEdits)),
 ];
 
+impl Since {
+    /// Which versions have it.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let later = if self.proper.is_some() { "or later" } else { "or a later preview" };
+        format!("{} {later}", self.preview)
+    }
+
+    /// Of a version that Azure is not known to have nothing is known, so it may have all.
+    fn is_in(&self, version: &ApiVersion) -> bool {
+        if !AZURE_VERSIONS.contains(&version.text()) {
+            return true;
+        }
+        // Dates in this form sort as text.
+        let first = if version.is_preview() { Some(self.preview) } else { self.proper };
+        first.is_some_and(|first| version.text() >= first)
+    }
+}
+
 /// What a backend of this style does not know, of what its API has.
-#[must_use]
-pub fn unknown(style: &Style) -> &'static [Since] {
-    let Style::Azure(version) = style else { return &[] };
-    let known = AZURE.partition_point(|since| version.is_since(since.version));
-    AZURE.get(known..).unwrap_or_default()
+fn unknown(style: &Style) -> impl Iterator<Item = Since> + '_ {
+    let version = if let Style::Azure(version) = style { Some(version) } else { None };
+    AZURE.iter().copied().filter(move |since| version.is_some_and(|version| !since.is_in(version)))
 }
 
 fn knows(style: &Style, feature: Feature) -> bool {
-    unknown(style).iter().all(|since| since.feature != feature)
+    unknown(style).all(|since| since.feature != feature)
 }
 
 /// Whether a stream may be asked for its usage; elsewhere it comes by itself, or not at all.
@@ -122,7 +154,7 @@ pub fn cap_names(style: &Style, family: Family) -> CapNames {
 /// The first thing that a request needs and a backend does not know, where no other word would do.
 #[must_use]
 pub fn missing(style: &Style, family: Family, operation: Operation, request: &Request<'_>) -> Option<Since> {
-    let needs = |since: &&Since| match since.feature {
+    let needs = |since: &Since| match since.feature {
         Feature::Operation(other) => other == operation,
         Feature::Field(other, field) => {
             other == operation
@@ -136,7 +168,7 @@ pub fn missing(style: &Style, family: Family, operation: Operation, request: &Re
                 }
         }
     };
-    unknown(style).iter().find(needs).copied()
+    unknown(style).find(needs)
 }
 
 #[cfg(test)]

@@ -225,15 +225,15 @@ pub enum Denial {
     UnknownField {
         /// The field.
         field: &'static str,
-        /// The first version of the API that has it.
-        since: &'static str,
+        /// Which versions of the API have it.
+        versions: String,
     },
     /// An operation that no backend has that might serve the request.
     UnknownOperation {
         /// The operation's path.
         operation: &'static str,
-        /// The first version of the API that has it.
-        since: &'static str,
+        /// Which versions of the API have it.
+        versions: String,
     },
     /// Every backend that was asked says that it does not have the deployment which the configuration names.
     NoDeployment,

@@ -431,11 +431,16 @@ impl ApiVersion {
         shape.then(|| Self { text: text.to_owned() })
     }
 
-    /// Whether it is this one or a later one. Of one day, a preview and the version proper count as the same.
+    /// As it is written.
     #[must_use]
-    pub fn is_since(&self, other: &str) -> bool {
-        // Dates in this form sort as text.
-        self.text.get(..10) >= other.get(..10)
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is no version proper.
+    #[must_use]
+    pub fn is_preview(&self) -> bool {
+        self.text.ends_with("-preview")
     }
 }
 

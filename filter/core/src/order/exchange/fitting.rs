@@ -50,12 +50,11 @@ pub(super) fn able<'t>(
     first.map_or(Ok(Cow::Borrowed(&[])), |since| Err(denial(since)))
 }
 
-fn denial(Since { feature, version }: Since) -> Denial {
-    match feature {
-        Feature::Operation(operation) => {
-            Denial::UnknownOperation { operation: operation.path(), since: version }
-        }
-        Feature::Field(_, field) => Denial::UnknownField { field: field.name(), since: version },
+fn denial(since: Since) -> Denial {
+    let versions = since.words();
+    match since.feature {
+        Feature::Operation(operation) => Denial::UnknownOperation { operation: operation.path(), versions },
+        Feature::Field(_, field) => Denial::UnknownField { field: field.name(), versions },
     }
 }
 

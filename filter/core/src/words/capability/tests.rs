@@ -9,8 +9,17 @@ fn azure(version: &str) -> Style {
 
 #[test]
 fn the_table_goes_from_the_oldest_version_to_the_newest() {
-    assert!(AZURE.windows(2).all(|pair| pair[0].version[..10] <= pair[1].version[..10]));
-    assert!(AZURE.iter().all(|since| ApiVersion::parse(since.version).is_some()));
+    assert!(AZURE.windows(2).all(|pair| pair[0].preview <= pair[1].preview));
+    for since in &AZURE {
+        let is_known = |version: &str| AZURE_VERSIONS.contains(&version);
+        assert!(is_known(since.preview) && since.preview.ends_with("-preview"), "{since:?}");
+        let is_proper = |version: &str| is_known(version) && !version.ends_with("-preview");
+        assert!(since.proper.is_none_or(is_proper), "{since:?}");
+        // What is told of both is "or later": no version between them lacks it.
+        let mut between =
+            AZURE_VERSIONS.iter().filter(|version| is_proper(version) && **version >= since.preview);
+        assert!(since.proper.is_none() || between.next() == since.proper.as_ref(), "{since:?}");
+    }
 }
 
 /// Under which names chat takes its cap, by style and family; and whether streams may be asked for their usage.
@@ -52,7 +61,8 @@ fn every_operation_has_a_version_since_which_it_is_there() {
         (Transcriptions, Some(("2023-08-01-preview", "2023-09-01-preview"))),
         (Translations, Some(("2023-08-01-preview", "2023-09-01-preview"))),
         (ImageGenerations, Some(("2023-10-01-preview", "2023-12-01-preview"))),
-        (Speech, Some(("2024-02-01", "2024-02-15-preview"))),
+        (Speech, Some(("2024-10-21", "2024-02-15-preview"))),
+        (Realtime, Some(("2024-09-01-preview", "2024-10-21"))),
         (Responses, Some(("2025-02-01-preview", "2025-03-01-preview"))),
         (ImageEdits, Some(("2025-03-01-preview", "2025-04-01-preview"))),
     ];
@@ -70,13 +80,36 @@ fn every_operation_has_a_version_since_which_it_is_there() {
     }
 }
 
+/// A version proper that came later than a preview has not all that the preview had.
+#[test]
+fn a_version_proper_is_not_the_preview_of_before() {
+    let empty = Request::read(b"{}").unwrap();
+    let speaks = |version| missing(&azure(version), Family::Gpt4, Operation::Speech, &empty).is_none();
+    let found = ["2024-02-01", "2024-06-01", "2024-10-21"].map(speaks);
+    assert_eq!(found, [false; 3]);
+    assert_eq!(["2024-02-15-preview", "2024-10-01-preview", "2025-04-01-preview"].map(speaks), [true; 3]);
+    // The path has been in versions proper since the first that has it.
+    let hears = |version| missing(&azure(version), Family::Gpt4, Operation::Transcriptions, &empty).is_none();
+    assert_eq!(
+        ["2023-05-15", "2024-02-01", "2024-06-01", "2024-10-21"].map(hears),
+        [false, true, true, true]
+    );
+}
+
+#[test]
+fn a_version_of_which_nothing_is_known_may_have_all() {
+    for version in ["2022-01-01", "2024-06-02", "2024-11-01-preview", "2026-01-01"] {
+        assert_eq!(unknown(&azure(version)).count(), 0, "{version}");
+    }
+}
+
 #[track_caller]
 fn check(body: &str, family: Family, version: &str, expected: Option<(&str, &str)>) {
     let request = Request::read(body.as_bytes()).unwrap();
     let operation = Operation::ChatCompletions;
     let found = |style| missing(&style, family, operation, &request);
     let named = found(azure(version)).map(|since| match since.feature {
-        Feature::Field(Operation::ChatCompletions, field) => (field.name(), since.version),
+        Feature::Field(Operation::ChatCompletions, field) => (field.name(), since.preview),
         other => panic!("{other:?}"),
     });
     assert_eq!(named, expected, "{body} {version}");
@@ -117,7 +150,7 @@ fn what_a_policy_wrote_is_refused_like_what_the_client_did() {
     let mut request = Request::read(b"{}").unwrap();
     request.set(Field::ReasoningEffort, "\"low\"".to_owned());
     let lacks = |version| missing(&azure(version), Family::Gpt5, Operation::ChatCompletions, &request);
-    assert_eq!(lacks("2024-10-21").map(|since| since.version), Some("2024-12-01-preview"));
+    assert_eq!(lacks("2024-10-21").map(|since| since.preview), Some("2024-12-01-preview"));
     assert_eq!(lacks("2024-12-01-preview"), None);
 }
 

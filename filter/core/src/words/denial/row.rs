@@ -361,21 +361,21 @@ impl Denial {
                 "region_not_permitted",
                 "No backend for this model is in a region that this client may be served from.",
             ),
-            Self::UnknownField { field, since } => row(
+            Self::UnknownField { field, versions } => row(
                 400,
                 BAD_REQUEST,
                 "unsupported_parameter",
                 format!(
-                    "`{field}` is taken by no backend that may serve this request: it needs API version {since} or later."
+                    "`{field}` is taken by no backend that may serve this request: it needs API version {versions}."
                 ),
             )
             .at(field),
-            Self::UnknownOperation { operation, since } => row(
+            Self::UnknownOperation { operation, versions } => row(
                 400,
                 BAD_REQUEST,
                 "unsupported_operation",
                 format!(
-                    "No backend that may serve this request has `{operation}`: it needs API version {since} or later."
+                    "No backend that may serve this request has `{operation}`: it needs API version {versions}."
                 ),
             ),
             Self::NoDeployment => row(

@@ -207,12 +207,12 @@ fn when_none_can_take_it_the_refusal_names_what_it_is_for() {
     };
     let field = json!({ "error": {
         "message": "`store` is taken by no backend that may serve this request: it needs API version \
-                    2024-12-01-preview or later.",
+                    2024-12-01-preview or a later preview.",
         "type": "invalid_request_error", "param": "store", "code": "unsupported_parameter",
     } });
     let operation = json!({ "error": {
         "message": "No backend that may serve this request has `responses`: it needs API version \
-                    2025-03-01-preview or later.",
+                    2025-03-01-preview or a later preview.",
         "type": "invalid_request_error", "param": null, "code": "unsupported_operation",
     } });
     // Whether there is no other, or none where the client may be served.
