@@ -90,6 +90,7 @@ mod trailers;
 mod configuration;
 mod traps;
 mod updates;
+mod upgrade;
 
 // What operators see.
 mod dashboards;

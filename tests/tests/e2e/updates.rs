@@ -15,19 +15,19 @@ use crate::requests::{BATCH, CHAT, WEB_SHOP, chat, check_record, nobody_is_limit
 
 const NEWCOMER: &str = "demo-newcomer";
 /// How long anything may take that follows from a push.
-const WITHIN: Duration = Duration::from_secs(30);
+pub const WITHIN: Duration = Duration::from_secs(30);
 /// What answers have before and after the push.
 const TOKENS: [u64; 2] = [24, 9];
 
 /// An answer to a request on a connection of its own.
-async fn ask_anew(gateway: &Gateway, key: &str) -> Answer {
+pub async fn ask_anew(gateway: &Gateway, key: &str) -> Answer {
     let request = gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(key);
     let request = request.header("connection", "close").json(&chat("hello"));
     Answer::read(request.send().await.unwrap()).await.unwrap()
 }
 
 /// A stream that its backend holds after its first events.
-async fn stream(gateway: &Gateway) -> String {
+pub async fn stream(gateway: &Gateway) -> String {
     let body = with(chat("hello"), json!({ "stream": true }));
     let answer = gateway.post(CHAT, WEB_SHOP, &body).await.unwrap();
     assert_eq!(answer.status, 200);
@@ -39,7 +39,7 @@ fn tokens_of(answer: &Answer) -> u64 {
 }
 
 /// What the document starts Envoy with.
-fn documented_options() -> impl Iterator<Item = &'static str> {
+pub fn documented_options() -> impl Iterator<Item = &'static str> {
     let document = include_str!("../../../docs/operations.md");
     let line = document.lines().find(|line| line.starts_with("envoy -c ")).unwrap();
     line.split(' ').skip(3)
@@ -151,9 +151,9 @@ async fn a_push_under_load_breaks_nothing_and_forgets_nothing() {
 }
 
 /// Runs a command of the document that begins so, on the files of this run.
-fn run_documented(start: &str, gateway: &Gateway) {
+pub fn run_documented(start: &str, gateway: &Gateway) {
     let document = include_str!("../../../docs/operations.md");
-    let command = document.lines().find(|line| line.starts_with(start)).unwrap();
+    let command = document.lines().map(str::trim).find(|line| line.starts_with(start)).unwrap();
     let folder = gateway.folder();
     let folder = folder.to_str().unwrap().trim_end_matches('/');
     let command = command.replace("/etc/envoy", folder).replace(".yaml", ".json");
