@@ -47,6 +47,7 @@ mod answered_later;
 mod broker;
 mod fleet;
 mod fleet_deaths;
+mod peaks;
 mod store_link;
 mod store_tls;
 mod store_troubles;

@@ -14,6 +14,11 @@ use crate::requests::{CHAT, RESPONSES, with};
 
 /// An Envoy that queues all that may wait, but for this change of its configuration. Keys are names.
 pub async fn start(redis: &Redis, change: impl Fn(&mut Value)) -> Fleet {
+    start_many(redis, 1, change).await
+}
+
+/// The same, of several of one store.
+pub async fn start_many(redis: &Redis, envoys: usize, change: impl Fn(&mut Value)) -> Fleet {
     let config = |config: &mut Value| {
         let limits = json!([ { "tokens": 1_000_000, "per": "day" } ]);
         let worker = with(client("worker", json!([])), json!({ "may_act_for": ["*"] }));
@@ -27,7 +32,7 @@ pub async fn start(redis: &Redis, change: impl Fn(&mut Value)) -> Fleet {
         config["store"]["redis"]["timeout_ms"] = json!(5000);
         change(config);
     };
-    Fleet::start(redis, 1, config, &Settings::default()).await
+    Fleet::start(redis, envoys, config, &Settings::default()).await
 }
 
 pub fn worker(redis: &Redis, gateway: &Gateway) -> Leashed {
@@ -43,7 +48,7 @@ pub fn worker(redis: &Redis, gateway: &Gateway) -> Leashed {
 }
 
 /// Asks for an answer later, and tells where it will be.
-async fn enqueue(gateway: &Gateway) -> String {
+pub async fn enqueue(gateway: &Gateway) -> String {
     let request = gateway.http().request(Method::POST, format!("{}{CHAT}", gateway.url()));
     let request = request.bearer_auth("shop").header("prefer", "respond-async").json(&small_chat());
     let answer = Answer::read(request.send().await.unwrap()).await.unwrap();
@@ -51,16 +56,21 @@ async fn enqueue(gateway: &Gateway) -> String {
     answer.header("location").to_owned()
 }
 
-async fn get(gateway: &Gateway, path: &str) -> Answer {
-    let request = gateway.http().get(format!("{}{path}", gateway.url())).bearer_auth("shop");
+async fn get(gateway: &Gateway, key: &str, path: &str) -> Answer {
+    let request = gateway.http().get(format!("{}{path}", gateway.url())).bearer_auth(key);
     Answer::read(request.send().await.unwrap()).await.unwrap()
 }
 
 /// The answer, once it is there.
 pub async fn fetched(gateway: &Gateway, path: &str) -> Answer {
+    fetched_by(gateway, "shop", path).await
+}
+
+/// The same, for whose it is.
+async fn fetched_by(gateway: &Gateway, key: &str, path: &str) -> Answer {
     let mut last = None;
     until_async(async || {
-        let answer = get(gateway, path).await;
+        let answer = get(gateway, key, path).await;
         let said = format!("{path}: {} {}", answer.status, answer.text());
         let is_it = answer.status != 202
             && !["queued", "in_progress"].iter().any(|word| answer.json()["status"] == *word);
@@ -71,8 +81,9 @@ pub async fn fetched(gateway: &Gateway, path: &str) -> Answer {
     last.unwrap()
 }
 
-async fn used(gateway: &Gateway) -> i64 {
-    get(gateway, "/tollgate/v1/usage").await.json()["limits"][0]["used"].as_i64().unwrap()
+/// How many tokens of its first limit a client has used.
+async fn used(gateway: &Gateway, key: &str) -> u64 {
+    get(gateway, key, "/tollgate/v1/usage").await.json()["limits"][0]["used"].as_u64().unwrap()
 }
 
 #[tokio::test]
@@ -93,14 +104,14 @@ async fn two_workers_answer_all_that_was_queued_and_each_is_paid_once() {
     let mut tokens = 0;
     for answer in &answers {
         assert_eq!(answer.status, 200, "{}", answer.text());
-        tokens += answer.json()["usage"]["total_tokens"].as_i64().unwrap();
+        tokens += answer.json()["usage"]["total_tokens"].as_u64().unwrap();
     }
     let last = answers.last().unwrap().json();
     assert_eq!((&last["id"], &last["status"]), (&json!(id), &json!("completed")), "{last}");
     // Each was sent once, and the books are those of the answers, to the token.
     assert_eq!((gateway.mock("ptu").received().len(), gateway.mock("payg-b").received().len()), (30, 1));
     until_async(async || {
-        let used = used(gateway).await;
+        let used = used(gateway, "shop").await;
         if used == tokens { Ok(()) } else { Err(format!("{used} are used, and {tokens} were answered")) }
     })
     .await;
