@@ -23,7 +23,7 @@ thread_local! {
 
 /// From now on the turns of this filter's connections are decided by this configuration.
 pub(crate) fn configured(gateway: &Rc<Gateway>) {
-    if gateway.realtime.is_some() {
+    if gateway.serves_sockets() {
         SERVING.with_borrow_mut(|serving| serving.insert(name(), gateway.clone()));
     } else {
         SERVING.with_borrow_mut(|serving| serving.remove(&name()));

@@ -74,7 +74,31 @@ def fetched(call):
     return {"answer": found.text, "status": found.status_code, "headers": dict(found.headers)}
 
 
+def responses_of(call):
+    """What is said in one response after another of one connection, each of which goes on from the last."""
+    answers, last = [], None
+    with client_of(call).responses.connect() as connection:
+        for asked in call["arguments"]:
+            if last is not None:
+                asked["previous_response_id"] = last
+            connection.response.create(**asked)
+            text = ""
+            for event in connection:
+                if event.type == "response.output_text.delta":
+                    text += event.delta
+                if event.type == "response.completed":
+                    last = event.response.id
+                    answers.append({"text": text, "output_tokens": event.response.usage.output_tokens})
+                    break
+                if event.type == "error":
+                    answers.append({"error": event.to_dict(mode="json")})
+                    break
+    return answers
+
+
 def outcome_of(call):
+    if call["method"] == "responses.connect":
+        return {"answer": responses_of(call)}
     if call["method"] == "realtime":
         return {"answer": conversation_of(call)}
     resource, method = client_of(call), call["method"].split(".")

@@ -152,8 +152,7 @@ struct Asked<'a> {
 fn operation(arguments: &Explain) -> Result<Operation, String> {
     let word = arguments.endpoint.as_str();
     // A conversation has many bodies.
-    let is_asked =
-        |operation: &Operation| operation.body() == BodyKind::Json && *operation != Operation::Realtime;
+    let is_asked = |operation: &Operation| operation.body() == BodyKind::Json && !operation.is_socket();
     let known = || Operation::NAMED.into_iter().filter(is_asked);
     known().find(|operation| operation.word() == word).ok_or_else(|| {
         let words: Vec<_> = known().map(Operation::word).collect();

@@ -3,7 +3,8 @@
 //! It is deterministic: what it answers follows from the request and the [`Settings`], what it costs from the rules
 //! of [`tokens`], and both can be had without a server from [`answer()`]. It serves `/v1/...`, `/openai/v1/...`,
 //! `/openai/deployments/{deployment}/...?api-version=` and `/openai/responses?api-version=`, and Anthropic's Messages at
-//! `/v1/messages` and `/anthropic/v1/messages`, and conversations by WebSocket at `…/realtime`. It can be made to fail in many ways ([`Fault`]), and keeps what it received and what it billed.
+//! `/v1/messages` and `/anthropic/v1/messages`, and by WebSocket conversations at `…/realtime` and responses at `…/responses`. It can be
+//! made to fail in many ways ([`Fault`]), and keeps what it received and what it billed.
 //!
 //! What is made of responses, conversations, files, vector stores, assistants, threads, runs and batches is kept where it
 //! was made, and 404 at every other mock, as with real resources. It has no models and no TLS.
@@ -53,8 +54,10 @@ mod refusal;
 mod reply;
 mod resources;
 mod responses;
+pub mod responses_socket;
 mod server;
 mod settings;
+mod socket;
 pub mod tokens;
 mod usage;
 

@@ -7,21 +7,14 @@
 use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
-use hyper::upgrade::Upgraded;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response};
 use serde_json::{Value, json};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::exchange::{Exchange, Shared};
-use super::record::{Arrival, Outcome};
+use super::exchange::Shared;
 use super::reply::Body;
+use super::socket::{self, Socket};
 
 /// Sound after which the backend answers by itself.
 pub const TURN: &str = "VFVSTg==";
@@ -34,43 +27,20 @@ pub const OUTPUT: u64 = 20;
 /// What it costs to write down what was heard.
 pub const HEARD: u64 = 14;
 
-/// Whether it is asked for a socket.
+/// Whether it is asked for a conversation.
 pub(super) fn is_asked(request: &Request<Incoming>) -> bool {
-    request.uri().path().ends_with("/realtime") && request.headers().contains_key(UPGRADE)
+    socket::is_asked(request, "/realtime")
 }
 
-/// Agrees to a socket, and goes on with it.
-pub(super) fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Body> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let arrival = Arrival { method: "GET", path: &path, headers: request.headers(), body: &[] };
-    let (mut exchange, _) = Exchange::arrive(shared, arrival);
-    let key = request.headers().get("sec-websocket-key").map(HeaderValue::as_bytes).unwrap_or_default();
-    let nothing = Full::default().map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(nothing);
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = derive_accept_key(key).parse() {
-        headers.insert("sec-websocket-accept", accept);
-    }
-    if request.headers().get("sec-websocket-protocol").is_some() {
-        headers.insert("sec-websocket-protocol", HeaderValue::from_static("realtime"));
-    }
-    tokio::spawn(async move {
-        if let Ok(upgraded) = hyper::upgrade::on(&mut request).await {
-            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-            Conversation { socket, session: json!({ "type": "realtime" }), turns: 0, under_way: None }
-                .go_on()
-                .await;
-        }
-        exchange.end(Outcome::Complete);
-    });
-    response
+/// Agrees to a conversation, and goes on with it.
+pub(super) fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    socket::answer(shared, request, |socket| {
+        Conversation { socket, session: json!({ "type": "realtime" }), turns: 0, under_way: None }.go_on()
+    })
 }
 
 struct Conversation {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: Socket,
     session: Value,
     turns: u64,
     /// A turn that does not end by itself.

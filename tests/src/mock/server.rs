@@ -29,7 +29,7 @@ use super::record::{Arrival, Outcome};
 use super::refusal::Refusal;
 use super::reply::{self, Body, Coding, Grant};
 use super::settings::{Effect, Gzip, Settings};
-use super::{admin, gzip, realtime, resources};
+use super::{admin, gzip, realtime, resources, responses_socket};
 
 /// No request is larger.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -86,6 +86,9 @@ enum Verdict {
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Aborted> {
     if realtime::is_asked(&request) {
         return Ok(realtime::answer(&shared, request));
+    }
+    if responses_socket::is_asked(&request) {
+        return Ok(responses_socket::answer(&shared, request));
     }
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await.map(Collected::to_bytes) else {

@@ -69,6 +69,7 @@ mod portable;
 mod priority;
 mod queue;
 mod realtime;
+mod responses_socket;
 mod retries;
 mod routing;
 mod scenarios;

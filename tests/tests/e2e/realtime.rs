@@ -43,7 +43,7 @@ async fn gateway(change: impl FnOnce(&mut Value) + Send + 'static) -> Gateway {
 }
 
 /// A client's side.
-struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
     async fn open(gateway: &Gateway) -> Self {
@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// Or the status of what it gets in place of a conversation.
-    async fn open_by(gateway: &Gateway, path: &str) -> Result<Self, u16> {
+    pub(super) async fn open_by(gateway: &Gateway, path: &str) -> Result<Self, u16> {
         let url = format!("{}{path}", gateway.url().replace("http", "ws"));
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {WEB_SHOP}").parse().unwrap());
@@ -62,12 +62,12 @@ impl Client {
         }
     }
 
-    async fn say(&mut self, event: Value) {
+    pub(super) async fn say(&mut self, event: Value) {
         self.0.send(Message::text(event.to_string())).await.unwrap();
     }
 
     /// The next event of this type, whatever comes before.
-    async fn hear(&mut self, kind: &str) -> Value {
+    pub(super) async fn hear(&mut self, kind: &str) -> Value {
         let wanted = async {
             loop {
                 match self.0.next().await.unwrap().unwrap() {
@@ -97,14 +97,14 @@ impl Client {
         tokio::time::timeout(WITHIN, closed).await.unwrap()
     }
 
-    async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         let _ = self.0.close(None).await;
         while let Some(Ok(_)) = self.0.next().await {}
     }
 }
 
 /// What is used of the client's tokens, which others tell a moment later.
-async fn used(gateway: &Gateway) -> u64 {
+pub(super) async fn used(gateway: &Gateway) -> u64 {
     let answer =
         gateway.http().get(format!("{}/tollgate/v1/usage", gateway.url())).bearer_auth(WEB_SHOP).send();
     let list: Value = answer.await.unwrap().json().await.unwrap();

@@ -258,6 +258,9 @@ impl Build<'_> {
         let precedences = self.precedences(&wire.priorities);
         let waiting_max = self.waiting_max(&wire.priorities);
         let lowering = self.lowering(&wire.priorities);
+        let (realtime, responses) =
+            wire.websocket.map_or((None, None), |wire| (wire.realtime, wire.responses));
+        let responses_socket = responses.map(|responses| self.responses_socket(&responses, &by_name));
         let gateway = Gateway {
             precedences,
             lowering,
@@ -286,10 +289,8 @@ impl Build<'_> {
                 wire::Record::TypedLine => RecordForm::Line { is_typed: true },
             },
             record_users_as_text: matches!(wire.record_users, wire::RecordUsers::Value),
-            realtime: wire
-                .websocket
-                .and_then(|websocket| websocket.realtime)
-                .map(|realtime| realtime.when_exhausted()),
+            realtime: realtime.map(|realtime| realtime.when_exhausted.into()),
+            responses_socket,
             failing: Failing::default(),
             sha256: String::new(),
             since: Duration::ZERO,

@@ -245,6 +245,15 @@ pub enum WhenExhausted {
     Close,
 }
 
+/// How Responses are served by WebSocket.
+#[derive(Debug)]
+pub struct ResponsesSocket {
+    /// Whose backends a connection goes to that names no model; `None`: the first model that its client may use.
+    pub model: Option<Rc<Model>>,
+    /// What happens when limits are used up.
+    pub when_exhausted: WhenExhausted,
+}
+
 /// Everything.
 #[derive(Debug)]
 pub struct Gateway {
@@ -297,6 +306,8 @@ pub struct Gateway {
     pub record_users_as_text: bool,
     /// Whether Realtime's sockets are served, and what happens when limits are used up.
     pub realtime: Option<WhenExhausted>,
+    /// Whether those of Responses are.
+    pub responses_socket: Option<ResponsesSocket>,
     /// Which targets fail of late.
     pub failing: Failing,
     /// The fingerprint of its configuration.
@@ -453,6 +464,24 @@ impl Gateway {
             .filter(|model| client.may_use(model))
             .cloned()
             .ok_or_else(|| Denial::ModelNotAllowed(shown(name)))
+    }
+}
+
+impl Gateway {
+    /// What happens on a socket of this operation when limits are used up, if it is served.
+    #[must_use]
+    pub fn socket(&self, operation: Operation) -> Option<WhenExhausted> {
+        match operation {
+            Operation::Realtime => self.realtime,
+            Operation::ResponsesSocket => self.responses_socket.as_ref().map(|socket| socket.when_exhausted),
+            _ => None,
+        }
+    }
+
+    /// Whether any socket is served.
+    #[must_use]
+    pub const fn serves_sockets(&self) -> bool {
+        self.realtime.is_some() || self.responses_socket.is_some()
     }
 }
 

@@ -3,20 +3,23 @@
 //! Each turn is an exchange of its own, decided as any request is. What a client sends waits until the turn that it asks for is
 //! decided; what a backend sends goes on at once, and is read beside that. A word of ours to the other side rides on its answer to
 //! a ping: only in a callback of a side's own can something be sent to the other. Not decided here: what a turn may cost, nor what
-//! the events mean, which is `events`'.
+//! the events mean, which is `events`' and `responses`'.
 
 mod events;
+mod hearing;
+mod responses;
 mod turn;
 
 use crate::answer::Answer;
 use crate::denial::Denial;
+use crate::endpoint::Operation;
 use crate::exchange::{Connected, Exchange, Finished, Interruption, Opened, Step};
 use crate::frames::{self, Breach, Kind, Message, Reader, Side};
 use crate::gateway::{Gateway, WhenExhausted};
-use crate::ledger::{Outcome, Turns};
+use crate::ledger::Turns;
 use crate::limits::{Claim, Grant};
 use crate::store::{Moment, StoreFault};
-use events::{Event, Role, Said};
+use events::{Event, Role};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use turn::Turn;
@@ -65,6 +68,14 @@ struct Asking {
     claim: Option<Claim>,
 }
 
+/// A refusal that waits for the turns before it in its lane: an error in the middle of them would be taken for theirs.
+struct Refusal {
+    lane: String,
+    /// So many turns are before it.
+    behind: usize,
+    event: String,
+}
+
 /// One conversation.
 pub struct Socket {
     gateway: Rc<Gateway>,
@@ -91,6 +102,8 @@ pub struct Socket {
     /// Whether the backend has told what its session goes by.
     is_told: bool,
     context_tokens: u64,
+    /// Refusals that the client is not told yet.
+    refusals: VecDeque<Refusal>,
     /// How many events of ours there were.
     events: u64,
     /// We have closed it: nothing goes on any more.
@@ -120,6 +133,7 @@ impl Socket {
             transcribers: VecDeque::new(),
             is_told: false,
             context_tokens: 0,
+            refusals: VecDeque::new(),
             events: 0,
             is_ended: false,
             finished: Vec::new(),
@@ -161,7 +175,8 @@ impl Socket {
         if let Some(breach) = breach.filter(|_| !self.is_ended) {
             self.break_off(breach);
         }
-        let is_too_much = self.turns.len() > TURNS_MAX || self.to_client.len() > UNSAID_BYTES_MAX;
+        let open = self.turns.len().saturating_add(self.refusals.len());
+        let is_too_much = open > TURNS_MAX || self.to_client.len() > UNSAID_BYTES_MAX;
         if is_too_much && !self.is_ended {
             // Whole frames of ours: none of them is missed.
             self.to_client.clear();
@@ -196,10 +211,18 @@ impl Socket {
         let read = self.backend.push(bytes, &mut messages);
         for message in messages {
             let is_ours = message.kind == Kind::Pong && message.payload == OUR_PING;
+            let is_response = self.opened.turns == Operation::Responses;
+            let text = message.text();
+            let told = text.filter(|_| is_response).and_then(|text| self.hear_response(text, session, world));
             if !is_ours && !self.is_ended {
-                self.to_client.extend_from_slice(&message.frames);
+                match told {
+                    Some(told) if told.is_empty() => {}
+                    Some(told) => self.to_client.extend(frames::written(Kind::Text, told.as_bytes(), None)),
+                    None => self.to_client.extend_from_slice(&message.frames),
+                }
+                self.tell_refused();
             }
-            if let Some(text) = message.text() {
+            if let Some(text) = text.filter(|_| !is_response) {
                 self.hear(text, session, world);
             }
         }
@@ -247,12 +270,14 @@ impl Socket {
             Kind::Binary => return self.close(UNSUPPORTED, "only text is read here"),
             _ => {}
         }
-        if !std::mem::replace(&mut self.has_begun, true) {
+        let is_response = self.opened.turns == Operation::Responses;
+        if !is_response && !std::mem::replace(&mut self.has_begun, true) {
             // What the policy sets where nothing is said holds for turns that nobody asks for, too.
             self.unread.push_front(message);
             return self.ask(Event::first(), session, world);
         }
-        match Event::read(message) {
+        let read = if is_response { responses::read(message) } else { Event::read(message) };
+        match read {
             Ok(event) if event.role() == Role::Passes => {
                 self.context_tokens = self.context_tokens.saturating_add(event.context_tokens());
                 self.to_backend.extend_from_slice(event.frames());
@@ -367,6 +392,13 @@ impl Socket {
 
     /// Tells the client that its message does not go on. The backend is asked for a sign of life, whose place that takes.
     fn refuse(&mut self, id: Option<&str>, answer: &Answer) {
+        let lane = id.unwrap_or_default();
+        let is_response = self.opened.turns == Operation::Responses;
+        let behind = self.turns.iter().filter(|turn| is_response && turn.event == lane).count();
+        if behind > 0 && !self.ends(answer.status) {
+            let (lane, event) = (lane.to_owned(), responses::error(id, answer));
+            return self.refusals.push_back(Refusal { lane, behind, event });
+        }
         self.tell(id, answer);
         if self.ends(answer.status) {
             return self.close(POLICY, "the gateway's limits are used up, or the key is not valid any more");
@@ -381,7 +413,10 @@ impl Socket {
 
     fn tell(&mut self, id: Option<&str>, answer: &Answer) {
         self.events += 1;
-        let event = events::error(self.events, id, answer);
+        let event = match self.opened.turns {
+            Operation::Responses => responses::error(id, answer),
+            _ => events::error(self.events, id, answer),
+        };
         self.to_client.extend(frames::written(Kind::Text, event.as_bytes(), None));
     }
 
@@ -395,157 +430,6 @@ impl Socket {
 
     fn break_off(&mut self, breach: Breach) {
         self.close(breach.code(), breach.reason());
-    }
-
-    /// Reads what the backend says of its turns.
-    fn hear(&mut self, text: &str, session: &Exchange, world: &mut World<'_>) {
-        match events::heard(text) {
-            Said::Began { response } => {
-                let asked = self.turns.iter_mut().find(|turn| turn.response.is_none());
-                match asked {
-                    Some(turn) => turn.response = Some(response),
-                    None => self.begin(session, None, Some(response), world),
-                }
-            }
-            Said::GoesOn { response } => {
-                if let Some(turn) = self.turn(&response) {
-                    turn.push(text, false, world.moment);
-                }
-            }
-            Said::Ended { response } => {
-                if self.turn(&response).is_none() {
-                    self.begin(session, None, Some(response.clone()), world);
-                }
-                self.finish_turn(&response, text, world.moment);
-            }
-            Said::Heard => {
-                let model = self.transcriber.clone();
-                self.begin(session, model.as_deref(), Some(String::new()), world);
-                self.finish_turn("", text, world.moment);
-            }
-            Said::Failed { event } => {
-                let at = self.turns.iter().position(|turn| turn.response.is_none() && turn.event == event);
-                if let Some(at) = at {
-                    let mut turn = self.turns.remove(at);
-                    turn.fail();
-                    self.close_turn(turn, world.moment, &|| Interruption::Other);
-                }
-            }
-            Said::Set(said) => self.is_set(said),
-            Said::Nothing => {}
-        }
-    }
-
-    fn turn(&mut self, response: &str) -> Option<&mut Turn> {
-        self.turns.iter_mut().find(|turn| turn.response.as_deref() == Some(response))
-    }
-
-    /// Takes a turn that the backend has begun by itself.
-    fn begin(
-        &mut self,
-        session: &Exchange,
-        model: Option<&str>,
-        response: Option<String>,
-        world: &mut World<'_>,
-    ) {
-        let is_whole = response.as_deref() == Some("");
-        let connected = Connected {
-            context_tokens: if is_whole { 0 } else { self.context_tokens },
-            ..self.connected(false, true)
-        };
-        // A session's cap does not hold for what is written down.
-        let body = events::capped(self.cap.filter(|_| !is_whole));
-        let model = model.or_else(|| session.model_asked());
-        let (current, mut over) = self.identify(connected.clone(), world.moment);
-        // As things are now; else it is charged as they were when the connection was opened, for it goes on already.
-        let ways =
-            [(current.as_ref(), model, &*body), (Some(session), model, &*body), (Some(session), None, "{}")];
-        for (asker, model, body) in ways {
-            let begun = asker
-                .and_then(|asker| asker.begun_turn(connected.clone(), model, body.as_bytes(), world.moment));
-            let Some((mut exchange, mut step)) = begun else { continue };
-            while let Step::Reserve(claim) = step {
-                let grant = match (world.reserve)(claim) {
-                    Asked::Now(grant) => grant,
-                    // It goes on meanwhile: it is charged by what it comes to.
-                    Asked::Later(_) => Err(StoreFault::Unavailable),
-                };
-                step = exchange.reserved(grant);
-            }
-            if let Step::Answer(answer) = step {
-                self.note(exchange.finish(world.moment, || Interruption::Other));
-                over.get_or_insert(answer);
-                continue;
-            }
-            over = over.or_else(|| exchange.overdrawn().map(Denial::answer));
-            self.turns.push(Turn::begun(exchange, response.clone()));
-            break;
-        }
-        let Some(answer) = over else { return };
-        if is_whole && !matches!(answer.status, 401 | 429) {
-            return;
-        }
-        self.tell(None, &answer);
-        if self.ends(answer.status) {
-            return self.close(POLICY, "the gateway's limits are used up, or the key is not valid any more");
-        }
-        if is_whole {
-            return;
-        }
-        let cancel = events::cancel(response.as_deref().unwrap_or_default());
-        self.to_backend.extend(frames::written(Kind::Text, cancel.as_bytes(), Some(self.mask)));
-        self.to_client.extend(frames::written(Kind::Ping, OUR_PING, None));
-    }
-
-    /// Looks whether the key is valid still, and what its client may do now; or why not.
-    fn identify(&mut self, connected: Connected, moment: Moment<'_>) -> (Option<Exchange>, Option<Answer>) {
-        let mut exchange = Exchange::of_turn(self.gateway.clone(), connected);
-        match exchange.request_head(&self.head(), false, moment) {
-            Step::AwaitBody { .. } => (Some(exchange), None),
-            Step::Answer(answer) => {
-                self.note(exchange.finish(moment, || Interruption::Other));
-                (None, Some(answer))
-            }
-            // Keys are being fetched: what was found at the beginning holds until they are there.
-            _ => (None, None),
-        }
-    }
-
-    /// The headers of a turn.
-    fn head(&self) -> Vec<(String, Vec<u8>)> {
-        let mut headers = self.opened.headers.clone();
-        headers.push(("content-type".to_owned(), b"application/json".to_vec()));
-        headers
-    }
-
-    fn finish_turn(&mut self, response: &str, text: &str, moment: Moment<'_>) {
-        let at = self.turns.iter().position(|turn| turn.response.as_deref() == Some(response));
-        let Some(at) = at else { return };
-        let mut turn = self.turns.remove(at);
-        turn.push(text, true, moment);
-        let usage = self.close_turn(turn, moment, &|| Interruption::Other);
-        if usage > 0 && !response.is_empty() {
-            self.context_tokens = usage;
-        }
-    }
-
-    /// Closes the books of a turn, and answers the tokens that it came to.
-    fn close_turn(
-        &mut self,
-        mut turn: Turn,
-        moment: Moment<'_>,
-        interruption: &impl Fn() -> Interruption,
-    ) -> u64 {
-        let finished = turn.exchange.finish(moment, interruption);
-        let tokens = finished.record.usage.total();
-        self.note(finished);
-        tokens
-    }
-
-    fn note(&mut self, finished: Finished) {
-        let record = &finished.record;
-        self.totals.add(record, matches!(record.outcome, Outcome::Denied(_)));
-        self.finished.push(finished);
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Operation {
     Speech,
     /// `realtime`: a conversation by a WebSocket
     Realtime,
+    /// `responses` by a WebSocket: each turn is one of [`Self::Responses`]
+    ResponsesSocket,
     /// Anthropic's `messages`
     Messages,
     /// Anthropic's `messages/count_tokens`: how long a prompt is
@@ -97,7 +99,7 @@ pub enum Billing {
 
 impl Operation {
     /// Those that have a name: all but [`Self::Other`].
-    pub const NAMED: [Self; 15] = [
+    pub const NAMED: [Self; 16] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -110,6 +112,7 @@ impl Operation {
         Self::Translations,
         Self::Speech,
         Self::Realtime,
+        Self::ResponsesSocket,
         Self::Messages,
         Self::CountTokens,
         Self::Models,
@@ -125,7 +128,7 @@ impl Operation {
             Self::ChatCompletions => "chat/completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
-            Self::Responses => "responses",
+            Self::Responses | Self::ResponsesSocket => "responses",
             Self::Compact => "responses/compact",
             Self::InputTokens => "responses/input_tokens",
             Self::ImageGenerations => "images/generations",
@@ -151,6 +154,7 @@ impl Operation {
             Self::Config => "config",
             Self::Order => "order",
             Self::Job => "job",
+            Self::ResponsesSocket => "responses/websocket",
             _ => self.path(),
         }
     }
@@ -182,6 +186,21 @@ impl Operation {
         matches!(self, Self::Responses | Self::Compact | Self::InputTokens)
     }
 
+    /// Whether it opens a WebSocket: it has no body, and each turn is an operation of its own.
+    #[must_use]
+    pub const fn is_socket(self) -> bool {
+        matches!(self, Self::Realtime | Self::ResponsesSocket)
+    }
+
+    /// What each of its turns is, if it opens a WebSocket.
+    #[must_use]
+    pub const fn of_turns(self) -> Self {
+        match self {
+            Self::ResponsesSocket => Self::Responses,
+            other => other,
+        }
+    }
+
     /// Whose API it is of.
     #[must_use]
     pub const fn api(self) -> Api {
@@ -205,7 +224,7 @@ impl Operation {
             Self::Job => matches!(method, "GET" | "HEAD" | "DELETE"),
             Self::Other => false,
             // As which a socket is asked for. <https://www.rfc-editor.org/rfc/rfc6455#section-4.1>
-            Self::Realtime => method == "GET",
+            Self::Realtime | Self::ResponsesSocket => method == "GET",
             _ => method == "POST",
         }
     }
@@ -371,12 +390,10 @@ impl<'h> Asked<'h> {
             .filter(|operation| !operation.is_of_anthropic())
             .find(|operation| operation.path() == rest && operation.takes(method));
         match (operation, deployment) {
-            (Some(Operation::Models | Operation::Realtime), Some(_)) => None,
-            (Some(Operation::Realtime), None) => Some(Endpoint {
-                operation: Operation::Realtime,
-                deployment: self.model_of_query(),
-                rest: None,
-            }),
+            (Some(Operation::Models | Operation::Realtime | Operation::ResponsesSocket), Some(_)) => None,
+            (Some(operation), None) if operation.is_socket() => {
+                Some(Endpoint { operation, deployment: self.model_of_query(), rest: None })
+            }
             (Some(operation), _) => named(operation),
             (None, None) if resources::is_other(method, rest, added) => Some(Endpoint {
                 operation: Operation::Other,
@@ -519,10 +536,18 @@ impl Style {
         }
     }
 
+    /// Whether its API has such an operation, in some version. Azure's dated paths have no socket of Responses.
+    /// <https://learn.microsoft.com/en-us/azure/foundry/openai/how-to/websockets>
+    #[must_use]
+    pub fn has(&self, operation: Operation) -> bool {
+        let is_dated = matches!(self, Self::Azure(_));
+        self.api() == operation.api() && !(is_dated && operation == Operation::ResponsesSocket)
+    }
+
     /// Whether the body's `model` says which deployment is meant.
     #[must_use]
     pub fn names_model_in_body(&self, operation: Operation) -> bool {
-        operation != Operation::Realtime && (!matches!(self, Self::Azure(_)) || operation.is_of_responses())
+        !operation.is_socket() && (!matches!(self, Self::Azure(_)) || operation.is_of_responses())
     }
 }
 

@@ -264,7 +264,8 @@ pub(super) fn is_known_field(operation: Operation, name: &str) -> bool {
         | Operation::Health
         | Operation::Config
         | Operation::Order
-        | Operation::Job => (&[], &[]),
+        | Operation::Job
+        | Operation::ResponsesSocket => (&[], &[]),
     };
     fields.contains(&name) || more.contains(&name)
 }

@@ -395,7 +395,8 @@ mod tests {
             | Operation::Health
             | Operation::Config
             | Operation::Order
-            | Operation::Job => Vec::new(),
+            | Operation::Job
+            | Operation::ResponsesSocket => Vec::new(),
         }
     }
 

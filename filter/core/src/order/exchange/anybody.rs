@@ -4,7 +4,7 @@ use super::draft::Draft;
 use super::{Headers, Next, find};
 use crate::answer;
 use crate::denial::Denial;
-use crate::endpoint::{Asked, Operation};
+use crate::endpoint::Asked;
 use crate::headers::{KEY_PROTOCOL, protocols};
 use crate::ledger::Outcome;
 
@@ -45,8 +45,6 @@ impl Draft {
         let endpoint = asked.endpoint(&self.gateway.other_paths);
         let is_websocket = find(headers, "upgrade").is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
         is_websocket
-            && endpoint.is_some_and(|endpoint| {
-                endpoint.operation == Operation::Realtime && self.has_endpoint(&endpoint)
-            })
+            && endpoint.is_some_and(|endpoint| endpoint.operation.is_socket() && self.has_endpoint(&endpoint))
     }
 }

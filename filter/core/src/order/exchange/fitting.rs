@@ -28,7 +28,7 @@ pub(super) fn able<'t>(
 ) -> Result<Cow<'t, [Rc<Target>]>, Denial> {
     let missing =
         |target: &Rc<Target>| capability::missing(&target.backend.style, model.family, operation, request);
-    let has = |target: &Rc<Target>| target.backend.style.api() == operation.api();
+    let has = |target: &Rc<Target>| target.backend.style.has(operation);
     if targets.iter().all(|target| has(target) && missing(target).is_none()) {
         return Ok(Cow::Borrowed(targets));
     }

@@ -98,7 +98,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
     let Some(endpoint) = endpoint else { return Ok(draft.deny(&Denial::UnknownEndpoint)) };
     let operation = endpoint.operation;
     draft.operation = Some(operation);
-    let opens = operation == Operation::Realtime && draft.connected.is_none();
+    let opens = operation.is_socket() && draft.connected.is_none();
     if opens && !anybody::is_upgrade(headers) {
         return Ok(draft.deny(&Denial::UnknownEndpoint));
     }
@@ -160,8 +160,8 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         (Operation::Order, _) if !client.operator => {
             draft.deny(&Denial::EndpointNotAllowed(operation.word()))
         }
-        (Operation::Realtime, _) if opens => {
-            match draft.prepare_connection(client, endpoint.deployment, headers, moment) {
+        _ if opens => {
+            match draft.prepare_connection(client, operation, endpoint.deployment, headers, moment) {
                 Ok(ready) => Reserving::begin(Ready { strip, ..ready }, draft),
                 Err(denial) => draft.deny(&denial),
             }
@@ -194,7 +194,9 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         }
         _ if end => draft.deny(&Denial::MissingField("body")),
         _ => {
-            draft.note_patience(&client, operation, headers);
+            if draft.connected.is_none() {
+                draft.note_patience(&client, operation, headers);
+            }
             let coding = find(headers, CONTENT_ENCODING).map(|_| CONTENT_ENCODING.to_owned());
             let strip = strip.into_iter().chain(coding).collect();
             Body::begin(Body::new(client, &endpoint, headers), strip, draft)

@@ -123,7 +123,7 @@ impl Draft {
     pub(super) fn has_endpoint(&self, endpoint: &Endpoint<'_>) -> bool {
         match endpoint.operation {
             Operation::Other => !self.gateway.other.is_empty() || self.is_of_kept_response(endpoint),
-            Operation::Realtime => self.gateway.realtime.is_some(),
+            operation if operation.is_socket() => self.gateway.socket(operation).is_some(),
             Operation::Job => self.gateway.tells_of_jobs(),
             operation => !operation.is_of_anthropic() || self.gateway.speaks_anthropic,
         }

@@ -104,6 +104,9 @@ impl Draft {
             _ => None,
         };
         let mut request = Request::read(form.as_ref().map_or(body, |form| form.json().as_bytes()))?;
+        if self.connected.is_some() {
+            turns::open_envelope(operation, &mut request);
+        }
         let model = self.model(&held, request.model.as_deref())?;
         self.note_users(&request);
         let policy = held.policy(&model, body)?;

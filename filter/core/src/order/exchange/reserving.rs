@@ -5,7 +5,6 @@ use super::draft::{Draft, Reserved};
 use super::preparing::{Expected, Ready};
 use super::{Next, Phase, Step};
 use crate::denial::Denial;
-use crate::endpoint::Operation;
 use crate::gateway::{JobQueue, OnStoreFailure};
 use crate::limits::{Claim, Grant, Part, Reservation, Standing};
 use crate::store::StoreFault;
@@ -38,7 +37,7 @@ impl Reserving {
             budget: draft.budget.clone(),
             part: match &draft.connected {
                 Some(_) => Part::Turn,
-                None if operation == Operation::Realtime => Part::Connection,
+                None if operation.is_socket() => Part::Connection,
                 None if draft.entered.is_some() => Part::Body,
                 None => Part::All,
             },

@@ -7,7 +7,7 @@ use crate::answer::Answer;
 use crate::attempt::{Destination, Flight, Returning};
 use crate::capacity::Seat;
 use crate::denial::Denial;
-use crate::endpoint::{Api, Operation};
+use crate::endpoint::Api;
 use crate::finding;
 use crate::headers::{self, passes_to_clients, passes_with_socket};
 use crate::ledger::Outcome;
@@ -125,7 +125,7 @@ impl Sent {
         let (kind, coding) = (find(headers, "content-type"), find(headers, "content-encoding"));
         let format = Format::of_answer(kind, coding, operation, draft.stream);
         let mut edits = ResponseEdits::default();
-        let is_switched = status == SWITCHING && operation == Operation::Realtime;
+        let is_switched = status == SWITCHING && operation.is_socket();
         let kind = if is_switched {
             AnswerKind::Switched
         } else if status < 400 && !usage::has_answer(status) {
@@ -229,7 +229,7 @@ impl Sent {
 
     /// Whether it asks for a connection, and there is no answer yet.
     pub(super) fn is_connecting(&self) -> bool {
-        self.expected.operation == Operation::Realtime && self.answer.is_none()
+        self.expected.operation.is_socket() && self.answer.is_none()
     }
 
     /// Whether it is a connection by now.

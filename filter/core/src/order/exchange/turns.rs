@@ -11,15 +11,16 @@ use super::preparing::{Expected, Ready};
 use super::{Exchange, Headers, Next, Phase, Step, fitting};
 use crate::attempt::{Bodies, Destination};
 use crate::decision::Why;
-use crate::denial::Denial;
+use crate::denial::{Denial, shown};
 use crate::endpoint::{Operation, decoded};
 use crate::finding::Finding;
-use crate::gateway::{Client, Gateway, WhenExhausted};
+use crate::gateway::{Client, Gateway, Model, WhenExhausted};
 use crate::limits::Standing;
 use crate::media::{Media, Said};
 use crate::request::Request;
 use crate::route::{Asker, Choice, Target};
 use crate::store::Moment;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// What ends with the handshake, or is said anew for each turn.
@@ -53,6 +54,8 @@ pub struct Opened {
     pub message_bytes_max: usize,
     /// What happens when the client's limits are used up.
     pub when_exhausted: WhenExhausted,
+    /// What each turn is.
+    pub turns: Operation,
 }
 
 impl Exchange {
@@ -78,14 +81,15 @@ impl Exchange {
         let mut turn = Self::of_turn(self.draft.gateway.clone(), connected);
         let draft = &mut turn.draft;
         draft.began = moment.now;
-        draft.operation = Some(Operation::Realtime);
+        let operation = self.draft.operation.map(Operation::of_turns)?;
+        draft.operation = Some(operation);
         draft.client = Some(client.clone());
         draft.budget = self.draft.budget.clone();
         draft.values = self.draft.values.clone();
         draft.priority = self.draft.priority;
         let held = Body {
             client,
-            operation: Operation::Realtime,
+            operation,
             deployment: model.map(str::to_owned).or_else(|| self.draft.asked.clone()),
             said: Said { media: Media::Json, content_type: None },
             content_length: None,
@@ -105,7 +109,8 @@ impl Exchange {
             headers: self.draft.turn_headers.clone(),
             backend: sent.flight.last_tried()?.backend.name.clone(),
             message_bytes_max: client.request_bytes_max(),
-            when_exhausted: self.draft.gateway.realtime?,
+            when_exhausted: self.draft.gateway.socket(self.draft.operation?)?,
+            turns: self.draft.operation?.of_turns(),
         })
     }
 
@@ -126,7 +131,7 @@ impl Exchange {
     /// while keys, stores or room are waited for.
     #[must_use]
     pub fn is_connecting(&self) -> bool {
-        let asks = self.draft.operation == Some(Operation::Realtime) && self.draft.connected.is_none();
+        let asks = self.draft.operation.is_some_and(Operation::is_socket) && self.draft.connected.is_none();
         asks && match &self.phase {
             Phase::Sent(sent) => sent.is_connecting(),
             Phase::Interrupted(_) | Phase::Closed(_) => false,
@@ -151,26 +156,30 @@ impl Exchange {
 }
 
 impl Draft {
-    /// Finds where a connection may go: its model stands in the path.
+    /// Finds where a connection may go.
     pub(super) fn prepare_connection(
         &mut self,
         client: Rc<Client>,
+        operation: Operation,
         model: Option<&str>,
         headers: &Headers,
         moment: Moment<'_>,
     ) -> Result<Ready, Denial> {
-        let operation = Operation::Realtime;
-        let name = decoded(model.ok_or(Denial::MissingField("model"))?).into_owned();
-        let model = self.gateway.model(&client, &name)?;
+        let (name, model) = self.model_of_connection(&client, operation, model)?;
         self.asked = Some(name);
         self.model = Some(model.clone());
         let is_left = |name: &str| name.starts_with("sec-websocket-") || OF_THE_HANDSHAKE.contains(&name);
         self.turn_headers = headers.iter().filter(|(name, _)| !is_left(name)).cloned().collect();
+        if operation != operation.of_turns() {
+            // Each turn is what by HTTP is asked at the same path.
+            let method = self.turn_headers.iter_mut().filter(|(name, _)| name == ":method");
+            method.for_each(|(_, value)| *value = b"POST".to_vec());
+        }
         self.turn_headers.extend(
             super::anybody::key_of_protocols(headers)
                 .map(|key| ("authorization".to_owned(), [b"Bearer ", key].concat())),
         );
-        let able = fitting::able(&model.targets, &model, &client, operation, &Request::read(b"{}")?)?;
+        let able = able(&model, &client, operation)?;
         self.leave_out(&model.targets, &able, Why::Unsupported);
         let asker = Asker { model: Some(&model.name.text), ..client.asker(model.lot(&client, moment.now)) };
         let choice = self.choose(&able, asker, moment);
@@ -185,6 +194,33 @@ impl Draft {
             bodies: Bodies::default(),
             expected: Expected::nothing(operation),
         })
+    }
+
+    /// The model whose backends a connection goes to. Realtime's stands in the path; of Responses each turn names its own, so the
+    /// operator says which one counts, or the client's first does.
+    fn model_of_connection(
+        &self,
+        client: &Client,
+        operation: Operation,
+        named: Option<&str>,
+    ) -> Result<(String, Rc<Model>), Denial> {
+        if let Some(name) = named {
+            let name = decoded(name).into_owned();
+            return self.gateway.model(client, &name).map(|model| (name, model));
+        }
+        let socket =
+            self.gateway.responses_socket.as_ref().filter(|_| operation == Operation::ResponsesSocket);
+        let socket = socket.ok_or(Denial::MissingField("model"))?;
+        let is_able = |model: &&Rc<Model>| able(model, client, operation).is_ok_and(|able| !able.is_empty());
+        let model = match &socket.model {
+            Some(model) if !client.may_use(model) => {
+                return Err(Denial::ModelNotAllowed(shown(&model.name.text)));
+            }
+            Some(model) => Some(model),
+            None => self.gateway.models_for(Some(client)).find(is_able),
+        };
+        // Where it is not served so, clients ask the same by HTTP.
+        model.map(|model| (model.name.text.to_string(), model.clone())).ok_or(Denial::UpgradeRefused)
     }
 
     /// Where a turn goes: with its connection, or nowhere.
@@ -212,6 +248,32 @@ impl Draft {
             }
             Err(denial) => self.deny(&denial),
         }
+    }
+}
+
+/// The targets of a model that have sockets of this operation.
+fn able<'m>(
+    model: &'m Model,
+    client: &Client,
+    operation: Operation,
+) -> Result<Cow<'m, [Rc<Target>]>, Denial> {
+    let able = fitting::able(&model.targets, model, client, operation, &Request::read(b"{}")?);
+    match able {
+        // At this, clients ask the same by HTTP.
+        Err(Denial::OtherApi(_)) if operation == Operation::ResponsesSocket => Err(Denial::UpgradeRefused),
+        able => able,
+    }
+}
+
+/// What stands in an event beside the fields of the request that it is.
+/// <https://platform.openai.com/docs/api-reference/responses/websocket-events>
+const ENVELOPE: [&str; 3] = ["generate", "stream_id", "type"];
+
+/// Leaves to the event what is its own, and not of the request in it. What answers one of Responses is always a stream.
+pub(super) fn open_envelope(operation: Operation, request: &mut Request<'_>) {
+    if operation == Operation::Responses {
+        request.ungoverned.retain(|member| !ENVELOPE.contains(&&*member.name));
+        request.stream = true;
     }
 }
 

@@ -107,6 +107,23 @@ impl Event {
         }
     }
 
+    /// One all of which a policy is to hold, and that is not to be named.
+    pub(super) fn whole(role: Role, id: Option<String>, text: String, frames: Vec<u8>) -> Self {
+        Self {
+            role,
+            id,
+            frames,
+            object: text.clone(),
+            place: Some(0..text.len()),
+            text,
+            open: 0,
+            is_changed: false,
+            is_of_client: true,
+            is_sound: false,
+            has_id: true,
+        }
+    }
+
     /// Reads a client's message; or why it does not go on, with what the client calls it.
     pub(super) fn read(message: Message) -> Result<Self, (Option<String>, Denial)> {
         let text = message.text().unwrap_or_default().to_owned();

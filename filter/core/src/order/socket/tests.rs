@@ -1,7 +1,7 @@
 use super::*;
 use crate::config;
 use crate::exchange::Origin;
-use crate::ledger::{Record, Source};
+use crate::ledger::{Outcome, Record, Source};
 use crate::limits::{self, Inquiry};
 use crate::store::{MemoryStore, Outside};
 use serde_json::{Value, json};
@@ -91,7 +91,8 @@ impl Run {
         let store = MemoryStore::default();
         let (mut session, step) = asks(gateway, &store, handshake);
         let Step::Forward(forward) = step else { panic!("{step:?}") };
-        let begun = forward.flight.begin(b"ca", &Outside::new(&store, &|| NOW)).unwrap();
+        let cluster = forward.flight.candidates()[0].backend.cluster.clone();
+        let begun = forward.flight.begin(cluster.as_bytes(), &Outside::new(&store, &|| NOW)).unwrap();
         let path = begun.departure.path.clone();
         let head =
             [(":status", "101"), ("upgrade", "websocket"), ("sec-websocket-accept", "x"), ("x-other", "1")];
@@ -730,3 +731,5 @@ fn pings_and_pongs_of_others_go_on() {
     let sent = run.with(|socket, session, world| socket.client_says(&pong, session, world));
     assert_eq!(read(Side::Client, &sent), ["pong"]);
 }
+
+mod responses;

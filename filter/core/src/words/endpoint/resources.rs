@@ -232,7 +232,7 @@ mod tests {
             ("GET", "responses/INPUT_tokens"),
             ("DELETE", "responses/compact."),
             ("GET", "responses/input_tokens"),
-            ("GET", "responses"),
+            ("HEAD", "responses"),
             ("GET", "files/%2e%2e"),
             ("GET", "files/../models"),
             ("GET", "files/file-1;x=1"),

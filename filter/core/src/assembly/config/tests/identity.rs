@@ -242,7 +242,7 @@ fn a_client_may_use_what_it_is_told_and_nothing_else() {
            \"audio/transcriptions\", \"audio/translations\", \"chat/completions\", \"completions\", \"embeddings\", \
            \"images/edits\", \"images/generations\", \"messages\", \"messages/count_tokens\", \"models\", \"other\", \"realtime\", \
            \"responses\", \
-           \"responses/compact\", \"responses/input_tokens\"",
+           \"responses/compact\", \"responses/input_tokens\", \"responses/websocket\"",
         ],
     );
     check(

@@ -121,7 +121,7 @@ fn a_limit_that_cannot_be_meant_is_refused() {
                      \"chat/completions\", \"completions\", \"embeddings\", \"images/edits\", \
                      \"images/generations\", \"messages\", \"messages/count_tokens\", \"other\", \"realtime\", \
            \"responses\", \
-                     \"responses/compact\", \"responses/input_tokens\"";
+                     \"responses/compact\", \"responses/input_tokens\", \"responses/websocket\"";
     check(
         json!({ "tokens": 1, "per": "day", "endpoints": ["models"] }),
         &[&format!("clients[0].limits[0].endpoints[0]: no endpoint is named \"models\": {endpoints}")],
