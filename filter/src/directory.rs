@@ -1,16 +1,17 @@
-//! Looks up keys that were issued since the configuration was written, in the fleet's store.
+//! Looks up keys that were issued since the configuration was written, and clients that came since, in the fleet's store.
 //!
 //! The tick asks for all that requests of this worker wait for, and for those in use that are to be looked up again, in one
-//! call at a time.
+//! call at a time. Whose a key is, the first answer tells; if that client stands in the store too, the next call asks for both.
 
-use crate::{host, waiting};
+use crate::host::{self, SharedData};
+use crate::waiting;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use tollgate::gateway::{Gateway, StoreTrouble};
-use tollgate::identity::KeyHash;
-use tollgate::identity::issued::{Outcome, id};
+use tollgate::gateway::{Gateway, KeyReply, StoreTrouble};
+use tollgate::identity::issued::{Outcome, Problem, Said, Wanted, id};
 use tollgate::ledger::Series;
+use tollgate::store::Moment;
 
 thread_local! {
     static UNDER_WAY: RefCell<Vec<LookUp>> = const { RefCell::new(Vec::new()) };
@@ -20,7 +21,7 @@ thread_local! {
 struct LookUp {
     call: u32,
     gateway: Rc<Gateway>,
-    keys: Vec<KeyHash>,
+    keys: Vec<Wanted>,
     sent: Duration,
 }
 
@@ -56,15 +57,24 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
     // The SDK's getters do not bear an answer without headers, which is a call that was reset.
     let status = if headers == 0 { None } else { host::fetched_status() };
     let entries = match status {
-        Some(200) => store.key_replies(&host::fetched_body(body_bytes), keys.len()),
+        Some(200) => store.key_replies(&host::fetched_body(body_bytes), &keys),
         _ => Err(StoreTrouble::Unreached),
     };
     match entries {
         Ok(entries) => {
-            for (key, entry) in keys.iter().zip(&entries) {
-                let outcome = issued.answered(*key, entry.as_deref(), sent);
-                if let Outcome::Unusable(problem) = &outcome {
-                    log::warn!("what the fleet's store has of key {} cannot be used: {problem}", id(key));
+            let asked = Moment::new(&SharedData, sent);
+            for (Wanted { key, client }, KeyReply { entry, client: text }) in keys.iter().zip(&entries) {
+                let client = client.as_deref().map(|name| (name, text.as_deref()));
+                let said = entry.as_deref().map(|entry| Said { entry, client });
+                let Some(outcome) = issued.answered(*key, said, asked) else { continue };
+                match &outcome {
+                    Outcome::Unusable(Problem::OfKey(problem)) => {
+                        log::warn!("what the fleet's store has of key {} cannot be used: {problem}", id(key));
+                    }
+                    Outcome::Unusable(Problem::OfClient(problem, true)) => {
+                        log::warn!("what the fleet's store has of client {problem}: its keys get 401");
+                    }
+                    _ => {}
                 }
                 count(outcome.word(), 1);
             }
@@ -72,10 +82,12 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
         Err(trouble) => fail(&gateway, &keys, trouble, host::now()),
     }
     waiting::wake();
+    // Clients of the store whose names their keys have told.
+    tick(&gateway);
     true
 }
 
-fn fail(gateway: &Gateway, keys: &[KeyHash], trouble: StoreTrouble, now: Duration) {
+fn fail(gateway: &Gateway, keys: &[Wanted], trouble: StoreTrouble, now: Duration) {
     let Some(issued) = gateway.clients.issued() else { return };
     count(trouble.word(), keys.len() as u64);
     if issued.failed(keys, now) {

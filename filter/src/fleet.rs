@@ -315,17 +315,30 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
         return;
     }
     accounts.last_tick.set(now);
-    if host::answered(leads(Moment::new(&SharedData, now), LEADER, journal::vm(), TERM), UNKEPT) != Some(true)
-    {
+    let leads = host::answered(leads(Moment::new(&SharedData, now), LEADER, journal::vm(), TERM), UNKEPT)
+        == Some(true);
+    if !leads && gateway.joined.is_none() {
         return;
     }
     let Some(keys) = host::answered(leases::active(&SharedData), UNKEPT) else { return };
-    // Those of another configuration are called for by its own tick.
-    let active: Vec<_> = keys.iter().filter_map(|key| accounts.by_key.get(key)).cloned().collect();
+    // Those of another configuration are called for by its own tick; those of clients of the store by each VM that has heard of them,
+    // for the one that leads may not have.
+    let configured = |key: &String| if leads { accounts.by_key.get(key).cloned() } else { None };
+    let account = |key: &String| configured(key).or_else(|| gateway.joined_account(key));
+    let active: Vec<_> = keys.iter().filter_map(account).collect();
     let calls = begun(active.iter().cloned(), Due::ByTick, store, now);
     let is_called = |account: &Rc<Account>| calls.iter().any(|(other, _)| Rc::ptr_eq(other, account));
     for account in active.iter().filter(|account| !is_called(account)) {
         host::answered(leases::retire(Moment::new(&SharedData, now), account.key()), UNKEPT);
+    }
+    if !leads {
+        if !calls.is_empty() {
+            let beside = Beside::default();
+            let batch =
+                Batch { gateway: gateway.clone(), calls, beside, teller: None, sent: now, loads: false };
+            send(store, batch);
+        }
+        return;
     }
     let (mut beside, is_news) = accounts.teller.say(now);
     beside.spend = store.spend_days.and_then(|days| {

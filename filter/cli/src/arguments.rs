@@ -52,6 +52,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         act: KeyAct,
     },
+    /// Add, list and remove clients while the gateway runs, in a fleet's store: see directory in the configuration
+    Clients {
+        #[command(subcommand)]
+        act: ClientAct,
+    },
     /// Work the queue off: send what waits in a fleet's store to the gateway, as its clients', and keep the answers
     Work(Work),
     /// Tell which jobs are in the queue, and queue dead ones again or remove them
@@ -260,15 +265,54 @@ pub(crate) enum KeyAct {
     },
 }
 
+#[derive(Subcommand)]
+pub(crate) enum ClientAct {
+    /// Check clients against the configuration and write them, in the place of those of the same names: Envoys follow within fresh_s
+    Put {
+        #[command(flatten)]
+        address: StoreAddress,
+        /// The configuration, whose models, policies, groups and regions they may name
+        #[arg(long, value_name = "FILE")]
+        config: String,
+        /// The client as it stands in clients of a configuration, or a list of them, in YAML or JSON; - for standard input
+        file: String,
+    },
+    /// Tell which clients there are
+    List {
+        #[command(flatten)]
+        address: StoreAddress,
+        /// The configuration: then it is told which of them no Envoy with it uses, and why
+        #[arg(long, value_name = "FILE")]
+        config: Option<String>,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a client as it stands there
+    Show {
+        #[command(flatten)]
+        address: StoreAddress,
+        /// Its name
+        name: String,
+    },
+    /// Take a client away: Envoys that know it go on for fresh_s of the configuration. Its keys stay, for it may come back
+    Remove {
+        #[command(flatten)]
+        address: StoreAddress,
+        /// Its name
+        name: String,
+    },
+}
+
 /// Whose keys, and where they stand.
 #[derive(Args)]
 pub(crate) struct Keys {
     #[command(flatten)]
     pub(crate) address: StoreAddress,
-    /// The client, as the configuration names it
+    /// The client, as the configuration or its entry in the store names it
     #[arg(long, value_name = "NAME")]
     pub(crate) client: String,
-    /// The configuration: then only a client that it has gets a key
+    /// The configuration: then only a client that it or the store has gets a key
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
     /// As JSON, for programs

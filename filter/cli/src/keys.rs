@@ -15,7 +15,8 @@ use tollgate::calendar::rfc3339;
 use tollgate::config::{KeyEntry, Narrowing};
 use tollgate::gateway::{Client, Gateway, key_table};
 use tollgate::identity::KeyHash;
-use tollgate::identity::issued::id;
+use tollgate::identity::issued::{Entry, Issued, Meaning, Said, id};
+use tollgate::store::MemoryStore;
 
 /// The longest note, in characters.
 const NOTE_MAX: usize = 200;
@@ -90,25 +91,44 @@ fn opened(keys: &Keys, entry: Option<&KeyEntry>) -> Result<Result<Store, End>, S
         Some(Ok(gateway)) => Some(gateway),
         None => None,
     };
+    let mut store = Store::of(&keys.address, gateway.as_ref())?;
     if let (Some(gateway), Some(entry)) = (&gateway, entry) {
-        serves(gateway, entry)?;
+        serves(gateway, entry, &mut store)?;
     }
-    Store::of(&keys.address, gateway.as_ref()).map(Ok)
+    Ok(Ok(store))
 }
 
-fn serves(gateway: &Gateway, entry: &KeyEntry) -> Result<(), String> {
+/// Whether an Envoy with this configuration would take a key as it is meant.
+fn serves(gateway: &Gateway, entry: &KeyEntry, store: &mut Store) -> Result<(), String> {
     let Some(issued) = gateway.clients.issued() else {
         return Err("--config: it has no directory, so no Envoy looks for keys in the store".to_owned());
     };
     let client = &entry.client;
-    if !gateway.roster.iter().any(|other| *other.name.text == **client) {
-        return Err(format!("--client {client:?}: the configuration has no such client"));
+    let joined = if gateway.configured(client).is_some() { None } else { store.client(client)? };
+    if joined.is_none() && gateway.configured(client).is_none() {
+        return Err(format!(
+            "--client {client:?}: the configuration has no such client, and the store has none"
+        ));
     }
-    // What is checked is the same for every key.
-    let found = issued.read(&KeyHash::of(b""), text(entry)?.as_bytes())?;
+    let joined = joined.as_ref().map(|text| (client.as_str(), Some(text.as_bytes())));
+    let found = meant(issued, &text(entry)?, joined)?;
     match found.beyond.first() {
         Some(problem) => Err(problem.clone()),
         None => Ok(()),
+    }
+}
+
+/// What an entry means for a key. What is checked is the same for every key.
+fn meant(
+    issued: &Issued<Client>,
+    entry: &str,
+    client: Option<(&str, Option<&[u8]>)>,
+) -> Result<Entry<Client>, String> {
+    let said = Said { entry: entry.as_bytes(), client };
+    match issued.read(&KeyHash::of(b""), said, &MemoryStore::default()) {
+        Ok(Meaning::Whole(entry)) => Ok(entry),
+        Ok(Meaning::Lacks(client)) => Err(format!("the configuration has no client {client:?}")),
+        Err(problem) => Err(problem.text().to_owned()),
     }
 }
 
@@ -160,7 +180,7 @@ pub(crate) fn keyed(gateway: &Gateway, client: &str, text: &str) -> Result<(Rc<C
     let Some(issued) = gateway.clients.issued() else {
         return Err("--key: the configuration has no directory, so there are no issued keys".to_owned());
     };
-    let entry = issued.read(&KeyHash::of(b""), words.to_string().as_bytes());
+    let entry = meant(issued, &words.to_string(), None);
     let entry = entry.map_err(|problem| format!("--key: {problem}"))?;
     match entry.beyond.first() {
         Some(problem) => Err(format!("--key: {problem}")),

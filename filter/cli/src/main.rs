@@ -8,6 +8,7 @@ mod arguments;
 mod bill;
 mod budget;
 mod check;
+mod clients;
 mod explain;
 mod hash_key;
 mod jobs;
@@ -65,6 +66,7 @@ fn run(command: Command) -> Result<End, String> {
         Command::Schema(arguments) => Ok(schema::schema(&arguments)),
         Command::Budget { act } => budget::budget(&act),
         Command::Keys { act } => keys::keys(&act),
+        Command::Clients { act } => clients::clients(&act),
         Command::Work(arguments) => work::work(&arguments),
         Command::Jobs { act } => jobs::jobs(&act),
         Command::HashKey { key } => hash_key::hash_key(&key),

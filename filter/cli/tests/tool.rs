@@ -380,7 +380,7 @@ fn a_wrong_call_is_told_on_standard_error() {
 #[test]
 fn each_command_tells_how_it_is_used() {
     let (code, printed, _) = run(&["help"], "");
-    let commands = ["check", "prove", "explain", "replay", "schema", "budget", "keys", "hash-key"];
+    let commands = ["check", "prove", "explain", "replay", "schema", "budget", "keys", "clients", "hash-key"];
     assert!(code == 0 && commands.iter().all(|word| printed.contains(&format!("\n  {word} "))), "{printed}");
     for command in commands {
         let (code, printed, _) = run(&[command, "--help"], "");

@@ -208,3 +208,152 @@ fn limited(redis: &Redis, limit: &str) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
+
+/// An Envoy whose clients come while it runs, and a folder with its configuration for the tool.
+struct Open {
+    fleet: Fleet,
+    folder: tempfile::TempDir,
+}
+
+impl Open {
+    async fn start(redis: &Redis, envoys: usize, clients_max: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = |config: &mut Value| {
+            config["clients"] = json!([ { "name": "shop", "models": ["*"] } ]);
+            config["groups"] =
+                json!([ { "name": "sales", "limits": [ { "requests": 1000, "per": "month" } ] } ]);
+            config["metrics"] = json!({ "clients_max": clients_max });
+            config["directory"] = json!({ "store": { "fresh_s": 1 } });
+        };
+        let fleet = Fleet::start(redis, envoys, config, &Settings::default()).await;
+        // What clients may name.
+        let mut known = json!({
+            "models": [
+                { "name": "gpt-4o", "backends": [ { "backend": "b" } ] },
+                { "name": "text-embedding-3-small", "backends": [ { "backend": "b" } ] },
+            ],
+            "backends": [ { "name": "b", "cluster": "b", "style": "openai" } ],
+            "store": { "redis": { "cluster": "redis" } },
+        });
+        config(&mut known);
+        std::fs::write(folder.path().join("gateway.json"), known.to_string()).unwrap();
+        Self { fleet, folder }
+    }
+
+    fn put(&self, redis: &Redis, client: &Value) {
+        std::fs::write(self.folder.path().join("client.json"), client.to_string()).unwrap();
+        clients(redis, &["put", "--config", "gateway.json", "client.json"], self.folder.path());
+    }
+}
+
+fn clients(redis: &Redis, words: &[&str], folder: &std::path::Path) {
+    let output = Command::new(tools::tool().unwrap())
+        .arg("clients")
+        .args(words)
+        .args(["--store", &redis.url()])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "clients {words:?}: {output:?}");
+}
+
+#[tokio::test]
+async fn a_client_comes_changes_and_goes_while_the_gateway_runs() {
+    let name = "a_client_comes_changes_and_goes_while_the_gateway_runs";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let open = Open::start(&redis, 1, 200).await;
+    let gateway = &open.fleet.0[0];
+    let limited = json!({
+        "name": "team", "models": ["gpt-4o"], "group": "sales", "limits": [ { "requests": 2, "per": "day" } ],
+    });
+    open.put(&redis, &limited);
+    let key = issue(&redis, "team");
+    let answer = ask(gateway, &key).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    check_record(&record_of(gateway, &answer).await, &json!({ "client": "team", "outcome": "served" }));
+    // Another key of it spends the same budget.
+    let other = issue(&redis, "team");
+    assert_eq!(ask(gateway, &other).await.status, 200);
+    check_code(&ask(gateway, &key).await, 429, "insufficient_quota");
+    let labels = [("client", "team"), ("outcome", "served")];
+    gateway.wait_for_metric("tollgate_requests", &labels, 2.0).await.unwrap();
+
+    let mut wider = limited.clone();
+    wider["limits"] = json!([ { "requests": 1000, "per": "day" } ]);
+    open.put(&redis, &wider);
+    ask_until(gateway, &key, 200).await;
+
+    clients(&redis, &["remove", "team"], open.folder.path());
+    for key in [&key, &other] {
+        check_code(&ask_until(gateway, key, 401).await, 401, "invalid_api_key");
+    }
+    open.put(&redis, &wider);
+    ask_until(gateway, &key, 200).await;
+}
+
+#[tokio::test]
+async fn a_client_of_the_store_has_one_budget_in_all_envoys() {
+    let name = "a_client_of_the_store_has_one_budget_in_all_envoys";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let open = Open::start(&redis, 2, 200).await;
+    open.put(
+        &redis,
+        &json!({ "name": "team", "models": ["*"], "limits": [ { "requests": 12, "per": "day" } ] }),
+    );
+    let key = issue(&redis, "team");
+    let asked = (0..40).map(|number| ask(&open.fleet.0[number % 2], &key));
+    let answers = join_all(asked).await;
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!((1..=12).contains(&served), "{served}");
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        check_code(answer, 429, "insufficient_quota");
+    }
+    // What one of them still holds comes back to the other: just so many are served.
+    let mut count = served;
+    until_async(async || {
+        for gateway in &open.fleet.0 {
+            count += usize::from(ask(gateway, &key).await.status == 200);
+        }
+        assert!(count <= 12, "{count}");
+        if count == 12 { Ok(()) } else { Err(format!("{count} were served")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_be_used_is_told_once() {
+    let name = "a_client_that_cannot_be_used_is_told_once";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let open = Open::start(&redis, 1, 2).await;
+    let gateway = &open.fleet.0[0];
+    let enter = |name: &str, text: &str| {
+        redis.ask(&["HSET", "tollgate:clients", name, text]).unwrap();
+        issue(&redis, name)
+    };
+    let broken = enter("broken", r#"{"name":"broken","models":["gpt-99"]}"#);
+    check_code(&ask(gateway, &broken).await, 401, "invalid_api_key");
+    // It is looked up again and again, and each worker tells it once.
+    until_async(async || {
+        check_code(&ask(gateway, &broken).await, 401, "invalid_api_key");
+        let found = looked_up(gateway, "client_unusable").await;
+        if found >= 6.0 { Ok(()) } else { Err(format!("{found} look-ups")) }
+    })
+    .await;
+    let log = gateway.log_text().unwrap();
+    let problem = "client \"broken\": client.models[0]: no model is named \"gpt-99\"";
+    let told = log.matches(problem).count();
+    assert!((1..=2).contains(&told), "{told} times in {log}");
+    // One that the configuration has is as it stands there, whatever the store says.
+    let shop = enter("shop", "{");
+    assert_eq!(ask(gateway, &shop).await.status, 200);
+    // One more has a label value of its own; the others share one.
+    for name in ["first", "second"] {
+        let key = enter(name, &json!({ "name": name, "models": ["*"] }).to_string());
+        let answer = ask(gateway, &key).await;
+        check_record(&record_of(gateway, &answer).await, &json!({ "client": name }));
+    }
+    for client in ["first", "other"] {
+        let labels = [("client", client), ("outcome", "served")];
+        gateway.wait_for_metric("tollgate_requests", &labels, 1.0).await.unwrap();
+    }
+}

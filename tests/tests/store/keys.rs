@@ -155,7 +155,11 @@ fn a_key_that_no_envoy_would_take_is_not_issued() {
     refused(&redis, &["issue", "--client", "lab", "--config", file], "it has no directory");
     configuration["directory"] = json!({ "store": {} });
     write(&configuration);
-    refused(&redis, &["issue", "--client", "shop", "--config", file], "the configuration has no such client");
+    refused(
+        &redis,
+        &["issue", "--client", "shop", "--config", file],
+        "the configuration has no such client, and the store has none",
+    );
     // One that is gone has keys that can be taken away.
     assert_eq!(run(&redis, &["revoke", "--client", "shop", "--all", "--config", file]).0, 1);
     // The prefix is the configuration's.

@@ -2,6 +2,7 @@
 
 mod budget;
 mod capacity;
+mod clients;
 mod jobs;
 mod keys;
 mod laws;

@@ -40,6 +40,7 @@ use crate::route::{Backend, Failing};
 use crate::sorting;
 use crate::value::By;
 use clients::Definitions;
+use directory::Directed;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
@@ -218,6 +219,7 @@ impl Build<'_> {
         let mut regions = BTreeSet::new();
         regions.extend(backends.values().flatten().filter_map(|backend| backend.region.clone()));
         let groups = self.groups(&wire.groups, &by_name);
+        let group_accounts = groups.values().map(|group| group.account().clone()).collect();
         let issuers = self.issuers(wire.issuers);
         let mut definitions = Definitions { policies: &policies, by_name: &by_name, regions, groups };
         let mut nobody = Directory::new(issuers);
@@ -238,9 +240,15 @@ impl Build<'_> {
         let store = wire.store.as_ref().map(|store| self.store(store));
         let region = wire.store.as_ref().and_then(|store| store.redis.region.as_deref());
         let queue = self.queue(wire.queue.as_ref(), store.as_ref(), region);
-        if let Some(issued) = self.issued(wire.directory.as_ref(), store.as_ref(), &roster, &definitions) {
+        let labels_max = wire.metrics.clients_max;
+        let directed =
+            self.directory(wire.directory.as_ref(), store.as_ref(), &roster, definitions, labels_max);
+        let joined = directed.map(|Directed { issued, joined }| {
             clients.look_up_in(issued);
-        }
+            // A client that comes later may have limits by it.
+            clients.tell(&By::Key);
+            joined
+        });
         let mut credential_headers: Vec<String> = backends
             .values()
             .flatten()
@@ -268,6 +276,8 @@ impl Build<'_> {
             waiting_max,
             clients,
             roster,
+            joined,
+            group_accounts,
             by_name,
             models,
             other,

@@ -10,7 +10,7 @@ use crate::gauge::Gauge;
 use crate::headers::{Headers, Passing, find};
 use crate::identity::Directory;
 use crate::ledger::{Name, RecordForm};
-use crate::limits::{Account, Budget, is_of_a_value};
+use crate::limits::{Account, Budget, client_of_key, is_of_a_value};
 use crate::pinning::Pinning;
 use crate::policy::Policy;
 use crate::request::Family;
@@ -28,6 +28,7 @@ mod bodies;
 mod broker;
 mod fleet;
 mod jobs;
+mod joined;
 mod keys;
 
 pub use bodies::{BodyRoom, HELD_BYTES_MAX, HeldBytes};
@@ -37,7 +38,8 @@ pub use fleet::{
     StoreTrouble, keys_of, spend_key,
 };
 pub use jobs::{ActsFor, Dice, Enqueued, JobQueue, NewJob, QueueCall, Told, Wish};
-pub use keys::key_table;
+pub use joined::{Joined, ReadClient, client_table};
+pub use keys::{KeyReply, key_table};
 
 /// A policy that looks on beside a client's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +263,10 @@ pub struct Gateway {
     pub clients: Directory<Client>,
     /// All of them, in the order of the configuration.
     pub roster: Vec<Rc<Client>>,
+    /// Those that stand in the store, as they are heard of; `None` where none may.
+    pub joined: Option<Rc<Joined>>,
+    /// What the clients of each group share, in no order.
+    pub group_accounts: Vec<Rc<Account>>,
     /// The models, by name and alias.
     pub by_name: HashMap<Rc<str>, Rc<Model>>,
     /// The models in the order of the configuration.
@@ -342,7 +348,8 @@ impl Gateway {
     pub fn shared_accounts(&self) -> HashMap<String, Rc<Account>> {
         let spills = self.models.iter().filter_map(|model| model.spill.budget.as_ref());
         let budgets = self.roster.iter().map(|client| &client.budget).chain(spills);
-        let accounts = budgets.flat_map(|budget| budget.shared());
+        let groups = self.group_accounts.iter().filter(|account| account.shared_name().is_some());
+        let accounts = budgets.flat_map(|budget| budget.shared()).chain(groups);
         accounts.map(|account| (account.key().to_owned(), account.clone())).collect()
     }
 
@@ -435,14 +442,32 @@ impl Gateway {
 
     /// The client of this name.
     #[must_use]
-    pub fn client(&self, name: &str) -> Option<&Rc<Client>> {
+    pub fn client(&self, name: &str) -> Option<Rc<Client>> {
+        let configured = self.configured(name).cloned();
+        configured.or_else(|| self.joined.as_ref()?.get(name))
+    }
+
+    /// The client of this name in the configuration.
+    #[must_use]
+    pub fn configured(&self, name: &str) -> Option<&Rc<Client>> {
         self.roster.iter().find(|client| *client.name.text == *name)
+    }
+
+    /// What is written down of a client of which this is known alone: it was configured once, or another worker has heard of it.
+    #[must_use]
+    pub fn name_of(&self, name: &str) -> Name {
+        match (self.client(name), &self.joined) {
+            (Some(client), _) => client.name.clone(),
+            // Of those there is no end.
+            (None, Some(joined)) => joined.unlabelled(name),
+            (None, None) => Name::new(name),
+        }
     }
 
     /// Whether this is a client as it is configured, and not what the entry of a key leaves of one.
     #[must_use]
     pub fn is_whole(&self, client: &Rc<Client>) -> bool {
-        self.client(&client.name.text).is_some_and(|whole| Rc::ptr_eq(whole, client))
+        self.configured(&client.name.text).is_some_and(|whole| Rc::ptr_eq(whole, client))
     }
 
     /// The account of this key, of a client, a group or what spills.
@@ -451,10 +476,17 @@ impl Gateway {
         let clients = self.roster.iter().map(|client| &client.budget);
         let spills = self.models.iter().filter_map(|model| model.spill.budget.as_ref());
         let configured = clients.chain(spills).find_map(|budget| budget.account(key));
-        configured.or_else(|| {
+        let of_group = || self.group_accounts.iter().find(|account| account.key() == key).cloned();
+        configured.or_else(of_group).or_else(|| self.joined_account(key)).or_else(|| {
             let keys = self.clients.issued().filter(|_| is_of_a_value(key))?;
             keys.find_map(|client| client.budget.account(key))
         })
+    }
+
+    /// The account of this key, of a client that stands in the store and that this worker has heard of.
+    #[must_use]
+    pub fn joined_account(&self, key: &str) -> Option<Rc<Account>> {
+        self.joined.as_ref()?.get(client_of_key(key)?)?.budget.account(key)
     }
 
     /// The model a client means. One that does not exist and one that it may not use are refused alike.

@@ -46,6 +46,9 @@ const OWN: &str = "tollgate/limits/";
 /// Where the records of accounts stand that a fleet shares.
 const SHARED: &str = "tollgate/shared/";
 
+/// Whose they are that are of one client.
+const CLIENT: &str = "client";
+
 /// Whose they are that are of what spills.
 const SPILL: &str = "spill";
 
@@ -55,6 +58,13 @@ fn is_of_spill(key: &str) -> bool {
         let whose = key.strip_prefix(place).and_then(|rest| rest.split('/').next());
         whose == Some(SPILL)
     })
+}
+
+/// The client whose own account has this key.
+#[must_use]
+pub fn client_of_key(key: &str) -> Option<&str> {
+    let place = [OWN, SHARED].iter().find_map(|place| key.strip_prefix(place))?;
+    place.strip_prefix(CLIENT)?.strip_prefix('/')
 }
 
 /// What a client may spend by its own limits, or a group by its: one record of the store.
@@ -75,7 +85,7 @@ impl Account {
     /// The account of a client.
     #[must_use]
     pub fn of_client(name: &str, allowances: Vec<Allowance>) -> Self {
-        Self::new("client", name, allowances)
+        Self::new(CLIENT, name, allowances)
     }
 
     /// The account that the clients of a group share.

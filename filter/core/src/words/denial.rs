@@ -262,7 +262,7 @@ pub enum Denial {
     QueueUnavailable,
     /// The store of the queue is in none of the client's regions.
     QueueNotInRegion,
-    /// The key may less than its client, and a worker would ask for the whole client.
+    /// The key may less than its client, or that stands in the store: a worker asks for a whole client of the configuration.
     QueueNotForKey,
     /// A job that there will be no answer to, for this reason.
     JobFailed(String),

@@ -36,7 +36,8 @@ impl Build<'_> {
     ) -> (Directory<Client>, Vec<Rc<Client>>) {
         let mut roster = Vec::new();
         let mut names = HashSet::new();
-        if wire.is_empty() {
+        // They may come to the directory.
+        if wire.is_empty() && !self.has_directory {
             self.fault("clients".to_owned(), "empty: expected at least one client, or nobody can call");
         }
         for (at, client) in wire.into_iter().enumerate() {
@@ -52,7 +53,7 @@ impl Build<'_> {
         (clients, roster)
     }
 
-    fn client(
+    pub(super) fn client(
         &mut self,
         path: &str,
         name: Name,

@@ -58,6 +58,18 @@ pub(super) struct Group {
     seen: HashSet<Rc<str>>,
 }
 
+impl Group {
+    /// What its clients share.
+    pub(super) fn account(&self) -> &Rc<Account> {
+        &self.limits.account
+    }
+
+    /// From now on it is as if none of its clients' prices had been looked at.
+    pub(super) fn look_again(&mut self) {
+        self.seen.clear();
+    }
+}
+
 /// The groups by their names.
 pub(super) type Groups = HashMap<String, Group>;
 

@@ -22,7 +22,7 @@ impl Default for Metrics {
 }
 
 /// The label value that all names share for which there is no room.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// A name with its label: its own for the first `labels_max` of a list.
 pub(super) fn labelled(text: Rc<str>, at: usize, labels_max: usize) -> Name {

@@ -1,6 +1,7 @@
 mod capacity;
 mod directory;
 mod identity;
+mod joined;
 mod keyless;
 mod limits;
 mod models;

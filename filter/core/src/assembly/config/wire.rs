@@ -23,8 +23,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gateway {
-    /// Who may call: a caller that matches none gets 401.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    /// Who may call: a caller that matches none gets 401. Empty only with a `directory`, from which they come.
     pub(super) clients: Vec<Client>,
     /// Departments: clients that share limits.
     #[serde(default)]

@@ -2,14 +2,15 @@
 //!
 //! They stand in the fleet's store, by their SHA-256. A key that this worker does not know waits for one look-up; what came of it is
 //! remembered for a stated time, and what is in use is looked up again before that is over. Who was known goes on for a while if
-//! the store does not answer. Not decided here: how the store is asked, and what its entries mean.
+//! the store does not answer. A client that stands there too is asked for together with its key, so what is known of both is of
+//! one age. Not decided here: how the store is asked, and what its entries mean.
 
 use super::issuer::Doubt;
 use super::memory::Memory;
 use super::{KeyHash, Known, Validity};
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::denial::Denial;
-use crate::store::{self, Moment, StoreFault};
+use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::millis;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
@@ -83,10 +84,49 @@ pub struct Entry<C> {
     pub weight: usize,
     /// What is said of it that its client may not, and it therefore may not either.
     pub beyond: Vec<String>,
+    /// The name of its client, if that stands in the store too.
+    pub joined: Option<Rc<str>>,
 }
 
-/// What the store has of a key, and what that means; or why it means nothing.
-pub type Read<C> = Box<dyn Fn(&KeyHash, &[u8]) -> Result<Entry<C>, String>>;
+/// A key to be looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its hash.
+    pub key: KeyHash,
+    /// The client to be looked up with it, for it stands in the store.
+    pub client: Option<Rc<str>>,
+}
+
+/// What the store has said of a key.
+#[derive(Clone, Copy)]
+pub struct Said<'s> {
+    /// What stands there of it.
+    pub entry: &'s [u8],
+    /// The client that was asked for with it, and what stands there of that.
+    pub client: Option<(&'s str, Option<&'s [u8]>)>,
+}
+
+/// What that means.
+#[derive(Debug)]
+pub enum Meaning<C> {
+    /// All that is to be known.
+    Whole(Entry<C>),
+    /// Nothing before this client has been looked up with it.
+    Lacks(Rc<str>),
+}
+
+/// Why it means nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// It is the key's entry.
+    OfKey(String),
+    /// It is its client's; and whether that was not told before.
+    OfClient(String, bool),
+}
+
+/// What the store has of a key, and what that means; or why it means nothing. The store of this process is for what its workers
+/// have in common.
+pub type Read<C> = Box<dyn Fn(&KeyHash, Said<'_>, &dyn Store) -> Result<Meaning<C>, Problem>>;
 
 /// What came of looking a key up. A closed list: it is a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +135,18 @@ pub enum Outcome {
     Found,
     /// It is nobody's.
     Absent,
-    /// The store has something about it that makes no sense, for this reason.
-    Unusable(String),
+    /// The store has something about it, or about its client, that makes no sense.
+    Unusable(Problem),
+}
+
+impl Problem {
+    /// What is wrong.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::OfKey(text) | Self::OfClient(text, _) => text,
+        }
+    }
 }
 
 impl Outcome {
@@ -106,7 +156,8 @@ impl Outcome {
         match self {
             Self::Found => "found",
             Self::Absent => "absent",
-            Self::Unusable(_) => "unusable",
+            Self::Unusable(Problem::OfKey(_)) => "unusable",
+            Self::Unusable(Problem::OfClient(..)) => "client_unusable",
         }
     }
 }
@@ -115,6 +166,7 @@ impl Outcome {
 struct Remembered<C> {
     validity: Validity,
     holder: Known<C>,
+    joined: Option<Rc<str>>,
     /// When the store was asked.
     asked: Cell<Duration>,
     /// Whether it was used since.
@@ -129,7 +181,7 @@ pub struct Issued<C> {
     /// Keys that are nobody's, and when the store was asked.
     unknown: RefCell<Memory<Duration>>,
     /// Those that requests wait for, in their order.
-    wanted: RefCell<VecDeque<KeyHash>>,
+    wanted: RefCell<VecDeque<Wanted>>,
     /// Those that are wanted, and those that the store is being asked about.
     pending: RefCell<HashSet<KeyHash>>,
     /// When which key that is known is to be looked up again, in this order.
@@ -218,7 +270,7 @@ impl<C> Issued<C> {
             }
             if self.is_down(now) && age.is_some_and(|age| age < self.rules.stale) {
                 if !self.is_resting(now) {
-                    self.want(hash);
+                    self.want(hash, known.joined.clone());
                 }
                 return found();
             }
@@ -236,14 +288,14 @@ impl<C> Issued<C> {
                 self.refused.set(self.refused.get().saturating_add(1));
                 return Err(Doubt::Denied(Denial::KeysUnavailable));
             }
-            self.want(hash);
+            self.want(hash, known.and_then(|known| known.joined.clone()));
         }
         Err(Doubt::Wait(self.rules.wait))
     }
 
-    fn want(&self, hash: KeyHash) {
-        if self.pending.borrow_mut().insert(hash) {
-            self.wanted.borrow_mut().push_back(hash);
+    fn want(&self, key: KeyHash, client: Option<Rc<str>>) {
+        if self.pending.borrow_mut().insert(key) {
+            self.wanted.borrow_mut().push_back(Wanted { key, client });
         }
     }
 
@@ -259,7 +311,7 @@ impl<C> Issued<C> {
     }
 
     /// The keys to ask the store about now, if any. What came of it must be told to [`Self::answered`] or [`Self::failed`].
-    pub fn due(&self, now: Duration) -> Vec<KeyHash> {
+    pub fn due(&self, now: Duration) -> Vec<Wanted> {
         if self.is_resting(now) {
             return Vec::new();
         }
@@ -275,50 +327,59 @@ impl<C> Issued<C> {
             due.pop_front();
             let known = self.known.borrow().peek(&hash);
             // Who is not there any more comes back by a request of his own.
-            if known.is_some_and(|known| known.is_used.get()) && self.pending.borrow_mut().insert(hash) {
-                keys.push(hash);
+            let Some(known) = known.filter(|known| known.is_used.get()) else { continue };
+            if self.pending.borrow_mut().insert(hash) {
+                keys.push(Wanted { key: hash, client: known.joined.clone() });
             }
         }
         keys
     }
 
-    /// Takes what the store has said of a key, which it was asked about at that time.
-    pub fn answered(&self, hash: KeyHash, entry: Option<&[u8]>, asked: Duration) -> Outcome {
+    /// Takes what the store has said of a key, which it was asked about at that moment. `None` if its client is to be looked up with
+    /// it, which is due at once.
+    pub fn answered(&self, hash: KeyHash, said: Option<Said<'_>>, asked: Moment<'_>) -> Option<Outcome> {
         self.failed.set(None);
-        self.pending.borrow_mut().remove(&hash);
-        let outcome = match entry.map(|entry| (self.read)(&hash, entry)) {
-            Some(Ok(Entry { validity, known: holder, weight, .. })) => {
-                let (asked, is_used) = (Cell::new(asked), Cell::new(false));
+        let outcome = match said.map(|said| (self.read)(&hash, said, asked.store)) {
+            Some(Ok(Meaning::Lacks(client))) => {
+                // Those who wait for it have waited for one call already.
+                self.wanted.borrow_mut().push_front(Wanted { key: hash, client: Some(client) });
+                return None;
+            }
+            Some(Ok(Meaning::Whole(Entry { validity, known: holder, weight, joined, .. }))) => {
+                self.pending.borrow_mut().remove(&hash);
+                let (asked, is_used) = (Cell::new(asked.now), Cell::new(false));
                 let mut due = self.due.borrow_mut();
                 if due.len() < KNOWN_MAX {
                     due.push_back((asked.get() + self.rules.fresh * 3 / 4, hash));
                 }
-                let known = Rc::new(Remembered { validity, holder, asked, is_used });
+                let known = Rc::new(Remembered { validity, holder, joined, asked, is_used });
                 self.known.borrow_mut().note_weighing(hash, known, weight);
-                return Outcome::Found;
+                return Some(Outcome::Found);
             }
             Some(Err(problem)) => Outcome::Unusable(problem),
             None => Outcome::Absent,
         };
+        self.pending.borrow_mut().remove(&hash);
         self.known.borrow_mut().forget(&hash);
-        self.unknown.borrow_mut().note(hash, asked);
-        outcome
+        self.unknown.borrow_mut().note(hash, asked.now);
+        Some(outcome)
     }
 
     /// Takes that the store did not answer about these keys; says whether it did before.
-    pub fn failed(&self, keys: &[KeyHash], now: Duration) -> bool {
+    pub fn failed(&self, keys: &[Wanted], now: Duration) -> bool {
         let is_news = self.failed.replace(Some(now)).is_none();
         let mut pending = self.pending.borrow_mut();
         // Whoever waits for others is told at once, too.
-        for hash in keys.iter().copied().chain(self.wanted.borrow_mut().drain(..)) {
-            pending.remove(&hash);
+        let wanted = self.wanted.take();
+        for Wanted { key, .. } in keys.iter().chain(&wanted) {
+            pending.remove(key);
         }
         is_news
     }
 
-    /// What an entry for this key means, as the store's would.
-    pub fn read(&self, hash: &KeyHash, entry: &[u8]) -> Result<Entry<C>, String> {
-        (self.read)(hash, entry)
+    /// What the store's words for this key mean, or would.
+    pub fn read(&self, hash: &KeyHash, said: Said<'_>, store: &dyn Store) -> Result<Meaning<C>, Problem> {
+        (self.read)(hash, said, store)
     }
 
     /// The first that is found among those whose keys are known.

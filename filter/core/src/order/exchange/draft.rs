@@ -325,7 +325,7 @@ pub(super) fn lost(note: &Note, gateway: &Gateway) -> Record {
     let name = |text: &str| (!text.is_empty()).then(|| Name::new(text));
     Record {
         operation: Operation::of_word(&note.operation).map_or("none", Operation::word),
-        client: client.map(|client| client.name.clone()).or_else(|| name(&note.client)),
+        client: (!note.client.is_empty()).then(|| gateway.name_of(&note.client)),
         group: client.and_then(|client| client.group.clone()),
         model: model.or_else(|| name(&note.model)),
         usage: Usage { prompt: note.prompt, completion: note.completion, ..Usage::default() },

@@ -300,14 +300,13 @@ fn charged(
     Bill { stored: Some(Stored::Charged), charge: Some(charge), settlements, ..Bill::of(cost) }
 }
 
-fn client_of<'g>(pending: &Pending, gateway: &'g Gateway) -> Option<&'g Rc<Client>> {
+fn client_of(pending: &Pending, gateway: &Gateway) -> Option<Rc<Client>> {
     gateway.client(&pending.client)
 }
 
 /// A client that is not configured any more keeps the name that it had.
 fn client_name(pending: &Pending, gateway: &Gateway) -> Name {
-    let client = client_of(pending, gateway);
-    client.map_or_else(|| Name::new(&pending.client), |client| client.name.clone())
+    gateway.name_of(&pending.client)
 }
 
 fn group_of(pending: &Pending, gateway: &Gateway) -> Option<Rc<str>> {

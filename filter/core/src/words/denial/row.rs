@@ -443,7 +443,7 @@ impl Denial {
                 403,
                 PERMISSION,
                 "queue_not_for_key",
-                "This key may less than its client, and what waits in the gateway's queue is asked for the whole client.",
+                "This key may less than its client, or its client came while the gateway runs: what waits in the gateway's queue is asked for a whole client of the configuration.",
             )
             .at("background"),
             Self::JobFailed(why) => row(

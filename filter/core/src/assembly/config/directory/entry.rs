@@ -12,11 +12,12 @@ use super::super::ways_in::validity;
 use super::super::{Build, ConfigError, ModelsByName, Policies, one_of, reading, shape};
 use crate::allowance::Whose;
 use crate::endpoint::Operation;
-use crate::gateway::{ActsFor, Client, Permitted};
-use crate::identity::issued::Entry;
+use crate::gateway::{ActsFor, Client, Joined, Permitted};
+use crate::identity::issued::{Entry, Meaning, Problem, Said};
 use crate::identity::{KeyHash, Known, Validity};
 use crate::limits::Split;
 use crate::policy::{Mode, Policy};
+use crate::store::Store;
 use crate::value::By;
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,6 +34,9 @@ const ENTRY_BYTES_MAX: usize = 4096;
 /// An entry that narrows counts for so many that do not, and for one more with each so many bytes, and with each so many models that
 /// it comes to: `gpt-*` is short, and may be all that there are.
 const NARROWED_WEIGHT: usize = 4;
+
+/// The same of an entry whose client stands in the store too, by the bytes of that one's entry and its models.
+const JOINED_WEIGHT: usize = 8;
 const BYTES_OF_WEIGHT: usize = 32;
 const MODELS_OF_WEIGHT: usize = 4;
 
@@ -174,6 +178,8 @@ type Held = (Rc<Policy>, Rc<HashMap<Rc<str>, Rc<Policy>>>);
 /// What entries may name.
 pub(super) struct Around {
     pub(super) clients: HashMap<Rc<str>, Rc<Client>>,
+    /// Those beside the configuration.
+    pub(super) joined: Rc<Joined>,
     pub(super) policies: Policies,
     pub(super) by_name: ModelsByName,
     pub(super) regions: BTreeSet<Rc<str>>,
@@ -182,16 +188,53 @@ pub(super) struct Around {
 }
 
 impl Around {
-    /// Whose key this is by its entry, and what it may.
-    pub(super) fn read(&self, hash: &KeyHash, bytes: &[u8]) -> Result<Entry<Client>, ConfigError> {
-        let entry = KeyEntry::read(bytes)?;
-        let whole = self.clients.get(entry.client.as_str()).ok_or_else(|| {
+    /// Whose key this is by what was said of it, and what it may.
+    pub(super) fn read(
+        &self,
+        hash: &KeyHash,
+        said: Said<'_>,
+        store: &dyn Store,
+    ) -> Result<Meaning<Client>, Problem> {
+        let of_key = |fault: ConfigError| Problem::OfKey(fault.to_string());
+        let entry = KeyEntry::read(said.entry).map_err(of_key)?;
+        let name = entry.client.as_str();
+        if let Some(whole) = self.clients.get(name) {
+            return self
+                .of_client(hash, (&entry, said.entry.len()), whole)
+                .map(Meaning::Whole)
+                .map_err(of_key);
+        }
+        let text = match said.client {
+            Some((asked, text)) if asked == name => text,
+            _ => return Ok(Meaning::Lacks(name.into())),
+        };
+        let text = text.ok_or_else(|| {
             // Not who there is: the log of a big configuration would be long.
-            fault("client", format!("no client of the configuration is named {:?}", entry.client))
+            let problem = format!("no client of the configuration is named {name:?}, and none of the store");
+            of_key(fault("client", problem))
         })?;
+        let of_client = |(problem, is_news)| Problem::OfClient(format!("{name:?}: {problem}"), is_news);
+        let whole = self.joined.hear(name, text, store).map_err(of_client)?;
+        let found = self.of_client(hash, (&entry, said.entry.len()), &whole).map_err(of_key)?;
+        let models = match &*whole.models {
+            Permitted::All => 0,
+            Permitted::Named(names) => names.len(),
+        };
+        let weight = JOINED_WEIGHT + text.len() / BYTES_OF_WEIGHT + models / MODELS_OF_WEIGHT;
+        let found = Entry { weight: found.weight + weight, joined: Some(whole.name.text.clone()), ..found };
+        Ok(Meaning::Whole(found))
+    }
+
+    fn of_client(
+        &self,
+        hash: &KeyHash,
+        (entry, bytes): (&KeyEntry, usize),
+        whole: &Rc<Client>,
+    ) -> Result<Entry<Client>, ConfigError> {
         let validity = entry.validity()?;
         if entry.narrowing() == Narrowing::NONE {
-            return Ok(Entry { validity, known: Known::whole(whole.clone()), weight: 1, beyond: Vec::new() });
+            let known = Known::whole(whole.clone());
+            return Ok(Entry { validity, known, weight: 1, beyond: Vec::new(), joined: None });
         }
         let mut build = Narrow { build: Build::bare(), around: self, whole, beyond: Vec::new(), models: 0 };
         let client = Rc::new(build.client(&entry.checked()?, hash));
@@ -202,8 +245,9 @@ impl Around {
         Ok(Entry {
             validity,
             known: Known { client, whole: whole.clone() },
-            weight: NARROWED_WEIGHT + bytes.len() / BYTES_OF_WEIGHT + models / MODELS_OF_WEIGHT,
+            weight: NARROWED_WEIGHT + bytes / BYTES_OF_WEIGHT + models / MODELS_OF_WEIGHT,
             beyond: beyond.iter().map(ToString::to_string).collect(),
+            joined: None,
         })
     }
 }
@@ -365,7 +409,8 @@ impl Narrow<'_> {
         let by_model = self.whole.policy_by_model.iter();
         let by_model = by_model.map(|(model, policy)| (model.clone(), both(policy))).collect();
         let held = (policy, Rc::new(by_model));
-        if self.build.errors.is_empty() {
+        // One that stands in the store may be another by its next look-up.
+        if self.build.errors.is_empty() && self.around.clients.contains_key(&self.whole.name.text) {
             self.around.held.borrow_mut().insert(at, held.clone());
         }
         held

@@ -7,7 +7,8 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Directory {
-    /// In the fleet's `store`, where `tollgate keys` writes: keys of the clients of this configuration. Needs a `store`.
+    /// In the fleet's `store`, where `tollgate keys` and `tollgate clients` write: keys, and clients beside those of this configuration.
+    /// Needs a `store`.
     pub(in crate::config) store: StoreKeys,
 }
 
@@ -16,7 +17,8 @@ pub(in crate::config) struct Directory {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct StoreKeys {
-    /// How long an answer of the store holds, in seconds: a key that was revoked is good no longer than that.
+    /// How long an answer of the store holds, in seconds: a key that was revoked, or whose client was removed, is good no longer than
+    /// that.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 10)))]
     pub(in crate::config) fresh_s: Option<u64>,

@@ -4,8 +4,9 @@ use crate::config::KeyEntry;
 use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::gateway::Client;
-use crate::identity::issued::Entry;
+use crate::identity::issued::{Entry, Meaning, Said};
 use crate::identity::{KeyHash, Validity};
+use crate::store::MemoryStore;
 use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -25,7 +26,7 @@ fn keys_that_are_issued_have_rules_by_default() {
     let found = rules(json!({ "store": {} }));
     let seconds = Duration::from_secs;
     assert_eq!((found.fresh, found.stale, found.per_second), (seconds(10), seconds(3600), 1000));
-    assert_eq!(found.wait, Duration::from_millis(1300));
+    assert_eq!(found.wait, Duration::from_millis(1600));
     let found = rules(json!({ "store": { "fresh_s": 60, "stale_s": 60, "lookups_per_second": 7 } }));
     assert_eq!((found.fresh, found.stale, found.per_second), (seconds(60), seconds(60), 7));
     assert!(load(whole()).unwrap().clients.issued().is_none());
@@ -115,10 +116,17 @@ fn an_entry_of_the_store_is_read_whole_or_refused() {
 }
 
 /// A configuration with two models in two regions, whose client may do some of it.
-fn regional(client: &Value) -> Gateway {
+pub(super) fn regional(client: &Value) -> Gateway {
+    load(regional_config(client)).unwrap()
+}
+
+/// The same; `more` are more clients.
+pub(super) fn regional_config(client: &Value) -> Value {
     let mut config = keyless(json!({ "store": {} }));
     let entry = config["clients"][0].as_object_mut().unwrap();
     entry.extend(client.as_object().unwrap().clone());
+    let more = entry.remove("more").unwrap_or_default();
+    config["clients"].as_array_mut().unwrap().extend(more.as_array().cloned().unwrap_or_default());
     config["policies"] = json!([
         { "name": "p", "max_tokens": { "max": 10, "over": "clamp" }, "stream": "forbid" },
         { "name": "short", "max_tokens": { "max": 5, "over": "reject" } },
@@ -134,14 +142,32 @@ fn regional(client: &Value) -> Gateway {
     ]);
     config["backends"][0]["region"] = json!("us");
     config["backends"][1]["region"] = json!("eu");
-    load(config).unwrap()
+    config["groups"] = json!([{ "name": "sales", "limits": [{ "cost": 5, "per": "month" }] }]);
+    config
 }
 
 fn narrowed(gateway: &Gateway, key: &str, entry: &Value) -> Result<Entry<Client>, String> {
     let mut entry = entry.clone();
     entry["client"] = json!("web");
-    let hash = KeyHash::of(key.as_bytes());
-    gateway.clients.issued().unwrap().read(&hash, entry.to_string().as_bytes())
+    match heard(gateway, key, &entry, None)? {
+        Meaning::Whole(entry) => Ok(entry),
+        Meaning::Lacks(client) => panic!("{client:?} is not configured"),
+    }
+}
+
+/// What the store's words of a key and of its client mean.
+fn heard(
+    gateway: &Gateway,
+    key: &str,
+    entry: &Value,
+    client: Option<(&str, Option<&Value>)>,
+) -> Result<Meaning<Client>, String> {
+    let (entry, store) = (entry.to_string(), MemoryStore::default());
+    let text = client.and_then(|(_, text)| text).map(ToString::to_string);
+    let client = client.map(|(name, _)| (name, text.as_deref().map(str::as_bytes)));
+    let said = Said { entry: entry.as_bytes(), client };
+    let issued = gateway.clients.issued().unwrap();
+    issued.read(&KeyHash::of(key.as_bytes()), said, &store).map_err(|problem| problem.text().to_owned())
 }
 
 #[test]
@@ -227,7 +253,7 @@ fn a_key_has_limits_of_its_own_beside_its_clients() {
     let limits = json!({ "limits": [{ "tokens": 7, "per": "day" }, { "concurrent": 2 }] });
     let key = |name: &str| narrowed(&gateway, name, &limits).unwrap().known.client;
     let words = |client: &Client| {
-        let (store, values) = (crate::store::MemoryStore::default(), crate::value::Values::default());
+        let (store, values) = (MemoryStore::default(), crate::value::Values::default());
         let budget = client.budget.of(&values);
         let inquiry =
             crate::limits::Inquiry { budget, model: None, operation: crate::endpoint::Operation::Limits };

@@ -9,24 +9,38 @@ const SECOND: Duration = Duration::from_secs(1);
 const RULES: Rules =
     Rules { fresh: Duration::from_secs(10), stale: Duration::from_secs(60), per_second: 5, wait: SECOND };
 
-/// A worker whose store has clients' names as they are; `?` means nothing.
+/// A worker whose store has clients' names as they are; `?` means nothing. One that ends with `+` stands in the store too, where a
+/// client has its own name and `?` makes no sense.
 struct Worker {
     issued: Issued<String>,
     process: MemoryStore,
 }
 
+fn read(said: Said<'_>) -> Result<Meaning<String>, Problem> {
+    let name = String::from_utf8(said.entry.to_vec()).unwrap();
+    if name == "?" {
+        return Err(Problem::OfKey("no client".to_owned()));
+    }
+    let joined: Option<Rc<str>> = name.strip_suffix('+').map(Rc::from);
+    if let Some(joined) = &joined {
+        match said.client {
+            Some((asked, Some(text))) if *asked == **joined => {
+                if text != name.trim_end_matches('+').as_bytes() {
+                    return Err(Problem::OfClient("no sense".to_owned(), true));
+                }
+            }
+            Some((asked, None)) if *asked == **joined => return Err(Problem::OfKey("no client".to_owned())),
+            _ => return Ok(Meaning::Lacks(joined.clone())),
+        }
+    }
+    let known = Known::whole(Rc::new(name));
+    Ok(Meaning::Whole(Entry { validity: Validity::ALWAYS, known, weight: 1, beyond: Vec::new(), joined }))
+}
+
 impl Worker {
     fn new() -> Self {
-        let read: Read<String> = Box::new(|_, entry| match entry {
-            b"?" => Err("no client".to_owned()),
-            name => Ok(Entry {
-                validity: Validity::ALWAYS,
-                known: Known::whole(Rc::new(String::from_utf8(name.to_vec()).unwrap())),
-                weight: 1,
-                beyond: Vec::new(),
-            }),
-        });
-        Self { issued: Issued::new(RULES, read), process: MemoryStore::default() }
+        let issued = Issued::new(RULES, Box::new(|_, said, _| read(said)));
+        Self { issued, process: MemoryStore::default() }
     }
 
     /// What becomes of a request with this key.
@@ -35,15 +49,40 @@ impl Worker {
         Ok(found.map(|(_, known)| (*known.client).clone()))
     }
 
-    /// The store answers to all that is due that these are whose keys; says which it was asked about.
-    fn call(&self, entries: &[(u32, &str)], now: Duration) -> Vec<KeyHash> {
-        let keys = self.issued.due(now);
-        for key in &keys {
-            let entry = entries.iter().find(|(other, _)| hash(*other) == *key);
-            self.issued.answered(*key, entry.map(|(_, name)| name.as_bytes()), now);
-        }
-        keys
+    /// The keys to ask about.
+    fn due(&self, now: Duration) -> Vec<KeyHash> {
+        self.issued.due(now).iter().map(|wanted| wanted.key).collect()
     }
+
+    /// The store says this of a key whose client it was not asked about.
+    fn hear(&self, key: u32, entry: Option<&str>) -> Option<Outcome> {
+        let said = entry.map(|entry| Said { entry: entry.as_bytes(), client: None });
+        self.issued.answered(hash(key), said, Moment::new(&self.process, NOW))
+    }
+
+    /// The store answers to all that is due that these are whose keys, and has these clients; says which keys it was asked about.
+    fn call_with(&self, entries: &[(u32, &str)], clients: &[(&str, &str)], now: Duration) -> Vec<KeyHash> {
+        let keys = self.issued.due(now);
+        for Wanted { key, client } in &keys {
+            let entry = entries.iter().find(|(other, _)| hash(*other) == *key);
+            let client = client.as_deref().map(|name| {
+                let found = clients.iter().find(|(other, _)| *other == name);
+                (name, found.map(|(_, text)| text.as_bytes()))
+            });
+            let said = entry.map(|(_, name)| Said { entry: name.as_bytes(), client });
+            self.issued.answered(*key, said, Moment::new(&self.process, now));
+        }
+        keys.iter().map(|wanted| wanted.key).collect()
+    }
+
+    fn call(&self, entries: &[(u32, &str)], now: Duration) -> Vec<KeyHash> {
+        self.call_with(entries, &[], now)
+    }
+}
+
+/// These are wanted, and no clients.
+fn wanted(keys: &[KeyHash]) -> Vec<Wanted> {
+    keys.iter().map(|key| Wanted { key: *key, client: None }).collect()
 }
 
 fn hash(key: u32) -> KeyHash {
@@ -85,15 +124,15 @@ fn a_new_key_waits_for_one_look_up_that_all_its_requests_share() {
     for _ in 0..3 {
         assert_eq!(worker.ask(1, NOW), WAITS);
     }
-    assert_eq!(worker.issued.due(NOW), [hash(1)]);
+    assert_eq!(worker.due(NOW), [hash(1)]);
     // It is under way.
-    assert_eq!((worker.ask(1, NOW), worker.issued.due(NOW)), (WAITS, vec![]));
-    assert_eq!(worker.issued.answered(hash(1), Some(b"shop"), NOW), Outcome::Found);
+    assert_eq!((worker.ask(1, NOW), worker.due(NOW)), (WAITS, vec![]));
+    assert_eq!(worker.hear(1, Some("shop")), Some(Outcome::Found));
     assert_eq!(worker.ask(1, NOW), is("shop"));
     assert_eq!(worker.ask(2, NOW), WAITS);
-    assert_eq!(worker.issued.due(NOW), [hash(2)]);
-    assert_eq!(worker.issued.answered(hash(2), None, NOW), Outcome::Absent);
-    assert_eq!((worker.ask(2, NOW), worker.issued.due(NOW)), (Ok(None), vec![]));
+    assert_eq!(worker.due(NOW), [hash(2)]);
+    assert_eq!(worker.hear(2, None), Some(Outcome::Absent));
+    assert_eq!((worker.ask(2, NOW), worker.due(NOW)), (Ok(None), vec![]));
 }
 
 #[test]
@@ -122,7 +161,7 @@ fn a_key_in_use_is_looked_up_before_anybody_waits_for_it() {
     worker.call(&[(1, "shop"), (2, "lab")], NOW);
     assert_eq!(worker.ask(1, NOW + SECOND), is("shop"));
     let due = NOW + RULES.fresh * 3 / 4;
-    assert_eq!(worker.issued.due(due - Duration::from_nanos(1)), []);
+    assert_eq!(worker.due(due - Duration::from_nanos(1)), []);
     // Nobody uses the second.
     assert_eq!(worker.call(&[(1, "shop")], due), [hash(1)]);
     assert_eq!(worker.ask(1, NOW + RULES.fresh), is("shop"));
@@ -142,7 +181,7 @@ fn a_flood_of_keys_is_looked_up_at_the_configured_rate() {
             other => assert_eq!(other, DOWN),
         }
     }
-    assert_eq!((asked, worker.issued.due(NOW).len()), (5, 5));
+    assert_eq!((asked, worker.due(NOW).len()), (5, 5));
     assert_eq!((worker.issued.take_refused(), worker.issued.take_refused()), (995, 0));
     // A fifth of a second brings one more, in whichever worker.
     let moment = Moment::new(&worker.process, NOW + SECOND / 5);
@@ -176,18 +215,15 @@ fn who_was_known_goes_on_while_the_store_is_down_and_no_longer() {
     let later = NOW + RULES.fresh;
     // That it is down is found out by a look-up, for which both wait.
     assert_eq!((worker.ask(1, later), worker.ask(2, later)), (WAITS, WAITS));
-    let keys = worker.issued.due(later);
+    let keys = worker.due(later);
     assert_eq!(keys, [hash(1), hash(2)]);
-    assert!(worker.issued.failed(&keys, later));
-    assert_eq!(
-        (worker.ask(1, later), worker.ask(2, later), worker.issued.due(later)),
-        (is("shop"), DOWN, vec![])
-    );
+    assert!(worker.issued.failed(&wanted(&keys), later));
+    assert_eq!((worker.ask(1, later), worker.ask(2, later), worker.due(later)), (is("shop"), DOWN, vec![]));
     // After a second it is asked again: by who waits for nothing, and by who is not known.
     assert_eq!((worker.ask(1, later + SECOND), worker.ask(2, later + SECOND)), (is("shop"), WAITS));
-    let keys = worker.issued.due(later + SECOND);
+    let keys = worker.due(later + SECOND);
     assert_eq!(keys, [hash(1), hash(2)]);
-    assert!(!worker.issued.failed(&keys, later + SECOND));
+    assert!(!worker.issued.failed(&wanted(&keys), later + SECOND));
     let last = NOW + RULES.stale - Duration::from_nanos(1);
     assert!(!worker.issued.failed(&[], last - SECOND));
     assert_eq!((worker.ask(1, last), worker.ask(1, NOW + RULES.stale)), (is("shop"), WAITS));
@@ -213,11 +249,11 @@ fn a_failure_of_long_ago_says_nothing_of_now() {
 fn a_call_that_fails_ends_all_waiting_at_once() {
     let worker = Worker::new();
     assert_eq!(worker.ask(1, NOW), WAITS);
-    let keys = worker.issued.due(NOW);
+    let keys = worker.due(NOW);
     assert_eq!(worker.ask(2, NOW), WAITS);
-    assert!(worker.issued.failed(&keys, NOW));
+    assert!(worker.issued.failed(&wanted(&keys), NOW));
     assert_eq!((worker.ask(1, NOW), worker.ask(2, NOW)), (DOWN, DOWN));
-    assert_eq!((worker.ask(2, NOW + SECOND), worker.issued.due(NOW + SECOND)), (WAITS, vec![hash(2)]));
+    assert_eq!((worker.ask(2, NOW + SECOND), worker.due(NOW + SECOND)), (WAITS, vec![hash(2)]));
 }
 
 #[test]
@@ -238,9 +274,47 @@ fn nothing_is_known_for_longer_because_the_clock_was_set_back() {
 fn an_entry_that_means_nothing_is_nobodys() {
     let worker = Worker::new();
     assert_eq!(worker.ask(1, NOW), WAITS);
-    let outcome = worker.issued.answered(worker.issued.due(NOW)[0], Some(b"?"), NOW);
-    assert_eq!((outcome.word(), &outcome), ("unusable", &Outcome::Unusable("no client".to_owned())));
+    assert_eq!(worker.due(NOW), [hash(1)]);
+    let outcome = worker.hear(1, Some("?")).unwrap();
+    let problem = Problem::OfKey("no client".to_owned());
+    assert_eq!((outcome.word(), &outcome), ("unusable", &Outcome::Unusable(problem)));
     assert_eq!(worker.ask(1, NOW), Ok(None));
+}
+
+#[test]
+fn a_client_of_the_store_comes_with_its_key_in_a_second_call() {
+    let worker = Worker::new();
+    let (keys, clients) = ([(1, "team+"), (2, "team+")], [("team", "team")]);
+    assert_eq!(worker.ask(1, NOW), WAITS);
+    assert_eq!(worker.call_with(&keys, &clients, NOW), [hash(1)]);
+    assert_eq!(worker.ask(1, NOW), WAITS);
+    // It is due at once, and before whoever came meanwhile.
+    assert_eq!(worker.ask(2, NOW), WAITS);
+    let client = Some("team".into());
+    let due = worker.issued.due(NOW);
+    assert_eq!(due, [Wanted { key: hash(1), client }, Wanted { key: hash(2), client: None }]);
+    let said = Said { entry: b"team+", client: Some(("team", Some(b"team"))) };
+    let answered = |key| worker.issued.answered(hash(key), Some(said), Moment::new(&worker.process, NOW));
+    assert_eq!((answered(1), answered(2)), (Some(Outcome::Found), Some(Outcome::Found)));
+    assert_eq!((worker.ask(1, NOW), worker.ask(2, NOW)), (is("team+"), is("team+")));
+    // From now on one call asks for both, and a client that is gone stops.
+    let later = NOW + RULES.fresh * 3 / 4;
+    assert_eq!(worker.call_with(&keys, &clients, later), [hash(1), hash(2)]);
+    assert_eq!(worker.ask(1, NOW + RULES.fresh), is("team+"));
+    assert_eq!(worker.call_with(&keys, &[], later + RULES.fresh * 3 / 4), [hash(1)]);
+    assert_eq!(worker.ask(1, later + RULES.fresh * 3 / 4), Ok(None));
+}
+
+#[test]
+fn a_key_whose_client_makes_no_sense_is_nobodys() {
+    let worker = Worker::new();
+    assert_eq!(worker.ask(1, NOW), WAITS);
+    worker.call_with(&[(1, "team+")], &[], NOW);
+    let said = Said { entry: b"team+", client: Some(("team", Some(b"?"))) };
+    assert_eq!(worker.due(NOW), [hash(1)]);
+    let outcome = worker.issued.answered(hash(1), Some(said), Moment::new(&worker.process, NOW)).unwrap();
+    assert_eq!(outcome.word(), "client_unusable");
+    assert_eq!((worker.ask(1, NOW), worker.due(NOW)), (Ok(None), vec![]));
 }
 
 #[test]

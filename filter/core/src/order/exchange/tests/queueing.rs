@@ -355,7 +355,9 @@ fn what_a_narrowed_key_asks_is_not_queued() {
             config["directory"] = json!({ "store": {} });
         });
         let hash = KeyHash::of(key.as_bytes());
-        let _ = gateway.clients.issued().unwrap().answered(hash, Some(entry.to_string().as_bytes()), NOW);
+        let (entry, store) = (entry.to_string(), MemoryStore::default());
+        let said = crate::identity::issued::Said { entry: entry.as_bytes(), client: None };
+        let _ = gateway.clients.issued().unwrap().answered(hash, Some(said), Moment::new(&store, NOW));
         gateway
     };
     let always = |config: &mut Value| config["queue"]["when"] = json!("always");

@@ -1,0 +1,164 @@
+//! Which clients stand in the store, beside the configuration, as far as this worker has heard of them?
+//!
+//! A client is heard of together with its keys, and forgotten with the last of them. As long as its entry is the same, so is the
+//! client. Not decided here: what an entry means.
+
+use super::Client;
+use crate::codec::{self, Reader, Stored, Writer};
+use crate::ledger::Name;
+use crate::store::{self, Store};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::{Rc, Weak};
+
+/// The record of those that have a label value of their own, in the store of this process.
+const LABELS: &str = "tollgate/client-labels";
+
+/// So many that are remembered are not looked through for those that are gone.
+const SWEPT_FROM: usize = 1024;
+
+/// The one hash in the store that has the clients beside the configuration, by their names.
+#[must_use]
+pub fn client_table(prefix: &str) -> String {
+    format!("{prefix}:clients")
+}
+
+/// A client by its name and its entry; or every fault of that.
+pub type ReadClient = Box<dyn Fn(Name, &[u8]) -> Result<Client, Vec<String>>>;
+
+/// Those that a worker has heard of.
+pub struct Joined {
+    read: ReadClient,
+    /// So many may have a label value of their own.
+    labels_max: usize,
+    /// The label value that the others share.
+    other: Rc<str>,
+    known: RefCell<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_name: HashMap<Rc<str>, Heard>,
+    /// With so many those that are gone are taken out.
+    swept_at: usize,
+}
+
+/// What was heard of one.
+struct Heard {
+    /// The SHA-256 of its entry.
+    entry: [u8; 32],
+    client: Result<Weak<Client>, String>,
+}
+
+impl Heard {
+    fn is_alive(&self) -> bool {
+        self.client.as_ref().is_ok_and(|client| client.strong_count() > 0)
+    }
+}
+
+/// A client with a label value of its own.
+#[derive(Debug, PartialEq, Eq)]
+struct Label(String);
+
+impl Stored for Label {
+    const VERSION: u8 = 1;
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self(from.text()?.to_owned()))
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.text(&self.0);
+    }
+}
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joined").field("labels_max", &self.labels_max).finish_non_exhaustive()
+    }
+}
+
+impl Joined {
+    /// Nobody has been heard of yet. `read` tells what an entry means. The first `labels_max` have a label value of their own, and
+    /// `other` is that of all others.
+    #[must_use]
+    pub fn new(read: ReadClient, labels_max: usize, other: Rc<str>) -> Self {
+        Self { read, labels_max, other, known: RefCell::default() }
+    }
+
+    /// The client whose entry this is; or what is wrong with it, and whether that was not told before.
+    pub fn hear(&self, name: &str, entry: &[u8], store: &dyn Store) -> Result<Rc<Client>, (String, bool)> {
+        let digest: [u8; 32] = Sha256::digest(entry).into();
+        if let Some(heard) = self.known.borrow().by_name.get(name).filter(|heard| heard.entry == digest) {
+            match &heard.client {
+                Ok(client) => {
+                    if let Some(client) = client.upgrade() {
+                        return Ok(client);
+                    }
+                }
+                Err(problem) => return Err((problem.clone(), false)),
+            }
+        }
+        let found = self.read(name, entry).map_err(|faults| faults.join("; "));
+        let found = found.map(|mut client| {
+            client.name.label = self.label(name, store);
+            Rc::new(client)
+        });
+        let mut known = self.known.borrow_mut();
+        if known.by_name.len() >= known.swept_at.max(SWEPT_FROM) {
+            known.by_name.retain(|_, heard| heard.is_alive());
+            known.swept_at = known.by_name.len() * 2;
+        }
+        let client = found.as_ref().map(Rc::downgrade).map_err(Clone::clone);
+        known.by_name.insert(name.into(), Heard { entry: digest, client });
+        found.map_err(|problem| (problem, true))
+    }
+
+    /// The client by its name and its entry, without a label value of its own; or every fault.
+    pub fn read(&self, name: &str, entry: &[u8]) -> Result<Client, Vec<String>> {
+        (self.read)(self.unlabelled(name), entry)
+    }
+
+    /// The client of this name, if this worker has heard of it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Rc<Client>> {
+        self.known.borrow().by_name.get(name)?.client.as_ref().ok()?.upgrade()
+    }
+
+    /// The name of one of whom nothing else is known: it has no label value of its own.
+    #[must_use]
+    pub fn unlabelled(&self, name: &str) -> Name {
+        Name { text: name.into(), label: self.other.clone() }
+    }
+
+    /// Who was first heard of has its own, in all workers; as long as this process runs.
+    fn label(&self, name: &str, store: &dyn Store) -> Rc<str> {
+        let has_own = store::update(store, LABELS, |stored| {
+            let mut labels = codec::decode_all::<Label>(stored);
+            if labels.iter().any(|label| label.0 == name) {
+                return (None, true);
+            }
+            if labels.len() >= self.labels_max {
+                return (None, false);
+            }
+            labels.push(Label(name.to_owned()));
+            (Some(codec::encode_all(&labels)), true)
+        });
+        if has_own == Ok(true) { name.into() } else { self.other.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::law;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_law_of_stored_values_holds() {
+        law::holds("client_label", &[Label("web".to_owned())]);
+    }
+}
