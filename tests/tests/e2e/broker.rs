@@ -331,7 +331,7 @@ async fn what_a_peak_would_refuse_is_published_with_a_signature() {
     let broker = Broker::start().await;
     let gateway = start(EVENT_HUBS, broker.server.addr, |config| {
         config["queue"]["when"] = json!("full");
-        config["clients"][0]["limits"] = json!([{ "requests": 1, "per": "hour" }]);
+        config["clients"][0]["limits"] = json!([{ "requests": 1, "per": "day" }]);
         let broker = config["queue"]["broker"].as_object_mut().unwrap();
         broker.remove("credential");
         broker.insert("headers_env".to_owned(), json!({ "Authorization": "HUB_SAS" }));
@@ -342,6 +342,6 @@ async fn what_a_peak_would_refuse_is_published_with_a_signature() {
     assert_eq!(publish(&gateway, "shop", BODY.as_bytes()).await.status, 202);
     let messages = broker.take();
     assert_eq!(messages[0].header("authorization"), "SharedAccessSignature sr=hub&sig=s%3d&se=1&skn=send");
-    check_code(&ask(&gateway, "shop", &[], BODY.as_bytes()).await, 429, "rate_limit_exceeded");
+    check_code(&ask(&gateway, "shop", &[], BODY.as_bytes()).await, 429, "insufficient_quota");
     assert_eq!(broker.take().len(), 0);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tollgate::resp::Reply;
-use tollgate_tests::harness::{Gateway, Link, LinkFault, Redis, Setup};
+use tollgate_tests::harness::{Gateway, Link, LinkFault, Redis};
 use tollgate_tests::mock::Settings;
 
 use crate::deaf::Deaf;
@@ -212,32 +212,5 @@ async fn a_store_that_is_emptied_under_load_gives_nothing_twice() {
         others.ask(other, &["few"], 1);
         ones.ask(one, &["daily"], 4);
     }
-    loss_is_told(&fleet).await;
-}
-
-#[tokio::test]
-async fn another_prefix_is_a_store_that_has_forgotten() {
-    let test = "another_prefix_is_a_store_that_has_forgotten";
-    let Some(redis) = Redis::or_skip(test, Some(PASSWORD), &[]) else { return };
-    let setup = Setup::new().redis(redis.address(), PASSWORD).from_files().edit(|config| {
-        config["store"] = json!({ "redis": {
-            "cluster": "tollgate-store", "password_env": "REDIS_PASSWORD", "timeout_ms": 2500 } });
-        days_and_places(config);
-    });
-    let fleet = Fleet(vec![Gateway::start(setup).await.unwrap()]);
-    let mut admitted = fleet.serve("daily", 10).await;
-    charged(&redis, "tollgate:{client/daily}", admitted).await;
-    fleet.0[0]
-        .push(|whole| whole.gateway_mut().unwrap()["store"]["redis"]["prefix"] = json!("other"))
-        .unwrap();
-    until_async(async || {
-        admitted += fleet.admitted("daily", 1, &[429, 503]).await;
-        let is_there = redis.ask(&["EXISTS", "other:{client/daily}"]).unwrap() == Reply::Integer(1);
-        if is_there { Ok(()) } else { Err("nobody uses the new name".to_owned()) }
-    })
-    .await;
-    // What it knew of the day it brings along, and says that it was forgotten.
-    charged(&redis, "other:{client/daily}", admitted).await;
-    fleet.use_up(&redis, "daily", (admitted, DAILY), &[429, 503]).await;
     loss_is_told(&fleet).await;
 }
