@@ -231,6 +231,7 @@ fn a_directory_needs_no_client_in_the_configuration() {
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "it prints and decides nothing"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
 fn a_hundred_thousand_clients_take_so_much() {
     use crate::endpoint::Api;
     use crate::identity::Identity;
