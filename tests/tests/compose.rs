@@ -76,6 +76,31 @@ fn a_cut_network_and_a_stopped_backend_are_passed_over() {
     assert_eq!(stack.down(), Vec::<String>::new(), "is left on this machine");
 }
 
+/// Without Rust there is no `target`.
+#[test]
+fn the_module_of_a_release_is_mounted_where_it_is_said() {
+    let compose = match tools::compose() {
+        Ok(compose) => compose,
+        Err(why) => return tools::skip("the_module_of_a_release_is_mounted_where_it_is_said", &why),
+    };
+    for (said, mounted) in
+        [(None, "target/tollgate.wasm"), (Some("./tollgate-0.1.0.wasm"), "tollgate-0.1.0.wasm")]
+    {
+        let mut command = Command::new(&compose);
+        command.current_dir(workspace()).args(PROFILES).args(["config", "--format", "json"]);
+        command.env_remove("TOLLGATE_WASM").envs(said.map(|file| ("TOLLGATE_WASM", file)));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let configuration: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for service in ["envoy", "fleet"] {
+            let volumes = configuration["services"][service]["volumes"].as_array().unwrap();
+            let module =
+                volumes.iter().find(|volume| volume["target"] == "/etc/envoy/tollgate.wasm").unwrap();
+            assert_eq!(module["source"], workspace().join(mounted).to_str().unwrap(), "{service}");
+        }
+    }
+}
+
 struct Stack {
     engine: Engine,
     drivers: Vec<Driver>,

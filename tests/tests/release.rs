@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use tollgate_tests::harness::tools::{self, Source, workspace};
-use tollgate_tests::release::{self, SUMS, VERSION};
+use tollgate_tests::release::{self, File, SIGNATURE, SUMS, VERSION};
 
 /// A release of this workspace, made once; without the tool, whose build takes as long as the module's.
 fn dist() -> &'static Path {
     static DIST: OnceLock<PathBuf> = OnceLock::new();
     DIST.get_or_init(|| {
         let dist = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dist");
-        release::write(release::of_module(&Source::here()).unwrap(), &dist).unwrap();
+        release::write(release::of_module(&Source::here()).unwrap(), &dist, None).unwrap();
         dist
     })
 }
@@ -216,6 +216,52 @@ fn the_bill_lists_what_is_in_the_module() {
         let ours = component["name"].as_str().unwrap().starts_with("tollgate");
         assert_eq!(component["hashes"].is_array(), !ours && component["name"] != "rust-std", "{component}");
     }
+}
+
+/// By the commands of docs/install.md, with OpenSSL in the place of cosign, whose signature of a file is the same.
+#[test]
+fn the_sums_are_signed_where_there_is_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).current_dir(dir.path()).output();
+        output.map(|output| (output.status.success(), output.stdout))
+    };
+    let made = openssl(&[
+        "genpkey",
+        "-algorithm",
+        "EC",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-out",
+        "tollgate.key",
+    ]);
+    if let Err(why) = made {
+        return tools::skip("the_sums_are_signed_where_there_is_a_key", &anyhow::anyhow!("openssl: {why}"));
+    }
+    assert!(openssl(&["pkey", "-in", "tollgate.key", "-pubout", "-out", "tollgate.pub"]).unwrap().0);
+    let key = fs::read_to_string(dir.path().join("tollgate.key")).unwrap();
+    let dist = dir.path().join("dist");
+    let module = File { name: "tollgate.wasm".to_owned(), bytes: b"module".to_vec(), runs: false };
+    let names = release::write(vec![module.clone()], &dist, Some(&key)).unwrap();
+    assert_eq!(names, ["tollgate.wasm", SUMS, SIGNATURE]);
+    assert!(openssl(&["base64", "-d", "-in", "dist/SHA256SUMS.sig", "-out", "signature"]).unwrap().0);
+    let is_signed = || {
+        let verify =
+            ["dgst", "-sha256", "-verify", "tollgate.pub", "-signature", "signature", "dist/SHA256SUMS"];
+        openssl(&verify).unwrap().0
+    };
+    assert!(is_signed());
+    fs::write(dist.join(SUMS), "another").unwrap();
+    assert!(!is_signed());
+    // A key of another kind is refused in words, and nothing is written.
+    assert!(openssl(&["genpkey", "-algorithm", "ed25519", "-out", "other.key"]).unwrap().0);
+    let other = fs::read_to_string(dir.path().join("other.key")).unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    for key in [other.as_str(), "no key"] {
+        let why = release::write(vec![module.clone()], &elsewhere, Some(key)).unwrap_err();
+        assert!(format!("{why:#}").contains("expected a private key of P-256 in PKCS #8"), "{why:#}");
+    }
+    assert!(!elsewhere.exists());
 }
 
 #[test]

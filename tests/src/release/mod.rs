@@ -6,6 +6,7 @@
 
 mod bill;
 mod image;
+mod signature;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,6 +22,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The sums of all other files.
 pub const SUMS: &str = "SHA256SUMS";
+
+/// The signature of the sums, where there is a key.
+pub const SIGNATURE: &str = "SHA256SUMS.sig";
 
 /// A file of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,26 +59,33 @@ pub fn of_tool(source: &Source) -> Result<File> {
     Ok(File { name: format!("tollgate-{VERSION}-{}", source.host()?), bytes, runs: true })
 }
 
-/// Writes the files and their sums into `dist`, which is emptied before.
+/// Writes the files and their sums into `dist`, which is emptied before, and signs the sums by a key in PEM. What it has written is told
+/// by name.
 ///
 /// # Errors
-/// It cannot be written.
-pub fn write(mut files: Vec<File>, dist: &Path) -> Result<()> {
+/// It cannot be written, or the key is none.
+pub fn write(mut files: Vec<File>, dist: &Path, key: Option<&str>) -> Result<Vec<String>> {
     files.sort_by(|one, other| one.name.cmp(&other.name));
     let sums: String = files.iter().map(|file| format!("{}  {}\n", sha256(&file.bytes), file.name)).collect();
+    let signature = key.map(|key| signature::of(sums.as_bytes(), key)).transpose()?;
     files.push(File { name: SUMS.to_owned(), bytes: sums.into_bytes(), runs: false });
+    files.extend(signature.map(|text| File {
+        name: SIGNATURE.to_owned(),
+        bytes: text.into_bytes(),
+        runs: false,
+    }));
     if dist.exists() {
         fs::remove_dir_all(dist).with_context(|| format!("cannot empty {}", dist.display()))?;
     }
     fs::create_dir_all(dist).with_context(|| format!("cannot create {}", dist.display()))?;
-    for file in files {
+    for file in &files {
         let place = dist.join(&file.name);
         let mode = fs::Permissions::from_mode(if file.runs { 0o755 } else { 0o644 });
         fs::write(&place, &file.bytes)
             .and_then(|()| fs::set_permissions(&place, mode))
             .with_context(|| format!("cannot write {}", place.display()))?;
     }
-    Ok(())
+    Ok(files.into_iter().map(|file| file.name).collect())
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
