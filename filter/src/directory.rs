@@ -81,9 +81,9 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
         }
         Err(trouble) => fail(&gateway, &keys, trouble, host::now()),
     }
-    waiting::wake();
-    // Clients of the store whose names their keys have told.
+    // Clients of the store whose names their keys have told. Before streams are looked at, in whose names nothing can be fetched.
     tick(&gateway);
+    waiting::wake();
     true
 }
 

@@ -3,7 +3,7 @@
 //! An entry is what `clients[]` of the configuration has. It is checked by what Envoys will read it with, before it is written.
 
 use crate::arguments::ClientAct;
-use crate::paint::{Look, paint, print, print_json};
+use crate::paint::{Look, paint, plain, print, print_json};
 use crate::store::Store;
 use crate::{End, check};
 use serde_json::{Map, Value};
@@ -84,10 +84,12 @@ fn entries(file: &str) -> Result<BTreeMap<String, String>, String> {
     let whole: Value = serde_yaml_ng::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
     let each = match whole {
         Value::Array(each) => each,
-        Value::Object(mut members) if members.len() == 1 && members["clients"].is_array() => {
-            members["clients"].take().as_array().cloned().unwrap_or_default()
+        one => {
+            match one.as_object().filter(|members| members.len() == 1).and_then(|one| one.get("clients")) {
+                Some(Value::Array(each)) => each.clone(),
+                _ => vec![one],
+            }
         }
-        one => vec![one],
     };
     let mut found = BTreeMap::new();
     for client in each {
@@ -133,13 +135,14 @@ fn list(clients: &[Stored], json: bool) {
     }
     let line = |stored: &Stored| {
         let Value::Object(mut members) = value(&stored.text) else {
-            return format!("{}\n", paint(Look::Title, &stored.name));
+            return format!("{}\n", paint(Look::Title, &plain(&stored.name)));
         };
         members.remove("name");
-        let words: String = members.iter().map(|(field, value)| format!(", {field} {value}")).collect();
-        format!("{}{words}\n", paint(Look::Title, &stored.name))
+        let words: String =
+            members.iter().map(|(field, value)| format!(", {} {value}", plain(field))).collect();
+        format!("{}{words}\n", paint(Look::Title, &plain(&stored.name)))
     };
-    let problem = |problem: &String| format!("  {}: {problem}\n", paint(Look::Bad, "error"));
+    let problem = |problem: &String| format!("  {}: {}\n", paint(Look::Bad, "error"), plain(problem));
     let text = |stored: &Stored| line(stored) + &stored.problems.iter().map(problem).collect::<String>();
     print(&clients.iter().map(text).collect::<String>());
 }

@@ -4,7 +4,7 @@
 
 use crate::End;
 use crate::arguments::{JobAct, OneJob};
-use crate::paint::{Look, paint, print, print_json, warn};
+use crate::paint::{Look, paint, plain, print, print_json, warn};
 use crate::queue::{Call, DROP, RETRY};
 use crate::store::Store;
 use serde::Serialize;
@@ -91,7 +91,8 @@ impl Job {
             1 => "1 try".to_owned(),
             tries => format!("{tries} tries"),
         };
-        format!("{id} of {client}, {priority}, {}, {tries}, {bytes} bytes{at}{why}\n", paint(look, state))
+        let [client, priority, state, why] = [client, priority, state, &why].map(|word| plain(word));
+        format!("{id} of {client}, {priority}, {}, {tries}, {bytes} bytes{at}{why}\n", paint(look, &state))
     }
 }
 
@@ -131,7 +132,12 @@ fn show(one: &OneJob, seal_env: Option<&str>, is_open: bool) -> Result<End, Stri
         print_json(&job);
     } else {
         print(&job.line());
-        print(&job.more.iter().map(|(name, value)| format!("  {name}: {value}\n")).collect::<String>());
+        print(
+            &job.more
+                .iter()
+                .map(|(name, value)| format!("  {}: {}\n", name, plain(value)))
+                .collect::<String>(),
+        );
         for (name, content) in [("body", &job.body), ("answer", &job.answer)] {
             if let Some(content) = content {
                 print(&format!("  {name}: {content}\n"));

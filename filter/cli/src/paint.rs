@@ -29,6 +29,11 @@ fn painted(look: Look, word: &str, is_terminal: bool) -> String {
     format!("\x1b[{code}m{word}\x1b[0m")
 }
 
+/// A word of others without what a terminal would obey: a backend may have written it, or anybody who can write to the store.
+pub(crate) fn plain(word: &str) -> String {
+    word.replace(char::is_control, " ")
+}
+
 /// Writes to standard output. Whoever does not want to read on, such as `head`, may; where there is no room, the program ends,
 /// for half a result must not look like a whole one.
 pub(crate) fn print(text: &str) {

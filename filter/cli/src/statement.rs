@@ -2,7 +2,7 @@
 //!
 //! Rows are added up by the words that were asked for; a table, CSV and JSON tell the same. Not known here: where the rows come from.
 
-use crate::paint::{Look, paint, print, print_json, warn};
+use crate::paint::{Look, paint, plain, print, print_json, warn};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -239,11 +239,6 @@ fn cells(spend: &Spend, shown: &[&str]) -> Vec<String> {
 /// Of millionths of the currency.
 pub(crate) fn money(micros: u128) -> String {
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
-}
-
-/// A word without what a terminal would obey: a tier is as a backend has written it.
-fn plain(word: &str) -> String {
-    word.replace(char::is_control, " ")
 }
 
 /// A cell of CSV, as RFC 4180 has it. What a spreadsheet would take for a formula is text.

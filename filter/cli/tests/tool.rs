@@ -576,3 +576,19 @@ fn a_request_by_a_key_that_may_less_is_explained() {
     let (code, _, problem) = explain("models: [ gpt-5 ]");
     assert!(code == 2 && problem.contains("--key: models: none that its client may call"), "{problem}");
 }
+
+#[test]
+fn a_client_of_one_field_is_a_client_with_a_fault() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = example() + "store: { redis: { cluster: s } }\ndirectory: { store: {} }\n";
+    fs::write(file.path(), config).unwrap();
+    let path = file.path().to_str().unwrap();
+    for (entry, expected) in [
+        ("name: x", "x: client: missing field \"models\""),
+        ("clients: x", "expected a client as it stands in clients"),
+    ] {
+        let (code, printed, told) =
+            run(&["clients", "put", "-", "--config", path, "--store", "redis://127.0.0.1:1"], entry);
+        assert!(code != 101 && (printed.clone() + &told).contains(expected), "{code} {printed} {told}");
+    }
+}

@@ -29,6 +29,12 @@ impl HeldBytes {
     pub fn new(max: usize) -> Self {
         Self { max, now: Cell::new(0) }
     }
+
+    /// How many there may be.
+    #[must_use]
+    pub const fn max(&self) -> usize {
+        self.max
+    }
 }
 
 impl Client {

@@ -53,9 +53,19 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
+/// How many bytes one byte becomes at most: an escape in JSON (`\u0001`) within a JSON string.
+const GROWTH_MAX: usize = 12;
+
+/// More bytes than the names, the time and what seals add.
+const SHORT_BYTES_MAX: usize = 2048;
+
 /// Text with places for what is told of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template {
+    parts: Vec<Part>,
+    /// Whether what it tells stands in a path.
+    is_path: bool,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -131,6 +141,12 @@ impl Aspect {
     pub const fn has_body(self) -> bool {
         matches!(self, Self::Body | Self::Request)
     }
+
+    /// Whether a client cannot make it long: it can stand in a header.
+    #[must_use]
+    pub const fn is_short(self) -> bool {
+        self.is_name() || matches!(self, Self::Method | Self::Date)
+    }
 }
 
 /// How it is written.
@@ -142,8 +158,6 @@ enum Form {
     Json,
     /// As base64.
     Base64,
-    /// As a path has it.
-    Percent,
 }
 
 impl Template {
@@ -174,22 +188,18 @@ impl Template {
         if text.split('%').count().is_multiple_of(2) {
             return Err(text.rsplit('%').next().unwrap_or_default().to_owned());
         }
-        Ok(Self(parts))
+        Ok(Self { parts, is_path: false })
     }
 
-    /// The same for a path: what it tells stands there percent-encoded.
+    /// The same for a path: what it tells stands there percent-encoded, in whichever form.
     #[must_use]
     pub fn in_path(self) -> Self {
-        let parts = self.0.into_iter().map(|part| match part {
-            Part::Told(aspect, Form::Plain) => Part::Told(aspect, Form::Percent),
-            part => part,
-        });
-        Self(parts.collect())
+        Self { is_path: true, ..self }
     }
 
     /// What it tells of a request.
     pub fn aspects(&self) -> impl Iterator<Item = Aspect> {
-        self.0.iter().filter_map(|part| match part {
+        self.parts.iter().filter_map(|part| match part {
             Part::Told(aspect, _) => Some(*aspect),
             Part::Text(_) => None,
         })
@@ -197,7 +207,7 @@ impl Template {
 
     /// What it says that is no place.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|part| match part {
+        self.parts.iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
             Part::Told(..) => None,
         })
@@ -205,25 +215,35 @@ impl Template {
 
     fn write(&self, telling: &Telling<'_>) -> Vec<u8> {
         let mut written = Vec::new();
-        for part in &self.0 {
+        for part in &self.parts {
             match part {
                 Part::Text(text) => written.extend_from_slice(text.as_bytes()),
                 Part::Told(aspect, form) => {
                     let value = telling.value(*aspect);
-                    match form {
-                        Form::Plain => written.extend_from_slice(&value),
-                        Form::Json => written.extend(json_string(&String::from_utf8_lossy(&value))),
-                        Form::Base64 => written.extend(STANDARD.encode(&value).into_bytes()),
-                        Form::Percent => {
-                            let value = String::from_utf8_lossy(&value);
-                            let encoded = utf8_percent_encode(&value, NON_ALPHANUMERIC).to_string();
-                            written.extend(encoded.into_bytes());
-                        }
+                    let told = match form {
+                        Form::Plain => value,
+                        Form::Json => json_string(&String::from_utf8_lossy(&value)).into(),
+                        Form::Base64 => STANDARD.encode(&value).into_bytes().into(),
+                    };
+                    if self.is_path {
+                        let text = String::from_utf8_lossy(&told);
+                        written.extend(utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string().into_bytes());
+                    } else {
+                        written.extend_from_slice(&told);
                     }
                 }
             }
         }
         written
+    }
+
+    /// No fewer bytes than it has of a request with so many: nothing is written for that.
+    fn len_of(&self, bytes: usize) -> usize {
+        let of_part = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Told(..) => bytes.saturating_mul(GROWTH_MAX).saturating_add(SHORT_BYTES_MAX),
+        };
+        self.parts.iter().map(of_part).fold(0, usize::saturating_add)
     }
 
     fn text(&self, telling: &Telling<'_>) -> String {
@@ -314,6 +334,11 @@ impl Broker {
     /// Whether a request is short enough for it. Its name, its nonce and the time are as long as any.
     #[must_use]
     pub fn has_room_for(&self, key: Option<&Key>, job: &NewJob<'_>) -> bool {
+        let at_most =
+            job.body.len() + job.path.len() + job.headers.len() + job.model.len() + job.client.len();
+        if self.body.len_of(at_most) <= self.bytes_max {
+            return true;
+        }
         let dice = Dice { id: Default::default(), nonce: Default::default() };
         let id = Id::new(&dice.id);
         job.body.len() <= self.bytes_max
@@ -391,6 +416,34 @@ mod tests {
     fn body(text: &str, key: Option<&Key>) -> String {
         let message = broker(text).message(key, &Id::new(&DICE.id), &DICE, &JOB, NOW).unwrap();
         String::from_utf8(message.body).unwrap()
+    }
+
+    #[test]
+    fn a_path_has_whatever_it_tells_percent_encoded() {
+        for (text, written) in [
+            ("/%client%", "/web%2F1"),
+            ("/%client:base64%", "/d2ViLzE%3D"),
+            ("/%client:json%", "/%22web%2F1%22"),
+        ] {
+            let broker = Broker { path: template(text).in_path(), ..broker("%body%") };
+            let message = broker.message(None, &Id::new(&DICE.id), &DICE, &JOB, NOW).unwrap();
+            assert_eq!(message.path, written, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_message_is_longer_than_was_reckoned() {
+        let body = "\u{1}\"\\ü".repeat(500);
+        let job = NewJob { body: body.as_bytes(), ..JOB };
+        let bytes = body.len() + JOB.path.len() + JOB.headers.len() + JOB.model.len() + JOB.client.len();
+        for text in ["%body%", "%request:json%", "%request:base64%%body:json%", "a%date%%id%%%%headers:json%"]
+        {
+            for key in [None, Some(&Key::new([1; 32]))] {
+                let broker = broker(text);
+                let message = broker.message(key, &Id::new(&DICE.id), &DICE, &job, NOW).unwrap();
+                assert!(message.body.len() <= broker.body.len_of(bytes), "{text}");
+            }
+        }
     }
 
     #[test]

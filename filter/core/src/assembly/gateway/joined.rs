@@ -104,6 +104,12 @@ impl Joined {
         let found = self.read(name, entry).map_err(|faults| faults.join("; "));
         let found = found.map(|mut client| {
             client.name.label = self.label(name, store);
+            // What is held of its bodies is held under a changed entry too.
+            let before = self.get(name).map(|before| before.held_bytes.clone());
+            if let Some(held_bytes) = before.filter(|held_bytes| held_bytes.max() == client.held_bytes.max())
+            {
+                client.held_bytes = held_bytes;
+            }
             Rc::new(client)
         });
         let mut known = self.known.borrow_mut();
@@ -137,7 +143,8 @@ impl Joined {
     fn label(&self, name: &str, store: &dyn Store) -> Rc<str> {
         let has_own = store::update(store, LABELS, |stored| {
             let mut labels = codec::decode_all::<Label>(stored);
-            if labels.iter().any(|label| label.0 == name) {
+            // Another configuration may have let more of them have one.
+            if labels.iter().take(self.labels_max).any(|label| label.0 == name) {
                 return (None, true);
             }
             if labels.len() >= self.labels_max {

@@ -37,7 +37,7 @@ impl Build<'_> {
         let (mut headers, mut secrets) = (Vec::new(), Vec::new());
         for (name, value) in &wire.headers {
             let path = format!("{AT}.headers.{name}");
-            let template = self.template(&path, value, |aspect| !aspect.has_body());
+            let template = self.template(&path, value, Aspect::is_short);
             let is_plain = |text: &str| text.bytes().all(is_of_header);
             if template.iter().flat_map(Template::texts).any(|text| !is_plain(text)) {
                 self.fault(path.clone(), "it has characters that no header may have");

@@ -52,8 +52,8 @@ pub(in crate::config) struct Queue {
 
 /// A message broker that takes messages by HTTP, and what it is sent. In `path`, `headers` and `body`, `%word%` stands for what is
 /// told of a request, `%word:json%` for the same as a JSON string, `%word:base64%` as base64, and `%%` for a percent sign. The
-/// words: `id` of its job, `client`, `priority`, `model`; not in `path`: `method`, `path`, `headers` (a JSON object), `date` (now);
-/// only in `body`: `body`, and `request`, a JSON object with all of these but `date`.
+/// words: `id` of its job, `client`, `priority`, `model`; not in `path`: `method`, `date` (now); only in `body`: `path`, `headers`
+/// (a JSON object), `body`, and `request`, a JSON object with all of these but `date`.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -184,7 +184,7 @@ fn a_client_is_the_same_as_long_as_its_entry_is() {
     assert!(!gateway.is_whole(&first));
     entry["models"] = json!(["o3"]);
     let changed = keyed(&gateway, &store, &entry).unwrap().known.client;
-    assert!(!Rc::ptr_eq(&first, &changed));
+    assert!(!Rc::ptr_eq(&first, &changed) && Rc::ptr_eq(&first.held_bytes, &changed.held_bytes));
     drop((first, again));
     assert!(gateway.client("team").is_some());
     // Nobody has a key of it any more.
@@ -197,9 +197,12 @@ fn a_client_is_the_same_as_long_as_its_entry_is() {
 #[test]
 fn no_more_clients_have_a_label_value_than_is_configured() {
     let store = MemoryStore::default();
-    let mut config = regional_config(&json!({ "models": ["*"] }));
-    config["metrics"] = json!({ "clients_max": 3 });
-    let worker = || load(config.clone()).unwrap();
+    let worker_of = |clients_max: usize| {
+        let mut config = regional_config(&json!({ "models": ["*"] }));
+        config["metrics"] = json!({ "clients_max": clients_max });
+        load(config).unwrap()
+    };
+    let worker = || worker_of(3);
     let (one, other) = (worker(), worker());
     let label = |gateway: &Gateway, name: &str| {
         let client = keyed(gateway, &store, &json!({ "name": name, "models": ["*"] })).unwrap().known.client;
@@ -213,6 +216,9 @@ fn no_more_clients_have_a_label_value_than_is_configured() {
     // In all workers alike.
     assert_eq!([label(&other, "c"), label(&other, "a"), label(&one, "b")], ["other", "a", "b"]);
     assert_eq!((&*one.name_of("unheard").text, &*one.name_of("unheard").label), ("unheard", "other"));
+    // Under a push that lets fewer have one the last lose theirs.
+    let fewer = worker_of(2);
+    assert_eq!([label(&fewer, "a"), label(&fewer, "b")], ["a", "other"]);
     store.break_with(Some(crate::store::StoreFault::Unavailable));
     assert_eq!(label(&worker(), "a"), "other");
 }

@@ -127,6 +127,7 @@ fn a_fault_of_a_broker_names_its_field() {
             ".path: %body% stands for nothing here: expected one of %id%, %client%, %priority%, %model%, alone",
         ),
         (json!({ "headers": { "x": "%request%" } }), ".headers.x: %request% stands for nothing here"),
+        (json!({ "headers": { "x": "%headers%" } }), ".headers.x: %headers% stands for nothing here"),
         (json!({ "headers": { "x": "a\nb" } }), ".headers.x: it has characters that no header may have"),
         (json!({ "headers": { "a b": "" } }), ".headers.a b: it is no name of a header"),
         (json!({ "headers": { "Host": "" } }), ".headers.Host: it is Envoy's to say"),
