@@ -393,7 +393,12 @@ async fn a_client_that_hangs_up_while_its_attempt_is_held_leaves() {
     let labels = [("priority", "high"), ("result", "returned")];
     gateway.wait_for_metric("tollgate_queued_requests", &labels, 1.0).await.unwrap();
     drop(leaves);
-    record_where(&gateway, |line| line["outcome"] == "client_gone").await;
+    // It was refused, and nobody was at it any more.
+    let record = record_where(&gateway, |line| line["outcome"] == "client_gone").await;
+    let nothing = json!({ "prompt_tokens": "0", "completion_tokens": "0", "estimated": "false" });
+    check_record(&record, &nothing);
+    let labels = [("priority", "high"), ("result", "left")];
+    gateway.wait_for_metric("tollgate_queued_requests", &labels, 1.0).await.unwrap();
     // The next one is served when the pause is over, and nothing of the first was sent again.
     let served = async || gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap().status == 200;
     while !served().await {

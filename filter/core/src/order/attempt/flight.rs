@@ -159,6 +159,12 @@ impl Flight {
         self.tries.borrow().last().map(|last| last.target.clone())
     }
 
+    /// Whether the backend of its last attempt is at it, or has answered it well. What was refused is billed to nobody.
+    #[must_use]
+    pub fn may_be_billed(&self) -> bool {
+        self.tries.borrow().last().is_some_and(|last| last.status.is_none_or(|status| status < 400))
+    }
+
     /// Notes that it goes on a connection that is open already.
     pub fn is_connected(&self) {
         let first =

@@ -8,7 +8,7 @@ use super::Flight;
 use super::flight::Trial;
 use crate::capacity::{Ask, Seat, Turn};
 use crate::denial::Denial;
-use crate::ledger::{Series, Wait};
+use crate::ledger::{Queued, Series, Wait};
 use crate::route::Cooldown;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub struct Returning {
     left: Cell<usize>,
     /// Whether the attempt that comes next waits for its turn.
     is_back: Cell<bool>,
+    /// Since when that one is held, once it has asked.
+    held_since: Cell<Option<Duration>>,
     /// Whether it has a seat by a turn that it has waited for.
     has_turn: Cell<bool>,
     /// Why it waits no longer, if it has waited in vain.
@@ -49,7 +51,8 @@ impl Returning {
     #[must_use]
     pub fn new(ask: Ask, deadline: Duration) -> Self {
         let (left, refusal) = (Cell::new(RETURNS_MAX), RefCell::default());
-        Self { ask, deadline, left, is_back: Cell::default(), has_turn: Cell::default(), refusal }
+        let (is_back, held_since, has_turn) = (Cell::default(), Cell::default(), Cell::default());
+        Self { ask, deadline, left, is_back, held_since, has_turn, refusal }
     }
 }
 
@@ -118,6 +121,7 @@ impl Flight {
         let returning = self.returning.as_ref().filter(|returning| returning.is_back.get())?;
         let mut ask = returning.ask.clone();
         ask.precedence.wait_max = returning.deadline.saturating_sub(now);
+        returning.held_since.set(returning.held_since.get().or(Some(now)));
         let series = Series::Queued { priority: ask.priority.word(), result: Wait::Returned.word() };
         // What Envoy has gone on to is another backend than the one that it had a turn for.
         let had_turn = self.candidates.len() == 1 || returning.left.get() + 1 < RETURNS_MAX;
@@ -128,6 +132,7 @@ impl Flight {
     pub fn take_turn(&self, turn: Turn) -> Result<(), Denial> {
         let Some(returning) = &self.returning else { return Ok(()) };
         returning.is_back.set(false);
+        returning.held_since.set(None);
         match turn {
             Turn::Goes { seat, .. } => {
                 returning.has_turn.set(seat.is_some());
@@ -147,6 +152,15 @@ impl Flight {
     pub(super) fn has_turn(&self, seat: Option<&Seat>) -> bool {
         let has_turn = self.returning.as_ref().is_some_and(|returning| returning.has_turn.take());
         has_turn && seat.is_some()
+    }
+
+    /// How it left the queue, if its client hung up while its attempt was held; `before` is how it waited until it went first.
+    #[must_use]
+    pub fn left_queue(&self, before: Option<Queued>, now: Duration) -> Option<Queued> {
+        let returning = self.returning.as_ref()?;
+        let held = now.saturating_sub(returning.held_since.get()?);
+        let time = before.map_or(Duration::ZERO, |before| before.time).saturating_add(held);
+        Some(Queued { priority: returning.ask.priority.word(), wait: Wait::Left, time })
     }
 
     /// Why it was refused by us though a backend had been asked, for it came back to the queue in vain.

@@ -97,9 +97,12 @@ impl Sent {
                 };
                 (outcome, cost)
             }
-            // The client left before the answer came. A backend that was asked may bill all that it was asked for.
-            None if tried.is_some() => (broken(), self.expected.cost(None)),
-            None => (broken(), Cost::NOTHING),
+            // The client left before the answer came. A backend that is at it may bill all that it was asked for.
+            None if self.flight.may_be_billed() => (broken(), self.expected.cost(None)),
+            None => {
+                draft.queued = self.flight.left_queue(draft.queued, now).or(draft.queued);
+                (broken(), Cost::NOTHING)
+            }
         };
         // No backend has refused it in the end: it was not to go to the next one, or had no turn in time.
         let refusal = self.flight.spill_refusal().or_else(|| self.flight.return_refusal());

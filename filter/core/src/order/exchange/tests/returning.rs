@@ -1,10 +1,10 @@
 //! A request that went, was refused, and comes back to the queue.
 
-use super::admitting::{Worker, names};
+use super::admitting::{COST, Worker, names};
 use super::*;
 use crate::capacity::Turn;
 use crate::headers::STAY;
-use crate::ledger::Series;
+use crate::ledger::{Series, Wait};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -143,6 +143,54 @@ fn who_comes_back_in_vain_is_told_that_there_is_no_room() {
     assert!(edits.set.iter().all(|(name, _)| !name.starts_with("retry-after")), "{edits:?}");
     let record = worker.end(exchange);
     assert_eq!((record.outcome, record.usage), (Outcome::Denied("capacity_exceeded"), Usage::default()));
+}
+
+#[test]
+fn a_client_that_hangs_up_while_it_is_held_costs_nothing() {
+    let limited = |config: &mut Value| {
+        alone(config);
+        config["clients"][0]["limits"] = json!([{ "tokens": BUDGET, "per": "minute" }]);
+    };
+    let mut worker = Worker::new(limited);
+    let (exchange, forward) = worker.goes();
+    assert!(!is_stopped(&worker, &forward, "429", "2", 0));
+    assert_eq!(comes_back(&mut worker, &forward, 0), Turn::Waits);
+    assert_eq!(left(&worker.store), BUDGET - COST);
+    let record = worker.end(exchange);
+    assert_eq!(
+        (record.outcome, record.usage, record.price_micros),
+        (Outcome::ClientGone, Usage::default(), None)
+    );
+    assert_eq!(left(&worker.store), BUDGET);
+    let queued = record.queued.unwrap();
+    assert_eq!((queued.priority, queued.wait, queued.time), ("normal", Wait::Left, Duration::ZERO));
+
+    // Nor does one that hangs up before it is asked again.
+    let mut worker = Worker::new(limited);
+    let (exchange, forward) = worker.goes();
+    assert!(!is_stopped(&worker, &forward, "429", "2", 0));
+    let record = worker.end(exchange);
+    assert_eq!((record.usage, record.queued, left(&worker.store)), (Usage::default(), None, BUDGET));
+
+    // A backend that is at it again, or has answered well, may bill it.
+    for status in [None, Some("200")] {
+        let mut worker = Worker::new(limited);
+        let (exchange, forward) = worker.goes();
+        assert!(!is_stopped(&worker, &forward, "429", "2", 0));
+        assert_eq!(comes_back(&mut worker, &forward, 0), Turn::Waits);
+        let goes = turn(&mut worker, 2);
+        assert_eq!(forward.flight.take_turn(goes), Ok(()));
+        let outside = Outside::new(&worker.store, &|| NOW);
+        match status {
+            None => drop(forward.flight.begin(b"ca", &outside).unwrap()),
+            Some(status) => {
+                drop(attempt(&forward.flight, "ca", &[(":status", status)], "", &outside).unwrap())
+            }
+        }
+        let record = worker.end(exchange);
+        assert_eq!((record.usage.total(), record.queued), (COST, None), "{status:?}");
+        assert_eq!(left(&worker.store), BUDGET - COST);
+    }
 }
 
 #[test]
