@@ -155,7 +155,7 @@ impl HttpContext for Upstream {
         if flight.may_come_back() {
             let now = host::now();
             if let Some(back) = flight.comes_back(now) {
-                host::count(back.series.clone(), 1);
+                back.series.clone().into_iter().for_each(|series| host::count(series, 1));
                 let turn = waiting::come_back(request, back, now);
                 let held =
                     Held { id: self.id, flight, cluster, body: (0, false), waits: true, attempt: None };

@@ -48,6 +48,7 @@ impl Flight {
         let (at, target) = match candidate {
             Ok(candidate) => candidate,
             Err(denial) => {
+                faults.extend(self.give_turn_back(outside).err());
                 faults.extend(self.take_back_pause(outside).err());
                 return Err(Refused { denial, counts, faults });
             }

@@ -6,10 +6,11 @@
 
 use super::Flight;
 use super::flight::Trial;
-use crate::capacity::{Ask, Seat, Turn};
+use crate::capacity::{self, Ask, Seat, Turn};
 use crate::denial::Denial;
 use crate::ledger::{Queued, Series, Wait};
 use crate::route::Cooldown;
+use crate::store::{Outside, StoreFault};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ const RETURNS_MAX: usize = 5;
 /// What a request needs to come back to the queue.
 #[derive(Debug)]
 pub struct Returning {
-    /// What it asks for, at the last backend that it may go to.
+    /// What it asks for, at the last backend that it may go to. It waits no longer for that than it would have at first: a clock that
+    /// is set back makes nobody wait.
     ask: Ask,
     /// Until when it waits.
     deadline: Duration,
@@ -40,10 +42,10 @@ pub struct Returning {
 pub struct Back {
     /// What it asks for.
     pub ask: Ask,
-    /// Whether it was its client's turn when it went.
+    /// Whether it was its client's turn when it went. One whose connection has ended while it was held has not gone since.
     pub had_turn: bool,
-    /// To be counted once.
-    pub series: Series,
+    /// To be counted; `None` if it was.
+    pub series: Option<Series>,
 }
 
 impl Returning {
@@ -53,6 +55,11 @@ impl Returning {
         let (left, refusal) = (Cell::new(RETURNS_MAX), RefCell::default());
         let (is_back, held_since, has_turn) = (Cell::default(), Cell::default(), Cell::default());
         Self { ask, deadline, left, is_back, held_since, has_turn, refusal }
+    }
+
+    /// For how long it still waits.
+    fn time_left(&self, now: Duration) -> Duration {
+        self.deadline.saturating_sub(now).min(self.ask.precedence.wait_max)
     }
 }
 
@@ -88,7 +95,7 @@ impl Flight {
         let Some(returning) = self.returning.as_ref().filter(|_| at + 1 == self.candidates.len()) else {
             return false;
         };
-        let in_time = pause.is_some_and(|pause| now.saturating_add(pause.wait) < returning.deadline);
+        let in_time = pause.is_some_and(|pause| pause.wait < returning.time_left(now));
         let is_back = status == 429 && in_time && returning.left.get() > 0;
         returning.is_back.set(is_back);
         if is_back {
@@ -120,11 +127,14 @@ impl Flight {
     pub fn comes_back(&self, now: Duration) -> Option<Back> {
         let returning = self.returning.as_ref().filter(|returning| returning.is_back.get())?;
         let mut ask = returning.ask.clone();
-        ask.precedence.wait_max = returning.deadline.saturating_sub(now);
+        ask.precedence.wait_max = returning.time_left(now);
+        // Whoever asks again had a connection that ended while it was held.
+        let is_first = returning.held_since.get().is_none();
         returning.held_since.set(returning.held_since.get().or(Some(now)));
         let series = Series::Queued { priority: ask.priority.word(), result: Wait::Returned.word() };
+        let series = Some(series).filter(|_| is_first);
         // What Envoy has gone on to is another backend than the one that it had a turn for.
-        let had_turn = self.candidates.len() == 1 || returning.left.get() + 1 < RETURNS_MAX;
+        let had_turn = is_first && (self.candidates.len() == 1 || returning.left.get() + 1 < RETURNS_MAX);
         Some(Back { ask, had_turn, series })
     }
 
@@ -161,6 +171,18 @@ impl Flight {
         let held = now.saturating_sub(returning.held_since.get()?);
         let time = before.map_or(Duration::ZERO, |before| before.time).saturating_add(held);
         Some(Queued { priority: returning.ask.priority.word(), wait: Wait::Left, time })
+    }
+
+    /// Gives back what it has by a turn, for it does not go after all.
+    pub(super) fn give_turn_back(&self, outside: &Outside<'_>) -> Result<(), StoreFault> {
+        let seat = self.seat.take();
+        match seat {
+            Some(seat) if self.has_turn(Some(&seat)) => capacity::undo(outside.moment(), &seat),
+            seat => {
+                self.seat.replace(seat);
+                Ok(())
+            }
+        }
     }
 
     /// Why it was refused by us though a backend had been asked, for it came back to the queue in vain.

@@ -2,6 +2,7 @@
 
 use super::admitting::{COST, Worker, names};
 use super::*;
+use crate::attempt::Back;
 use crate::capacity::Turn;
 use crate::headers::STAY;
 use crate::ledger::{Series, Wait};
@@ -27,7 +28,11 @@ fn is_stopped(worker: &Worker, forward: &Forward, status: &str, wait_s: &str, af
 fn comes_back(worker: &mut Worker, forward: &Forward, after_s: u64) -> Turn {
     let now = NOW + Duration::from_secs(after_s);
     let back = forward.flight.comes_back(now).unwrap();
-    assert!(matches!(back.series, Series::Queued { result: "returned", .. }));
+    assert!(matches!(back.series, Some(Series::Queued { result: "returned", .. })));
+    asks(worker, back, now)
+}
+
+fn asks(worker: &mut Worker, back: Back, now: Duration) -> Turn {
     let cooldowns = Cooldowns::load(&worker.store).unwrap();
     let pause = |lane| cooldowns.remaining(lane, now);
     let moment = Moment::new(&worker.store, now);
@@ -191,6 +196,63 @@ fn a_client_that_hangs_up_while_it_is_held_costs_nothing() {
         assert_eq!((record.usage.total(), record.queued), (COST, None), "{status:?}");
         assert_eq!(left(&worker.store), BUDGET - COST);
     }
+}
+
+#[test]
+fn who_is_cut_off_while_held_comes_back_once() {
+    let mut worker = Worker::new(alone);
+    let (_exchange, forward) = worker.goes();
+    assert!(!is_stopped(&worker, &forward, "429", "1", 0));
+    let first = forward.flight.comes_back(NOW).unwrap();
+    assert!(first.had_turn && first.series.is_some());
+    assert_eq!(asks(&mut worker, first, NOW), Turn::Waits);
+    // Its connection ends, and Envoy asks once more.
+    let again = forward.flight.comes_back(NOW).unwrap();
+    assert!(!again.had_turn && again.series.is_none());
+    assert_eq!(asks(&mut worker, again, NOW), Turn::Waits);
+    let goes = turn(&mut worker, 1);
+    assert_eq!(forward.flight.take_turn(goes), Ok(()));
+    // It went, so the next refusal is another one.
+    assert!(!is_stopped(&worker, &forward, "429", "1", 1));
+    let next = forward.flight.comes_back(NOW).unwrap();
+    assert!(next.had_turn && next.series.is_some());
+}
+
+#[test]
+fn nobody_comes_back_for_longer_as_the_clock_is_set_back() {
+    let mut worker = Worker::new(alone);
+    let (exchange, forward) = worker.goes();
+    assert!(!is_stopped(&worker, &forward, "429", "2", 0));
+    let back = forward.flight.comes_back(NOW - Duration::from_secs(3600)).unwrap();
+    assert_eq!(back.ask.precedence.wait_max, Duration::from_secs(5));
+    worker.end(exchange);
+    // Nor is a longer pause waited for.
+    let mut worker = Worker::new(alone);
+    let (_exchange, forward) = worker.goes();
+    let earlier = || NOW - Duration::from_secs(3600);
+    let outside = Outside::new(&worker.store, &earlier);
+    let head = [(":status", "429"), ("retry-after", "6")];
+    let heard = attempt(&forward.flight, "ca", &head, "", &outside).unwrap();
+    assert!(heard.set.iter().any(|(name, _)| *name == STAY), "{heard:?}");
+}
+
+#[test]
+fn who_has_a_turn_and_may_not_go_gives_its_seat_back() {
+    let mut worker = Worker::new(alone);
+    let (exchange, forward) = worker.goes();
+    let whole = worker.requests_left(0) + 1;
+    let outside = Outside::new(&worker.store, &|| NOW);
+    let _ = attempt(&forward.flight, "ca", &[(":status", "429")], "", &outside).unwrap();
+    assert_eq!(comes_back(&mut worker, &forward, 0), Turn::Waits);
+    let goes = turn(&mut worker, 4);
+    assert_eq!(forward.flight.take_turn(goes), Ok(()));
+    assert_eq!(worker.requests_left(0), whole - 1);
+    let later = || NOW + Duration::from_secs(4);
+    let refused = forward.flight.begin(b"elsewhere", &Outside::new(&worker.store, &later)).unwrap_err();
+    assert_eq!(refused.denial, Denial::Unplanned);
+    assert_eq!(worker.requests_left(0), whole);
+    worker.end(exchange);
+    assert_eq!(worker.requests_left(0), whole);
 }
 
 #[test]
