@@ -5,7 +5,7 @@ use crate::{flights, host, links};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use tollgate::attempt::{Attempt, Begun, Departure, Flight, Heard, Outgoing, Refused, Waiting};
 use tollgate::capacity::Turn;
 use tollgate::denial::Denial;
@@ -34,6 +34,7 @@ enum State {
 /// request leaves it.
 struct Held {
     id: u32,
+    request: u32,
     flight: Rc<Flight>,
     cluster: Vec<u8>,
     /// So much of its body waits, and whether that is all.
@@ -141,24 +142,44 @@ impl Waiter for Held {
     }
 }
 
+impl Drop for Upstream {
+    /// One that Envoy gives up while it is held takes no turn, which would be lost with its seat: the next one asks again.
+    fn drop(&mut self) {
+        // While it goes it is borrowed, and waits no more.
+        if let State::Held(held) = &self.state
+            && let Some(request) = held.try_borrow().ok().filter(|held| held.waits).map(|held| held.request)
+        {
+            let waiter: Weak<RefCell<dyn Waiter>> = Rc::<RefCell<Held>>::downgrade(held);
+            waiting::withdraw(request, &waiter);
+        }
+    }
+}
+
 impl Context for Upstream {}
 
 impl HttpContext for Upstream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        links::attempted();
         let Some((request, flight)) = flights::current() else {
             log::error!("an attempt without its request: both filters need the same vm_config");
             host::answer(&Denial::Unplanned.answer());
             return Action::Pause;
         };
+        links::attempted();
         let cluster = cluster(&flight);
         if flight.may_come_back() {
             let now = host::now();
             if let Some(back) = flight.comes_back(now) {
                 back.series.clone().into_iter().for_each(|series| host::count(series, 1));
                 let turn = waiting::come_back(request, back, now);
-                let held =
-                    Held { id: self.id, flight, cluster, body: (0, false), waits: true, attempt: None };
+                let held = Held {
+                    id: self.id,
+                    request,
+                    flight,
+                    cluster,
+                    body: (0, false),
+                    waits: true,
+                    attempt: None,
+                };
                 let held = Rc::new(RefCell::new(held));
                 self.state = State::Held(held.clone());
                 return match turn {
@@ -195,6 +216,18 @@ impl HttpContext for Upstream {
             }
         }
         self.act(|attempt| send_body(attempt, bytes, end)).unwrap_or(Action::Continue)
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if let State::Held(held) = &self.state {
+            let mut held = held.borrow_mut();
+            if held.waits {
+                // They too would take all before them along.
+                held.body.1 = true;
+                return Action::Pause;
+            }
+        }
+        Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {

@@ -79,6 +79,15 @@ pub(crate) fn leave(id: u32) {
     }
 }
 
+/// Forgets a stream, unless another one has come in its place. The tick stays as it is until its request ends.
+pub(crate) fn withdraw(id: u32, stream: &Weak<RefCell<dyn Waiter>>) {
+    let is_it = WAITING.with_borrow(|waiting| waiting.get(&id).is_some_and(|other| other.ptr_eq(stream)));
+    if is_it {
+        WAITING.with_borrow_mut(|waiting| waiting.remove(&id));
+        QUEUE.with_borrow_mut(|queue| queue.leave(id));
+    }
+}
+
 /// Asks for room at a backend.
 pub(crate) fn admit(id: u32, ask: Ask, now: Duration) -> Result<Turn, StoreFault> {
     let cooldowns = cooldowns();

@@ -25,13 +25,13 @@ fn chat_of(bytes: usize) -> Value {
 
 /// What the rest of a body is when it is sent in pieces.
 #[derive(Clone, Copy, Debug)]
-enum End {
+pub enum End {
     Plain,
     Trailers,
 }
 
 /// A body in pieces, whose length nobody is told beforehand.
-fn pieces(body: &Value, end: End) -> reqwest::Body {
+pub fn pieces(body: &Value, end: End) -> reqwest::Body {
     let text = body.to_string().into_bytes();
     let mut frames: Vec<_> =
         text.chunks(3000).map(|piece| Frame::data(Bytes::copy_from_slice(piece))).collect();

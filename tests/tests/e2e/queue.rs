@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tollgate_tests::harness::{Gateway, Setup};
+use tollgate_tests::harness::{Answer, Gateway, Setup};
 use tollgate_tests::mock::{Fault, Received, Settings};
 
+use crate::bodies::{End, pieces};
+use crate::envoy_lines::{ROUTE, part};
 use crate::requests::{
     BATCH, CHAT, EMBEDDING, EMBEDDINGS, WEB_SHOP, chat, check_record, details, nobody_is_limited,
     record_where, with,
@@ -380,6 +382,45 @@ async fn who_was_sent_and_refused_goes_back_to_its_place() {
     // What came back has the body that it had.
     let bodies: Vec<_> = mock.received().iter().map(Received::json).collect();
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+}
+
+/// What comes behind a body goes on by itself, and would take the held attempt along.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_let_no_held_attempt_go() {
+    let gateway = Gateway::start(takes_less_than_declared()).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let busy = Fault::answer(429).header("retry-after-ms", "500");
+    mock.update(|settings| settings.faults = [busy].into());
+    let body = with(chat(&"many pieces ".repeat(2000)), json!({ "max_tokens": 300 }));
+    let http_2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let request = http_2.post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
+    let request = request.header("trailer", "x-checksum").body(pieces(&body, End::Trailers));
+    let answer = Answer::read(request.send().await.unwrap()).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let bodies: Vec<_> = mock.received().iter().map(Received::json).collect();
+    assert_eq!(bodies, [body.clone(), body]);
+    let record = record_where(&gateway, |line| line["backend"] == "ptu").await;
+    // An attempt that went without its turn is none that was seen.
+    let tries = json!([{ "backend": "ptu", "status": 429 }, { "backend": "ptu", "status": 200 }]);
+    assert_eq!(details(&record)["tries"], tries);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_while_held_asks_again_in_its_place() {
+    // Envoy gives up whatever takes so long, and asks again.
+    let setup = takes_less_than_declared().patch(|envoy| {
+        part(envoy, ROUTE)["route"]["retry_policy"]["per_try_timeout"] = json!("1s");
+    });
+    let gateway = Gateway::start(setup).await.unwrap();
+    let mock = gateway.mock("ptu");
+    let busy = Fault::answer(429).header("retry-after-ms", "2500");
+    mock.update(|settings| settings.faults = [busy].into());
+    let answer = gateway.post(CHAT, WEB_SHOP, &small()).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(mock.received().len(), 2);
+    record_where(&gateway, |line| line["backend"] == "ptu").await;
+    let labels = [("priority", "high"), ("result", "returned")];
+    assert_eq!(gateway.metric("tollgate_queued_requests", &labels).await.unwrap(), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
