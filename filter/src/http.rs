@@ -468,7 +468,7 @@ impl Stream {
         self.settle_turns();
         let mut finished = self.exchange.finish(Moment::new(&host::SharedData, now), interruption);
         finished.record.turns = turns;
-        links::look_at(&finished.record);
+        links::look_at(&finished.record, origin);
         match self.gateway.record_form {
             RecordForm::Line { is_typed } => record::leave_line(&finished.record, &self.request_id, is_typed),
             RecordForm::Fields => record::leave_fields(&finished.record),

@@ -6,6 +6,7 @@ use crate::{candidates, host};
 use proxy_wasm::types::MapType;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use tollgate::exchange::Origin;
 use tollgate::ledger::{Outcome, Record, Series};
 
 /// What is missing.
@@ -81,9 +82,11 @@ fn attempts() -> Option<u64> {
 }
 
 /// Looks whether somebody saw the attempts of a request that a backend has answered.
-pub(crate) fn look_at(record: &Record) {
+pub(crate) fn look_at(record: &Record, origin: impl FnOnce() -> Origin) {
     let is_answered = matches!(record.outcome, Outcome::Served | Outcome::BackendError);
-    if is_answered && record.tries.is_empty() && !SEES_ATTEMPTS.get() {
+    let is_unseen = is_answered && record.tries.is_empty() && !SEES_ATTEMPTS.get();
+    // What an attempt answers of which this VM knows nothing is no backend's.
+    if is_unseen && origin() == Origin::Backend {
         miss(Link::Attempt);
     }
 }

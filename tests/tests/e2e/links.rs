@@ -4,7 +4,7 @@ use serde_json::Value;
 use tollgate_tests::harness::{Gateway, Setup};
 use tollgate_tests::mock::{Fault, Settings};
 
-use crate::envoy_lines::{MANAGER, ROUTER, take_out};
+use crate::envoy_lines::{MANAGER, ROUTER, part, take_out};
 use crate::requests::{CHAT, WEB_SHOP, chat, nobody_is_limited, record_of};
 
 const KINDS: [&str; 3] = ["candidates", "clear_route", "attempt"];
@@ -60,6 +60,22 @@ async fn a_route_that_was_chosen_too_early_is_told_once() {
 #[tokio::test]
 async fn attempts_that_nobody_sees_are_told_once() {
     assert_eq!(told(Some(format!("{MANAGER}/{ROUTER}/upstream_http_filters/0"))).await, [0, 0, 1]);
+}
+
+/// They see every attempt, and know of none whose it is.
+#[tokio::test]
+async fn filters_in_two_vms_are_not_taken_for_a_missing_one() {
+    let apart = |envoy: &mut Value| {
+        let path = format!("{MANAGER}/{ROUTER}/upstream_http_filters/0/typed_config/config/vm_config/vm_id");
+        *part(envoy, &path) = "another".into();
+    };
+    let gateway = Gateway::start(Setup::new().workers(1).edit(nobody_is_limited).patch(apart)).await.unwrap();
+    let answer = gateway.post(CHAT, WEB_SHOP, &chat("who serves this")).await.unwrap();
+    record_of(&gateway, &answer).await;
+    assert_ne!(answer.status, 200);
+    assert_eq!(seen(&gateway).await, [0, 0, 0]);
+    let log = gateway.log_text().unwrap();
+    assert!(log.contains("an attempt without its request: both filters need the same vm_config"));
 }
 
 /// A first backend without an address is no fault of the chain.
