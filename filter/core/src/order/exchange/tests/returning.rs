@@ -189,7 +189,7 @@ fn a_client_that_hangs_up_while_it_is_held_costs_nothing() {
         match status {
             None => drop(forward.flight.begin(b"ca", &outside).unwrap()),
             Some(status) => {
-                drop(attempt(&forward.flight, "ca", &[(":status", status)], "", &outside).unwrap())
+                drop(attempt(&forward.flight, "ca", &[(":status", status)], "", &outside).unwrap());
             }
         }
         let record = worker.end(exchange);
