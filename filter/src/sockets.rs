@@ -52,7 +52,7 @@ impl Conversation {
         Some(Self { socket, gateway: gateway.clone(), filter: name(), since: None, unsent: Vec::new() })
     }
 
-    /// Whether a message waits for something that no callback brings.
+    /// Whether something is waited for that no callback brings.
     pub(crate) fn waits(&self) -> bool {
         self.socket.waits()
     }
@@ -81,18 +81,20 @@ impl Conversation {
             out
         });
         self.unsent.extend(out);
-        let goes = if self.waits() { Vec::new() } else { std::mem::take(&mut self.unsent) };
+        let holds = self.socket.holds();
+        let goes = if holds { Vec::new() } else { std::mem::take(&mut self.unsent) };
         if goes != came {
             host::set_body(BufferType::HttpRequestBody, bytes, &goes);
         }
-        if self.waits() { Action::Pause } else { Action::Continue }
+        if holds { Action::Pause } else { Action::Continue }
     }
 
-    /// Goes on with a message that waits; whether it does not any more.
+    /// Goes on with what waits; whether a message of the client's does not any more.
     pub(crate) fn wake(&mut self, exchange: &mut Exchange) -> bool {
+        let held = self.socket.holds();
         let out = self.act(|socket, world| socket.wake(exchange, world));
         self.unsent.extend(out);
-        if self.waits() {
+        if !held || self.socket.holds() {
             return false;
         }
         host::set_body(BufferType::HttpRequestBody, 0, &std::mem::take(&mut self.unsent));

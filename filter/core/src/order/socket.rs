@@ -20,6 +20,7 @@ use crate::ledger::Turns;
 use crate::limits::{Claim, Grant};
 use crate::store::{Moment, StoreFault};
 use events::{Event, Role};
+use hearing::Unsure;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use turn::Turn;
@@ -41,6 +42,7 @@ const OUR_PING: &[u8] = b"tollgate";
 
 /// A close frame's code for whoever may not go on. <https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1>
 const POLICY: u16 = 1008;
+const ENDED: &str = "the gateway's limits are used up, or the key may not do this any more";
 /// For what is no text.
 const UNSUPPORTED: u16 = 1003;
 
@@ -85,6 +87,8 @@ pub struct Socket {
     /// What the client has sent and nobody has looked at.
     unread: VecDeque<Message>,
     asking: Option<Asking>,
+    /// Whose client is asked about.
+    unsure: Option<Unsure>,
     /// The turns whose end has not come, in the order in which they began.
     turns: Vec<Turn>,
     /// What goes to each side with its next bytes.
@@ -123,6 +127,7 @@ impl Socket {
             opened,
             unread: VecDeque::new(),
             asking: None,
+            unsure: None,
             turns: Vec::new(),
             to_backend: Vec::new(),
             to_client: Vec::new(),
@@ -141,9 +146,15 @@ impl Socket {
         }
     }
 
-    /// Whether a message of the client's waits for something that no callback brings.
+    /// Whether something is waited for that no callback brings.
     #[must_use]
     pub fn waits(&self) -> bool {
+        self.holds() || self.unsure.is_some()
+    }
+
+    /// Whether a message of the client's waits for it.
+    #[must_use]
+    pub fn holds(&self) -> bool {
         self.asking.is_some()
     }
 
@@ -185,8 +196,10 @@ impl Socket {
         std::mem::take(&mut self.to_backend)
     }
 
-    /// Goes on with what waits, if it has come, and answers what goes to the backend.
+    /// Goes on with what waits, if it has come, and answers what goes to the backend. Where no message waits, nothing can be sent
+    /// now: what is to be said goes with the next bytes.
     pub fn wake(&mut self, session: &mut Exchange, world: &mut World<'_>) -> Vec<u8> {
+        self.make_sure(world.moment);
         let Some(mut asking) = self.asking.take() else { return Vec::new() };
         if self.is_ended {
             let finished = asking.exchange.finish(world.moment, || Interruption::Client);
@@ -248,6 +261,7 @@ impl Socket {
             let finished = asking.exchange.finish(world.moment, &interruption);
             self.note(finished);
         }
+        self.unsure = None;
         std::mem::take(&mut self.totals)
     }
 
@@ -401,7 +415,7 @@ impl Socket {
         }
         self.tell(id, answer);
         if self.ends(answer.status) {
-            return self.close(POLICY, "the gateway's limits are used up, or the key is not valid any more");
+            return self.close(POLICY, ENDED);
         }
         self.to_backend.extend(frames::written(Kind::Ping, OUR_PING, Some(self.mask)));
     }

@@ -2,13 +2,25 @@
 
 use super::events::{self, Said};
 use super::turn::Turn;
-use super::{Asked, OUR_PING, POLICY, Socket, World, responses};
+use super::{Asked, ENDED, OUR_PING, POLICY, Socket, World, responses};
 use crate::answer::Answer;
 use crate::denial::Denial;
 use crate::exchange::{Connected, Exchange, Finished, Interruption, Step};
 use crate::frames::{self, Kind};
 use crate::ledger::Outcome;
 use crate::store::{Moment, StoreFault};
+
+/// An identified exchange, or why there is none.
+type Found = (Option<Exchange>, Option<Answer>);
+
+/// A turn that goes on already while it is asked who its client is now.
+pub(super) struct Unsure {
+    exchange: Exchange,
+    connected: Connected,
+    model: Option<String>,
+    body: String,
+    response: String,
+}
 
 impl Socket {
     /// Reads what the backend says of its turns.
@@ -70,7 +82,20 @@ impl Socket {
         // A session's cap does not hold for what is written down.
         let body = events::capped(self.cap.filter(|_| !is_whole));
         let model = model.or_else(|| session.model_asked());
-        let (current, mut over) = self.identify(connected.clone(), world.moment);
+        let (current, mut over) = match self.identify(connected.clone(), world.moment) {
+            Ok(found) => found,
+            // Keys are being fetched: what was found at the beginning holds until they are there.
+            Err(exchange) => {
+                self.unsure.get_or_insert_with(|| Unsure {
+                    exchange: *exchange,
+                    connected: connected.clone(),
+                    model: model.map(str::to_owned),
+                    body: body.clone(),
+                    response: response.clone().unwrap_or_default(),
+                });
+                (None, None)
+            }
+        };
         // As things are now; else it is charged as they were when the connection was opened, for it goes on already.
         let ways =
             [(current.as_ref(), model, &*body), (Some(session), model, &*body), (Some(session), None, "{}")];
@@ -95,34 +120,70 @@ impl Socket {
             self.turns.push(Turn::begun(exchange, response.clone()));
             break;
         }
-        let Some(answer) = over else { return };
+        if let Some(answer) = over {
+            self.stop(&answer, response.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// Ends a turn that the backend has begun and that ought not to be.
+    fn stop(&mut self, answer: &Answer, response: &str) {
+        let is_whole = response.is_empty();
         if is_whole && !matches!(answer.status, 401 | 429) {
             return;
         }
-        self.tell(None, &answer);
+        self.tell(None, answer);
         if self.ends(answer.status) {
-            return self.close(POLICY, "the gateway's limits are used up, or the key is not valid any more");
+            return self.close(POLICY, ENDED);
         }
         if is_whole {
             return;
         }
-        let cancel = events::cancel(response.as_deref().unwrap_or_default());
+        let cancel = events::cancel(response);
         self.to_backend.extend(frames::written(Kind::Text, cancel.as_bytes(), Some(self.mask)));
         self.to_client.extend(frames::written(Kind::Ping, OUR_PING, None));
     }
 
-    /// Looks whether the key is valid still, and what its client may do now; or why not.
-    fn identify(&mut self, connected: Connected, moment: Moment<'_>) -> (Option<Exchange>, Option<Answer>) {
+    /// Looks whether the key is valid still, and what its client may do now; or why not. That may have to be waited for.
+    fn identify(&mut self, connected: Connected, moment: Moment<'_>) -> Result<Found, Box<Exchange>> {
         let mut exchange = Exchange::of_turn(self.gateway.clone(), connected);
-        match exchange.request_head(&self.head(), false, moment) {
+        Ok(match exchange.request_head(&self.head(), false, moment) {
             Step::AwaitBody { .. } => (Some(exchange), None),
             Step::Answer(answer) => {
                 self.note(exchange.finish(moment, || Interruption::Other));
                 (None, Some(answer))
             }
-            // Keys are being fetched: what was found at the beginning holds until they are there.
+            Step::Wait => return Err(Box::new(exchange)),
             _ => (None, None),
+        })
+    }
+
+    /// Looks again who the client of a turn is that goes on already. Whoever must not have it is not waited for until the next one:
+    /// by then its key may have to be asked about again.
+    pub(super) fn make_sure(&mut self, moment: Moment<'_>) {
+        let Some(mut unsure) = self.unsure.take().filter(|_| !self.is_ended) else { return };
+        let (exchange, answer) = match unsure.exchange.wake(moment) {
+            None => {
+                self.unsure = Some(unsure);
+                return;
+            }
+            Some(Step::AwaitBody { .. }) => {
+                let Unsure { exchange, connected, model, body, .. } = &unsure;
+                match exchange.begun_turn(connected.clone(), model.as_deref(), body.as_bytes(), moment) {
+                    Some((exchange, Step::Answer(answer))) => (exchange, answer),
+                    _ => return,
+                }
+            }
+            // That nobody can be asked says nothing of the client.
+            Some(Step::Answer(answer)) if answer.status < 500 => (unsure.exchange, answer),
+            Some(_) => return,
+        };
+        let mut exchange = exchange;
+        self.note(exchange.finish(moment, || Interruption::Other));
+        if answer.status == 403 && !unsure.response.is_empty() {
+            self.tell(None, &answer);
+            return self.close(POLICY, ENDED);
         }
+        self.stop(&answer, &unsure.response);
     }
 
     /// Reads what the backend says where each turn is a response, and answers what the client gets in its place, if that is

@@ -10,6 +10,7 @@ use std::time::Duration;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod turned;
+mod unsure;
 
 const NOW: Duration = Duration::from_secs(1_790_000_000);
 const BUDGET: u64 = 10_000;
@@ -65,6 +66,7 @@ struct Run {
     records: Vec<Record>,
     /// Whether the store has to be asked first.
     is_late: bool,
+    now: Duration,
     path: String,
     strip: Vec<String>,
 }
@@ -99,11 +101,20 @@ impl Run {
         let edits = session.response_head(&headers(&head), false, || Origin::Backend);
         assert_eq!(edits.remove, ["x-other"]);
         let socket = Socket::new(gateway.clone(), session.opened().unwrap());
-        Self { store, session, socket, records: Vec::new(), is_late: false, path, strip: forward.strip }
+        Self {
+            store,
+            session,
+            socket,
+            records: Vec::new(),
+            is_late: false,
+            now: NOW,
+            path,
+            strip: forward.strip,
+        }
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Socket, &mut Exchange, &mut World<'_>) -> T) -> T {
-        let moment = Moment::new(&self.store, NOW);
+        let moment = Moment::new(&self.store, self.now);
         let is_late = self.is_late;
         let mut reserve = |claim| match is_late {
             true => Asked::Later(claim),
