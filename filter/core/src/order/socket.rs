@@ -15,7 +15,7 @@ use crate::denial::Denial;
 use crate::endpoint::Operation;
 use crate::exchange::{Connected, Exchange, Finished, Interruption, Opened, Step};
 use crate::frames::{self, Breach, Kind, Message, Reader, Side};
-use crate::gateway::{Gateway, WhenExhausted};
+use crate::gateway::{BodyRoom, Gateway, WhenExhausted};
 use crate::ledger::Turns;
 use crate::limits::{Claim, Grant};
 use crate::store::{Moment, StoreFault};
@@ -37,12 +37,17 @@ const TURNS_MAX: usize = 64;
 /// So much of what we say to a side may wait until we hear from it.
 const UNSAID_BYTES_MAX: usize = 1024 * 1024;
 
+/// So many messages of a client may wait to be looked at.
+const UNREAD_MAX: usize = 4096;
+
 /// What our pings say, so that their answers go no further.
 const OUR_PING: &[u8] = b"tollgate";
 
 /// A close frame's code for whoever may not go on. <https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1>
 const POLICY: u16 = 1008;
 const ENDED: &str = "the gateway's limits are used up, or the key may not do this any more";
+/// For what there is no room now.
+const TRY_LATER: u16 = 1013;
 /// For what is no text.
 const UNSUPPORTED: u16 = 1003;
 
@@ -86,6 +91,10 @@ pub struct Socket {
     backend: Reader,
     /// What the client has sent and nobody has looked at.
     unread: VecDeque<Message>,
+    /// What they take.
+    unread_bytes: usize,
+    /// Room for what is held of both sides.
+    room: BodyRoom,
     asking: Option<Asking>,
     /// Whose client is asked about.
     unsure: Option<Unsure>,
@@ -124,8 +133,10 @@ impl Socket {
             gateway,
             client: Reader::new(Side::Client, opened.message_bytes_max),
             backend: Reader::new(Side::Server, BACKEND_MESSAGE_BYTES_MAX),
+            room: BodyRoom::new(opened.held_bytes.clone()),
             opened,
             unread: VecDeque::new(),
+            unread_bytes: 0,
             asking: None,
             unsure: None,
             turns: Vec::new(),
@@ -175,13 +186,19 @@ impl Socket {
 
     /// Takes what the client sends, and answers what goes to the backend.
     pub fn client_says(&mut self, bytes: &[u8], session: &mut Exchange, world: &mut World<'_>) -> Vec<u8> {
+        if self.is_ended {
+            return std::mem::take(&mut self.to_backend);
+        }
         let mut messages = Vec::new();
         let read = self.client.push(bytes, &mut messages);
         self.mask = messages.iter().rev().find_map(|message| message.mask).unwrap_or(self.mask);
+        self.unread_bytes =
+            messages.iter().map(Message::bytes).fold(self.unread_bytes, usize::saturating_add);
         self.unread.extend(messages);
         self.go_on(session, world);
-        let unread: usize = self.unread.iter().map(|message| message.frames.len()).sum();
-        let is_too_much = unread > self.opened.message_bytes_max;
+        // Each is there as it came, and as it is read.
+        let is_too_much =
+            self.unread_bytes / 2 > self.opened.message_bytes_max || self.unread.len() > UNREAD_MAX;
         let breach = read.err().or(is_too_much.then_some(Breach::TooLong));
         if let Some(breach) = breach.filter(|_| !self.is_ended) {
             self.break_off(breach);
@@ -193,6 +210,7 @@ impl Socket {
             self.to_client.clear();
             self.close(POLICY, "too much is asked at once");
         }
+        self.make_room();
         std::mem::take(&mut self.to_backend)
     }
 
@@ -215,6 +233,7 @@ impl Socket {
             None => self.asking = Some(asking),
         }
         self.go_on(session, world);
+        self.make_room();
         std::mem::take(&mut self.to_backend)
     }
 
@@ -249,6 +268,7 @@ impl Socket {
             self.to_backend.clear();
             self.close(POLICY, "too much is begun at once");
         }
+        self.make_room();
         std::mem::take(&mut self.to_client)
     }
 
@@ -270,7 +290,18 @@ impl Socket {
         while self.asking.is_none()
             && let Some(message) = self.unread.pop_front()
         {
+            self.unread_bytes = self.unread_bytes.saturating_sub(message.bytes());
             self.take(message, session, world);
+        }
+    }
+
+    /// Takes room for what is held now, or closes it.
+    fn make_room(&mut self) {
+        let parts = [self.unread_bytes, self.client.waiting_bytes(), self.backend.waiting_bytes()];
+        let fits = self.room.change_to(parts.into_iter().fold(0, usize::saturating_add));
+        if !fits && !self.is_ended {
+            self.close(TRY_LATER, "too much is held of this client");
+            self.make_room();
         }
     }
 
@@ -287,6 +318,7 @@ impl Socket {
         let is_response = self.opened.turns == Operation::Responses;
         if !is_response && !std::mem::replace(&mut self.has_begun, true) {
             // What the policy sets where nothing is said holds for turns that nobody asks for, too.
+            self.unread_bytes = self.unread_bytes.saturating_add(message.bytes());
             self.unread.push_front(message);
             return self.ask(Event::first(), session, world);
         }
@@ -437,7 +469,10 @@ impl Socket {
     /// Closes both sides.
     fn close(&mut self, code: u16, reason: &str) {
         self.is_ended = true;
-        self.unread.clear();
+        // Nothing more of the client is read.
+        self.client = Reader::new(Side::Client, 0);
+        self.unread = VecDeque::new();
+        self.unread_bytes = 0;
         self.to_client.extend(frames::close(code, reason, None));
         self.to_backend.extend(frames::close(1000, "", Some(self.mask)));
     }

@@ -117,6 +117,12 @@ pub struct Message {
 }
 
 impl Message {
+    /// What it takes of memory.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        size_of::<Self>().saturating_add(self.payload.len()).saturating_add(self.frames.len())
+    }
+
     /// A text's text.
     #[must_use]
     pub fn text(&self) -> Option<&str> {

@@ -38,6 +38,12 @@ impl HeldBytes {
 }
 
 impl Client {
+    /// How much of its bodies is held now.
+    #[cfg(test)]
+    pub(crate) fn held_bytes_now(&self) -> usize {
+        self.held_bytes.now.get()
+    }
+
     /// What is said if there is no room for a body of its.
     pub(crate) fn held_bytes_exceeded(&self) -> Denial {
         Denial::HeldBytesExceeded { bytes_max: self.held_bytes.max, wait: ROOM_BACK_OFF }
@@ -69,6 +75,15 @@ impl BodyRoom {
             self.bytes += more;
         }
         fits
+    }
+
+    /// Takes room for so many bytes in all, and gives back what is more than that; whether there is.
+    #[must_use]
+    pub fn change_to(&mut self, bytes: usize) -> bool {
+        let less = self.bytes.saturating_sub(bytes);
+        self.of.now.set(self.of.now.get().saturating_sub(less));
+        self.bytes -= less;
+        self.grow_to(bytes)
     }
 }
 

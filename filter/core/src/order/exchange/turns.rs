@@ -14,7 +14,7 @@ use crate::decision::Why;
 use crate::denial::{Denial, shown};
 use crate::endpoint::{Operation, decoded};
 use crate::finding::Finding;
-use crate::gateway::{Client, Gateway, Model, WhenExhausted};
+use crate::gateway::{Client, Gateway, HeldBytes, Model, WhenExhausted};
 use crate::limits::Standing;
 use crate::media::{Media, Said};
 use crate::request::Request;
@@ -56,6 +56,8 @@ pub struct Opened {
     pub when_exhausted: WhenExhausted,
     /// What each turn is.
     pub turns: Operation,
+    /// What of it is held is held for this client.
+    pub held_bytes: Rc<HeldBytes>,
 }
 
 impl Exchange {
@@ -111,6 +113,7 @@ impl Exchange {
             message_bytes_max: client.request_bytes_max(),
             when_exhausted: self.draft.gateway.socket(self.draft.operation?)?,
             turns: self.draft.operation?.of_turns(),
+            held_bytes: client.held_bytes.clone(),
         })
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+mod held;
 mod turned;
 mod unsure;
 
