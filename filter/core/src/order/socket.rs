@@ -28,6 +28,10 @@ use turn::Turn;
 /// The longest message of a backend: a session with all its tools, or a second of sound.
 const BACKEND_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// So many turns of Responses a backend has at once: of one more it says in no lane that it refuses it.
+/// <https://developers.openai.com/api/docs/guides/websocket-mode>
+const RESPONSES_MAX: usize = 16;
+
 /// Of so many models that write down it is known what their client calls them.
 const TRANSCRIBERS_MAX: usize = 16;
 
@@ -110,6 +114,8 @@ pub struct Socket {
     /// What later turns go by.
     cap: Option<u64>,
     transcriber: Option<String>,
+    /// Whether the backend has named a lane.
+    has_lanes: bool,
     /// What the client calls models that write down, and what it is at the backend.
     transcribers: VecDeque<(String, String)>,
     /// Whether the backend has told what its session goes by.
@@ -146,6 +152,7 @@ impl Socket {
             has_begun: false,
             cap: None,
             transcriber: None,
+            has_lanes: false,
             transcribers: VecDeque::new(),
             is_told: false,
             context_tokens: 0,
@@ -327,6 +334,11 @@ impl Socket {
             Ok(event) if event.role() == Role::Passes => {
                 self.context_tokens = self.context_tokens.saturating_add(event.context_tokens());
                 self.to_backend.extend_from_slice(event.frames());
+            }
+            Ok(event) if is_response && self.turns.len() >= RESPONSES_MAX => {
+                let expected = "one of at most 16 at once";
+                let denial = Denial::InvalidField { field: "response.create", expected };
+                self.refuse(event.id(), &denial.answer());
             }
             Ok(event) => self.ask(event, session, world),
             Err((id, denial)) => self.refuse(id.as_deref(), &denial.answer()),

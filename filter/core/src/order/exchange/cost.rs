@@ -66,6 +66,18 @@ impl Bounds {
         (Usage { prompt, completion, ..usage }, (prompt, completion) == (usage.prompt, usage.completion))
     }
 
+    /// Of a turn of a connection: whatever cap it has, what is reported may be another's.
+    pub(super) fn of_turn(
+        operation: Operation,
+        request: &Request<'_>,
+        body: &[u8],
+        sketch: &Sketch,
+        ceiling: Ceiling,
+    ) -> Self {
+        let bounds = Self::of(operation, request, body, sketch, ceiling);
+        Self { completion: bounds.completion.max(COMPLETION_TOKENS_MAX), ..bounds }
+    }
+
     /// Of a request as it goes upstream.
     pub(super) fn of(
         operation: Operation,
@@ -95,8 +107,6 @@ impl Bounds {
         let is_capped = CapField::ALL.iter().any(is_read) && !request.carries(Field::Prediction);
         let completion = match operation {
             Operation::Embeddings => 0,
-            // Whether a backend has taken a session's cap is not known for sure, so what it reports is believed.
-            Operation::Realtime => COMPLETION_TOKENS_MAX,
             _ if is_capped => ceiling.tokens(),
             _ => COMPLETION_TOKENS_MAX.saturating_mul(ceiling.candidates.into()),
         };

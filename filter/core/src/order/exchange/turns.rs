@@ -123,6 +123,27 @@ impl Exchange {
         self.draft.asked.as_deref()
     }
 
+    /// What this client calls the model that its connection's backend calls so, perhaps with the date of its version behind.
+    #[must_use]
+    pub fn model_at(&self, backend: &str, told: &str) -> Option<String> {
+        let client = self.draft.client.as_deref()?;
+        let is_meant = |deployment: &str| {
+            let version = told.strip_prefix(deployment).map(|rest| (rest.is_empty(), rest.strip_prefix('-')));
+            version.is_some_and(|(is_same, version)| {
+                let is_date = |byte: u8| byte.is_ascii_digit() || byte == b'-';
+                is_same || version.is_some_and(|version| version.bytes().all(is_date))
+            })
+        };
+        let is_there = |model: &&Rc<Model>| {
+            model
+                .targets
+                .iter()
+                .any(|target| *target.backend.name == *backend && is_meant(&target.deployment))
+        };
+        let found = self.draft.gateway.models_for(Some(client)).find(is_there);
+        found.map(|model| model.name.text.to_string())
+    }
+
     /// Notes that a turn has gone where its connection is.
     pub fn goes_with_connection(&self) {
         if let Phase::Sent(sent) = &self.phase {

@@ -82,18 +82,23 @@ impl Socket {
         // A session's cap does not hold for what is written down.
         let body = events::capped(self.cap.filter(|_| !is_whole));
         let model = model.or_else(|| session.model_asked());
-        let (current, mut over) = match self.identify(connected.clone(), world.moment) {
-            Ok(found) => found,
-            // Keys are being fetched: what was found at the beginning holds until they are there.
-            Err(exchange) => {
-                self.unsure.get_or_insert_with(|| Unsure {
-                    exchange: *exchange,
-                    connected: connected.clone(),
-                    model: model.map(str::to_owned),
-                    body: body.clone(),
-                    response: response.clone().unwrap_or_default(),
-                });
-                (None, None)
+        let (current, mut over) = if self.is_ended {
+            // There is nobody to tell, but it is charged.
+            (None, None)
+        } else {
+            match self.identify(connected.clone(), world.moment) {
+                Ok(found) => found,
+                // Keys are being fetched: what was found at the beginning holds until they are there.
+                Err(exchange) => {
+                    self.unsure.get_or_insert_with(|| Unsure {
+                        exchange: *exchange,
+                        connected: connected.clone(),
+                        model: model.map(str::to_owned),
+                        body: body.clone(),
+                        response: response.clone().unwrap_or_default(),
+                    });
+                    (None, None)
+                }
             }
         };
         // As things are now; else it is charged as they were when the connection was opened, for it goes on already.
@@ -194,10 +199,12 @@ impl Socket {
         session: &Exchange,
         world: &mut World<'_>,
     ) -> Option<String> {
-        let responses::Said { lane, kind } = responses::heard(text);
+        let responses::Said { lane, kind, model } = responses::heard(text);
+        self.has_lanes |= !lane.is_empty();
         if matches!(kind, responses::Kind::Ended) && self.turn_of(&lane).is_none() {
             let open = self.turns.len();
-            self.begin(session, None, Some(String::new()), world);
+            let model = model.and_then(|told| session.model_at(&self.opened.backend, &told));
+            self.begin(session, model.as_deref(), Some(String::new()), world);
             self.turns.iter_mut().skip(open).for_each(|turn| turn.event.clone_from(&lane));
         }
         let Some(at) = self.turn_of(&lane) else {
@@ -231,10 +238,11 @@ impl Socket {
         told
     }
 
-    /// The turn that goes on in a lane. A backend that knows no lanes has one turn at a time.
+    /// The turn that goes on in a lane. A backend that knows no lanes has one turn at a time; of one that does, what stands in none is
+    /// of no other's.
     fn turn_of(&self, lane: &str) -> Option<usize> {
         let found = self.turns.iter().position(|turn| turn.event == lane);
-        found.or_else(|| (lane.is_empty() && !self.turns.is_empty()).then_some(0))
+        found.or_else(|| (lane.is_empty() && !self.has_lanes && !self.turns.is_empty()).then_some(0))
     }
 
     /// Tells what was refused, once all that was asked before it in its lane has ended.

@@ -11,6 +11,7 @@ use crate::denial::{Denial, shown};
 use crate::frames::Message;
 use crate::json::{self, Names};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -75,6 +76,8 @@ pub(super) fn error(lane: Option<&str>, answer: &Answer) -> String {
 pub(super) struct Said {
     pub(super) lane: String,
     pub(super) kind: Kind,
+    /// The model whose response it is, as the backend calls it.
+    pub(super) model: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -97,13 +100,21 @@ struct Server<'s> {
     stream_id: Option<Cow<'s, str>>,
     #[serde(alias = "status_code")]
     status: Option<Value>,
+    #[serde(borrow)]
+    response: Option<&'s RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Response<'s> {
+    #[serde(borrow)]
+    model: Option<Cow<'s, str>>,
 }
 
 /// Reads what a backend says.
 pub(super) fn heard(text: &str) -> Said {
     let event = serde_json::from_str::<Server<'_>>(text).ok();
-    let (kind, lane, status) =
-        event.map(|event| (event.r#type, event.stream_id, event.status)).unwrap_or_default();
+    let (kind, lane, status, response) =
+        event.map(|event| (event.r#type, event.stream_id, event.status, event.response)).unwrap_or_default();
     let kind = match kind.as_deref().unwrap_or_default() {
         "response.completed" | "response.incomplete" | "response.failed" => Kind::Ended,
         "error" => {
@@ -114,5 +125,8 @@ pub(super) fn heard(text: &str) -> Said {
         kind if kind.starts_with("response.") => Kind::GoesOn,
         _ => Kind::Other,
     };
-    Said { lane: lane.unwrap_or_default().into_owned(), kind }
+    let response = response.filter(|_| kind == Kind::Ended);
+    let response = response.and_then(|response| serde_json::from_str::<Response<'_>>(response.get()).ok());
+    let model = response.and_then(|response| response.model).map(Cow::into_owned);
+    Said { lane: lane.unwrap_or_default().into_owned(), kind, model }
 }

@@ -231,6 +231,99 @@ fn lanes_of_a_socket_are_told_apart() {
 }
 
 #[test]
+fn an_error_in_no_lane_ends_no_turn_of_another() {
+    let mut run = run(|_| {});
+    for name in ["a", "b"] {
+        run.say(&with(CREATE, "stream_id", name));
+    }
+    run.hear(&with(CREATED, "stream_id", "a"));
+    let error = r#"{"type":"error","status":400,"error":{"message":"x"}}"#;
+    assert_eq!(run.hear(error), [error]);
+    assert_eq!(run.records, []);
+    // Nor is what it then says of one charged as another's.
+    run.hear(&with(&completed("resp_1", 5, 5), "stream_id", "a"));
+    run.hear(&with(&completed("resp_2", 7, 7), "stream_id", "b"));
+    assert_eq!((run.records.len(), run.left()), (2, BUDGET - 24));
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_charged_as_its_models() {
+    let charged = |model: &str| {
+        let mut run = run(|_| {});
+        let mut end: Value = serde_json::from_str(&completed("resp_1", 50, 20)).unwrap();
+        end["response"]["model"] = json!(model);
+        run.hear(&end.to_string());
+        assert_eq!(run.left(), BUDGET - 70);
+        run.records[0].model.as_ref().unwrap().text.to_string()
+    };
+    for (told, model) in [
+        ("small", "gpt-5-mini"),
+        ("small-2025-08-07", "gpt-5-mini"),
+        ("small-er", "gpt-5"),
+        ("gpt-5", "gpt-5"),
+        ("elsewhere", "gpt-5"),
+    ] {
+        assert_eq!(charged(told), model, "{told}");
+    }
+}
+
+#[test]
+fn what_a_response_reports_is_charged_beyond_its_cap() {
+    let mut run = run(|_| {});
+    run.say(&with(CREATE, "max_output_tokens", 16));
+    run.hear(&completed("resp_1", 5, 500));
+    assert_eq!((run.left(), run.records[0].source), (BUDGET - 505, Source::Reported));
+}
+
+#[test]
+fn more_responses_than_a_backend_takes_at_once_are_refused() {
+    let mut run = run(|config| config["clients"][0]["limits"] = json!([]));
+    let lane = |at: usize| with(CREATE, "stream_id", format!("l{at}"));
+    for at in 0..RESPONSES_MAX {
+        assert_eq!(run.say(&lane(at)), [lane(at)]);
+    }
+    assert_eq!(run.say(&lane(99)), ["ping"]);
+    assert_eq!(refusal(&run.pong()[0]), (400, "invalid_type".to_owned(), Some("l99".to_owned())));
+    run.hear(&with(&completed("resp_1", 5, 5), "stream_id", "l3"));
+    assert_eq!(run.say(&lane(99)), [lane(99)]);
+}
+
+#[test]
+fn who_may_use_the_socket_alone_may_have_its_turns() {
+    let mut may = run(|config| config["clients"][0]["endpoints"] = json!(["responses/websocket"]));
+    assert_eq!(may.say(CREATE), [CREATE]);
+    may.socket.serve_under(&serves(|config| config["clients"][0]["endpoints"] = json!(["responses"])));
+    assert_eq!(may.say(CREATE), [""; 0]);
+    may.hear(&completed("resp_1", 5, 5));
+    assert_eq!(may.records.iter().filter(|record| matches!(record.outcome, Outcome::Denied(_))).count(), 1);
+}
+
+#[test]
+fn a_turn_of_a_patient_connection_is_not_queued() {
+    let gateway = serves(|config| {
+        config["store"] = json!({ "redis": { "cluster": "s", "region": "eu" } });
+        config["queue"] = json!({ "for": "normal", "when": "always" });
+        config["clients"][0]["limits"] = json!([]);
+    });
+    let mut handshake = handshake("/v1/responses");
+    handshake.push(("prefer", "respond-async"));
+    let mut run = Run::by(&gateway, &handshake);
+    assert_eq!(run.say(CREATE), [CREATE]);
+}
+
+#[test]
+fn nothing_is_said_behind_a_close_frame() {
+    let mut run = run(|config| {
+        limited(5)(config);
+        config["websocket"]["responses"]["when_exhausted"] = json!("close");
+    });
+    assert_eq!(run.say(CREATE), ["close 1000"]);
+    assert_eq!(run.hear("{}").last().unwrap(), "close 1008");
+    assert_eq!(run.hear(&completed("resp_1", 50, 20)), [""; 0]);
+    assert_eq!(run.records.last().unwrap().usage.total(), 70);
+}
+
+#[test]
 fn a_response_that_breaks_is_charged_by_what_was_seen() {
     let mut run = run(|_| {});
     run.say(&with(CREATE, "max_output_tokens", 500));
