@@ -9,7 +9,6 @@ use proxy_wasm::types::{Action, BufferType};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Duration;
 use tollgate::exchange::{Exchange, Finished, Interruption};
 use tollgate::gateway::Gateway;
 use tollgate::ledger::Turns;
@@ -39,8 +38,6 @@ pub(crate) struct Conversation {
     socket: Socket,
     gateway: Rc<Gateway>,
     filter: Vec<u8>,
-    /// Since when a message of the client's waits.
-    since: Option<Duration>,
     /// What goes to the backend once that does not wait any more.
     unsent: Vec<u8>,
 }
@@ -49,7 +46,7 @@ impl Conversation {
     /// A conversation, if the exchange is one by now. `early` is what its client has sent before.
     pub(crate) fn opened(gateway: &Rc<Gateway>, exchange: &Exchange) -> Option<Self> {
         let socket = Socket::new(gateway.clone(), exchange.opened()?);
-        Some(Self { socket, gateway: gateway.clone(), filter: name(), since: None, unsent: Vec::new() })
+        Some(Self { socket, gateway: gateway.clone(), filter: name(), unsent: Vec::new() })
     }
 
     /// Whether something is waited for that no callback brings.
@@ -116,14 +113,12 @@ impl Conversation {
     }
 
     fn act<T>(&mut self, act: impl FnOnce(&mut Socket, &mut World<'_>) -> T) -> T {
-        let (now, since, gateway) = (host::now(), self.since, self.gateway.clone());
-        let mut reserve = |claim| match fleet::reserve(&gateway, claim, since, now) {
+        let (now, gateway) = (host::now(), self.gateway.clone());
+        let mut reserve = |claim, since| match fleet::reserve(&gateway, claim, since, now) {
             Reserved::Now(grant) => Asked::Now(grant),
             Reserved::Later(claim) => Asked::Later(claim),
         };
         let moment = Moment::new(&host::SharedData, now);
-        let acted = act(&mut self.socket, &mut World { moment, reserve: &mut reserve });
-        self.since = if self.socket.waits() { since.or(Some(now)) } else { None };
-        acted
+        act(&mut self.socket, &mut World { moment, reserve: &mut reserve })
     }
 }

@@ -23,6 +23,7 @@ use events::{Event, Role};
 use hearing::Unsure;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 use turn::Turn;
 
 /// The longest message of a backend: a session with all its tools, or a second of sound.
@@ -67,8 +68,8 @@ pub enum Asked {
 pub struct World<'w> {
     /// The store of this process, and the time.
     pub moment: Moment<'w>,
-    /// Makes a claim.
-    pub reserve: &'w mut dyn FnMut(Claim) -> Asked,
+    /// Makes a claim, which was first made then if it is made again.
+    pub reserve: &'w mut dyn FnMut(Claim, Option<Duration>) -> Asked,
 }
 
 /// A client's message whose turn is being decided.
@@ -77,6 +78,8 @@ struct Asking {
     event: Event,
     /// The claim that is to be made again.
     claim: Option<Claim>,
+    /// When it was first made.
+    since: Option<Duration>,
 }
 
 /// A refusal that waits for the turns before it in its lane: an error in the middle of them would be taken for theirs.
@@ -359,7 +362,7 @@ impl Socket {
         }
         let mut exchange = Exchange::of_turn(self.gateway.clone(), self.connected(is_setting, false));
         let step = exchange.request_head(&self.head(), false, world.moment);
-        self.decide(Asking { exchange, event, claim: None }, step, session, world);
+        self.decide(Asking { exchange, event, claim: None, since: None }, step, session, world);
     }
 
     /// Carries the steps of a message's turn out, until it has to wait or is decided.
@@ -375,10 +378,14 @@ impl Socket {
                     }
                     exchange.request_body(asking.event.object().as_bytes(), world.moment)
                 }
-                Step::Reserve(claim) => match (world.reserve)(claim) {
-                    Asked::Now(grant) => exchange.reserved(grant),
+                Step::Reserve(claim) => match (world.reserve)(claim, asking.since) {
+                    Asked::Now(grant) => {
+                        asking.since = None;
+                        exchange.reserved(grant)
+                    }
                     Asked::Later(claim) => {
                         asking.claim = Some(claim);
+                        asking.since.get_or_insert(world.moment.now);
                         self.asking = Some(asking);
                         return;
                     }

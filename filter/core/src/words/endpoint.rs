@@ -201,6 +201,15 @@ impl Operation {
         }
     }
 
+    /// What opens the WebSocket of which it is a turn.
+    #[must_use]
+    pub const fn of_connection(self) -> Self {
+        match self {
+            Self::Responses => Self::ResponsesSocket,
+            other => other,
+        }
+    }
+
     /// Whose API it is of.
     #[must_use]
     pub const fn api(self) -> Api {

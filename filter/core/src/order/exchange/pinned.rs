@@ -108,7 +108,12 @@ impl Draft {
     /// What is permitted must be, for an endpoint with or without a name.
     pub(super) fn check_endpoint(&self, client: &Client, endpoint: &Endpoint<'_>) -> Result<(), Denial> {
         let is_own = self.is_of_kept_response(endpoint);
-        client.check_endpoint(if is_own { Operation::Responses } else { endpoint.operation })
+        client.check_endpoint(match (&self.connected, endpoint.operation) {
+            // A turn may be where its connection may.
+            (Some(_), operation) => operation.of_connection(),
+            _ if is_own => Operation::Responses,
+            (None, operation) => operation,
+        })
     }
 
     /// Whether it asks for a response that a backend keeps, or the queue.

@@ -109,7 +109,7 @@ impl Socket {
                 .and_then(|asker| asker.begun_turn(connected.clone(), model, body.as_bytes(), world.moment));
             let Some((mut exchange, mut step)) = begun else { continue };
             while let Step::Reserve(claim) = step {
-                let grant = match (world.reserve)(claim) {
+                let grant = match (world.reserve)(claim, None) {
                     Asked::Now(grant) => grant,
                     // It goes on meanwhile: it is charged by what it comes to.
                     Asked::Later(_) => Err(StoreFault::Unavailable),
@@ -125,7 +125,7 @@ impl Socket {
             self.turns.push(Turn::begun(exchange, response.clone()));
             break;
         }
-        if let Some(answer) = over {
+        if let Some(answer) = over.filter(|_| !self.is_ended) {
             self.stop(&answer, response.as_deref().unwrap_or_default());
         }
     }

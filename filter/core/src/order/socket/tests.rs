@@ -67,6 +67,8 @@ struct Run {
     records: Vec<Record>,
     /// Whether the store has to be asked first.
     is_late: bool,
+    /// How long those claims have been made that have to be made again.
+    sinces: Vec<Option<Duration>>,
     now: Duration,
     path: String,
     strip: Vec<String>,
@@ -108,6 +110,7 @@ impl Run {
             socket,
             records: Vec::new(),
             is_late: false,
+            sinces: Vec::new(),
             now: NOW,
             path,
             strip: forward.strip,
@@ -117,8 +120,12 @@ impl Run {
     fn with<T>(&mut self, act: impl FnOnce(&mut Socket, &mut Exchange, &mut World<'_>) -> T) -> T {
         let moment = Moment::new(&self.store, self.now);
         let is_late = self.is_late;
-        let mut reserve = |claim| match is_late {
-            true => Asked::Later(claim),
+        let (sinces, now) = (&mut self.sinces, self.now);
+        let mut reserve = |claim, since: Option<Duration>| match is_late {
+            true => {
+                sinces.push(since.map(|since| now - since));
+                Asked::Later(claim)
+            }
             false => Asked::Now(limits::reserve(moment, claim)),
         };
         let acted = act(&mut self.socket, &mut self.session, &mut World { moment, reserve: &mut reserve });
@@ -218,6 +225,16 @@ fn a_socket_goes_to_its_model_and_takes_a_place() {
     assert_eq!((record.operation, record.outcome, record.usage.total()), ("realtime", Outcome::Served, 0));
     let (_, step) = asks(&gateway, &run.store, &HANDSHAKE);
     assert!(matches!(step, Step::Forward(_)), "{step:?}");
+}
+
+#[test]
+fn a_handshake_takes_no_request_of_its_turns() {
+    let mut run = Run::new(&gateway(|config| {
+        config["clients"][0]["limits"] = json!([{ "requests": 1, "per": "minute" }, { "concurrent": 1 }]);
+    }));
+    assert_eq!(run.say(CREATE), [CREATE]);
+    assert_eq!(run.say(CREATE), ["ping"]);
+    assert_eq!(error(&run.pong()[0]).0, "rate_limit_exceeded");
 }
 
 #[test]
