@@ -508,6 +508,8 @@ fn a_worker_asks_for_whom_it_may_and_nobody_else_does() {
     let (mut run, step) = asked(worker, "web", &[PATIENT]);
     let Step::Forward(forward) = step else { panic!("{step:?}") };
     assert!(forward.strip.iter().all(|name| name != "content-type"));
+    // Nobody waits for it.
+    assert_eq!(run.exchange.draft.priority, crate::capacity::Priority::Low);
     let record = run.finish();
     let replay = record.replay.clone().unwrap();
     assert_eq!((replay.job.as_str(), &*replay.worker.text), (ID, "worker"));
