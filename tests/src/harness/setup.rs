@@ -290,11 +290,12 @@ impl Plan {
     }
 }
 
-/// The variables that a gateway configuration has the credentials of its store in, and of its queue's broker.
+/// The variables that a gateway configuration has the credentials of its store in, of its queue's broker, and the key of the queue.
 fn variables_of_stores(gateway: &Value) -> BTreeSet<String> {
-    let (redis, broker) = (&gateway["store"]["redis"], &gateway["queue"]["broker"]);
+    let (redis, queue) = (&gateway["store"]["redis"], &gateway["queue"]);
+    let broker = &queue["broker"];
     let of_headers = broker["headers_env"].as_object().into_iter().flat_map(|headers| headers.values());
-    let of_store = [&redis["user_env"], &redis["password_env"], &broker["query_env"]];
+    let of_store = [&redis["user_env"], &redis["password_env"], &broker["query_env"], &queue["key_env"]];
     of_store.into_iter().chain(of_headers).filter_map(Value::as_str).map(str::to_owned).collect()
 }
 

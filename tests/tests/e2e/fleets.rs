@@ -15,6 +15,9 @@ use crate::requests::{CHAT, chat, prompt_estimate, with};
 
 pub const PASSWORD: &str = "fleet-password";
 
+/// What seals jobs where a configuration names the variable `QUEUE_KEY`.
+pub const QUEUE_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
 /// How long it may take until the leases of an Envoy that died are over, on a busy machine.
 pub const RECLAIMED_WITHIN: Duration = Duration::from_secs(180);
 
@@ -169,7 +172,8 @@ impl Fleet {
         midnight_is_far().await;
         let start = |_| {
             let mut whole = Value::Null;
-            let setup = Setup::new().redis(store, PASSWORD).mock("ptu", mock.clone());
+            let setup =
+                Setup::new().redis(store, PASSWORD).env("QUEUE_KEY", QUEUE_KEY).mock("ptu", mock.clone());
             // The closure is called while the setup is made, for what it is given lives no longer.
             let changed = {
                 whole["store"] = json!({ "redis": {

@@ -5,11 +5,12 @@ use std::process::{Command, Stdio};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tollgate::resp::Reply;
 use tollgate_tests::harness::leash::Leashed;
 use tollgate_tests::harness::{Answer, Gateway, Redis, tools};
 use tollgate_tests::mock::Settings;
 
-use crate::fleets::{Fleet, PASSWORD, client, small_chat, until_async};
+use crate::fleets::{Fleet, PASSWORD, QUEUE_KEY, client, small_chat, until_async};
 use crate::requests::{CHAT, RESPONSES, with};
 
 /// An Envoy that queues all that may wait, but for this change of its configuration. Keys are names.
@@ -36,11 +37,18 @@ pub async fn start_many(redis: &Redis, envoys: usize, change: impl Fn(&mut Value
 }
 
 pub fn worker(redis: &Redis, gateway: &Gateway) -> Leashed {
+    worker_with(redis, gateway, &[])
+}
+
+/// The same, with more words on its command line.
+fn worker_with(redis: &Redis, gateway: &Gateway, more: &[&str]) -> Leashed {
     let mut command = Command::new(tools::tool().unwrap());
     command
         .args(["work", "--store", &redis.url(), "--gateway", gateway.url(), "--key-env", "WORKER_KEY"])
         .args(["--dead-after", "5", "--concurrency", "4"])
+        .args(more)
         .env("WORKER_KEY", "worker")
+        .env("SEAL", QUEUE_KEY)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
@@ -146,4 +154,56 @@ async fn a_worker_that_is_killed_under_load_loses_no_job() {
     // What was under way when its worker died may have been sent twice, and nothing else.
     let sent = gateway.mock("ptu").received().len();
     assert!((40..=44).contains(&sent), "{sent}");
+}
+
+/// What an Envoy seals and what a worker opens are two programs' words for the same.
+#[tokio::test]
+async fn a_worker_opens_what_envoy_sealed_if_nobody_changed_it() {
+    let name = "a_worker_opens_what_envoy_sealed_if_nobody_changed_it";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let fleet = start(&redis, |config| config["queue"]["key_env"] = json!("QUEUE_KEY")).await;
+    let gateway = &fleet.0[0];
+    let job = |path: &str| format!("tollgate:{{jobs}}:job:{}", path.rsplit_once('/').unwrap().1);
+    let text = |path: &str, field: &str| match redis.ask(&["HGET", &job(path), field]).unwrap() {
+        Reply::Bulk(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        other => panic!("{field}: {other:?}"),
+    };
+    let good = enqueue(gateway).await;
+    assert!(!text(&good, "body").contains("hello"));
+    let changes = [
+        ("path", "/v1/completions"),
+        ("headers", r#"{"openai-beta":"x"}"#),
+        ("model", "writer"),
+        ("kind", "response"),
+        ("method", "PUT"),
+        ("client", "other"),
+    ];
+    let mut bad = Vec::new();
+    for (field, value) in changes {
+        let path = enqueue(gateway).await;
+        redis.ask(&["HSET", &job(&path), field, value]).unwrap();
+        bad.push(path);
+    }
+    // Of another job.
+    let moved = enqueue(gateway).await;
+    let copy = "redis.call('HSET', KEYS[2], 'body', redis.call('HGET', KEYS[1], 'body'))";
+    redis.ask(&["EVAL", copy, "2", &job(&good), &job(&moved)]).unwrap();
+    bad.push(moved);
+    let _worker = worker_with(&redis, gateway, &["--seal-env", "SEAL", "--tries", "1"]);
+    let answer = fetched(gateway, &good).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.text().contains("hello"), "{}", answer.text());
+    assert!(!text(&good, "answer").contains("hello"));
+    for path in &bad {
+        until_async(async || match text(path, "state").as_str() {
+            "failed" => Ok(()),
+            state => Err(format!("{path} is {state}")),
+        })
+        .await;
+    }
+    assert_eq!((gateway.mock("ptu").received().len(), gateway.mock("payg-b").received().len()), (1, 0));
+    // An answer that was put in its place is no answer.
+    redis.ask(&["HSET", &job(&good), "answer", "\0{}"]).unwrap();
+    let answer = get(gateway, "shop", &good).await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (502, &json!("job_failed")));
 }
