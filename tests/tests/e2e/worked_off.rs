@@ -75,7 +75,7 @@ pub async fn fetched(gateway: &Gateway, path: &str) -> Answer {
 }
 
 /// The same, for whose it is.
-async fn fetched_by(gateway: &Gateway, key: &str, path: &str) -> Answer {
+pub async fn fetched_by(gateway: &Gateway, key: &str, path: &str) -> Answer {
     let mut last = None;
     until_async(async || {
         let answer = get(gateway, key, path).await;
@@ -90,7 +90,7 @@ async fn fetched_by(gateway: &Gateway, key: &str, path: &str) -> Answer {
 }
 
 /// How many tokens of its first limit a client has used.
-async fn used(gateway: &Gateway, key: &str) -> u64 {
+pub async fn used(gateway: &Gateway, key: &str) -> u64 {
     get(gateway, key, "/tollgate/v1/usage").await.json()["limits"][0]["used"].as_u64().unwrap()
 }
 
