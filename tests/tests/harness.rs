@@ -318,6 +318,20 @@ fn the_demo_leaves_nothing_behind_however_it_ends() {
 }
 
 #[test]
+fn the_demo_of_the_queue_works_a_peak_off() {
+    if let Err(why) = tools::redis() {
+        return tools::skip("the_demo_of_the_queue_works_a_peak_off", &why);
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_demo")).args(["--queue", "--once"]).output().unwrap();
+    let [said, errors] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{said}{errors}");
+    for line in ["202 ", "/tollgate/v1/jobs/", "20 requests of ", "20 answers of "] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+#[test]
 fn the_demo_listens_where_it_is_told_or_says_why_not() {
     // Below those that the kernel gives to whoever asks for any.
     let first = 20_000 + std::process::id() % 8_000;

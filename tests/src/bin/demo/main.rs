@@ -3,6 +3,7 @@
 
 mod fleet;
 mod page;
+mod queue;
 mod show;
 mod spending;
 mod tips;
@@ -39,6 +40,9 @@ struct Options {
     /// So many Envoys that share their budgets through a Redis; 2 if it is not said.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u8).range(2..=16))]
     fleet: Option<u8>,
+    /// A peak that is queued in a Redis and worked off by a worker.
+    #[arg(long, conflicts_with_all = ["json", "config", "fleet", "backends", "port"])]
+    queue: bool,
     /// The port of 127.0.0.1 on which Envoy listens; one that is free if it is not said.
     #[arg(long, conflicts_with = "fleet", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -88,6 +92,9 @@ async fn until_told_to_stop(options: Options) -> Result<()> {
 }
 
 async fn demo(options: Options) -> Result<()> {
+    if options.queue {
+        return queue::demo(&options).await;
+    }
     if let Some(envoys) = options.fleet {
         return fleet::demo(&options, envoys).await;
     }
