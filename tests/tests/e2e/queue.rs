@@ -384,6 +384,44 @@ async fn who_was_sent_and_refused_goes_back_to_its_place() {
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
 }
 
+/// Each candidate has a body of its own, and what waits is more than Envoy reads at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_two_backends_refuse_comes_back_with_the_body_of_each() {
+    let setup = takes_less_than_declared().edit(|config| {
+        config["models"][0]["backends"] = json!([
+            { "backend": "payg-a", "deployment": "one", "priority": 0 },
+            { "backend": "payg-b", "deployment": "another", "priority": 1 },
+        ]);
+        config["backends"][1]["requests_per_minute"] = json!(600);
+        config["backends"][2]["requests_per_minute"] = json!(600);
+    });
+    let gateway = Gateway::start(setup).await.unwrap();
+    let busy = Fault::answer(429).header("retry-after-ms", "300");
+    for backend in ["payg-a", "payg-b"] {
+        let busy = busy.clone();
+        gateway.mock(backend).update(|settings| settings.faults = [busy].into());
+    }
+    let body = with(chat(&"many words ".repeat(18_000)), json!({ "max_tokens": 300 }));
+    let answer = gateway.post(CHAT, WEB_SHOP, &body).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let record = record_where(&gateway, |line| line["status"] == 200).await;
+    let tries: Vec<_> = details(&record)["tries"].as_array().unwrap().clone();
+    assert_eq!(tries[0], json!({ "backend": "payg-a", "status": 429 }), "{tries:?}");
+    assert_eq!(tries[1], json!({ "backend": "payg-b", "status": 429 }), "{tries:?}");
+    assert_eq!((tries.len(), &tries[2]["status"]), (3, &json!(200)), "{tries:?}");
+    let content = |body: &Value| body["messages"][0]["content"].as_str().map(str::len);
+    for (backend, named) in [("payg-a", "one"), ("payg-b", "another")] {
+        for received in gateway.mock(backend).received() {
+            let received = received.json();
+            assert_eq!(
+                (received["model"].as_str(), content(&received)),
+                (Some(named), content(&body)),
+                "{backend}"
+            );
+        }
+    }
+}
+
 /// What comes behind a body goes on by itself, and would take the held attempt along.
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_let_no_held_attempt_go() {
