@@ -194,9 +194,7 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
         }
         _ if end => draft.deny(&Denial::MissingField("body")),
         _ => {
-            if draft.connected.is_none() {
-                draft.note_patience(&client, operation, headers);
-            }
+            draft.note_patience(&client, operation, headers);
             let coding = find(headers, CONTENT_ENCODING).map(|_| CONTENT_ENCODING.to_owned());
             let strip = strip.into_iter().chain(coding).collect();
             Body::begin(Body::new(client, &endpoint, headers), strip, draft)

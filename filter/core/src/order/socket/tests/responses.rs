@@ -302,7 +302,7 @@ fn who_may_use_the_socket_alone_may_have_its_turns() {
 fn a_turn_of_a_patient_connection_is_not_queued() {
     let gateway = serves(|config| {
         config["store"] = json!({ "redis": { "cluster": "s", "region": "eu" } });
-        config["queue"] = json!({ "for": "normal", "when": "always" });
+        config["queue"] = json!({ "for": "normal", "when": "always", "background": "queue" });
         config["clients"][0]["limits"] = json!([]);
     });
     let mut handshake = handshake("/v1/responses");
