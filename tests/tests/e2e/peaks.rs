@@ -1,13 +1,17 @@
-//! Is a peak worked off later, and nothing of it lost: neither a job, nor a token of the books?
+//! Is a peak worked off later, and nothing of it lost: neither a job, nor a token of the books, whoever is killed meanwhile?
+
+use std::collections::BTreeSet;
+use std::process::Command;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tollgate::resp::Reply;
 use tollgate_tests::harness::{Answer, Gateway, Redis};
 use tollgate_tests::mock::{Outcome, Settings};
 
-use crate::fleets::{Fleet, PASSWORD, client, small_chat, until_async};
-use crate::requests::{CHAT, with};
-use crate::worked_off::{fetched_by, used, worker};
+use crate::fleets::{Fleet, PASSWORD, client, small_chat, until, until_async};
+use crate::requests::{CHAT, details, with};
+use crate::worked_off::{enqueue, fetched, fetched_by, start_many, used, worker};
 
 /// What a backend takes in a window, as requests; how long that is, and what the unimportant leave free of it.
 const CAPACITY: usize = 40;
@@ -137,4 +141,48 @@ async fn a_peak_is_worked_off_and_the_books_balance() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn an_envoy_that_is_killed_at_work_loses_no_job() {
+    const JOBS: usize = 30;
+    /// What a worker has at once.
+    const AT_ONCE: usize = 4;
+    let name = "an_envoy_that_is_killed_at_work_loses_no_job";
+    let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
+    let fleet = start_many(&redis, 2, |_| {}).await;
+    let [dying, living] = &fleet.0[..] else { panic!() };
+    dying.mock("ptu").update(|settings| settings.hold = true);
+    let places = join_all((0..JOBS).map(|_| enqueue(dying))).await;
+    let _first = worker(&redis, dying);
+    until(|| match dying.mock("ptu").received().len() {
+        AT_ONCE => Ok(()),
+        some => Err(format!("{some} are sent")),
+    })
+    .await;
+    let killed = Command::new("kill").args(["-9", &dying.pid().to_string()]).status();
+    assert!(killed.unwrap().success());
+    let _other = worker(&redis, living);
+    let answers = join_all(places.iter().map(|path| fetched(living, path))).await;
+    for answer in &answers {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(redis.ask(&["XLEN", "tollgate:{jobs}:dead"]).unwrap(), Reply::Integer(0));
+    // What the dead one had under way was asked for again, and nothing else was asked for twice.
+    assert_eq!(dying.mock("ptu").received().len(), AT_ONCE);
+    let expected = (JOBS, answers.iter().map(tokens).sum());
+    assert_eq!(billed(living), expected);
+    let log = living.wait_for_log_where(|log| served(log).len() >= JOBS).await.unwrap();
+    let jobs: BTreeSet<_> = served(&log).iter().map(|job| format!("/tollgate/v1/jobs/{job}")).collect();
+    assert_eq!((served(&log).len(), jobs), (JOBS, places.iter().cloned().collect()));
+    // An answer stays what it is.
+    for (path, answer) in places.iter().zip(&answers) {
+        assert_eq!(fetched(living, path).await.body, answer.body);
+    }
+}
+
+/// The jobs of which a worker was served, by the records.
+fn served(log: &[Value]) -> Vec<String> {
+    let served = log.iter().filter(|record| record["outcome"] == "served");
+    served.filter_map(|record| details(record)["job"].as_str().map(str::to_owned)).collect()
 }

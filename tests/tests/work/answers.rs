@@ -180,6 +180,29 @@ async fn a_gateway_that_is_away_or_refuses_the_worker_costs_no_try() {
     assert!(log.contains("does not take this worker's key"), "{log}");
 }
 
+/// Were it to wait as long as that worker does, that one might be the first to take it, time after time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_worker_is_in_trouble_is_the_others_at_once() {
+    let name = "a_job_whose_worker_is_in_trouble_is_the_others_at_once";
+    let Some(redis) = Redis::or_skip(name, None, &[]) else { return };
+    let queue = Queue::of(&redis, "tollgate");
+    let id = queue.enqueue(1, "shop");
+    let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let closed = nobody.local_addr().unwrap();
+    drop(nobody);
+    let _in_trouble = queue.worker(closed, &[]);
+    let mut due_in = None;
+    until(|| {
+        due_in = queue.due_in(&id);
+        due_in.map(|_| ()).ok_or_else(|| "it was not put back".to_owned())
+    })
+    .await;
+    assert!(due_in.is_some_and(|ms| ms <= 0), "{due_in:?}");
+    let desk = Desk::start(move |_, _| well()).await;
+    let _well = queue.worker(desk.address(), &[]);
+    queue.until_state(&id, "done").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_a_worker_may_not_stand_for_holds_no_other_up() {
     let name = "a_client_that_a_worker_may_not_stand_for_holds_no_other_up";

@@ -115,6 +115,17 @@ impl<'r> Queue<'r> {
         self.enqueue_for(number, client, AGE_MS, &format!("{{\"say\":\"secret {number}\"}}"))
     }
 
+    /// In how many milliseconds a job that was put back may be taken again; `None` if it is not among those that wait for that.
+    pub fn due_in(&self, id: &Id) -> Option<i64> {
+        const DUE: &[u8] = b"local due, time = redis.call('ZSCORE', KEYS[1], ARGV[1]), redis.call('TIME')\n\
+            return due and due - time[1] * 1000 - math.floor(time[2] / 1000)";
+        let later = format!("{}:later", self.keys.stream());
+        match self.ask(&[b"EVAL", DUE, b"1", later.as_bytes(), id.text().as_bytes()]) {
+            Reply::Integer(due) => Some(due),
+            _ => None,
+        }
+    }
+
     pub fn cancel(&self, id: &Id, client: &str) {
         let reply = self.script(CANCEL, id, client, &[b"job", b"3600000", b"cancel"]);
         assert!(matches!(reply, Reply::Array(_)), "{reply:?}");

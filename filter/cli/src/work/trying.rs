@@ -53,7 +53,7 @@ async fn attempt(worker: &Worker, job: &Job) -> Becomes {
         // Others may have the key.
         Err(Unopened::NoKey) => {
             let why = "what is asked is sealed, and this worker has no key";
-            return Becomes::Back(worker.note_trouble(why), false, why.to_owned());
+            return worker.leave_to_others(why.to_owned());
         }
         Err(Unopened::Wrong) => {
             return Becomes::Back(backoff(job.tries), true, "unopened: it was sealed otherwise".to_owned());
@@ -94,7 +94,7 @@ async fn attempt(worker: &Worker, job: &Job) -> Becomes {
                 let why = "the gateway does not let this worker stand for its client";
                 return Becomes::Back(NOT_FOR_AGAIN, false, why.to_owned());
             }
-            Met::Trouble(why) => return Becomes::Back(worker.note_trouble(&why), false, why),
+            Met::Trouble(why) => return worker.leave_to_others(why),
         }
     }
 }
@@ -107,20 +107,18 @@ impl Worker {
         full.insert(lane.clone(), now + wait);
     }
 
-    /// For how long the gateway is left alone.
-    fn note_trouble(&self, why: &str) -> Duration {
+    /// Puts a job back that this worker cannot send, and takes none for a while. Others can at once: were it to wait until this worker
+    /// looks again, this one might take it each time.
+    fn leave_to_others(&self, why: String) -> Becomes {
         let (times, until) = self.trouble.get();
         let now = Instant::now();
         // Jobs that run at once meet the same trouble.
-        if let Some(left) =
-            until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
-        {
-            return left;
+        if until.is_none_or(|until| until <= now) {
+            let wait = backoff(times + 1).min(Duration::from_secs(15));
+            log(&format!("{why}; no job is taken for {} s", wait.as_secs()));
+            self.trouble.set((times + 1, Some(now + wait)));
         }
-        let wait = backoff(times + 1).min(Duration::from_secs(15));
-        log(&format!("{why}; no job is taken for {} s", wait.as_secs()));
-        self.trouble.set((times + 1, Some(now + wait)));
-        wait
+        Becomes::Back(Duration::ZERO, false, why)
     }
 }
 
