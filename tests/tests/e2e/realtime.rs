@@ -20,7 +20,7 @@ const BUDGET: u64 = 20_000;
 /// A conversation that says nothing more for so long has nothing more to say.
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// Conversations with two backends, one of them of each form of URL, and a client with few tokens.
+/// Conversations with two backends, one of them of each form of URL.
 fn serves(config: &mut Value) {
     config["websocket"] = json!({ "realtime": {} });
     config["models"].as_array_mut().unwrap().push(json!({
@@ -29,14 +29,22 @@ fn serves(config: &mut Value) {
         "backends": [{ "backend": "ptu", "deployment": "voice" }],
     }));
     config["clients"][0]["models"] = json!([REALTIME]);
-    // The policy of envoy.yaml has a default.
-    config["clients"][0].as_object_mut().unwrap().remove("policy");
-    config["clients"][0]["limits"] = json!([{ "tokens": BUDGET, "per": "day" }, { "concurrent": 2 }]);
 }
 
 async fn gateway(change: impl FnOnce(&mut Value) + Send + 'static) -> Gateway {
-    let setup = Setup::new().workers(1).edit(|config| {
+    serving(serves, change).await
+}
+
+/// A gateway that serves this, to a client with few tokens, but for a change.
+pub(super) async fn serving(
+    serves: fn(&mut Value),
+    change: impl FnOnce(&mut Value) + Send + 'static,
+) -> Gateway {
+    let setup = Setup::new().workers(1).edit(move |config| {
         serves(config);
+        // The policy of envoy.yaml has a default.
+        config["clients"][0].as_object_mut().unwrap().remove("policy");
+        config["clients"][0]["limits"] = json!([{ "tokens": BUDGET, "per": "day" }, { "concurrent": 2 }]);
         change(config);
     });
     Gateway::start(setup).await.unwrap()

@@ -6,10 +6,8 @@ use tollgate_tests::mock::responses_socket::{INPUT, LONG, OUTPUT};
 
 use crate::drivers::{Call, Language, Sdk, outcomes};
 use crate::pinned::passes_the_secret;
-use crate::realtime::{Client, used};
+use crate::realtime::{Client, serving, used};
 use crate::requests::{WEB_SHOP, check_record, details, record_where};
-
-const BUDGET: u64 = 20_000;
 
 /// Two models at one backend, and one elsewhere.
 fn serves(config: &mut Value) {
@@ -25,17 +23,10 @@ fn serves(config: &mut Value) {
         backend.as_object_mut().unwrap().remove("api_version");
     }
     config["clients"][0]["models"] = json!(["*"]);
-    // The policy of envoy.yaml has a default.
-    config["clients"][0].as_object_mut().unwrap().remove("policy");
-    config["clients"][0]["limits"] = json!([{ "tokens": BUDGET, "per": "day" }, { "concurrent": 2 }]);
 }
 
 async fn gateway(change: impl FnOnce(&mut Value) + Send + 'static) -> Gateway {
-    let setup = Setup::new().workers(1).edit(|config| {
-        serves(config);
-        change(config);
-    });
-    Gateway::start(setup).await.unwrap()
+    serving(serves, change).await
 }
 
 async fn open(gateway: &Gateway) -> Client {

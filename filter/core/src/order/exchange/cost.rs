@@ -67,15 +67,8 @@ impl Bounds {
     }
 
     /// Of a turn of a connection: whatever cap it has, what is reported may be another's.
-    pub(super) fn of_turn(
-        operation: Operation,
-        request: &Request<'_>,
-        body: &[u8],
-        sketch: &Sketch,
-        ceiling: Ceiling,
-    ) -> Self {
-        let bounds = Self::of(operation, request, body, sketch, ceiling);
-        Self { completion: bounds.completion.max(COMPLETION_TOKENS_MAX), ..bounds }
+    pub(super) fn uncapped(self) -> Self {
+        Self { completion: self.completion.max(COMPLETION_TOKENS_MAX), ..self }
     }
 
     /// Of a request as it goes upstream.

@@ -185,11 +185,9 @@ impl Draft {
             Some(connected) => self.choose_connected(connected, &able, &held.client),
             None => self.choose(&able, asker, moment),
         };
-        let bounds = match &self.connected {
-            // Which turn an event is of is the backend's word.
-            Some(_) => Bounds::of_turn(operation, &request, body, &sketch, ceiling),
-            None => Bounds::of(operation, &request, body, &sketch, ceiling),
-        };
+        let bounds = Bounds::of(operation, &request, body, &sketch, ceiling);
+        // Which turn an event is of is the backend's word.
+        let bounds = if self.connected.is_some() { bounds.uncapped() } else { bounds };
         let reasons = match operation {
             Operation::Messages => request.thinks(),
             _ => model.family.reasons() && !is_told_not_to_reason(&request),

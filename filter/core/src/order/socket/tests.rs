@@ -10,6 +10,9 @@ use std::time::Duration;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod held;
+mod opening;
+mod responses;
+mod sessions;
 mod turned;
 mod unsure;
 
@@ -212,177 +215,11 @@ fn done(id: &str, input: u64, output: u64) -> String {
     .to_string()
 }
 
-#[test]
-fn a_socket_goes_to_its_model_and_takes_a_place() {
-    let gateway = gateway(|_| {});
-    let mut run = Run::new(&gateway);
-    assert_eq!(run.path, "/v1/realtime?model=d%40e");
-    assert_eq!(run.strip, ["authorization", "sec-websocket-extensions"]);
-    let (_, step) = asks(&gateway, &run.store, &HANDSHAKE);
-    let Step::Answer(answer) = step else { panic!("{step:?}") };
-    assert_eq!(answer.status, 429);
-    let record = run.end();
-    assert_eq!((record.operation, record.outcome, record.usage.total()), ("realtime", Outcome::Served, 0));
-    let (_, step) = asks(&gateway, &run.store, &HANDSHAKE);
-    assert!(matches!(step, Step::Forward(_)), "{step:?}");
-}
-
-#[test]
-fn a_handshake_takes_no_request_of_its_turns() {
-    let mut run = Run::new(&gateway(|config| {
-        config["clients"][0]["limits"] = json!([{ "requests": 1, "per": "minute" }, { "concurrent": 1 }]);
-    }));
-    assert_eq!(run.say(CREATE), [CREATE]);
-    assert_eq!(run.say(CREATE), ["ping"]);
-    assert_eq!(error(&run.pong()[0]).0, "rate_limit_exceeded");
-}
-
-#[test]
-fn a_socket_that_nobody_configured_is_refused() {
-    let none = gateway(|config| config["websocket"] = json!({}));
-    let (_, step) = asks(&none, &MemoryStore::default(), &HANDSHAKE);
-    let Step::Answer(answer) = step else { panic!("{step:?}") };
-    assert_eq!(answer.status, 426);
-    let refused = |path: &'static str, more: &[(&'static str, &'static str)]| {
-        let mut handshake = vec![(":method", "GET"), (":path", path), ("authorization", "Bearer key")];
-        handshake.extend_from_slice(more);
-        let (_, step) = asks(&gateway(|_| {}), &MemoryStore::default(), &handshake);
-        let Step::Answer(answer) = step else { panic!("{step:?}") };
-        answer.status
-    };
-    let websocket = [("upgrade", "websocket")];
-    assert_eq!(refused("/v1/realtime?model=gpt-realtime", &[]), 404);
-    assert_eq!(refused("/v1/realtime?model=gpt-realtime", &[("upgrade", "h2c")]), 426);
-    assert_eq!(refused("/v1/responses", &websocket), 426);
-    assert_eq!(refused("/v1/realtime", &websocket), 400);
-    assert_eq!(refused("/v1/realtime?model=none", &websocket), 403);
-}
-
-#[test]
-fn a_key_among_the_protocols_is_known_and_used_again() {
-    let mut handshake = HANDSHAKE.to_vec();
-    handshake[2] = ("sec-websocket-protocol", "realtime, openai-insecure-api-key.key");
-    let mut run = Run::by(&gateway(|_| {}), &handshake);
-    assert_eq!(run.say(CREATE).len(), 1);
-    assert_eq!(run.records, []);
-    let without = crate::headers::protocols_without_key(&headers(&handshake));
-    assert_eq!(without.as_deref(), Some("realtime"));
-}
-
-#[test]
-fn a_key_on_a_second_line_of_protocols_goes_no_further() {
-    let mut handshake = HANDSHAKE.to_vec();
-    handshake[2] = ("sec-websocket-protocol", "realtime, openai-beta.realtime-v1");
-    handshake.push(("openai-beta", "realtime=v1"));
-    handshake.push(("sec-websocket-protocol", "openai-insecure-api-key.key, other"));
-    let mut run = Run::by(&gateway(|_| {}), &handshake);
-    assert!(run.strip.iter().any(|name| name == "openai-beta"), "{:?}", run.strip);
-    assert_eq!(run.say(CREATE).len(), 1);
-    let without = crate::headers::protocols_without_key(&headers(&handshake));
-    assert_eq!(without.as_deref(), Some("realtime, other"));
-}
-
-#[test]
-fn a_socket_that_waits_for_the_store_is_connecting() {
-    let mut session = Exchange::new(gateway(|_| {}));
-    let store = MemoryStore::default();
-    let step = session.request_head(&headers(&HANDSHAKE), false, Moment::new(&store, NOW));
-    assert!(matches!(step, Step::Reserve(_)), "{step:?}");
-    assert!(session.is_connecting() && !session.has_decided());
-}
-
-#[test]
-fn a_socket_is_closed_if_too_much_came_before_it_was_open() {
-    let mut run = Run::new(&gateway(|_| {}));
-    run.socket.came_too_early();
-    assert_eq!(run.say(AUDIO), ["close 1000"]);
-    assert_eq!(run.hear("{}"), ["close 1009"]);
-}
-
-#[test]
-fn a_cap_that_its_backend_did_not_take_cuts_no_usage() {
-    let mut run = Run::new(&gateway(|_| {}));
-    run.say(r#"{"type":"session.update","session":{"max_output_tokens":1,"voice":"none"}}"#);
-    run.hear(r#"{"type":"error","error":{"event_id":null}}"#);
-    run.hear(CREATED);
-    run.hear(&done("r1", 50, 20));
-    assert_eq!((run.left(), run.records[0].source), (BUDGET - 70, Source::Reported));
-}
-
-#[test]
-fn a_sessions_cap_does_not_hold_for_what_is_written_down() {
-    let mut run = Run::new(&gateway(|_| {}));
-    run.say(r#"{"type":"session.update","session":{"max_output_tokens":1}}"#);
-    run.hear(&transcribed());
-    assert_eq!(run.left(), BUDGET - 14);
-}
-
-/// What a transcript meets after a turn, under a session with this cap.
-fn transcript_after(input: u64, cap: u64) -> Vec<String> {
-    let mut run = Run::new(&gateway(|config| {
-        config["clients"][0]["limits"] = json!([{ "tokens": 2000, "per": "minute" }]);
-    }));
-    run.say(&format!(r#"{{"type":"session.update","session":{{"max_output_tokens":{cap}}}}}"#));
-    run.hear(&done("r1", input, 3));
-    run.hear(&transcribed())
-}
-
-#[test]
-fn a_transcript_takes_nothing_for_what_was_said_before() {
-    // With the 1024 that are assumed, 700 more would not fit into what is left.
-    assert_eq!(transcript_after(700, 1024), [transcribed()]);
-}
-
-#[test]
-fn a_transcript_takes_nothing_for_the_sessions_cap() {
-    assert_eq!(transcript_after(1, 1999), [transcribed()]);
-}
-
 /// What the next turn of a small cap takes.
 fn taken_by_next(run: &mut Run) -> u64 {
     let left = run.left();
     run.say(r#"{"type":"response.create","event_id":"e","response":{"max_output_tokens":16}}"#);
     left - run.left()
-}
-
-#[test]
-fn what_was_said_before_is_part_of_the_next_prompt() {
-    let mut run = Run::new(&gateway(|_| {}));
-    run.hear(&done("r1", 700, 100));
-    assert!((816..850).contains(&taken_by_next(&mut run)));
-    // A transcript is no part of it, and a turn that does not tell its usage says nothing of it.
-    for heard in [transcribed(), r#"{"type":"response.done","response":{"id":"r1"}}"#.to_owned()] {
-        let mut run = Run::new(&gateway(|_| {}));
-        run.hear(&done("r1", 700, 100));
-        run.hear(&heard);
-        assert!((816..850).contains(&taken_by_next(&mut run)), "{heard}");
-    }
-}
-
-#[test]
-fn a_backends_word_tells_what_its_session_goes_by() {
-    let mut run = Run::new(&gateway(|config| {
-        config["models"].as_array_mut().unwrap().push(json!({
-            "name": "cheap", "backends": [{ "backend": "a" }],
-        }));
-        config["models"][1]["backends"][0]["deployment"] = json!("t");
-    }));
-    let set = |model: &str| {
-        format!(
-            r#""session":{{"audio":{{"input":{{"transcription":{{"model":"{model}"}}}}}},"max_output_tokens":9}}"#
-        )
-    };
-    run.hear(&format!(r#"{{"type":"session.created",{}}}"#, set("t")));
-    run.say(&format!(r#"{{"type":"session.update",{}}}"#, set("gpt-transcribe")));
-    run.hear(&format!(r#"{{"type":"session.updated",{}}}"#, set("t")));
-    // The backend refuses this one.
-    run.say(&format!(r#"{{"type":"session.update",{}}}"#, set("cheap")));
-    run.hear(&transcribed());
-    let model = run.records[0].model.as_ref();
-    assert_eq!(model.map(|model| &*model.text), Some("gpt-transcribe"));
-    assert_eq!(run.socket.cap, Some(9));
-    run.hear(r#"{"type":"session.updated","session":{"max_output_tokens":"inf"}}"#);
-    assert_eq!((run.socket.cap, run.socket.transcriber.clone()), (None, None));
 }
 
 fn transcribed() -> String {
@@ -495,20 +332,6 @@ fn what_is_found_again_and_again_is_kept_once() {
         run.say(&format!(r#"{{"type":"session.update","session":{{"max_output_tokens":{}}}}}"#, cap / 2));
     }
     assert!(run.end().findings.len() <= 64);
-}
-
-#[test]
-fn a_policys_default_is_not_put_over_the_clients_cap() {
-    let mut run = Run::new(&gateway(|config| {
-        config["policies"][0]["max_tokens"] = json!({ "default": 60, "max": 100, "over": "clamp" });
-    }));
-    run.say(r#"{"type":"session.update","session":{"max_output_tokens":20}}"#);
-    assert_eq!(
-        run.say(r#"{"type":"session.update","session":{"voice":"x"}}"#),
-        [r#"{"type":"session.update","session":{"max_output_tokens":20,"voice":"x"}}"#]
-    );
-    let null = r#"{"type":"response.create","event_id":"e","response":{"max_output_tokens":null}}"#;
-    assert_eq!(run.say(null), [null.replace("null", "20")]);
 }
 
 #[test]
@@ -656,23 +479,6 @@ fn a_policy_holds_for_sessions_and_turns() {
 }
 
 #[test]
-fn a_default_is_set_before_the_first_message() {
-    let mut run = Run::new(&gateway(|config| {
-        config["policies"][0]["max_tokens"] = json!({ "default": 60, "max": 100, "over": "clamp" });
-    }));
-    let first = r#"{"type":"session.update","session":{"max_output_tokens":60,"type":"realtime"}}"#;
-    let sent = run.say(AUDIO);
-    assert_eq!(sent.len(), 2, "{sent:?}");
-    let (ours, expected): (Value, Value) =
-        (serde_json::from_str(&sent[0]).unwrap(), serde_json::from_str(first).unwrap());
-    assert_eq!((ours, sent[1].as_str()), (expected, AUDIO));
-    assert_eq!(run.say(AUDIO), [AUDIO]);
-    run.hear(CREATED);
-    let taken = BUDGET - run.left();
-    assert!((60..100).contains(&taken), "{taken}");
-}
-
-#[test]
 fn a_turn_that_its_backend_refuses_costs_nothing() {
     let mut run = Run::new(&gateway(|_| {}));
     let sent = run.say(r#"{"type":"response.create"}"#);
@@ -760,5 +566,3 @@ fn pings_and_pongs_of_others_go_on() {
     let sent = run.with(|socket, session, world| socket.client_says(&pong, session, world));
     assert_eq!(read(Side::Client, &sent), ["pong"]);
 }
-
-mod responses;
