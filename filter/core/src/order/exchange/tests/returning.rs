@@ -120,6 +120,16 @@ fn who_does_not_wait_or_is_timed_does_not_come_back() {
     assert_eq!(retries(|config| config["priorities"] = json!({ "normal": { "wait_ms": 0 } })), 0);
     assert_eq!(retries(|config| config["models"][0]["answer_start_ms_max"] = json!(1000)), 0);
     assert_eq!(retries(|config| config["routing"] = json!({ "fitted": "once", "pools": [] })), 0);
+    // Which member of a pool Envoy goes to, it chooses anew.
+    assert_eq!(
+        retries(|config| {
+            config["models"][0]["backends"] =
+                json!([{ "backend": "a", "deployment": "d" }, { "backend": "b", "deployment": "d" }]);
+            config["backends"][1]["requests_per_minute"] = json!(600);
+            config["routing"] = json!({ "pools": [{ "cluster": "pool", "backends": ["a", "b"] }] });
+        }),
+        1
+    );
     // The last one, to which Envoy would go, declares nothing.
     assert_eq!(
         retries(|config| {
