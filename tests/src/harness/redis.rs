@@ -1,7 +1,7 @@
 //! A running Redis: the store of a fleet.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -221,7 +221,11 @@ impl Connection {
         let mut bytes = Vec::new();
         let mut chunk = [0; 16384];
         loop {
-            let count = self.stream.read(&mut chunk)?;
+            let count = match self.stream.read(&mut chunk) {
+                // The end of a child of this process: a read that has a timeout is not taken up again by the kernel.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                count => count?,
+            };
             ensure!(count > 0, "Redis has closed the connection");
             bytes.extend_from_slice(&chunk[..count]);
             match replies(&bytes) {
