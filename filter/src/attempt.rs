@@ -64,7 +64,7 @@ fn begin(flight: &Rc<Flight>, cluster: &[u8]) -> Option<Attempt> {
         Ok(Begun { attempt, departure, counts, faults, began_elsewhere }) => {
             fit(departure);
             if began_elsewhere {
-                links::astray(true);
+                links::astray(flight, true);
             }
             noted(counts, faults);
             Some(attempt)
@@ -75,7 +75,7 @@ fn begin(flight: &Rc<Flight>, cluster: &[u8]) -> Option<Attempt> {
                 let cluster = String::from_utf8_lossy(cluster);
                 log::error!("Envoy picked cluster {cluster}, which is not among the candidates");
                 if flight.cluster().is_none() {
-                    links::astray(false);
+                    links::astray(flight, false);
                 }
             }
             refuse(flight, &denial);

@@ -195,7 +195,7 @@ pub(crate) fn remove_header(map: MapType, name: &str) {
 
 /// The most changes of headers that are made one by one. To remove one costs as much as two of those that all headers are
 /// written with (measured on 1.40).
-const SINGLE_EDITS_MAX: usize = 4;
+const SINGLE_EDITS_MAX: usize = 3;
 
 /// Removes headers and then sets others, in place of all of their names. `headers` is the whole map as it is now: many
 /// changes are made by writing it anew, which is one call.

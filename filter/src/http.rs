@@ -233,10 +233,11 @@ impl Stream {
         let set = [
             content_length.map(|length| ("content-length", length.to_string())),
             content_type.map(|content_type| ("content-type", content_type)),
-            Some(match flight.cluster() {
-                Some(cluster) => (CLUSTER, cluster.to_owned()),
-                None => (candidates::HEADER, candidates::encode(targets)),
-            }),
+            match flight.cluster() {
+                Some(cluster) => Some((CLUSTER, cluster.to_owned())),
+                None if flight.follows_route() => None,
+                None => Some((candidates::HEADER, candidates::encode(targets))),
+            },
             Some((MAX_RETRIES, retries.to_string())),
             start_max.map(|start_max| (TRY_TIMEOUT, start_max.as_millis().to_string())),
         ];

@@ -6,6 +6,7 @@ use crate::{candidates, host};
 use proxy_wasm::types::MapType;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use tollgate::attempt::Flight;
 use tollgate::exchange::Origin;
 use tollgate::ledger::{Outcome, Record, Series};
 
@@ -16,6 +17,8 @@ enum Link {
     Candidates,
     /// What makes the route read it before the first attempt.
     ClearRoute,
+    /// The groups that the configuration says the route has.
+    Order,
     /// Who sees each attempt.
     Attempt,
 }
@@ -25,6 +28,7 @@ impl Link {
         match self {
             Self::Candidates => "candidates",
             Self::ClearRoute => "clear_route",
+            Self::Order => "order",
             Self::Attempt => "attempt",
         }
     }
@@ -40,6 +44,9 @@ impl Link {
                 "a first attempt went where the route led before the order was known: expected a set_filter_state filter with \
                  clear_route_cache: true behind the one for {header}"
             ),
+            Self::Order => "an attempt went where routing.order does not lead: expected the route's priority_groups to begin with its \
+                            backends, in this order"
+                .to_owned(),
             Self::Attempt => "a backend answered and no attempt was seen, so it got no path of its own and no credential: expected \
                               the filter with root_id: attempt among the router's upstream_http_filters, or routing.fitted: once"
                 .to_owned(),
@@ -66,8 +73,12 @@ pub(crate) fn attempted() {
 }
 
 /// An attempt is not where the order leads: at no candidate, or the first one that is seen not at the first candidate.
-pub(crate) fn astray(is_candidate: bool) {
-    if host::header(MapType::HttpRequestHeaders, candidates::HEADER).is_some() {
+pub(crate) fn astray(flight: &Flight, is_candidate: bool) {
+    if flight.follows_route() {
+        if !is_candidate || attempts() == Some(1) {
+            miss(Link::Order);
+        }
+    } else if host::header(MapType::HttpRequestHeaders, candidates::HEADER).is_some() {
         miss(Link::Candidates);
     } else if !is_candidate || attempts() == Some(1) {
         // A candidate without an address is passed over, and no attempt at it is seen: then this is a later one.

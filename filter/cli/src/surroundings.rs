@@ -102,10 +102,25 @@ fn known(around: &Value, gateway: &Gateway) -> Vec<String> {
 /// Backends that the order may name and the route does not know.
 fn groups(place: &filters::Place<'_>, around: &Value, gateway: &Gateway) -> Vec<String> {
     let (tables, _) = chain::tables(place, around);
-    let lists =
-        tables.into_iter().flat_map(|table| every(table, &|value| value.get("priority_groups").is_some()));
-    let known = lists.flat_map(|route| names(&route["priority_groups"])).collect();
-    missing(&known, "priority_groups of the route", gateway)
+    let lists: Vec<_> = tables
+        .into_iter()
+        .flat_map(|table| every(table, &|value| value.get("priority_groups").is_some()))
+        .map(|route| names(&route["priority_groups"]).collect::<Vec<_>>())
+        .collect();
+    let mut faults =
+        missing(&lists.iter().flatten().copied().collect(), "priority_groups of the route", gateway);
+    let order = &gateway.routing.order;
+    let differs = |list: &&Vec<&str>| {
+        !order.iter().map(|cluster| &**cluster).eq(list.iter().copied().take(order.len()))
+    };
+    faults.extend(lists.iter().find(differs).map(|list| {
+        format!(
+            "priority_groups of the route are {}: expected them to begin with {}, as routing.order says",
+            list.join(", "),
+            order.join(", ")
+        )
+    }));
+    faults
 }
 
 /// Whether Envoy asks for clusters elsewhere: then those in this document are not all.

@@ -15,6 +15,20 @@ fn an_envoy_that_does_not_know_a_backend_is_told() {
 }
 
 #[test]
+fn an_order_that_is_not_the_routes_is_told() {
+    let envoy = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let (code, printed, _) =
+        run(&["check", "-"], &envoy.replace("order: [ ptu, payg-a, payg-b ]", "order: [ payg-a, ptu ]"));
+    let fault = "  error: Envoy's part: priority_groups of the route are ptu, payg-a, payg-b: expected them to begin with \
+                 payg-a, ptu, as routing.order says\n";
+    assert!(code == 1 && printed.contains(fault), "{printed}");
+    // The route may have more.
+    let (code, printed, _) =
+        run(&["check", "-"], &envoy.replace("order: [ ptu, payg-a, payg-b ]", "order: [ ptu, payg-a ]"));
+    assert!(code == 0, "{printed}");
+}
+
+#[test]
 fn each_fault_on_the_way_to_the_store_is_told() {
     let fleet = fs::read_to_string(root().join("envoy/fleet.yaml")).unwrap();
     let (code, printed, _) = run(&["check", "-"], &fleet);

@@ -261,6 +261,17 @@ fn a_backend_of_azure_gets_the_examples_cluster() {
     assert_eq!(text, rendered(&ptu_first(AZURE)));
 }
 
+/// `check`, which `rendered` asks, compares them.
+#[test]
+fn the_routes_groups_begin_with_the_order_that_is_said() {
+    let said =
+        gateway_of("envoy/envoy.yaml").replace("order: [ ptu, payg-a, payg-b ]", "order: [ payg-b, ptu ]");
+    let text = rendered(&format!("{SHIPPED}{said}"));
+    let groups =
+        ["payg-b", "ptu", "payg-a"].map(|name| text.find(&format!("- {{ name: {name}, clusters:")).unwrap());
+    assert!(groups.is_sorted(), "{groups:?}");
+}
+
 #[test]
 fn the_operators_lines_stay_as_they_are_and_json_is_taken_too() {
     let own = ptu_first(&AZURE.replace("envoy:", "# Where they are.\nenvoy:"));

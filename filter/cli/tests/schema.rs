@@ -21,10 +21,12 @@ fn every_field() -> Value {
 }
 
 /// What excludes each other stands in different ones of these: together they have every field.
-fn all_configs() -> [Value; 2] {
+fn all_configs() -> [Value; 3] {
     let mut of_broker = every_field();
     of_broker["queue"] = serde_yaml_ng::from_str(include_str!("schema/broker.yaml")).unwrap();
-    [every_field(), of_broker]
+    let mut by_order = every_field();
+    by_order["routing"] = json!({ "order": ["ptu", "payg"] });
+    [every_field(), of_broker, by_order]
 }
 
 /// Each place of these, with the one that it is in.

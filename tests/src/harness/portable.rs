@@ -71,7 +71,7 @@ fn pools(whole: &str) -> Result<String> {
     ] {
         text = replace(&text, key, replacement)?;
     }
-    text = before(&text, "other_endpoints:", ROUTING)?;
+    text = replace(&text, "routing:", ROUTING)?;
     for cluster in ["ptu", "payg-a", "payg-b"] {
         let (head, tail) = split(&text, &format!("- name: {cluster}\n    type:"))?;
         let tail = replace(tail, "load_assignment:", &LOAD_ASSIGNMENT.replace("CLUSTER", cluster))?;

@@ -179,6 +179,7 @@ impl Setup {
             edit(gateway);
         }
         let declared = backends(gateway);
+        order_of_groups(gateway, &declared);
         let of_stores = variables_of_stores(gateway);
         if let Some(name) = self.servers.keys().find(|name| declared.iter().all(|known| known.name != **name))
         {
@@ -308,4 +309,13 @@ fn mock_credentials(declared: &[Backend], mocks: &BTreeMap<String, Mock>) -> BTr
         .filter_map(|backend| Some((backend.env.clone()?, credential_of(&backend.name))))
         .filter(|(env, _)| !taken.contains(env))
         .collect()
+}
+
+/// A configuration that says the order of the route's groups says the one that they get here.
+fn order_of_groups(gateway: &mut Value, backends: &[Backend]) {
+    let Some(order) = gateway.pointer_mut("/routing/order") else { return };
+    let is_first = |(at, backend): &(usize, &Backend)| {
+        backends[..*at].iter().all(|earlier| earlier.cluster != backend.cluster)
+    };
+    *order = backends.iter().enumerate().filter(is_first).map(|(_, backend)| backend.name.as_str()).collect();
 }

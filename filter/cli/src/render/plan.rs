@@ -25,7 +25,7 @@ pub(super) struct Plan {
     /// Where Envoy finds the module, if that is not where the form has it.
     pub(super) module: Option<String>,
     pub(super) tls: Option<Tls>,
-    /// In the order of the backends.
+    /// In the order of `routing.order`, and behind those in that of the backends.
     pub(super) backends: Vec<Cluster>,
     /// Those that issuers' keys come from, in the order of the issuers.
     pub(super) issuers: Vec<Cluster>,
@@ -163,7 +163,13 @@ pub(super) fn read(found: &Found) -> Result<Plan, Vec<ConfigError>> {
         is_fitted_once,
         gateway: of_gateway,
     };
-    for (at, backend) in gateway["backends"].as_array().into_iter().flatten().enumerate() {
+    // Those of `routing.order` first: the route's groups begin with them.
+    let order = gateway["routing"]["order"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut backends: Vec<_> = gateway["backends"].as_array().into_iter().flatten().enumerate().collect();
+    backends.sort_by_key(|(_, backend)| {
+        order.iter().position(|name| *name == backend["name"]).unwrap_or(order.len())
+    });
+    for (at, backend) in backends {
         if !backend["credential"]["azure"].is_null() {
             let problem =
                 "expected a key: the clusters of tokens are not rendered; examples/keyless has them";

@@ -24,6 +24,15 @@ impl Build<'_> {
         other: &[Rc<Target>],
     ) -> Routing {
         let served = || models.iter().map(|model| model.targets.as_slice()).chain([other]);
+        if let (Some(_), true) =
+            (&wire.order, wire.pools.is_some() || matches!(wire.fitted, wire::Fitted::Once))
+        {
+            let problem =
+                "has no meaning beside pools or fitted: once: expected only where the route reads the order";
+            self.fault("routing.order".to_owned(), problem);
+        }
+        let order = self.listed("routing.order", &wire.order.unwrap_or_default(), backends);
+        let order = order.iter().map(|backend| backend.cluster.clone()).collect();
         let pools = wire.pools.map(|pools| self.pools(&pools, backends, served));
         let fitted = match wire.fitted {
             wire::Fitted::EachAttempt => Fitted::EachAttempt,
@@ -35,7 +44,7 @@ impl Build<'_> {
             }
             self.needs_each_attempt(models);
         }
-        Routing { pools, fitted }
+        Routing { pools, order, fitted }
     }
 
     /// Refuses what is measured or taken at each attempt, where the request is fitted once.
@@ -85,11 +94,15 @@ impl Build<'_> {
         pools
     }
 
-    /// Those that have a fault of their own are left out.
     fn members(&mut self, path: &str, wire: &[String], backends: &Backends) -> Vec<Rc<Backend>> {
         if wire.len() < 2 {
             self.fault(path.to_owned(), "expected at least two: one alone needs no pool");
         }
+        self.listed(path, wire, backends)
+    }
+
+    /// Those that have a fault of their own are left out.
+    fn listed(&mut self, path: &str, wire: &[String], backends: &Backends) -> Vec<Rc<Backend>> {
         let mut members = Vec::new();
         for (at, name) in wire.iter().enumerate() {
             let path = format!("{path}[{at}]");
@@ -228,11 +241,32 @@ mod tests {
                 "routing.pools[4].backends: no model is served by all of them: expected backends of one model",
             ],
         );
-        check(json!({ "pool": [] }), &["routing.pool: unknown field, expected pools or fitted"]);
+        check(json!({ "pool": [] }), &["routing.pool: unknown field, expected one of pools, order, fitted"]);
         check(
             json!({ "fitted": "never" }),
             &["routing.fitted: unknown variant \"never\", expected \"each_attempt\" or \"once\""],
         );
+    }
+
+    #[test]
+    fn an_order_is_of_backends_and_names_each_once() {
+        check(json!({ "order": ["c", "a"] }), &[]);
+        check(
+            json!({ "order": ["a", "z", "a"] }),
+            &[
+                "routing.order[1]: no backend is named \"z\": expected one of \"a\", \"b\", \"c\", \"d\", \"e\", \"f\"",
+                "routing.order[2]: \"a\" stands more than once",
+            ],
+        );
+        let problem =
+            "has no meaning beside pools or fitted: once: expected only where the route reads the order";
+        let fault = format!("routing.order: {problem}");
+        check(json!({ "order": ["a"], "pools": [] }), &[&fault]);
+        let mut config = whole();
+        config["models"].as_array_mut().unwrap().remove(0);
+        config["routing"] = json!({ "order": ["a"], "fitted": "once" });
+        let errors = from_value(config, &|name| Some(name.to_owned())).unwrap_err();
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [fault]);
     }
 
     fn differ(at: &str, one: &str, other: &str, what: &str) -> String {

@@ -20,6 +20,8 @@ pub struct Pool {
 pub struct Routing {
     /// Those that Envoy has; `None` where its route reads the whole order.
     pub pools: Option<Vec<Pool>>,
+    /// The clusters that the route goes down by itself, in its order; empty where that is not known.
+    pub order: Vec<Rc<str>>,
     /// Who sets path and credential.
     pub fitted: Fitted,
 }
@@ -45,6 +47,15 @@ impl Routing {
             Some((pool, members)) => (Some(pool.cluster.clone()), members),
             None => (Some(first.backend.cluster.clone()), vec![first.clone()]),
         }
+    }
+
+    /// Whether the route goes to these by itself, if it asks so many times more: what it would go to behind them is none of them.
+    #[must_use]
+    pub fn leads_to(&self, targets: &[Rc<Target>], retries: usize) -> bool {
+        let is_there = |(target, cluster): (&Rc<Target>, &Rc<str>)| target.backend.cluster == *cluster;
+        targets.len() <= self.order.len()
+            && retries < targets.len()
+            && targets.iter().zip(&self.order).all(is_there)
     }
 }
 
@@ -90,7 +101,11 @@ mod tests {
             cluster: format!("pool-{name}").into(),
             members: name.chars().map(|member| target(member).backend.clone()).collect(),
         };
-        Routing { pools: Some(pools.iter().map(pool).collect()), fitted: Fitted::EachAttempt }
+        Routing {
+            pools: Some(pools.iter().map(pool).collect()),
+            order: Vec::new(),
+            fitted: Fitted::EachAttempt,
+        }
     }
 
     fn names(targets: &[Rc<Target>]) -> String {
@@ -116,8 +131,33 @@ mod tests {
     }
 
     #[test]
+    fn the_route_leads_to_the_first_of_its_groups() {
+        let order = ["a", "b", "c"].map(Rc::from).to_vec();
+        let routing = Routing { pools: None, order, fitted: Fitted::EachAttempt };
+        let leads = |targets: &str, retries| {
+            routing.leads_to(&targets.chars().map(target).collect::<Vec<_>>(), retries)
+        };
+        for (targets, expected) in [
+            ("abc", true),
+            ("ab", true),
+            ("a", true),
+            ("b", false),
+            ("ba", false),
+            ("ac", false),
+            ("aab", false),
+            ("abcd", false),
+        ] {
+            assert_eq!(leads(targets, targets.len() - 1), expected, "{targets}");
+        }
+        // Asked once more, Envoy would go to what is behind them.
+        assert!(!leads("ab", 2) && !leads("abc", 3));
+        let routing = Routing { order: Vec::new(), ..routing };
+        assert!(!routing.leads_to(&[target('a')], 0));
+    }
+
+    #[test]
     fn without_pools_the_whole_order_is_told() {
-        let routing = Routing { pools: None, fitted: Fitted::Once };
+        let routing = Routing { pools: None, order: Vec::new(), fitted: Fitted::Once };
         let (cluster, tried) = routing.way("ab".chars().map(target).collect());
         assert_eq!((cluster, &*names(&tried)), (None, "ab"));
     }

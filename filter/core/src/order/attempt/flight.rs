@@ -120,6 +120,12 @@ impl Flight {
         self.cluster.is_some() && self.candidates.len() > 1
     }
 
+    /// Whether the route leads to its candidates by itself, so that Envoy needs not be told of them.
+    #[must_use]
+    pub fn follows_route(&self) -> bool {
+        self.cluster.is_none() && self.gateway.routing.leads_to(&self.candidates, self.retries())
+    }
+
     /// Where it may go, best first.
     #[must_use]
     pub fn candidates(&self) -> &[Rc<Target>] {
