@@ -1,13 +1,14 @@
 //! Asks the fleet's store, or a broker, about requests that are answered later.
 //!
 //! Calls are made in the name of the root context, like all of the store's: a client that hangs up ends none of them. What is
-//! answered waits here for the stream that asked.
+//! answered waits here for the stream that asked. Envoy ends a call with the root context that made it, and tells nobody: so each
+//! has a time.
 
 use crate::{fleet, host, waiting};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use tollgate::gateway::{Broker, Dice, Gateway, QueueCall, StoreTrouble};
+use tollgate::gateway::{Broker, Dice, Gateway, Patience, QueueCall, StoreTrouble};
 use tollgate::ledger::Series;
 
 thread_local! {
@@ -19,11 +20,18 @@ thread_local! {
 #[derive(Default)]
 struct Calls {
     /// What streams ask, until the root context comes.
-    wanted: Vec<(u32, Rc<Gateway>, QueueCall)>,
+    wanted: Vec<(Asker, Rc<Gateway>, QueueCall)>,
     /// Who asked by which call, and the broker that was.
-    under_way: HashMap<u32, (u32, Option<Rc<Broker>>)>,
+    under_way: HashMap<u32, (Asker, Option<Rc<Broker>>)>,
     /// What was answered to whom.
     replies: HashMap<u32, Result<Vec<u8>, StoreTrouble>>,
+}
+
+/// A stream that waits.
+#[derive(Clone, Copy)]
+struct Asker {
+    stream: u32,
+    patience: Patience,
 }
 
 /// Random bytes for a new job.
@@ -40,7 +48,13 @@ pub(crate) fn dice() -> Option<Dice> {
 pub(crate) fn ask(gateway: &Rc<Gateway>, stream: u32, call: Option<QueueCall>) -> bool {
     match call.filter(|_| fleet::ring()) {
         Some(call) => {
-            CALLS.with_borrow_mut(|calls| calls.wanted.push((stream, gateway.clone(), call)));
+            let timeout = match &call {
+                QueueCall::Store(_) => gateway.store.as_ref().map(|store| store.timeout),
+                QueueCall::Broker(_) => broker(gateway).map(|broker| broker.timeout),
+            };
+            let patience = Patience::new(host::now(), timeout.unwrap_or_default());
+            let asker = Asker { stream, patience };
+            CALLS.with_borrow_mut(|calls| calls.wanted.push((asker, gateway.clone(), call)));
             true
         }
         None => {
@@ -60,7 +74,8 @@ fn broker(gateway: &Gateway) -> Option<&Rc<Broker>> {
 pub(crate) fn call() {
     let wanted = CALLS.with_borrow_mut(|calls| std::mem::take(&mut calls.wanted));
     let mut unsent = Vec::new();
-    for (stream, gateway, call) in wanted {
+    for (asker, gateway, call) in wanted {
+        let stream = asker.stream;
         let broker = broker(&gateway);
         let sent = match (&call, &gateway.store, broker) {
             (QueueCall::Store(request), Some(store), _) => {
@@ -73,7 +88,7 @@ pub(crate) fn call() {
         };
         CALLS.with_borrow_mut(|calls| match sent {
             Some((call, broker)) => {
-                calls.under_way.insert(call, (stream, broker));
+                calls.under_way.insert(call, (asker, broker));
             }
             None => {
                 calls.replies.insert(stream, Err(StoreTrouble::Unreached));
@@ -87,14 +102,13 @@ pub(crate) fn call() {
     if !unsent.is_empty() {
         waiting::wake();
     }
-    // Of those that are gone nobody has taken any.
-    unsent.into_iter().for_each(|stream| drop(reply(stream)));
+    forget(unsent);
 }
 
 /// Takes what a call has brought. False if it was none of ours.
 pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
     let under_way = CALLS.with_borrow_mut(|calls| calls.under_way.remove(&call));
-    let Some((stream, broker)) = under_way else { return false };
+    let Some((Asker { stream, .. }, broker)) = under_way else { return false };
     // The SDK's getters do not bear an answer without headers, which is a call that was reset.
     let status = if headers == 0 { None } else { host::fetched_status() };
     let reply = match &broker {
@@ -106,6 +120,34 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
     // A stream that is gone has taken none.
     drop(self::reply(stream));
     true
+}
+
+/// Answers those whose call was lost, as if nobody had answered it: the streams. The tick wakes them.
+pub(crate) fn lost() -> Vec<u32> {
+    let now = host::now();
+    let (unsent, unanswered) = CALLS.with_borrow_mut(|calls| {
+        let unsent: Vec<_> = calls.wanted.extract_if(.., |(asker, ..)| asker.patience.is_over(now)).collect();
+        let is_over = |_: &u32, (asker, _): &mut (Asker, _)| asker.patience.is_over(now);
+        let unanswered: Vec<_> = calls.under_way.extract_if(is_over).map(|(_, call)| call).collect();
+        (unsent, unanswered)
+    });
+    let unsent = unsent.into_iter().map(|(asker, gateway, _)| (asker, broker(&gateway).cloned()));
+    let mut streams = Vec::new();
+    for (asker, broker) in unsent.chain(unanswered) {
+        log::warn!("a call of the queue was lost with the configuration that made it");
+        let reply = match &broker {
+            Some(broker) => of_broker(broker, None),
+            None => of_store(None, 0),
+        };
+        CALLS.with_borrow_mut(|calls| calls.replies.insert(asker.stream, reply));
+        streams.push(asker.stream);
+    }
+    streams
+}
+
+/// Forgets what was answered to streams that have not taken it, for they are gone.
+pub(crate) fn forget(streams: Vec<u32>) {
+    streams.into_iter().for_each(|stream| drop(reply(stream)));
 }
 
 fn of_store(status: Option<u16>, body_bytes: usize) -> Result<Vec<u8>, StoreTrouble> {

@@ -101,7 +101,9 @@ impl RootContext for Root {
             access::tick(gateway);
             fleet::tick(gateway, accounts);
         }
+        let lost = jobs::lost();
         waiting::tick();
+        jobs::forget(lost);
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

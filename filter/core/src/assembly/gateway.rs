@@ -37,7 +37,7 @@ pub use fleet::{
     Beside, CAPACITY_SHA1, FleetStore, PAUSES_SHA1, PREFIX, Replies, SCRIPT_SHA1, SPEND_SHA1, Secret,
     StoreTrouble, keys_of, spend_key,
 };
-pub use jobs::{ActsFor, Dice, Enqueued, JobQueue, NewJob, QueueCall, Told, Wish};
+pub use jobs::{ActsFor, Dice, Enqueued, JobQueue, NewJob, Patience, QueueCall, Told, Wish};
 pub use joined::{Joined, ReadClient, client_table};
 pub use keys::{KeyReply, key_table};
 

@@ -54,6 +54,31 @@ pub enum QueueCall {
     Broker(Message),
 }
 
+/// How much longer than a call may take its answer is waited for: Envoy tells of one that was too slow, but of none that it
+/// has dropped.
+const LOST_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the answer to a call is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    since: Duration,
+    within: Duration,
+}
+
+impl Patience {
+    /// For a call that is made now, and may take so long.
+    #[must_use]
+    pub fn new(now: Duration, timeout: Duration) -> Self {
+        Self { since: now, within: timeout.saturating_add(LOST_AFTER) }
+    }
+
+    /// Whether no answer comes any more. A clock that was put back ends it too.
+    #[must_use]
+    pub fn is_over(&self, now: Duration) -> bool {
+        now.abs_diff(self.since) > self.within
+    }
+}
+
 /// For whom a client may ask.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ActsFor {

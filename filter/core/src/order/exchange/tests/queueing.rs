@@ -1,7 +1,7 @@
 //! What is answered later, and what its client is told of it.
 
 use super::*;
-use crate::gateway::{Dice, QueueCall, StoreTrouble, Told};
+use crate::gateway::{Dice, Patience, QueueCall, StoreTrouble, Told};
 use crate::identity::KeyHash;
 use crate::job::{Id, Key, Kind, State, What, open, seal};
 use crate::ledger::AtQueue;
@@ -438,4 +438,19 @@ fn a_long_body_is_awaited_where_its_refusal_is_over_in_time() {
     // Who does not wait is told before its body.
     let mut run = Run::with(counted("full"));
     assert_eq!(refused(run.head(&CHAT[..3])), "429 rate_limit_exceeded");
+}
+
+#[test]
+fn a_call_is_lost_a_second_after_its_time_either_way() {
+    let start = Duration::from_secs(100);
+    let patience = Patience::new(start, Duration::from_millis(250));
+    let longest = Duration::from_millis(1250);
+    let moment = Duration::from_millis(1);
+    for now in [start, start + longest, start - longest] {
+        assert!(!patience.is_over(now), "{now:?}");
+    }
+    for now in [start + longest + moment, start - longest - moment, Duration::ZERO] {
+        assert!(patience.is_over(now), "{now:?}");
+    }
+    assert!(!Patience::new(start, Duration::MAX).is_over(Duration::MAX));
 }
