@@ -15,6 +15,7 @@ use tollgate::answer::Answer;
 use tollgate::digest::Fnv1a;
 use tollgate::fetching::Fetch;
 use tollgate::gateway::{Broker, Message};
+use tollgate::identity::fetched::Origin;
 use tollgate::ledger::{Kind, Series};
 use tollgate::store::{GLANCE_MAX, Loaded, Outside, Store, StoreFault, Swap, Version};
 
@@ -243,15 +244,18 @@ pub(crate) fn set_body(buffer: BufferType, replaced: usize, bytes: &[u8]) {
 }
 
 /// Asks a cluster for something; the answer comes to the root context, under this number.
-pub(crate) fn fetch(cluster: &str, host: &str, path: &str, timeout: Duration) -> Option<u32> {
-    let headers = vec![
+///
+/// With an `etag` the answer may be that it is the same still.
+pub(crate) fn fetch(origin: &Origin, etag: Option<&str>) -> Option<u32> {
+    let mut headers = vec![
         (":method", "GET"),
         (":scheme", "https"),
-        (":authority", host),
-        (":path", path),
+        (":authority", &*origin.host),
+        (":path", &origin.path),
         ("accept", "application/json"),
     ];
-    dispatch(cluster, headers, None, timeout)
+    headers.extend(etag.map(|etag| ("if-none-match", etag)));
+    dispatch(&origin.cluster, headers, None, origin.timeout)
 }
 
 /// Asks for a token; the answer comes to the root context, under this number.
@@ -332,6 +336,7 @@ pub(crate) fn fetched(headers: usize, body_bytes: usize, bytes_max: usize, body:
     match status {
         // Envoy's own words for what did not come, or not in time.
         None | Some(503 | 504) => Fetch::Nothing,
+        Some(304) => Fetch::Unchanged,
         Some(200) if body_bytes > bytes_max => Fetch::TooLong,
         Some(200) => {
             *body = fetched_body(body_bytes);
@@ -339,6 +344,16 @@ pub(crate) fn fetched(headers: usize, body_bytes: usize, bytes_max: usize, body:
         }
         Some(_) => Fetch::Refusal,
     }
+}
+
+/// The `etag` of the answer to a fetch, if that has headers.
+pub(crate) fn fetched_etag(headers: usize) -> Option<String> {
+    // The SDK's getters do not bear an answer without headers, which is a call that was reset.
+    if headers == 0 {
+        return None;
+    }
+    let etag = header(MapType::HttpCallResponseHeaders, "etag")?;
+    String::from_utf8(etag).ok().filter(|etag| etag.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 
 /// The status of the answer to a fetch.

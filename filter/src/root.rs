@@ -2,8 +2,8 @@
 
 use crate::holding::Holding;
 use crate::{
-    access, attempt, configuration, directory, fleet, host, http, jobs, journal, jwks, proxy_facts, sockets,
-    standings, waiting,
+    access, attempt, configuration, directory, fetched, fleet, host, http, jobs, journal, proxy_facts,
+    sockets, standings, waiting,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -65,7 +65,7 @@ impl Context for Root {
             || jobs::answered(call, headers, body_bytes)
             || access::answered(call, headers, body_bytes);
         if !is_taken {
-            jwks::answered(call, headers, body_bytes);
+            fetched::answered(call, headers, body_bytes);
         }
     }
 }
@@ -96,7 +96,7 @@ impl RootContext for Root {
         if let Self::Gateway(gateway, _, accounts) = self {
             journal::tick(gateway);
             standings::tick();
-            jwks::tick(gateway);
+            fetched::tick(gateway);
             directory::tick(gateway);
             access::tick(gateway);
             fleet::tick(gateway, accounts);

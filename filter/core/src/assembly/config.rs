@@ -40,13 +40,13 @@ use crate::route::{Backend, Failing};
 use crate::sorting;
 use crate::value::By;
 use clients::Definitions;
-use directory::Directed;
+use directory::{Directed, Source};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use directory::{KeyEntry, Narrowing};
+pub use directory::{KeyEntry, Narrowing, check_document};
 #[cfg(feature = "schema")]
 pub use schema::schema;
 
@@ -241,10 +241,15 @@ impl Build<'_> {
         let region = wire.store.as_ref().and_then(|store| store.redis.region.as_deref());
         let queue = self.queue(wire.queue.as_ref(), store.as_ref(), region);
         let labels_max = wire.metrics.clients_max;
+        let keys = clients.keys().map(|(key, client)| (*key, client.name.text.clone()));
+        let configured = (roster.as_slice(), keys.collect());
         let directed =
-            self.directory(wire.directory.as_ref(), store.as_ref(), &roster, definitions, labels_max);
-        let joined = directed.map(|Directed { issued, joined }| {
-            clients.look_up_in(issued);
+            self.directory(wire.directory.as_ref(), store.as_ref(), configured, definitions, labels_max);
+        let joined = directed.map(|Directed { source, joined }| {
+            match source {
+                Source::Issued(issued) => clients.look_up_in(issued),
+                Source::Documented(documented) => clients.read_document(documented),
+            }
             // A client that comes later may have limits by it.
             clients.tell(&By::Key);
             joined

@@ -343,7 +343,7 @@ impl Access {
             },
             (Stage::Assertion, _) => Err(Outcome::NoAssertion),
             (Stage::Token, Fetch::Nothing) => Err(Outcome::Unreachable),
-            (Stage::Token, Fetch::Refusal) => Err(Outcome::Refused),
+            (Stage::Token, Fetch::Refusal | Fetch::Unchanged) => Err(Outcome::Refused),
             (Stage::Token, Fetch::TooLong) => Err(Outcome::TooLong),
             (Stage::Token, Fetch::Body(body)) => Token::read(body).ok_or(Outcome::Unusable),
         };

@@ -5,6 +5,8 @@
 //! same client's is refused. Not decided here: what the client may do.
 
 pub mod claims;
+pub mod documented;
+pub mod fetched;
 pub mod issued;
 pub mod issuer;
 pub mod jwks;
@@ -24,6 +26,7 @@ use crate::endpoint::{Api, api_keys};
 use crate::store::Moment;
 use crate::value::{By, Values};
 use claims::{Json, Matcher, Path};
+use documented::Documented;
 use issued::Issued;
 use issuer::{Doubt, Issuer, Proof};
 use jwt::Token;
@@ -83,6 +86,7 @@ pub struct Directory<C> {
     told_headers: Vec<Rc<str>>,
     verified: RefCell<Memory<Verified<Rc<C>>>>,
     issued: Option<Issued<C>>,
+    documented: Option<Documented<C>>,
     proxy: Box<dyn ProxyFacts>,
 }
 
@@ -124,6 +128,7 @@ impl<C> Directory<C> {
             told_headers: Vec::new(),
             verified: RefCell::new(Memory::new(VERIFIED_MAX)),
             issued: None,
+            documented: None,
             proxy: Box::new(NoProxy),
         }
     }
@@ -175,6 +180,22 @@ impl<C> Directory<C> {
     #[must_use]
     pub fn issued(&self) -> Option<&Issued<C>> {
         self.issued.as_ref()
+    }
+
+    /// All keys of the configuration, and whose they are.
+    pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &C)> {
+        self.by_key.iter().map(|(key, (_, client))| (key, &**client))
+    }
+
+    /// From now on the clients of this document are known too.
+    pub fn read_document(&mut self, documented: Documented<C>) {
+        self.documented = Some(documented);
+    }
+
+    /// The clients of a document, if there is one.
+    #[must_use]
+    pub fn documented(&self) -> Option<&Documented<C>> {
+        self.documented.as_ref()
     }
 
     /// From now on it tells this of who asks.
@@ -325,12 +346,13 @@ impl<C> Directory<C> {
     }
 
     fn by_hash(&self, key: &KeyHash, now: Duration, values: &mut Values) -> Option<Result<Known<C>, Doubt>> {
-        let (validity, client) = self.by_key.get(key)?;
-        let valid = self.if_valid(key, *validity, now, values);
-        Some(valid.map(|()| Known::whole(client.clone())))
+        let configured = self.by_key.get(key).cloned();
+        let (validity, client) = configured.or_else(|| self.documented.as_ref()?.peek(key, now))?;
+        let valid = self.if_valid(key, validity, now, values);
+        Some(valid.map(|()| Known::whole(client)))
     }
 
-    /// What the configuration does not have may have been issued since.
+    /// What the configuration does not have may have been issued, or written into the document, since.
     fn by_issued(
         &self,
         key: &[u8],
@@ -338,8 +360,9 @@ impl<C> Directory<C> {
         moment: Moment<'_>,
         values: &mut Values,
     ) -> Result<Known<C>, Doubt> {
-        let found = match &self.issued {
-            Some(issued) if issued::is_meant(key) => issued.find(hash, moment)?,
+        let found = match (&self.issued, &self.documented) {
+            (_, Some(documented)) => documented.find(&hash, moment)?,
+            (Some(issued), None) if issued::is_meant(key) => issued.find(hash, moment)?,
             _ => None,
         };
         let (validity, known) = found.ok_or(Doubt::Denied(Denial::UnknownCredential))?;

@@ -25,6 +25,8 @@ pub enum Fetch<'b> {
     Refusal,
     /// A body that was not read, for its length.
     TooLong,
+    /// That it is what was fetched before.
+    Unchanged,
     /// This body.
     Body(&'b [u8]),
 }

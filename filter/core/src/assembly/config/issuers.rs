@@ -4,8 +4,9 @@ pub(super) mod wire;
 
 use super::{Build, Range};
 use crate::identity::claims::{Json, Path};
+use crate::identity::fetched::Origin;
 use crate::identity::issuer::{Issuer, Proof};
-use crate::identity::jwks::{Fetched, Origin};
+use crate::identity::jwks;
 use crate::identity::keys::{self, KEYS_MAX, Key, KeySet, OF_PAIRS, OF_SECRETS};
 use jsonwebtoken::Algorithm;
 use std::collections::HashSet;
@@ -19,6 +20,13 @@ const REFRESH_S_MAX: u64 = 604_800;
 
 /// The longest time that a fetch may take or a request may wait, in milliseconds.
 const PATIENCE_MS_MAX: u64 = 30_000;
+
+/// Where something is fetched.
+pub(super) struct Place<'w> {
+    pub(super) cluster: &'w str,
+    pub(super) host: &'w str,
+    pub(super) path: &'w str,
+}
 
 impl Build<'_> {
     pub(super) fn issuers(&mut self, wire: Vec<wire::Issuer>) -> Vec<Issuer> {
@@ -71,7 +79,7 @@ impl Build<'_> {
         match (&issuer.jwks, &issuer.keys, &issuer.secret_env, &issuer.verified_by_envoy) {
             (Some(jwks), None, None, None) => {
                 let origin = self.origin(&format!("{path}.jwks"), jwks);
-                (Proof::Fetched(Fetched::new(origin)), self.algorithms(path, written, pairs))
+                (Proof::Fetched(jwks::keys(origin)), self.algorithms(path, written, pairs))
             }
             (None, Some(keys), None, None) => {
                 let keys = self.keys(&format!("{path}.keys"), keys);
@@ -125,27 +133,41 @@ impl Build<'_> {
     }
 
     fn origin(&mut self, path: &str, jwks: &wire::Jwks) -> Origin {
-        let cluster = self.name(format!("{path}.cluster"), &jwks.cluster).to_string();
+        let wire::Jwks { cluster, host, path: at, refresh_s, timeout_ms, wait_ms } = jwks;
+        let place = Place { cluster, host, path: at };
+        self.fetched_from(path, &place, (*refresh_s, 3600), *timeout_ms, *wait_ms)
+    }
+
+    /// Where something is fetched, and how patiently; with how often if that is not said.
+    pub(super) fn fetched_from(
+        &mut self,
+        path: &str,
+        place: &Place<'_>,
+        (refresh_s, refresh_s_default): (Option<u64>, u64),
+        timeout_ms: Option<u64>,
+        wait_ms: Option<u64>,
+    ) -> Origin {
+        let cluster = self.name(format!("{path}.cluster"), place.cluster).to_string();
         let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_plain(&jwks.host) || jwks.host.contains('/') {
-            self.fault(format!("{path}.host"), format!("{:?}: expected a host name", jwks.host));
+        if !is_plain(place.host) || place.host.contains('/') {
+            self.fault(format!("{path}.host"), format!("{:?}: expected a host name", place.host));
         }
-        if !is_plain(&jwks.path) || !jwks.path.starts_with('/') {
+        if !is_plain(place.path) || !place.path.starts_with('/') {
             self.fault(
                 format!("{path}.path"),
-                format!("{:?}: expected a path that begins with /", jwks.path),
+                format!("{:?}: expected a path that begins with /", place.path),
             );
         }
-        let refresh = Range { default: 3600, min: 1, max: REFRESH_S_MAX };
+        let refresh = Range { default: refresh_s_default, min: 1, max: REFRESH_S_MAX };
         let timeout = Range { default: 5000, min: 1, max: PATIENCE_MS_MAX };
         let wait = Range { default: 3000, min: 0, max: PATIENCE_MS_MAX };
-        let refresh_s = self.within(&format!("{path}.refresh_s"), jwks.refresh_s, &refresh);
-        let timeout_ms = self.within(&format!("{path}.timeout_ms"), jwks.timeout_ms, &timeout);
-        let wait_ms = self.within(&format!("{path}.wait_ms"), jwks.wait_ms, &wait);
+        let refresh_s = self.within(&format!("{path}.refresh_s"), refresh_s, &refresh);
+        let timeout_ms = self.within(&format!("{path}.timeout_ms"), timeout_ms, &timeout);
+        let wait_ms = self.within(&format!("{path}.wait_ms"), wait_ms, &wait);
         Origin {
             cluster,
-            host: jwks.host.clone(),
-            path: jwks.path.clone(),
+            host: place.host.to_owned(),
+            path: place.path.to_owned(),
             refresh: Duration::from_secs(refresh_s),
             timeout: Duration::from_millis(timeout_ms),
             wait: Duration::from_millis(wait_ms),

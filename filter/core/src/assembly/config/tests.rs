@@ -1,5 +1,6 @@
 mod capacity;
 mod directory;
+mod document;
 mod identity;
 mod joined;
 mod keyless;

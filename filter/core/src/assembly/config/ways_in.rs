@@ -73,20 +73,26 @@ impl Build<'_> {
     }
 
     fn api_key(&mut self, clients: &mut Clients, path: &str, key: &wire::Key, client: &Rc<Client>) {
+        if let Some((hash, validity)) = self.key_of_client(path, key)
+            && let Some(other) = clients.enter(hash, validity, client.clone())
+        {
+            self.taken(format!("{path}.sha256"), "a key of client", &other);
+        }
+    }
+
+    /// A key, and when it is good.
+    pub(super) fn key_of_client(&mut self, path: &str, key: &wire::Key) -> Option<(KeyHash, Validity)> {
         let (not_before, not_after) = (key.not_before.as_deref(), key.not_after.as_deref());
         let validity = validity(not_before, not_after).unwrap_or_else(|(field, problem)| {
             self.fault(format!("{path}.{field}"), problem);
             Validity::ALWAYS
         });
-        let path = format!("{path}.sha256");
-        match KeyHash::parse(&key.sha256) {
-            None => self.fault(path, "expected the 64 hexadecimal digits of the key's SHA-256"),
-            Some(hash) => {
-                if let Some(other) = clients.enter(hash, validity, client.clone()) {
-                    self.taken(path, "a key of client", &other);
-                }
-            }
+        let hash = KeyHash::parse(&key.sha256);
+        if hash.is_none() {
+            let problem = "expected the 64 hexadecimal digits of the key's SHA-256";
+            self.fault(format!("{path}.sha256"), problem);
         }
+        Some((hash?, validity))
     }
 
     fn jwt(&mut self, clients: &mut Clients, path: &str, jwt: &wire::Jwt, client: &Rc<Client>) {

@@ -1,4 +1,4 @@
-//! Which clients stand in the store, beside the configuration, as far as this worker has heard of them?
+//! Which clients stand in the store or in a document, beside the configuration, as far as this worker has heard of them?
 //!
 //! A client is heard of together with its keys, and forgotten with the last of them. As long as its entry is the same, so is the
 //! client. Not decided here: what an entry means.
@@ -90,36 +90,54 @@ impl Joined {
 
     /// The client whose entry this is; or what is wrong with it, and whether that was not told before.
     pub fn hear(&self, name: &str, entry: &[u8], store: &dyn Store) -> Result<Rc<Client>, (String, bool)> {
-        let digest: [u8; 32] = Sha256::digest(entry).into();
-        if let Some(heard) = self.known.borrow().by_name.get(name).filter(|heard| heard.entry == digest) {
-            match &heard.client {
-                Ok(client) => {
-                    if let Some(client) = client.upgrade() {
-                        return Ok(client);
-                    }
-                }
-                Err(problem) => return Err((problem.clone(), false)),
+        match self.recall(name, entry) {
+            Some(Ok(client)) => return Ok(client),
+            Some(Err(problem)) => return Err((problem, false)),
+            None => {}
+        }
+        match self.read(name, entry) {
+            Ok(client) => Ok(self.enter(client, entry, store)),
+            Err(faults) => {
+                let problem = faults.join("; ");
+                self.note(name, entry, Err(problem.clone()));
+                Err((problem, true))
             }
         }
-        let found = self.read(name, entry).map_err(|faults| faults.join("; "));
-        let found = found.map(|mut client| {
-            client.name.label = self.label(name, store);
-            // What is held of its bodies is held under a changed entry too.
-            let before = self.get(name).map(|before| before.held_bytes.clone());
-            if let Some(held_bytes) = before.filter(|held_bytes| held_bytes.max() == client.held_bytes.max())
-            {
-                client.held_bytes = held_bytes;
-            }
-            Rc::new(client)
-        });
+    }
+
+    /// What is known of this very entry.
+    pub fn recall(&self, name: &str, entry: &[u8]) -> Option<Result<Rc<Client>, String>> {
+        let known = self.known.borrow();
+        let heard = known.by_name.get(name)?;
+        let digest: [u8; 32] = Sha256::digest(entry).into();
+        match &heard.client {
+            _ if heard.entry != digest => None,
+            Ok(client) => client.upgrade().map(Ok),
+            Err(problem) => Some(Err(problem.clone())),
+        }
+    }
+
+    /// Takes a client whose entry this is.
+    pub fn enter(&self, mut client: Client, entry: &[u8], store: &dyn Store) -> Rc<Client> {
+        let name = client.name.text.clone();
+        client.name.label = self.label(&name, store);
+        // What is held of its bodies is held under a changed entry too.
+        let before = self.get(&name).map(|before| before.held_bytes.clone());
+        if let Some(held_bytes) = before.filter(|held_bytes| held_bytes.max() == client.held_bytes.max()) {
+            client.held_bytes = held_bytes;
+        }
+        let client = Rc::new(client);
+        self.note(&name, entry, Ok(Rc::downgrade(&client)));
+        client
+    }
+
+    fn note(&self, name: &str, entry: &[u8], client: Result<Weak<Client>, String>) {
         let mut known = self.known.borrow_mut();
         if known.by_name.len() >= known.swept_at.max(SWEPT_FROM) {
             known.by_name.retain(|_, heard| heard.is_alive());
             known.swept_at = known.by_name.len() * 2;
         }
-        let client = found.as_ref().map(Rc::downgrade).map_err(Clone::clone);
-        known.by_name.insert(name.into(), Heard { entry: digest, client });
-        found.map_err(|problem| (problem, true))
+        known.by_name.insert(name.into(), Heard { entry: Sha256::digest(entry).into(), client });
     }
 
     /// The client by its name and its entry, without a label value of its own; or every fault.

@@ -82,13 +82,13 @@ impl Issuer {
                 None => Err(Flaw::UnknownKey.into()),
             },
             Proof::Fetched(fetched) => {
-                let known = fetched.keys().and_then(|keys| check(token, &keys));
+                let known = fetched.value().and_then(|keys| check(token, &keys));
                 if let Some(is_good) = known {
                     return signed(is_good);
                 }
                 // Another VM may have fetched them. A moment.store that does not answer has no more keys than are here.
                 let loaded = fetched.load(moment.store).is_ok();
-                match fetched.keys() {
+                match fetched.value() {
                     None => Err(Doubt::Wait(fetched.origin.wait)),
                     Some(keys) => match check(token, &keys) {
                         Some(is_good) => signed(is_good),

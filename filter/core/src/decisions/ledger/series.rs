@@ -230,6 +230,11 @@ series! {
         /// What came of it.
         "outcome" outcome: &'static str,
     };
+    /// Fetches of the document with clients.
+    DirectoryFetches: Counter "tollgate_directory_fetches" {
+        /// What came of it.
+        "outcome" outcome: &'static str,
+    };
     /// Fetches of a backend's token.
     TokenFetches: Counter "tollgate_token_fetches" {
         /// Whose.

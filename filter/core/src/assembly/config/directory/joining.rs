@@ -1,7 +1,7 @@
-//! What does a client's entry in the store mean?
+//! What does a client's entry beside the configuration mean?
 //!
 //! What it means in `clients[]`: it is read and checked by the same code, among the same models, policies, groups and regions. Only
-//! by what a client is known is another matter: in the store by issued keys alone.
+//! by what a client is known is another matter: in the store by issued keys alone, in a document by `api_keys` alone.
 
 use super::super::clients::{self, Definitions};
 use super::super::limits::Groups;
@@ -14,8 +14,11 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-/// The path of all of an entry.
+/// The path of all of an entry of the store.
 const WHOLE: &str = "client";
+
+/// By what a client of the store is known.
+const OF_STORE: &str = "a client of the store has issued keys";
 
 /// The longest entry, in bytes: a client that is in use is kept in every worker.
 const CLIENT_BYTES_MAX: usize = 16_384;
@@ -49,8 +52,23 @@ impl Joining {
         if *wire.name != *name.text {
             build.fault(format!("{WHOLE}.name"), format!("{:?} stands as {:?}", wire.name, name.text));
         }
-        build.is_known_by_keys_alone(&wire);
-        self.tells(&mut build, &wire);
+        if !wire.api_keys.is_empty() {
+            build.is_no_way_in(WHOLE, "api_keys", OF_STORE);
+        }
+        build.is_known_by_keys_alone(WHOLE, &wire, OF_STORE);
+        let client = self.client(&mut build, WHOLE, name, &wire);
+        if build.errors.is_empty() { Ok(client) } else { Err(build.errors) }
+    }
+
+    /// The client that is written so at this path.
+    pub(super) fn client(
+        &self,
+        build: &mut Build<'_>,
+        path: &str,
+        name: Name,
+        wire: &clients::wire::Client,
+    ) -> Client {
+        self.tells(build, path, wire);
         let (regions, mut groups) = self.lent.take();
         // Whether its models have prices is told of each client anew.
         if let Some(group) = wire.group.as_ref().and_then(|group| groups.get_mut(group)) {
@@ -58,16 +76,16 @@ impl Joining {
         }
         let mut definitions =
             Definitions { policies: &self.policies, by_name: &self.by_name, regions, groups };
-        let client = build.client(WHOLE, name, &wire, &mut definitions);
+        let client = build.client(path, name, wire, &mut definitions);
         let Definitions { regions, groups, .. } = definitions;
         self.lent.replace((regions, groups));
-        if build.errors.is_empty() { Ok(client) } else { Err(build.errors) }
+        client
     }
 
     /// What it has limits by has to be known of a request before it is known whose it is.
-    fn tells(&self, build: &mut Build<'_>, wire: &clients::wire::Client) {
+    fn tells(&self, build: &mut Build<'_>, path: &str, wire: &clients::wire::Client) {
         for (at, limit) in wire.limits.iter().enumerate() {
-            let path = format!("{WHOLE}.limits[{at}]");
+            let path = format!("{path}.limits[{at}]");
             if let Some(WireBy::Header(name)) = &limit.by
                 && !self.told.contains(&By::Header(name.to_ascii_lowercase().into()))
             {
@@ -86,10 +104,9 @@ impl Joining {
 }
 
 impl Build<'_> {
-    /// The store is asked about issued keys and nothing else that a request shows.
-    fn is_known_by_keys_alone(&mut self, wire: &clients::wire::Client) {
+    /// Keys are looked for beside the configuration, and nothing else that a request shows.
+    pub(super) fn is_known_by_keys_alone(&mut self, path: &str, wire: &clients::wire::Client, why: &str) {
         for (field, is_there) in [
-            ("api_keys", !wire.api_keys.is_empty()),
             ("jwt", wire.jwt.is_some()),
             ("certificate", wire.certificate.is_some()),
             ("trusted_header", wire.trusted_header.is_some()),
@@ -97,11 +114,14 @@ impl Build<'_> {
             ("may_act_for", !wire.may_act_for.is_empty()),
         ] {
             if is_there {
-                let problem =
-                    "a client of the store has issued keys: expected none, or a client of the configuration";
-                self.fault(format!("{WHOLE}.{field}"), problem);
+                self.is_no_way_in(path, field, why);
             }
         }
+    }
+
+    fn is_no_way_in(&mut self, path: &str, field: &str, why: &str) {
+        let problem = format!("{why}: expected none, or a client of the configuration");
+        self.fault(format!("{path}.{field}"), problem);
     }
 }
 

@@ -1,15 +1,54 @@
 //! Where clients are known beside the configuration, as the operator writes it.
 
+use crate::config::clients::wire::Client;
 use serde::Deserialize;
 
-/// Where clients are known beside the configuration.
+/// Where clients are known beside the configuration: with exactly one of `store` and `document`.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Directory {
     /// In the fleet's `store`, where `tollgate keys` and `tollgate clients` write: keys, and clients beside those of this configuration.
     /// Needs a `store`.
-    pub(in crate::config) store: StoreKeys,
+    pub(in crate::config) store: Option<StoreKeys>,
+    /// In a JSON document that is fetched through an Envoy cluster: clients with their keys, beside those of this configuration.
+    pub(in crate::config) document: Option<Document>,
+}
+
+/// Where a document with clients is fetched.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Document {
+    /// The Envoy cluster to ask.
+    pub(in crate::config) cluster: String,
+    /// The host to ask for.
+    pub(in crate::config) host: String,
+    /// The path to ask for; it begins with `/`.
+    pub(in crate::config) path: String,
+    /// How often it is fetched, in seconds: a key or client that is taken out is good no longer than that while the source answers.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 604800)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 10)))]
+    pub(in crate::config) refresh_s: Option<u64>,
+    /// How long a fetch may take, in milliseconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 30000)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 5000)))]
+    pub(in crate::config) timeout_ms: Option<u64>,
+    /// How long a request waits for the first one, in milliseconds; then it gets 503.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 30000)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 3000)))]
+    pub(in crate::config) wait_ms: Option<u64>,
+    /// How long the last good one holds after it was fetched or confirmed last, in seconds; more than `refresh_s`. Then each key that this
+    /// configuration does not have gets 503. Absent: for ever.
+    #[cfg_attr(feature = "schema", schemars(range(min = 2, max = 31536000)))]
+    pub(in crate::config) stale_s: Option<u64>,
+}
+
+/// The document.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Clients {
+    pub(in crate::config) clients: Vec<Client>,
 }
 
 /// How keys are looked up in the store.

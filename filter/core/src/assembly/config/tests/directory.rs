@@ -53,7 +53,7 @@ fn a_fault_of_a_directory_names_its_field() {
             &format!("directory.store.lookups_per_second: {per_second}: expected 1 to 100000"),
         );
     }
-    refused(json!({}), "directory: missing field \"store\"");
+    refused(json!({}), "directory: expected exactly one of store, document");
     refused(
         json!({ "store": { "fresh": 1 } }),
         "directory.store.fresh: unknown field, expected one of fresh_s, stale_s, lookups_per_second",

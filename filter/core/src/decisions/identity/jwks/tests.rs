@@ -1,15 +1,17 @@
 use super::*;
-use crate::fetching::RETRY_LAST;
+use crate::codec;
+use crate::fetching::{Fetching, RETRY_LAST};
 use crate::identity::tokens::{JWKS, public};
 use crate::store::{MemoryStore, Moment};
 use serde_json::json;
+use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
 
 fn fetched() -> Fetched {
-    Fetched::new(Origin {
+    keys(Origin {
         cluster: "idp".to_owned(),
         host: "issuer.example".to_owned(),
         path: "/keys".to_owned(),
@@ -39,7 +41,7 @@ impl Process {
         let chosen: Vec<_> =
             self.vms.iter().filter(|vm| vm.claim(Moment::new(&self.store, NOW + at)).unwrap()).collect();
         assert!(chosen.len() <= 1, "{} fetch at {at:?}", chosen.len());
-        chosen.first().map(|vm| vm.settle(Moment::new(&self.store, NOW + at), fetch).unwrap())
+        chosen.first().map(|vm| vm.settle(Moment::new(&self.store, NOW + at), fetch, None).unwrap())
     }
 
     fn generations(&self) -> Vec<u64> {
@@ -64,10 +66,10 @@ const SECOND: Duration = Duration::from_secs(1);
 fn one_fetches_and_all_have_the_keys() {
     let process = Process::new();
     assert_eq!(process.generations(), [0, 0, 0]);
-    assert!(process.vms[0].keys().is_none());
+    assert!(process.vms[0].value().is_none());
     assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
     assert_eq!(process.generations(), [1, 1, 1]);
-    assert!(process.vms.iter().all(|vm| vm.keys().is_some()));
+    assert!(process.vms.iter().all(|vm| vm.value().is_some()));
     assert_eq!(process.tick(SECOND, Fetch::Nothing), None);
 }
 
@@ -112,7 +114,7 @@ fn the_last_good_keys_survive_whatever_is_wrong_with_the_next() {
         assert_eq!(process.generations(), [1, 1, 1]);
         at += RETRY_LAST;
     }
-    assert!(process.vms.iter().all(|vm| vm.keys().is_some()));
+    assert!(process.vms.iter().all(|vm| vm.value().is_some()));
     assert_eq!(process.tick(at, Fetch::Body(&other_keys())), Some(Outcome::Changed));
 }
 
@@ -153,7 +155,7 @@ fn one_fetch_is_enough_for_all_workers_that_met_an_unknown_key() {
         assert!(vm.may_bring_more(Moment::new(&process.store, NOW + SECOND)).unwrap());
     }
     assert!(one.claim(Moment::new(&process.store, NOW + SECOND)).unwrap());
-    one.settle(Moment::new(&process.store, NOW + 2 * SECOND), Fetch::Body(JWKS.as_bytes())).unwrap();
+    one.settle(Moment::new(&process.store, NOW + 2 * SECOND), Fetch::Body(JWKS.as_bytes()), None).unwrap();
     assert!(!other.claim(Moment::new(&process.store, NOW + 2 * SECOND)).unwrap());
 }
 
@@ -165,7 +167,7 @@ fn a_token_waits_for_an_unknown_key_only_while_it_may_come() {
     assert!(process.vms[0].claim(Moment::new(&process.store, NOW + SECOND)).unwrap());
     assert!(process.meet_unknown(SECOND + Duration::from_millis(10)), "it is under way");
     process.vms[0]
-        .settle(Moment::new(&process.store, NOW + 2 * SECOND), Fetch::Body(JWKS.as_bytes()))
+        .settle(Moment::new(&process.store, NOW + 2 * SECOND), Fetch::Body(JWKS.as_bytes()), None)
         .unwrap();
     assert!(!process.meet_unknown(2 * SECOND));
     assert!(process.meet_unknown(61 * SECOND));
@@ -187,7 +189,7 @@ fn a_vm_that_starts_later_has_the_keys_at_once() {
     assert_eq!(process.tick(Duration::ZERO, Fetch::Body(JWKS.as_bytes())), Some(Outcome::Changed));
     let late = fetched();
     late.load(&process.store).unwrap();
-    assert_eq!((late.generation(), late.keys().is_some()), (1, true));
+    assert_eq!((late.generation(), late.value().is_some()), (1, true));
     assert!(!late.claim(Moment::new(&process.store, NOW + SECOND)).unwrap());
 }
 

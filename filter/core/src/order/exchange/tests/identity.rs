@@ -55,7 +55,7 @@ fn a_request_waits_for_the_first_keys_and_then_goes_on() {
     assert!(wake(&mut run, MOMENT).is_none());
     assert!(fetched(&gateway).claim(Moment::new(&run.store, tokens::NOW)).unwrap());
     fetched(&gateway)
-        .settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes()))
+        .settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes()), None)
         .unwrap();
     let Some(Step::AwaitBody { strip }) = wake(&mut run, 2 * MOMENT) else { panic!("it goes on") };
     assert_eq!(strip, ["authorization"]);
@@ -97,7 +97,7 @@ fn bodies_that_wait_for_keys_are_bounded_and_then_their_clients() {
     assert!(matches!(head(&mut third, &token("ed25519", &claims())), Step::Wait));
     assert!(fetched(&gateway).claim(Moment::new(&run.store, tokens::NOW)).unwrap());
     fetched(&gateway)
-        .settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes()))
+        .settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes()), None)
         .unwrap();
     assert!(matches!(wake(&mut run, 2 * MOMENT), Some(Step::AwaitBody { .. })));
     // What it took is now its client's.
@@ -118,11 +118,11 @@ fn a_token_of_a_new_key_waits_for_the_fetch_that_it_makes_for() {
     let mut run = store();
     assert!(keys.claim(Moment::new(&run.store, tokens::NOW - MOMENT)).unwrap());
     let old = json!({ "keys": public("rsa-1") }).to_string();
-    keys.settle(Moment::new(&run.store, tokens::NOW - MOMENT), Fetch::Body(old.as_bytes())).unwrap();
+    keys.settle(Moment::new(&run.store, tokens::NOW - MOMENT), Fetch::Body(old.as_bytes()), None).unwrap();
     assert!(matches!(head(&mut run, &token("ed25519", &claims())), Step::Wait));
     assert!(keys.claim(Moment::new(&run.store, tokens::NOW)).unwrap());
     assert!(wake(&mut run, MOMENT).is_none());
-    keys.settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes())).unwrap();
+    keys.settle(Moment::new(&run.store, tokens::NOW + MOMENT), Fetch::Body(JWKS.as_bytes()), None).unwrap();
     assert!(matches!(wake(&mut run, 2 * MOMENT), Some(Step::AwaitBody { .. })));
     // Of a key that is not there after it either, nothing more is expected for a while.
     let unknown = tokens::signed(
@@ -142,18 +142,18 @@ fn a_remembered_token_ends_with_the_key_that_signed_it() {
     let keys = fetched(&gateway);
     let mut run = Run::with(gateway.clone());
     assert!(keys.claim(Moment::new(&run.store, tokens::NOW)).unwrap());
-    keys.settle(Moment::new(&run.store, tokens::NOW), Fetch::Body(JWKS.as_bytes())).unwrap();
+    keys.settle(Moment::new(&run.store, tokens::NOW), Fetch::Body(JWKS.as_bytes()), None).unwrap();
     let token = token("ed25519", &claims());
     assert!(matches!(head(&mut run, &token), Step::AwaitBody { .. }));
     let without = json!({ "keys": public("rsa-1") }).to_string();
     let hour = Duration::from_secs(3600);
     assert!(keys.claim(Moment::new(&run.store, tokens::NOW + hour)).unwrap());
-    keys.settle(Moment::new(&run.store, tokens::NOW + hour), Fetch::Body(without.as_bytes())).unwrap();
+    keys.settle(Moment::new(&run.store, tokens::NOW + hour), Fetch::Body(without.as_bytes()), None).unwrap();
     // It makes for one look whether the key is back, and then is refused.
     let mut again = Run { exchange: Exchange::new(gateway.clone()), store: run.store };
     assert!(matches!(head(&mut again, &token), Step::Wait));
     assert!(keys.claim(Moment::new(&again.store, tokens::NOW)).unwrap());
-    keys.settle(Moment::new(&again.store, tokens::NOW), Fetch::Body(without.as_bytes())).unwrap();
+    keys.settle(Moment::new(&again.store, tokens::NOW), Fetch::Body(without.as_bytes()), None).unwrap();
     assert_eq!(refused(wake(&mut again, MOMENT).unwrap()), "401 invalid_token");
 }
 
