@@ -277,6 +277,14 @@ pub(crate) enum ClientAct {
         /// The client as it stands in clients of a configuration, or a list of them, in YAML or JSON; - for standard input
         file: String,
     },
+    /// Check a document with clients, as it stands behind the cluster of directory.document
+    Check {
+        /// The configuration beside which they stand; without it models, policies, groups and regions are not looked at
+        #[arg(long, value_name = "FILE")]
+        config: Option<String>,
+        /// The document; - for standard input
+        file: String,
+    },
     /// Tell which clients there are
     List {
         #[command(flatten)]

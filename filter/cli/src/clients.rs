@@ -1,4 +1,5 @@
 //! Which clients stand in the store, beside the configuration, and how does an operator add and remove them while the gateway runs?
+//! Is a document with clients one that Envoys take?
 //!
 //! An entry is what `clients[]` of the configuration has. It is checked by what Envoys will read it with, before it is written.
 
@@ -9,7 +10,9 @@ use crate::{End, check};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use tollgate::config::check_document;
 use tollgate::gateway::{Gateway, client_table};
+use tollgate::store::MemoryStore;
 
 /// A client of the store.
 struct Stored {
@@ -41,6 +44,26 @@ pub(crate) fn clients(act: &ClientAct) -> Result<End, String> {
             print(&entries.keys().map(|name| format!("{name} is put\n")).collect::<String>());
             Ok(End::Well)
         }
+        ClientAct::Check { config, file } => {
+            let gateway = match config.as_deref().map(check::one).transpose()? {
+                Some(Err(end)) => return Ok(end),
+                Some(Ok(gateway)) => Some(gateway),
+                None => None,
+            };
+            let document = text(file)?;
+            match names(gateway.as_ref(), document.as_bytes())? {
+                Ok(count) => {
+                    let of = if count == 1 { "1 client".to_owned() } else { format!("{count} clients") };
+                    print(&format!("{file}: {}: {of}\n", paint(Look::Good, "ok")));
+                    Ok(End::Well)
+                }
+                Err(faults) => {
+                    let line = |fault: &String| format!("{}: {}\n", paint(Look::Bad, "error"), plain(fault));
+                    print(&faults.iter().map(line).collect::<String>());
+                    Ok(End::Found)
+                }
+            }
+        }
         ClientAct::List { address, config, json } => {
             let gateway = match config.as_deref().map(check::one).transpose()? {
                 Some(Err(end)) => return Ok(end),
@@ -71,14 +94,32 @@ pub(crate) fn clients(act: &ClientAct) -> Result<End, String> {
     }
 }
 
-/// The clients of a file, by their names, as they will stand in the store.
-fn entries(file: &str) -> Result<BTreeMap<String, String>, String> {
+/// What stands in a file.
+fn text(file: &str) -> Result<String, String> {
     let mut text = String::new();
     if file == "-" {
         io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
     } else {
         text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
     }
+    Ok(text)
+}
+
+/// How many clients a document has, or what is wrong with it: as Envoys with this configuration see it, if there is one.
+fn names(gateway: Option<&Gateway>, document: &[u8]) -> Result<Result<usize, Vec<String>>, String> {
+    let Some(gateway) = gateway else {
+        return Ok(check_document(document).map(|names| names.len()));
+    };
+    let documented = gateway
+        .clients
+        .documented()
+        .ok_or("--config: it has no directory.document, so no Envoy fetches a document with clients")?;
+    Ok(documented.fetched.read(document, &MemoryStore::default()).map(|roster| roster.clients.len()))
+}
+
+/// The clients of a file, by their names, as they will stand in the store.
+fn entries(file: &str) -> Result<BTreeMap<String, String>, String> {
+    let text = text(file)?;
     let expected =
         || format!("{file}: expected a client as it stands in clients of a configuration, or a list of them");
     let whole: Value = serde_yaml_ng::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
@@ -103,9 +144,10 @@ fn entries(file: &str) -> Result<BTreeMap<String, String>, String> {
 
 /// Why no Envoy with this configuration uses an entry.
 fn problems(gateway: &Gateway, name: &str, text: &str) -> Vec<String> {
-    let Some(joined) = &gateway.joined else {
+    let joined = gateway.joined.as_ref().filter(|_| gateway.clients.issued().is_some());
+    let Some(joined) = joined else {
         return vec![format!(
-            "{name}: the configuration has no directory, so no Envoy looks for clients in the store"
+            "{name}: the configuration has no directory.store, so no Envoy looks for clients in the store"
         )];
     };
     if gateway.configured(name).is_some() {

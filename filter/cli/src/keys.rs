@@ -101,7 +101,7 @@ fn opened(keys: &Keys, entry: Option<&KeyEntry>) -> Result<Result<Store, End>, S
 /// Whether an Envoy with this configuration would take a key as it is meant.
 fn serves(gateway: &Gateway, entry: &KeyEntry, store: &mut Store) -> Result<(), String> {
     let Some(issued) = gateway.clients.issued() else {
-        return Err("--config: it has no directory, so no Envoy looks for keys in the store".to_owned());
+        return Err("--config: it has no directory.store, so no Envoy looks for keys in the store".to_owned());
     };
     let client = &entry.client;
     let joined = if gateway.configured(client).is_some() { None } else { store.client(client)? };

@@ -24,6 +24,7 @@ fn every_field() -> Value {
 fn all_configs() -> [Value; 3] {
     let mut of_broker = every_field();
     of_broker["queue"] = serde_yaml_ng::from_str(include_str!("schema/broker.yaml")).unwrap();
+    of_broker["directory"] = serde_yaml_ng::from_str(include_str!("schema/document.yaml")).unwrap();
     let mut by_order = every_field();
     by_order["routing"] = json!({ "order": ["ptu", "payg"] });
     [every_field(), of_broker, by_order]
@@ -400,7 +401,7 @@ fn shown(gateway: &Gateway) -> String {
         "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {lowering:?} {store:?} {queue:?} {on_store_failure:?} \
          {health_open} {record_form:?} {:#?} {:?}",
         clients.issuers(),
-        clients.issued()
+        (clients.issued(), clients.documented())
     )
 }
 

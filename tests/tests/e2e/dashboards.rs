@@ -21,9 +21,10 @@ use crate::requests::{CHAT, COMPLETIONS, EMBEDDINGS};
 const WITHIN: Duration = Duration::from_secs(180);
 
 /// They count faults that the traffic here does not have, or are a worker's of the queue; that they exist, [`known_metrics`] says.
-const FAULTS: [&str; 20] = [
+const FAULTS: [&str; 21] = [
     "tollgate_backend_auth_failures",
     "tollgate_broker_messages",
+    "tollgate_directory_fetches",
     "tollgate_key_lookups",
     "tollgate_limit_alert_percent",
     "tollgate_limit_values_forgotten",

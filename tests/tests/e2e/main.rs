@@ -16,6 +16,7 @@ mod terminator;
 
 // Who may call.
 mod directory;
+mod document;
 mod identity;
 mod key_sources;
 mod proven;

@@ -192,6 +192,13 @@ pub(super) fn read(found: &Found) -> Result<Plan, Vec<ConfigError>> {
             plan.issuers.extend(cluster(&written, name, host, &mut faults));
         }
     }
+    let document = &gateway["directory"]["document"];
+    if let Some(name) = document["cluster"].as_str()
+        && plan.backends.iter().chain(&plan.issuers).all(|cluster| cluster.name != name)
+    {
+        let host = document["host"].as_str().ok_or("expected an address: the host of the clients' document");
+        plan.issuers.extend(cluster(&written, name, host, &mut faults));
+    }
     match (gateway.get("store"), envoy.get("store")) {
         (None, None) => {}
         (None, Some(_)) => faults.push(fault("envoy.store", "expected none: the configuration has no store")),

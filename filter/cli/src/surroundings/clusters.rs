@@ -22,7 +22,7 @@ pub(super) fn faults(found: &Found, gateway: &Gateway) -> Vec<String> {
     faults
 }
 
-/// Clusters that give the keys of issuers or the tokens of backends, and the queue's broker, where Envoy says which it knows.
+/// Clusters that give the keys of issuers, a document with clients or the tokens of backends, and the queue's broker, where Envoy says which it knows.
 fn asked_clusters(found: &Found) -> Vec<String> {
     if clusters(&found.around).is_empty() || super::has_more_clusters(&found.around) {
         return Vec::new();
@@ -38,6 +38,10 @@ fn asked_clusters(found: &Found) -> Vec<String> {
         let without = "every token of this issuer would wait, and get 503";
         Some((format!("issuers[{at}].jwks.cluster"), issuer["jwks"]["cluster"].as_str()?, without))
     });
+    let document = &found.value["directory"]["document"]["cluster"];
+    let without =
+        "no client of the document would be known, and each key that is not configured would get 503";
+    let of_document = document.as_str().map(|name| ("directory.document.cluster".to_owned(), name, without));
     let backends = found.value["backends"].as_array().into_iter().flatten().enumerate();
     let of_backends = backends.flat_map(|(at, backend)| {
         let without = "there would be no token for this backend, and nothing would be sent to it";
@@ -47,11 +51,13 @@ fn asked_clusters(found: &Found) -> Vec<String> {
     let without = "nothing would be queued, and clients that let their requests be would get 503";
     let of_broker = broker["cluster"].as_str().map(|name| ("queue.broker.cluster".to_owned(), name, without));
     let of_broker = of_broker.into_iter().chain(of_tokens("queue.broker".to_owned(), broker, without));
-    let missing = of_issuers.chain(of_backends).chain(of_broker).filter_map(|(path, cluster, without)| {
-        // Envoy Gateway calls its own clusters so: they are in no patch.
-        (!known.contains(cluster) && !cluster.contains('/'))
-            .then(|| format!("{path}: Envoy has no cluster {cluster:?}: {without}"))
-    });
+    let missing = of_issuers.chain(of_document).chain(of_backends).chain(of_broker).filter_map(
+        |(path, cluster, without)| {
+            // Envoy Gateway calls its own clusters so: they are in no patch.
+            (!known.contains(cluster) && !cluster.contains('/'))
+                .then(|| format!("{path}: Envoy has no cluster {cluster:?}: {without}"))
+        },
+    );
     missing.collect()
 }
 

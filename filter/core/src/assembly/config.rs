@@ -96,6 +96,7 @@ pub fn from_value(
         errors: Vec::new(),
         has_store: wire.store.is_some(),
         has_directory: wire.directory.is_some(),
+        issues_keys: wire.directory.as_ref().is_some_and(|directory| directory.store.is_some()),
         told: Vec::new(),
         accesses: Vec::new(),
     };
@@ -139,8 +140,10 @@ struct Build<'e> {
     errors: Vec<ConfigError>,
     /// Whether budgets are those of a fleet.
     has_store: bool,
-    /// Whether keys may be issued later.
+    /// Whether clients may come later.
     has_directory: bool,
+    /// Whether keys may be issued later.
+    issues_keys: bool,
     /// What limits depend on of who asks.
     told: Vec<By>,
     /// The ways to tokens of backends without a key.
@@ -155,6 +158,7 @@ impl Build<'_> {
             errors: Vec::new(),
             has_store: true,
             has_directory: true,
+            issues_keys: true,
             told: Vec::new(),
             accesses: Vec::new(),
         }

@@ -79,7 +79,7 @@ impl Build<'_> {
         match (&issuer.jwks, &issuer.keys, &issuer.secret_env, &issuer.verified_by_envoy) {
             (Some(jwks), None, None, None) => {
                 let origin = self.origin(&format!("{path}.jwks"), jwks);
-                (Proof::Fetched(jwks::keys(origin)), self.algorithms(path, written, pairs))
+                (Proof::Fetched(Box::new(jwks::keys(origin))), self.algorithms(path, written, pairs))
             }
             (None, Some(keys), None, None) => {
                 let keys = self.keys(&format!("{path}.keys"), keys);

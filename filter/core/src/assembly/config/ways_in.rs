@@ -44,7 +44,7 @@ impl Build<'_> {
             && wire.trusted_header.is_none()
             && !wire.anonymous;
         // Its keys may be issued later.
-        if has_none && !self.has_directory {
+        if has_none && !self.issues_keys {
             let problem = "nobody is this client: expected at least one of api_keys, jwt, certificate, \
                            trusted_header, anonymous: true";
             self.fault(path.to_owned(), problem);

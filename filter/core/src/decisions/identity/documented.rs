@@ -31,7 +31,10 @@ pub struct Documented<C> {
 
 impl<C> fmt::Debug for Documented<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Documented").field("fetched", &self.fetched).finish_non_exhaustive()
+        f.debug_struct("Documented")
+            .field("fetched", &self.fetched)
+            .field("stale", &self.stale)
+            .finish_non_exhaustive()
     }
 }
 

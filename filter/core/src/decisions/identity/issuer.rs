@@ -41,7 +41,7 @@ pub enum Proof {
     /// With keys from the configuration.
     Keys(KeySet),
     /// With keys that are fetched.
-    Fetched(Fetched),
+    Fetched(Box<Fetched>),
     /// Envoy's `jwt_authn` has verified them, and left their claims in its metadata under this name.
     Envoy(String),
 }

@@ -6,7 +6,7 @@
 
 use super::super::clients::wire::Client as WireClient;
 use super::super::issuers::Place;
-use super::super::{Build, ConfigError, reading, shape};
+use super::super::{Build, ConfigError, Range, reading, shape};
 use super::joining::Joining;
 use super::wire;
 use crate::gateway::{Client, Joined};
@@ -22,7 +22,7 @@ use std::time::Duration;
 /// The longest document, in bytes: each worker reads it in one go, in which it serves nobody.
 const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// The longest time that a document may hold, in seconds: a year.
+/// The longest time that an old document may go on, in seconds: a year.
 const STALE_S_MAX: u64 = 31_536_000;
 
 /// The path of all of it.
@@ -55,15 +55,12 @@ impl Build<'_> {
         let wire::Document { cluster, host, path, refresh_s, timeout_ms, wait_ms, stale_s } = wire;
         let origin =
             self.fetched_from(at, &Place { cluster, host, path }, (*refresh_s, 10), *timeout_ms, *wait_ms);
-        let refresh_s = origin.refresh.as_secs();
-        if let Some(stale_s) = stale_s.filter(|stale_s| !(refresh_s + 1..=STALE_S_MAX).contains(stale_s)) {
-            let problem =
-                format!("{stale_s}: expected {}, more than refresh_s, to {STALE_S_MAX}", refresh_s + 1);
-            self.fault(format!("{at}.stale_s"), problem);
-        }
+        let stale = Range { default: STALE_S_MAX, min: 10, max: STALE_S_MAX };
+        let stale_s = stale_s.map(|stale_s| self.within(&format!("{at}.stale_s"), Some(stale_s), &stale));
+        let stale = stale_s.map(|stale_s| origin.refresh + Duration::from_secs(stale_s));
         let read = move |bytes: &[u8], store: &dyn Store| reader.read(bytes, store).map_err(told);
         let fetched = Fetched::new(origin, "clients", DOCUMENT_BYTES_MAX, Box::new(read));
-        Documented { fetched, stale: stale_s.map(Duration::from_secs) }
+        Documented { fetched, stale }
     }
 
     /// The clients of a document, as far as that can be told from itself and from what the configuration has already.
@@ -81,8 +78,13 @@ impl Build<'_> {
             let value: Value = serde_json::from_slice(bytes)
                 .map_err(|error| ConfigError { path: WHOLE.to_owned(), problem: error.to_string() })?;
             let wire: wire::Clients = reading::read(&value).map_err(|fault| shape(fault, WHOLE))?;
-            let texts: Vec<_> =
-                value["clients"].as_array().into_iter().flatten().map(ToString::to_string).collect();
+            let texts: Vec<_> = value
+                .get("clients")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .map(ToString::to_string)
+                .collect();
             Ok((wire.clients, texts))
         };
         let (wire, texts) = match read() {

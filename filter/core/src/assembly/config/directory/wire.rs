@@ -38,9 +38,9 @@ pub(in crate::config) struct Document {
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 30000)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 3000)))]
     pub(in crate::config) wait_ms: Option<u64>,
-    /// How long the last good one holds after it was fetched or confirmed last, in seconds; more than `refresh_s`. Then each key that this
+    /// How long the last good one goes on after it was to be fetched again, while no good one comes, in seconds. Then each key that this
     /// configuration does not have gets 503. Absent: for ever.
-    #[cfg_attr(feature = "schema", schemars(range(min = 2, max = 31536000)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 10, max = 31536000)))]
     pub(in crate::config) stale_s: Option<u64>,
 }
 

@@ -79,16 +79,24 @@ fn a_document_is_fetched_as_is_configured() {
     let more = json!({ "refresh_s": 60, "timeout_ms": 100, "wait_ms": 0, "stale_s": 61 });
     let gateway = load(config(&more)).unwrap();
     let documented = gateway.clients.documented().unwrap();
-    assert_eq!((documented.fetched.origin.refresh, documented.stale), (seconds(60), Some(seconds(61))));
+    assert_eq!((documented.fetched.origin.refresh, documented.stale), (seconds(60), Some(seconds(121))));
     for (more, problem) in [
         (json!({ "refresh_s": 0 }), "refresh_s: 0: expected 1 to 604800"),
-        (json!({ "stale_s": 10 }), "stale_s: 10: expected 11, more than refresh_s, to 31536000"),
+        (json!({ "stale_s": 9 }), "stale_s: 9: expected 10 to 31536000"),
         (json!({ "path": "clients" }), "path: \"clients\": expected a path that begins with /"),
         (json!({ "host": "" }), "host: \"\": expected a host name"),
     ] {
         let expected = vec![format!("directory.document.{problem}")];
         assert_eq!(load(config(&more)).map(|_| ()), Err(expected));
     }
+    // Nobody can issue a key of a client of the configuration.
+    let mut keyless = config(&json!({}));
+    keyless["clients"][0].as_object_mut().unwrap().remove("api_keys");
+    let faults = load(keyless).map(|_| ()).unwrap_err();
+    assert!(faults.len() == 1 && faults[0].starts_with("clients[0]: nobody is this client"), "{faults:?}");
+    let mut nobody = config(&json!({}));
+    nobody["clients"] = json!([]);
+    assert!(load(nobody).is_ok());
     let mut both = config(&json!({}));
     both["directory"]["store"] = json!({});
     let problem = "directory: expected exactly one of store, document";
