@@ -8,6 +8,7 @@ mod containers;
 mod debian;
 mod exports;
 mod install;
+mod kubernetes;
 mod optimizer;
 mod programs;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use build::{Build, Source};
 pub use containers::{compose, container_packages};
 pub use install::{Report, target_dir, workspace};
+pub use kubernetes::{helm, kubectl, kubernetes_schemas};
 pub use programs::{
     WASM_UNKNOWN, WASM_WASI, anthropic, cargo, chromium, drawing, envoy, envoy_of, form_readers, node,
     node_packages, prometheus, python, redis, rust_target, semantic_kernel, skopeo, tool, wasm,

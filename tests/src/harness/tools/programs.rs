@@ -222,9 +222,9 @@ pub fn drawing() -> Result<PathBuf> {
 
 /// For a list that is whole: there is nothing to look up. What is imported is compiled when it is; all of it would take
 /// as long again.
-const LOCKED: [&str; 2] = ["--no-deps", "--no-compile"];
+pub(super) const LOCKED: [&str; 2] = ["--no-deps", "--no-compile"];
 
-fn python_with(list: &str, what: &str, options: &[&str]) -> Result<PathBuf> {
+pub(super) fn python_with(list: &str, what: &str, options: &[&str]) -> Result<PathBuf> {
     let place = format!("tests/python/{list}");
     let list = workspace().join(&place);
     let text = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;

@@ -158,7 +158,7 @@ fn clients_come_change_and_go_with_the_document() {
 fn a_document_with_a_fault_changes_nothing() {
     let (gateway, store) = (gateway(), MemoryStore::default());
     let good = client("team", json!({}));
-    assert_eq!(fetch(&gateway, &store, &document(&[good.clone()])), "changed");
+    assert_eq!(fetch(&gateway, &store, &document(std::slice::from_ref(&good))), "changed");
     let before = gateway.client("team").unwrap();
     let faulty =
         [client("team", json!({ "models": ["o3"] })), client("lab", json!({ "models": ["gpt-99"] }))];
