@@ -87,7 +87,13 @@ impl Build<'_> {
             }
             (None, Some(wire)) => {
                 let clients = roster.iter().map(|client| client.name.text.clone()).collect();
-                let reader = document::Reader { clients, keys, joining, joined: joined.clone() };
+                let reader = document::Reader {
+                    clients,
+                    keys,
+                    has_store: store.is_some(),
+                    joining,
+                    joined: joined.clone(),
+                };
                 Source::Documented(self.documented(wire, reader))
             }
             _ => {
