@@ -27,7 +27,7 @@ const DOCUMENT: &str =
 #[test]
 fn a_document_is_checked_as_envoys_would_read_it() {
     let blue = client("blue", "5", "gpt-4o");
-    assert_eq!(check(DOCUMENT, &[blue.clone()]), (0, "-: ok: 1 client\n".to_owned()));
+    assert_eq!(check(DOCUMENT, std::slice::from_ref(&blue)), (0, "-: ok: 1 client\n".to_owned()));
     assert_eq!(check(DOCUMENT, &[]), (0, "-: ok: 0 clients\n".to_owned()));
     let (code, said) = check(DOCUMENT, &[blue.clone(), client("team", "6", "gpt-99")]);
     let expected = [

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tollgate_tests::harness::bootstrap::Bootstrap;
 use tollgate_tests::harness::{Answer, Gateway, Setup};
 
@@ -137,4 +139,67 @@ async fn a_client_is_added_by_one_move_and_no_listener_is_touched() {
     assert!(
         gateway.log_text().unwrap().contains("clients[0].models[0]: no model is named \"no-such-model\"")
     );
+}
+
+/// Lets a configuration that knows one client more take effect.
+async fn move_one_with(gateway: &Gateway, place: &Path, key: &str) {
+    let add = |config: &mut Value| {
+        let newcomer = json!({
+            "name": key, "api_keys": [{ "sha256": hex::encode(Sha256::digest(key)) }], "models": ["gpt-4o"],
+        });
+        config["clients"].as_array_mut().unwrap().push(newcomer);
+    };
+    write(place, &changed(place, add));
+    take_effect(place);
+    let start = Instant::now();
+    while status(gateway.http(), gateway, key).await != 200 {
+        assert!(start.elapsed() < WITHIN, "{key} is not known");
+    }
+}
+
+/// A call is made in the name of the newest configuration, and ends with it: the stream is of an older one, and stays.
+#[tokio::test]
+async fn a_queue_call_that_ends_with_its_configuration_is_a_503() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, of_envoy) = (folder.path().to_owned(), folder.path().to_owned());
+    let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = broker.local_addr().unwrap();
+    let queue = |config: &mut Value| {
+        // Longer than both moves take.
+        let broker = json!({ "cluster": "broker", "path": "/messages", "timeout_ms": 10_000 });
+        config["queue"] = json!({ "for": "normal", "when": "always", "broker": broker });
+    };
+    let setup = Setup::new().workers(1).edit(queue).patch(move |envoy| {
+        take_out(envoy, &of_envoy);
+        let address =
+            json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } });
+        let endpoints = json!([{ "lb_endpoints": [{ "endpoint": { "address": address } }] }]);
+        let assignment = json!({ "cluster_name": "broker", "endpoints": endpoints });
+        let cluster = json!({ "name": "broker", "type": "STATIC", "load_assignment": assignment });
+        envoy["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster);
+    });
+    let gateway = Gateway::start(setup).await.unwrap();
+    let mut client = TcpStream::connect(gateway.url().strip_prefix("http://").unwrap()).await.unwrap();
+    let body = chat("hello").to_string();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\napi-key: {WEB_SHOP}\r\nprefer: respond-async\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    // The one worker has read the head once it answers what came later.
+    assert_eq!(status(gateway.http(), &gateway, WEB_SHOP).await, 200);
+    move_one_with(&gateway, &place, "second").await;
+    client.write_all(body.as_bytes()).await.unwrap();
+    let (mut call, _) = tokio::time::timeout(WITHIN, broker.accept()).await.expect("nothing calls").unwrap();
+    call.read_u8().await.unwrap();
+    move_one_with(&gateway, &place, "third").await;
+
+    let mut answer = String::new();
+    let read = tokio::time::timeout(WITHIN, client.read_to_string(&mut answer)).await;
+    read.expect("the client waits for ever").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("queue_unavailable"), "{answer}");
+    // One that was too slow would be a 504, which is `refused`.
+    gateway.wait_for_metric("tollgate_broker_messages", &[("outcome", "unreached")], 1.0).await.unwrap();
 }

@@ -117,7 +117,7 @@ fn a_client_of_a_document_is_as_it_would_be_if_configured() {
     configured["clients"].as_array_mut().unwrap().push(entry.clone());
     let configured_text = configured.clone();
     let (configured, gateway, store) = (load(configured).unwrap(), gateway(), MemoryStore::default());
-    assert_eq!(fetch(&gateway, &store, &document(&[entry.clone()])), "changed");
+    assert_eq!(fetch(&gateway, &store, &document(std::slice::from_ref(&entry))), "changed");
     assert_eq!(ask(&gateway, &store, "team").as_deref(), Ok("team"));
     let found = gateway.client("team").unwrap();
     assert_eq!(found, configured.roster[1]);
@@ -127,7 +127,10 @@ fn a_client_of_a_document_is_as_it_would_be_if_configured() {
         load(config).unwrap()
     };
     let (configured_alone, gateway_alone) = (alone(configured_text), alone(config(&json!({}))));
-    assert_eq!(fetch(&gateway_alone, &MemoryStore::default(), &document(&[entry.clone()])), "changed");
+    assert_eq!(
+        fetch(&gateway_alone, &MemoryStore::default(), &document(std::slice::from_ref(&entry))),
+        "changed"
+    );
     assert_eq!(gateway_alone.client("team").unwrap(), configured_alone.roster[1]);
     assert!(gateway_alone.client("team").unwrap().budget.shared().next().is_none());
     // It shares its group's account with all others in it, and is found where what it spent is settled.
