@@ -96,7 +96,7 @@ pub fn from_value(
         errors: Vec::new(),
         has_store: wire.store.is_some(),
         has_directory: wire.directory.is_some(),
-        issues_keys: wire.directory.as_ref().is_some_and(|directory| directory.store.is_some()),
+        issues_keys: wire.directory.as_ref().is_some_and(|directory| directory.document.is_none()),
         told: Vec::new(),
         accesses: Vec::new(),
     };
