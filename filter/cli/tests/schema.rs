@@ -232,12 +232,15 @@ fn what_is_shown_in_documents_and_examples_is_valid() {
             // An outline with dots for what is left out is no YAML.
             let Ok(document) = serde_yaml_ng::from_str::<Value>(text) else { continue };
             for config in configurations(&document) {
+                let mut config = config.clone();
+                // What `render` reads has Envoy's part in it, and the filter never sees that.
+                config.as_object_mut().unwrap().remove("envoy");
                 let is_whole = load(config.clone()).is_ok();
-                let faults = faults(&validator, config);
+                let faults = faults(&validator, &config);
                 // What shows a part only lacks the rest, and nothing else is wrong with it.
                 let faults =
                     faults.iter().filter(|fault| is_whole || !fault.contains("is a required property"));
-                assert_eq!(faults.count(), 0, "{}: {:?}", file.display(), self::faults(&validator, config));
+                assert_eq!(faults.count(), 0, "{}: {:?}", file.display(), self::faults(&validator, &config));
                 whole += usize::from(is_whole);
             }
         }
