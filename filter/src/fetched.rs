@@ -7,7 +7,7 @@ use crate::host::{self, SharedData};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use tollgate::gateway::Gateway;
+use tollgate::gateway::{Gateway, Patience};
 use tollgate::identity::fetched::{Fetch, Fetched, Outcome};
 use tollgate::identity::issuer::Proof;
 use tollgate::ledger::Series;
@@ -25,13 +25,23 @@ enum What {
     Document,
 }
 
+/// A fetch under way.
+struct Call {
+    gateway: Rc<Gateway>,
+    what: What,
+    patience: Patience,
+}
+
 thread_local! {
     /// The fetches under way.
-    static UNDER_WAY: RefCell<HashMap<u32, (Rc<Gateway>, What)>> = RefCell::default();
+    static UNDER_WAY: RefCell<HashMap<u32, Call>> = RefCell::default();
 }
 
 /// Takes over what other VMs have fetched, and fetches what is due.
 pub(crate) fn tick(gateway: &Rc<Gateway>) {
+    // Envoy ends a call with the root context that made it, and tells nobody.
+    let now = host::now();
+    UNDER_WAY.with_borrow_mut(|calls| calls.retain(|_, call| !call.patience.is_over(now)));
     for (at, issuer) in gateway.clients.issuers().iter().enumerate() {
         if let Proof::Fetched(fetched) = &issuer.proof {
             look(gateway, What::Keys(at), fetched);
@@ -48,8 +58,11 @@ fn look<T>(gateway: &Rc<Gateway>, what: What, fetched: &Fetched<T>) {
     if host::answered(fetched.claim(Moment::new(&SharedData, host::now())), UNSHARED) == Some(true) {
         let etag = host::answered(fetched.etag(&SharedData), UNSHARED).flatten();
         match host::fetch(&fetched.origin, etag.as_deref()) {
-            Some(call) => {
-                UNDER_WAY.with_borrow_mut(|calls| calls.insert(call, (gateway.clone(), what)));
+            Some(number) => {
+                let patience = Patience::new(host::now(), fetched.origin.timeout);
+                UNDER_WAY.with_borrow_mut(|calls| {
+                    calls.insert(number, Call { gateway: gateway.clone(), what, patience })
+                });
             }
             None => settle(gateway, what, fetched, Fetch::Nothing, None),
         }
@@ -58,7 +71,9 @@ fn look<T>(gateway: &Rc<Gateway>, what: What, fetched: &Fetched<T>) {
 
 /// Takes what a fetch has brought.
 pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) {
-    let Some((gateway, what)) = UNDER_WAY.with_borrow_mut(|calls| calls.remove(&call)) else { return };
+    let Some(Call { gateway, what, .. }) = UNDER_WAY.with_borrow_mut(|calls| calls.remove(&call)) else {
+        return;
+    };
     match what {
         What::Keys(at) => {
             if let Some(Proof::Fetched(fetched)) =

@@ -70,6 +70,8 @@ impl Source {
         let addr = self.server.addr;
         let place = json!({
             "cluster": "clients", "host": "clients.example", "path": "/clients.json?v=1", "refresh_s": 1,
+            // At a load the first fetch may take its time.
+            "wait_ms": 20_000, "timeout_ms": 20_000,
         });
         let setup = Setup::new()
             .workers(workers)
@@ -126,7 +128,7 @@ async fn fetches(gateway: &Gateway, outcome: &str) -> f64 {
 
 #[tokio::test]
 async fn clients_come_change_and_go_with_the_document() {
-    let limited = json!({ "limits": [ { "requests": 1, "per": "day" } ] });
+    let limited = json!({ "limits": [ { "requests": 1, "per": "month" } ] });
     let source = Source::start(&[client("team", limited)]).await;
     let gateway = source.gateway(2, json!({})).await;
     let answer = ask(&gateway, "team").await;

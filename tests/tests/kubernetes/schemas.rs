@@ -67,7 +67,16 @@ fn kubernetes_knows_every_word_of_its_resources() {
     }
     // Before that there are no such volumes, which the chart says of itself.
     assert!(faults(&texts[0].0, "1.30").0.contains("image"));
-    let mut old = Command::new(helm().unwrap());
-    old.args(["template", "tollgate", "chart", "--kube-version", "1.32.0"]).current_dir(folder());
-    assert!(!old.output().unwrap().status.success());
+    let old = |more: &[&str]| {
+        let mut old = Command::new(helm().unwrap());
+        old.args(["template", "tollgate", "chart", "--kube-version", "1.32.0"])
+            .args(more)
+            .current_dir(folder());
+        old.output().unwrap()
+    };
+    let refused = old(&[]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("expected module.volume"));
+    let served = old(&["--set", "module.volume.persistentVolumeClaim.claimName=module"]);
+    assert!(served.status.success(), "{}", String::from_utf8_lossy(&served.stderr));
 }

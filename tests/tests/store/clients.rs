@@ -130,7 +130,7 @@ fn what_no_envoy_would_use_is_not_put() {
     assert_eq!(desk.list(), json!([]));
     desk.configure(Value::Null);
     let (code, printed, _) = desk.run(put, "{ name: team, models: [ m ] }");
-    assert!(code == 1 && printed.contains("no directory, so no Envoy looks for clients"), "{printed}");
+    assert!(code == 1 && printed.contains("no directory.store, so no Envoy looks for clients"), "{printed}");
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Build<'_> {
         for (at, limit) in client.limits.iter().enumerate() {
             // Of whom it is never known all would share one.
             let lacks = match &limit.by {
-                Some(wire::By::Key) if client.api_keys.is_empty() && !self.has_directory => "api_keys",
+                Some(wire::By::Key) if client.api_keys.is_empty() && !self.issues_keys => "api_keys",
                 Some(wire::By::Claim(_)) if client.jwt.is_none() => "jwt",
                 _ => continue,
             };

@@ -274,7 +274,8 @@ impl<T> Fetched<T> {
         let now = ms(moment.now);
         let wants_more = std::mem::take(&mut self.cached.borrow_mut().wants_more);
         store::update(moment.store, &self.state_key, |bytes| {
-            let state = known(bytes).as_of(now);
+            let before = known(bytes);
+            let state = before.as_of(now);
             if state.is_under_way(self.origin.timeout, now) {
                 return (None, false);
             }
@@ -283,7 +284,9 @@ impl<T> Fetched<T> {
                 return (None, false);
             }
             let spurred = if is_spurred { now } else { state.spurred };
-            (Some(codec::encode(&Fetching { began: now, spurred, ..state })), true)
+            // What holds is no older for a clock that was put back.
+            let succeeded = before.succeeded.min(now);
+            (Some(codec::encode(&Fetching { began: now, spurred, succeeded, ..state })), true)
         })
     }
 

@@ -25,6 +25,9 @@ const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The longest time that an old document may go on, in seconds: a year.
 const STALE_S_MAX: u64 = 31_536_000;
 
+/// The most faults that are told. One word that is wrong may be in each of thousands of clients.
+const FAULTS_MAX: usize = 50;
+
 /// The path of all of it.
 const WHOLE: &str = "document";
 
@@ -134,22 +137,29 @@ impl Reader {
     fn read(&self, bytes: &[u8], store: &dyn Store) -> Result<Roster<Client>, Vec<ConfigError>> {
         let mut build = Build { has_store: self.has_store, ..Build::bare() };
         let entries = build.clients_of(bytes, &self.clients, &self.keys);
-        let read: Vec<_> = entries
-            .into_iter()
-            .enumerate()
-            .map(|(at, entry)| {
-                // A client whose entry is the same is the same.
-                let client = match self.joined.recall(&entry.wire.name, entry.text.as_bytes()) {
-                    Some(Ok(client)) => Ok(client),
-                    _ => {
-                        let name = self.joined.unlabelled(&entry.wire.name);
-                        Err(self.joining.client(&mut build, &format!("clients[{at}]"), name, &entry.wire))
-                    }
-                };
-                (entry, client)
-            })
-            .collect();
+        let mut read = Vec::new();
+        for (at, entry) in entries.into_iter().enumerate() {
+            if build.errors.len() >= FAULTS_MAX {
+                break;
+            }
+            // A client whose entry is the same is the same.
+            let client = match self.joined.recall(&entry.wire.name, entry.text.as_bytes()) {
+                Some(Ok(client)) => Ok(client),
+                _ => {
+                    let name = self.joined.unlabelled(&entry.wire.name);
+                    Err(self.joining.client(&mut build, &format!("clients[{at}]"), name, &entry.wire))
+                }
+            };
+            read.push((entry, client));
+        }
         if !build.errors.is_empty() {
+            if build.errors.len() >= FAULTS_MAX {
+                build.errors.truncate(FAULTS_MAX);
+                build.fault(
+                    WHOLE.to_owned(),
+                    format!("may have more faults: these are the first {FAULTS_MAX}"),
+                );
+            }
             return Err(build.errors);
         }
         // Nothing of a document with a fault has come so far.

@@ -26,7 +26,8 @@ pub(in crate::config) struct Document {
     pub(in crate::config) host: String,
     /// The path to ask for; it begins with `/`.
     pub(in crate::config) path: String,
-    /// How often it is fetched, in seconds: a key or client that is taken out is good no longer than that while the source answers.
+    /// How often it is fetched, in seconds. A key or client that is taken out is good until a fetch has brought a good document without it,
+    /// and four seconds more at the most.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 604800)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 10)))]
     pub(in crate::config) refresh_s: Option<u64>,

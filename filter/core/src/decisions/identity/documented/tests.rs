@@ -119,6 +119,15 @@ fn an_old_document_holds_no_longer_than_it_may() {
 }
 
 #[test]
+fn a_clock_that_is_put_back_makes_no_document_old() {
+    let process = Process::new(Some(30 * SECOND));
+    assert!(process.fetch(1000 * SECOND, Fetch::Body(b"web"), None).is_some());
+    assert_eq!(process.ask("web", Duration::ZERO), Ok(true));
+    assert!(process.fetch(Duration::ZERO, Fetch::Nothing, None).is_some());
+    assert_eq!((process.ask("web", 29 * SECOND), process.ask("web", 30 * SECOND)), (Ok(true), DOWN));
+}
+
+#[test]
 fn what_is_the_same_is_not_sent_again() {
     let process = Process::new(None);
     let long = "x".repeat(257);
