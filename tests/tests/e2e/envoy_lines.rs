@@ -81,6 +81,8 @@ enum Seen {
     Status(&'static str),
     /// A header of the request at the backend.
     AtBackend(&'static str),
+    /// Whether a backend gets the order of a request that does not go by the route's own.
+    OrderAtBackend,
     /// What a filter before Tollgate sees of headers that only we may set.
     BeforeTollgate,
     /// The status of a request whose first backend is not the first of the route.
@@ -110,6 +112,11 @@ async fn see(gateway: &Gateway, seen: Seen) -> Value {
         Seen::AtBackend(header) => {
             assert_eq!(gateway.post(CHAT, WEB_SHOP, &chat("hello")).await.unwrap().status, 200);
             json!(gateway.mock("ptu").received()[0].header(header).is_some())
+        }
+        Seen::OrderAtBackend => {
+            let body = json!({ "model": EMBEDDING, "input": "hello" });
+            assert_eq!(gateway.post(EMBEDDINGS, WEB_SHOP, &body).await.unwrap().status, 200);
+            json!(gateway.mock("payg-a").received()[0].header("x-tollgate-candidates").is_some())
         }
         Seen::BeforeTollgate => {
             let request = gateway.http().post(format!("{}{CHAT}", gateway.url())).bearer_auth(WEB_SHOP);
@@ -235,7 +242,7 @@ fn lines() -> Vec<Line> {
         },
         line(
             &manager("http_filters/1/typed_config/request_rules/0/remove"),
-            Seen::AtBackend("x-tollgate-candidates"),
+            Seen::OrderAtBackend,
             json!(false),
             json!(true),
         ),
