@@ -165,8 +165,8 @@ async fn a_queue_call_that_ends_with_its_configuration_is_a_503() {
     let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = broker.local_addr().unwrap();
     let queue = |config: &mut Value| {
-        // Longer than both moves take.
-        let broker = json!({ "cluster": "broker", "path": "/messages", "timeout_ms": 10_000 });
+        // Longer than a move takes at any load.
+        let broker = json!({ "cluster": "broker", "path": "/messages", "timeout_ms": 30_000 });
         config["queue"] = json!({ "for": "normal", "when": "always", "broker": broker });
     };
     let setup = Setup::new().workers(1).edit(queue).patch(move |envoy| {
@@ -196,7 +196,7 @@ async fn a_queue_call_that_ends_with_its_configuration_is_a_503() {
     move_one_with(&gateway, &place, "third").await;
 
     let mut answer = String::new();
-    let read = tokio::time::timeout(WITHIN, client.read_to_string(&mut answer)).await;
+    let read = tokio::time::timeout(WITHIN * 3, client.read_to_string(&mut answer)).await;
     read.expect("the client waits for ever").unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("queue_unavailable"), "{answer}");
