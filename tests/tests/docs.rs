@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use tollgate_tests::harness::bootstrap::Bootstrap;
 use tollgate_tests::harness::console;
 use tollgate_tests::harness::document::blocks;
 use tollgate_tests::harness::tools::{self, workspace};
+use tollgate_tests::harness::v8::{self, Compile};
 use tollgate_tests::harness::{Gateway, Setup};
 use tollgate_tests::mock::{Fault, Settings};
 use tollgate_tests::scenarios::Scenario;
@@ -78,12 +79,13 @@ fn validate_text(suffix: &str, text: &str) {
     fs::write(file.path(), text).unwrap();
     let keys = ["PTU_KEY", "PAYG_KEY", "PAYG_A_KEY", "PAYG_B_KEY", "BACKENDS_KEY", "REDIS_PASSWORD"]
         .map(|name| (name, "key"));
-    let output = Command::new(tools::envoy().unwrap())
-        .args(["--mode", "validate", "-c"])
-        .arg(file.path())
-        .envs(keys)
-        .output()
-        .unwrap();
+    let envoy = tools::envoy().unwrap();
+    let places = v8::places(Compile::Briefly, &envoy);
+    let mut command = Command::new(&envoy);
+    command.args(["--mode", "validate", "-c"]).arg(file.path()).envs(keys);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    v8::set(Compile::Briefly, places, child.id(), &envoy).unwrap();
+    let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

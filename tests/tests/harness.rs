@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tollgate_tests::harness::bootstrap::{Backend, Bootstrap, Upstream, backends, gateway_from};
+use tollgate_tests::harness::v8::{self, Compile};
 use tollgate_tests::harness::{Gateway, Setup, credential_of, metrics, tools};
 
 fn backend(name: &str, cluster: &str) -> Backend {
@@ -400,4 +401,11 @@ fn the_demo_says_in_one_sentence_what_it_cannot_do() {
         &["--backend", "azure=http://127.0.0.1:9"],
         r#"error: the configuration has no backend "azure": it has ptu, payg-a, payg-b"#,
     );
+}
+
+/// Without them, nothing fails and everything takes three times as long.
+#[test]
+fn v8_in_envoy_has_the_flags_by_which_tests_start_sooner() {
+    let places = v8::places(Compile::Briefly, &tools::envoy().unwrap()).unwrap();
+    assert_eq!(places.flags.len(), Compile::Briefly.flags().len());
 }

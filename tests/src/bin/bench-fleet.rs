@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tollgate_tests::harness::v8::Compile;
 use tollgate_tests::harness::{Gateway, Redis, Setup, credential_of};
 use tollgate_tests::mock::{Mock, Settings};
 use tollgate_tests::percentile;
@@ -100,7 +101,7 @@ async fn run(options: &Options, mock: &Mock, redis: Option<&Redis>) -> Result<Fi
             Some(redis) => Setup::new().redis(redis.address(), PASSWORD),
             None => Setup::new(),
         };
-        let setup = setup.edit(config(options.clients, redis.is_some()));
+        let setup = setup.compile(Compile::AsShipped).edit(config(options.clients, redis.is_some()));
         let setup = setup.backend("ptu", &mock.url()).env("PTU_KEY", &credential_of("ptu"));
         gateways.push(Gateway::start(setup).await?);
     }

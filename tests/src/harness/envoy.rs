@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::leash::Leashed;
 use super::tools::target_dir;
-use super::v8;
+use super::v8::{self, Compile};
 
 /// Compiling the module takes a second for each of workers + 2 VMs when all cores are busy with other tests, and some tests start
 /// eight Envoys at once. One that has ended is not waited for.
@@ -95,7 +95,7 @@ pub(super) struct Launch<'a> {
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) workers: u32,
     pub(super) log_level: &'a str,
-    pub(super) tells_names: bool,
+    pub(super) compile: Compile,
     pub(super) args: &'a [String],
 }
 
@@ -123,6 +123,7 @@ impl Launch<'_> {
     }
 
     fn spawn(&self) -> Result<Leashed> {
+        let places = v8::places(self.compile, self.program);
         let config = self.dir.file("envoy.json");
         fs::write(&config, serde_json::to_vec_pretty(self.bootstrap)?)
             .with_context(|| format!("cannot write {}", config.display()))?;
@@ -144,15 +145,13 @@ impl Launch<'_> {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        if self.tells_names {
+        if self.compile == Compile::WithNames {
             // V8 leaves a log where it is started.
             command.current_dir(self.dir.file("."));
         }
         let process = Leashed::spawn(&mut command)
             .with_context(|| format!("Envoy cannot be started from {}", self.program.display()))?;
-        if self.tells_names {
-            v8::tell_names(process.id(), self.program)?;
-        }
+        v8::set(self.compile, places, process.id(), self.program)?;
         Ok(process)
     }
 

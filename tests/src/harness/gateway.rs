@@ -317,7 +317,7 @@ impl Attempt {
             env: &scene.env,
             workers: scene.workers,
             log_level: &scene.log_level,
-            tells_names: scene.tells_names,
+            compile: scene.compile,
             args: &scene.args,
         };
         let start = launch.start(&http).await?;

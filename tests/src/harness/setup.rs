@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::bootstrap::{Backend, Bootstrap, Upstream, backends};
+use super::v8::Compile;
 use crate::mock::{Mock, Settings};
 
 type Change = Box<dyn FnOnce(&mut Value) + Send>;
@@ -26,7 +27,7 @@ pub struct Setup {
     workers: Option<u32>,
     log_level: Option<String>,
     from_files: bool,
-    tells_names: bool,
+    compile: Compile,
     args: Vec<String>,
 }
 
@@ -46,8 +47,7 @@ pub(super) struct Scene {
     pub(super) log_level: String,
     /// Whether listeners and clusters are in files of their own.
     pub(super) from_files: bool,
-    /// Whether V8 writes the names of the module's code where `perf` reads them.
-    pub(super) tells_names: bool,
+    pub(super) compile: Compile,
     pub(super) args: Vec<String>,
 }
 
@@ -78,10 +78,10 @@ impl Setup {
         self.file("envoy/fleet.yaml")
     }
 
-    /// V8 tells the names of the module's functions, for a profile.
+    /// How V8 compiles the module; [`Compile::Briefly`] when not set.
     #[must_use]
-    pub fn tells_names(mut self) -> Self {
-        self.tells_names = true;
+    pub fn compile(mut self, compile: Compile) -> Self {
+        self.compile = compile;
         self
     }
 
@@ -209,7 +209,7 @@ impl Setup {
             workers: self.workers.unwrap_or(2),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             from_files: self.from_files,
-            tells_names: self.tells_names,
+            compile: self.compile,
             args: self.args,
         })
     }
@@ -232,7 +232,7 @@ pub(super) struct Plan {
     workers: u32,
     log_level: String,
     from_files: bool,
-    tells_names: bool,
+    compile: Compile,
     args: Vec<String>,
 }
 
@@ -285,7 +285,7 @@ impl Plan {
             workers: self.workers,
             log_level: self.log_level,
             from_files: self.from_files,
-            tells_names: self.tells_names,
+            compile: self.compile,
             args: self.args,
         })
     }

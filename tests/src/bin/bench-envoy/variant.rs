@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tollgate_tests::harness::bootstrap::{self, Bootstrap};
 use tollgate_tests::harness::leash::Leashed;
+use tollgate_tests::harness::v8::Compile;
 use tollgate_tests::harness::{Setup, credential_of, tools};
 
 use crate::credentials::Credentials;
@@ -81,15 +82,13 @@ impl Variant {
         if let Self::Grown(growth) = self {
             growth.apply(&mut gateway)?;
         }
-        let mut setup = Setup::new().workers(workers).config(gateway.clone());
+        let compile = if modules.are_profiled { Compile::WithNames } else { Compile::AsShipped };
+        let mut setup = Setup::new().workers(workers).config(gateway.clone()).compile(compile);
         for backend in bootstrap::backends(&gateway) {
             setup = setup.backend(&backend.name, backend_url);
             if let Some(env) = &backend.env {
                 setup = setup.env(env, &credential_of(&backend.name));
             }
-        }
-        if modules.are_profiled {
-            setup = setup.tells_names();
         }
         let (empty, beside) = (modules.empty.clone(), modules.beside.clone());
         Ok(setup.patch(move |envoy| {

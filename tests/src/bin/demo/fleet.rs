@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tollgate_tests::harness::bootstrap::{Bootstrap, backends, gateway_from};
+use tollgate_tests::harness::v8::Compile;
 use tollgate_tests::harness::{Gateway, Redis, Setup, credential_of};
 use tollgate_tests::mock::{Mock, Settings};
 
@@ -130,7 +131,10 @@ impl Fleet {
     }
 
     async fn add(&mut self) -> Result<()> {
-        let setup = Setup::new().config(self.config.clone()).redis(self.redis.address(), PASSWORD);
+        let setup = Setup::new()
+            .config(self.config.clone())
+            .redis(self.redis.address(), PASSWORD)
+            .compile(Compile::AsShipped);
         let setup = self.urls.iter().fold(setup, |setup, (name, url)| setup.backend(name, url));
         let setup = self.keys.iter().fold(setup, |setup, (env, key)| setup.env(env, key));
         self.gateways.push(Gateway::start(setup).await?);

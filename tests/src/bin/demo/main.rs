@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_tests::harness::bootstrap::{Bootstrap, backends, gateway_from};
+use tollgate_tests::harness::v8::Compile;
 use tollgate_tests::harness::{Gateway, Setup, tools};
 
 use crate::page::Page;
@@ -141,7 +142,7 @@ fn check(config: &Value) -> Result<()> {
 
 fn setup(options: &Options, config: &Value) -> Setup {
     let real: BTreeMap<_, _> = options.backends.iter().cloned().collect();
-    let mut setup = Setup::new().config(config.clone());
+    let mut setup = Setup::new().config(config.clone()).compile(Compile::AsShipped);
     for backend in backends(config).iter().filter(|backend| !real.contains_key(&backend.name)) {
         // A key that is set wins over a demo key, for a mock as well.
         if let Some(env) = &backend.env

@@ -8,6 +8,7 @@ use futures_util::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 use tollgate_tests::harness::bootstrap::Bootstrap;
 use tollgate_tests::harness::leash::Leashed;
+use tollgate_tests::harness::v8::Compile;
 use tollgate_tests::harness::{Answer, Gateway, Redis, Setup, tools};
 
 use crate::page::{Page, Tone};
@@ -38,7 +39,8 @@ pub async fn demo(options: &Options) -> Result<()> {
     let config = config()?;
     crate::check(&config)?;
     let redis = tokio::task::spawn_blocking(|| Redis::start_with(Some(PASSWORD), &[])).await??;
-    let setup = Setup::new().config(config.clone()).redis(redis.address(), PASSWORD);
+    let setup =
+        Setup::new().config(config.clone()).redis(redis.address(), PASSWORD).compile(Compile::AsShipped);
     let mut gateway = Gateway::start(setup.env("QUEUE_KEY", SEAL)).await?;
     let mut page = Page::new();
     page.line(&page.paint(Tone::Title, "Tollgate: a queue for what may be answered later"))?;
