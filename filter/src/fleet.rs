@@ -18,13 +18,13 @@ use tollgate::gateway::{Beside, FleetStore, Gateway, OnStoreFailure, Replies, St
 use tollgate::gauge::Gauge;
 use tollgate::leader::leads;
 use tollgate::ledger::Series;
-use tollgate::limits::leases::{self, Call, Due, Health, LEADER, TERM, TICK, Uncovered};
+use tollgate::limits::leases::{self, Call, Due, Health, TERM, TICK, Uncovered};
 use tollgate::limits::{self, Account, Claim, Grant, Outcome};
 use tollgate::route::SharedPauses;
 use tollgate::store::{Moment, StoreFault};
 
 /// What the log says where the memory of this process does not answer.
-const UNKEPT: &str = "the leases of the fleet's budgets could not be kept";
+pub(crate) const UNKEPT: &str = "the leases of the fleet's budgets could not be kept";
 
 /// The same of its pauses.
 const UNPAUSED: &str = "the pauses of backends could not be shared";
@@ -113,7 +113,7 @@ pub(crate) fn reserve(
         Ok(Outcome::Decided(grant)) => Reserved::Now(Ok(grant)),
         Ok(Outcome::Uncovered(claim)) => {
             let budget = claim.budget.clone();
-            if !fails(now) && ask(gateway, budget.shared()) {
+            if !fails(store, now) && ask(gateway, budget.shared()) {
                 if since.is_none() {
                     host::count(Series::StoreWaits, 1);
                 }
@@ -143,8 +143,8 @@ fn without_the_store(gateway: &Gateway, store: &FleetStore, claim: Claim, now: D
     })
 }
 
-fn fails(now: Duration) -> bool {
-    host::answered(Health::load(Moment::new(&SharedData, now)), UNKEPT) == Some(Health::Fails)
+fn fails(store: &FleetStore, now: Duration) -> bool {
+    host::answered(Health::load(Moment::new(&SharedData, now), store.fleet()), UNKEPT) == Some(Health::Fails)
 }
 
 /// Asks for what these accounts lack, as soon as the root context comes. False if that cannot be.
@@ -197,7 +197,7 @@ fn begun(
     store: &FleetStore,
     now: Duration,
 ) -> Vec<(Rc<Account>, Call)> {
-    let Some(holder) = holder() else { return Vec::new() };
+    let Some(holder) = process().map(|process| store.holder(&process)) else { return Vec::new() };
     let begin = |account: Rc<Account>| {
         let call = leases::call(Moment::new(&SharedData, now), &account, (&holder, due), store.timeout * 2);
         host::answered(call, UNKEPT).flatten().map(|call| (account, call))
@@ -222,9 +222,9 @@ fn send(store: &FleetStore, batch: Batch) -> bool {
 }
 
 /// The name of this process among the others of the fleet.
-fn holder() -> Option<String> {
+fn process() -> Option<String> {
     let new = format!("{:016x}", RandomState::new().build_hasher().finish());
-    host::answered(leases::holder(&SharedData, &new), UNKEPT)
+    host::answered(leases::process(&SharedData, &new), UNKEPT)
 }
 
 /// Takes what a call has brought. False if it was none of ours.
@@ -277,7 +277,7 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
             if let Some(said) = &batch.beside.spend {
                 spending::answered(said, replies.spend.as_deref().unwrap_or_default());
             }
-            if host::answered(Health::Answers.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
+            if is_new(Health::Answers, store, now) {
                 log::info!("the fleet's store answers again");
             }
         }
@@ -288,6 +288,11 @@ pub(crate) fn answered(call: u32, headers: usize, body_bytes: usize) -> bool {
     }
     waiting::wake();
     true
+}
+
+/// Notes whether the store answers. True if that is news.
+fn is_new(health: Health, store: &FleetStore, now: Duration) -> bool {
+    host::answered(health.note(Moment::new(&SharedData, now), store.fleet()), UNKEPT) == Some(true)
 }
 
 fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
@@ -301,7 +306,8 @@ fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
     if let Some(said) = &batch.beside.spend {
         host::answered(said.failed(&SharedData), spending::UNKEPT);
     }
-    if host::answered(Health::Fails.note(Moment::new(&SharedData, now)), UNKEPT) == Some(true) {
+    let store = batch.gateway.store.as_ref();
+    if store.is_some_and(|store| is_new(Health::Fails, store, now)) {
         log::error!("the fleet's store cannot be used ({}): {}", trouble.word(), trouble.advice());
     }
 }
@@ -310,27 +316,19 @@ fn fail(batch: Batch, trouble: StoreTrouble, now: Duration) {
 pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
     let Some(store) = &gateway.store else { return };
     let now = host::now();
-    // A tick that is a little early is due all the same.
-    if now.abs_diff(accounts.last_tick.get()) < TICK * 3 / 4 {
+    if !accounts.are_due(now) {
         return;
     }
-    accounts.last_tick.set(now);
-    let leads = host::answered(leads(Moment::new(&SharedData, now), LEADER, journal::vm(), TERM), UNKEPT)
-        == Some(true);
+    let leads = is_ours(store, now);
     if !leads && gateway.joined.is_none() {
         return;
     }
-    let Some(keys) = host::answered(leases::active(&SharedData), UNKEPT) else { return };
+    let Some(keys) = host::answered(leases::active(&SharedData, store.fleet()), UNKEPT) else { return };
     // Those of another configuration are called for by its own tick; those of clients of the store by each VM that has heard of them,
     // for the one that leads may not have.
     let configured = |key: &String| if leads { accounts.by_key.get(key).cloned() } else { None };
     let account = |key: &String| configured(key).or_else(|| gateway.joined_account(key));
-    let active: Vec<_> = keys.iter().filter_map(account).collect();
-    let calls = begun(active.iter().cloned(), Due::ByTick, store, now);
-    let is_called = |account: &Rc<Account>| calls.iter().any(|(other, _)| Rc::ptr_eq(other, account));
-    for account in active.iter().filter(|account| !is_called(account)) {
-        host::answered(leases::retire(Moment::new(&SharedData, now), account.key()), UNKEPT);
-    }
+    let calls = called_for(keys.iter().filter_map(account).collect(), store, now);
     if !leads {
         if !calls.is_empty() {
             let beside = Beside::default();
@@ -341,15 +339,61 @@ pub(crate) fn tick(gateway: &Rc<Gateway>, accounts: &Accounts) {
         return;
     }
     let (mut beside, is_news) = accounts.teller.say(now);
-    beside.spend = store.spend_days.and_then(|days| {
-        let moment = Moment::new(&SharedData, now);
-        let said = store.book().say(moment, &holder()?, store.timeout * 2, days);
-        host::answered(said, spending::UNKEPT).flatten()
-    });
+    beside.spend = spend(store, now);
     // Who serves nobody needs to hear of nothing.
     if !calls.is_empty() || is_news || beside.spend.is_some() {
         let teller = Some(accounts.teller.clone());
         send(store, Batch { gateway: gateway.clone(), calls, beside, teller, sent: now, loads: false });
+    }
+}
+
+impl Accounts {
+    /// The account of this key, if it is one of theirs.
+    pub(crate) fn find(&self, gateway: &Gateway, key: &str) -> Option<Rc<Account>> {
+        self.by_key.get(key).cloned().or_else(|| gateway.joined_account(key))
+    }
+
+    /// Whether their tick has come. One that is a little early is due all the same.
+    pub(crate) fn are_due(&self, now: Duration) -> bool {
+        let are_due = now.abs_diff(self.last_tick.get()) >= TICK * 3 / 4;
+        if are_due {
+            self.last_tick.set(now);
+        }
+        are_due
+    }
+}
+
+/// Whether this VM of the process calls that store on the tick.
+pub(crate) fn is_ours(store: &FleetStore, now: Duration) -> bool {
+    let leader = leases::leader(store.fleet());
+    host::answered(leads(Moment::new(&SharedData, now), &leader, journal::vm(), TERM), UNKEPT) == Some(true)
+}
+
+/// The calls that are due for these accounts. What holds nothing any more is not called for again.
+fn called_for(active: Vec<Rc<Account>>, store: &FleetStore, now: Duration) -> Vec<(Rc<Account>, Call)> {
+    let calls = begun(active.iter().cloned(), Due::ByTick, store, now);
+    let is_called = |account: &Rc<Account>| calls.iter().any(|(other, _)| Rc::ptr_eq(other, account));
+    for account in active.iter().filter(|account| !is_called(account)) {
+        host::answered(leases::retire(Moment::new(&SharedData, now), account), UNKEPT);
+    }
+    calls
+}
+
+/// What the store is told of what was spent, if it keeps that.
+fn spend(store: &FleetStore, now: Duration) -> Option<tollgate::spending::Call> {
+    let (days, moment) = (store.spend_days?, Moment::new(&SharedData, now));
+    let said = store.book().say(moment, &store.holder(&process()?), store.timeout * 2, days);
+    host::answered(said, spending::UNKEPT).flatten()
+}
+
+/// Calls for these accounts of a configuration that has no tick of its own any more, and tells what was spent, if nobody else does.
+pub(crate) fn call_for(gateway: &Rc<Gateway>, active: Vec<Rc<Account>>, tells_spend: bool, now: Duration) {
+    let Some(store) = &gateway.store else { return };
+    let calls = called_for(active, store, now);
+    let spend = if tells_spend { spend(store, now) } else { None };
+    if !calls.is_empty() || spend.is_some() {
+        let beside = Beside { spend, ..Beside::default() };
+        send(store, Batch { gateway: gateway.clone(), calls, beside, teller: None, sent: now, loads: false });
     }
 }
 
@@ -358,9 +402,9 @@ impl Teller {
     fn say(&self, now: Duration) -> (Beside, bool) {
         let moment = Moment::new(&SharedData, now);
         let pauses = host::answered(self.pauses.borrow_mut().say(moment), UNPAUSED).unwrap_or_default();
-        let holder = if self.gauges.is_empty() { None } else { holder() };
+        let process = if self.gauges.is_empty() { None } else { process() };
         let said =
-            holder.and_then(|holder| host::answered(capacity::say(moment, &holder, &self.gauges), UNSHARED));
+            process.and_then(|name| host::answered(capacity::say(moment, &name, &self.gauges), UNSHARED));
         let is_news = !pauses.is_empty() || said.as_ref().is_some_and(|said| said.is_in_use);
         let capacity = said.map(|said| said.words);
         (Beside { pauses: Some(pauses), capacity, spend: None }, is_news)

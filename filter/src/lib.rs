@@ -18,6 +18,7 @@ mod attempt;
 mod candidates;
 mod configuration;
 mod directory;
+mod ended;
 mod fetched;
 mod fleet;
 mod flights;

@@ -2,7 +2,7 @@
 
 use crate::holding::Holding;
 use crate::{
-    access, attempt, configuration, directory, fetched, fleet, host, http, jobs, journal, proxy_facts,
+    access, attempt, configuration, directory, ended, fetched, fleet, host, http, jobs, journal, proxy_facts,
     sockets, standings, waiting,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -18,7 +18,7 @@ pub(crate) enum Root {
     #[default]
     Idle,
     /// In the listener's chain.
-    Gateway(Rc<Gateway>, Rc<Holding>, fleet::Accounts),
+    Gateway(Rc<Gateway>, Rc<Holding>, Rc<fleet::Accounts>),
     /// Among the router's upstream filters.
     Attempt,
 }
@@ -44,7 +44,8 @@ impl Root {
                 }
                 let gateway = Rc::new(gateway);
                 journal::tick(&gateway);
-                let accounts = fleet::configured(&gateway);
+                let accounts = Rc::new(fleet::configured(&gateway));
+                ended::configured(&gateway, &accounts);
                 standings::configured(gateway.clone());
                 sockets::configured(&gateway);
                 Ok(Self::Gateway(gateway, Rc::default(), accounts))
@@ -100,6 +101,7 @@ impl RootContext for Root {
             directory::tick(gateway);
             access::tick(gateway);
             fleet::tick(gateway, accounts);
+            ended::tick();
         }
         let lost = jobs::lost();
         waiting::tick();

@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod failure;
 pub mod fetching;
 pub mod finding;
+pub mod fleet;
 pub mod form;
 pub mod frames;
 pub mod gauge;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tollgate::allowance::{Allowance, Measure, Scope, Unit, Weights, Whose};
 use tollgate::calendar::Span;
 use tollgate::endpoint::Operation;
+use tollgate::fleet::Fleet as Shared;
 use tollgate::limits::leases::{self, Due, Uncovered};
 use tollgate::limits::{self, Account, Budget, Claim, Grant, Outcome, Part, Reservation, Spent};
 use tollgate::store::{MemoryStore, Moment};
@@ -196,7 +197,8 @@ impl Fleet {
             let allowance = Allowance::new(Whose::Client, MONTH, amount, Scope::default(), false);
             Account::of_client(&format!("c{at}"), vec![allowance])
         };
-        let accounts = sizes.iter().enumerate().map(|one| Rc::new(account(one).shared())).collect();
+        let accounts =
+            sizes.iter().enumerate().map(|one| Rc::new(account(one).shared(Shared::default()))).collect();
         let alone = sizes.iter().enumerate().map(|one| Rc::new(account(one))).collect();
         let envoys = (0..plan.envoys).map(|number| Envoy::born(number, &plan, &mut dice)).collect();
         Self {
@@ -347,7 +349,7 @@ impl Fleet {
         let mut due: BTreeMap<usize, Due> =
             envoy.waiting.iter().map(|waiting| (waiting.request.client, Due::ForRequests)).collect();
         if is_tick {
-            for key in leases::active(&envoy.store).unwrap_or_default() {
+            for key in leases::active(&envoy.store, Shared::default()).unwrap_or_default() {
                 let client = key.rsplit_once("/c").and_then(|(_, client)| client.parse().ok());
                 due.extend(client.map(|client| (client, Due::ByTick)));
             }
@@ -380,7 +382,7 @@ impl Fleet {
                     is_called = true;
                 }
                 None if is_tick => {
-                    let _ = leases::retire(Moment::new(&envoy.store, now), account.key());
+                    let _ = leases::retire(Moment::new(&envoy.store, now), account);
                 }
                 None => {}
             }

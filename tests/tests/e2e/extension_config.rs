@@ -28,14 +28,14 @@ fn example(file: &str) -> Value {
 }
 
 /// Writes the file of a filter beside its place.
-fn write(folder: &Path, filter: &Value) {
+pub fn write(folder: &Path, filter: &Value) {
     let mut file = example("filter.yaml");
     file["resources"][0]["typed_config"] = filter.clone();
     fs::write(folder.join("filter.new.yaml"), file.to_string()).unwrap();
 }
 
 /// Moves it there by the document's command.
-fn take_effect(folder: &Path) {
+pub fn take_effect(folder: &Path) {
     let document = include_str!("../../../docs/operations.md");
     let command = document.lines().find(|line| line.starts_with(&format!("mv {FOLDER}/"))).unwrap();
     let command = command.replace(FOLDER, folder.to_str().unwrap());
@@ -43,7 +43,7 @@ fn take_effect(folder: &Path) {
 }
 
 /// Takes the filter out of the listener, and leaves where it stands as the example does.
-fn take_out(envoy: &mut Value, folder: &Path) {
+pub fn take_out(envoy: &mut Value, folder: &Path) {
     let filter = part(envoy, &format!("{MANAGER}/http_filters/0"));
     write(folder, &filter["typed_config"]);
     take_effect(folder);
@@ -54,7 +54,7 @@ fn take_out(envoy: &mut Value, folder: &Path) {
 }
 
 /// The filter with its configuration changed.
-fn changed(folder: &Path, change: impl FnOnce(&mut Value)) -> Value {
+pub fn changed(folder: &Path, change: impl FnOnce(&mut Value)) -> Value {
     let text = fs::read_to_string(folder.join("filter.yaml")).unwrap();
     let mut filter: Value = serde_json::from_str(&text).unwrap();
     let mut filter = filter["resources"][0]["typed_config"].take();

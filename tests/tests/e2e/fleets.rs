@@ -127,7 +127,7 @@ fn one_of_each_kind(config: &mut Value) {
 }
 
 /// Lets midnight pass if it is near, at which budgets of days and weeks begin anew.
-async fn midnight_is_far() {
+pub async fn midnight_is_far() {
     const DAY: u64 = 86_400;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let left = DAY - now % DAY;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tollgate::allowance::{Allowance, Measure, Scope, Whose};
 use tollgate::endpoint::Operation;
+use tollgate::fleet::Fleet;
 use tollgate::limits::leases::{self, Due, TICK, Uncovered};
 use tollgate::limits::{self, Account, Budget, Claim, Grant, Outcome, Part, Reservation, Spent};
 use tollgate::store::{MemoryStore, Moment};
@@ -26,7 +27,7 @@ impl Envoy {
     fn new(name: &'static str) -> Self {
         let amount = NonZeroU64::new(PLACES).unwrap();
         let places = Allowance::new(Whose::Client, Measure::Concurrent, amount, Scope::default(), false);
-        let account = Rc::new(Account::of_client("a", vec![places]).shared());
+        let account = Rc::new(Account::of_client("a", vec![places]).shared(Fleet::default()));
         Self { name, store: MemoryStore::default(), account }
     }
 

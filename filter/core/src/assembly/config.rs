@@ -31,6 +31,7 @@ mod wire;
 
 use crate::access::Access;
 use crate::endpoint::Api;
+use crate::fleet::Fleet;
 use crate::gateway::{Gateway, HELD_BYTES_MAX, HeldBytes, Model};
 use crate::headers::Way;
 use crate::identity::Directory;
@@ -94,7 +95,7 @@ pub fn from_value(
     let mut build = Build {
         env,
         errors: Vec::new(),
-        has_store: wire.store.is_some(),
+        fleet: None,
         has_directory: wire.directory.is_some(),
         issues_keys: wire.directory.as_ref().is_some_and(|directory| directory.document.is_none()),
         told: Vec::new(),
@@ -138,8 +139,8 @@ struct Range {
 struct Build<'e> {
     env: &'e dyn Fn(&str) -> Option<String>,
     errors: Vec<ConfigError>,
-    /// Whether budgets are those of a fleet.
-    has_store: bool,
+    /// Whose the budgets are, if they are those of a fleet.
+    fleet: Option<Fleet>,
     /// Whether clients may come later.
     has_directory: bool,
     /// Whether keys may be issued later.
@@ -156,7 +157,7 @@ impl Build<'_> {
         Self {
             env: &|_| None,
             errors: Vec::new(),
-            has_store: true,
+            fleet: None,
             has_directory: true,
             issues_keys: true,
             told: Vec::new(),
@@ -213,6 +214,8 @@ impl Build<'_> {
         self.entries("issuers", wire.issuers.len());
         self.entries("models", wire.models.len());
         self.entries("backends", wire.backends.len());
+        let store = wire.store.as_ref().map(|store| self.store(store));
+        self.fleet = store.as_ref().map(|store| store.fleet());
         let backends = self.backends(wire.backends);
         let (models, by_name) = self.models(wire.models, &backends, wire.metrics.models_max);
         let other = self.other(&wire.other_endpoints, &backends);
@@ -241,7 +244,6 @@ impl Build<'_> {
         let (mut clients, roster) =
             self.clients(wire.clients, nobody, &mut definitions, wire.metrics.clients_max);
         self.told.iter().for_each(|by| clients.tell(by));
-        let store = wire.store.as_ref().map(|store| self.store(store));
         let region = wire.store.as_ref().and_then(|store| store.redis.region.as_deref());
         let queue = self.queue(wire.queue.as_ref(), store.as_ref(), region);
         let labels_max = wire.metrics.clients_max;

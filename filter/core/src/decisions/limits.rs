@@ -9,6 +9,7 @@
 
 use crate::allowance::{Allowance, Measure};
 use crate::denial::Denial;
+use crate::fleet::Fleet;
 use crate::store::{Moment, StoreFault};
 use crate::time::nanos;
 use std::rc::Rc;
@@ -43,28 +44,26 @@ const GIVE_BACK_TRIES: u32 = 16;
 /// Where the records of accounts stand that this process has for itself.
 const OWN: &str = "tollgate/limits/";
 
-/// Where the records of accounts stand that a fleet shares.
-const SHARED: &str = "tollgate/shared/";
-
 /// Whose they are that are of one client.
 const CLIENT: &str = "client";
 
 /// Whose they are that are of what spills.
 const SPILL: &str = "spill";
 
+/// Whose the account of a key is, and the name of that.
+fn whose(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix(OWN).or_else(|| Fleet::about(key))?.split_once('/')
+}
+
 /// Whether a key is of such an account.
 fn is_of_spill(key: &str) -> bool {
-    [OWN, SHARED].iter().any(|place| {
-        let whose = key.strip_prefix(place).and_then(|rest| rest.split('/').next());
-        whose == Some(SPILL)
-    })
+    whose(key).is_some_and(|(whose, _)| whose == SPILL)
 }
 
 /// The client whose own account has this key.
 #[must_use]
 pub fn client_of_key(key: &str) -> Option<&str> {
-    let place = [OWN, SHARED].iter().find_map(|place| key.strip_prefix(place))?;
-    place.strip_prefix(CLIENT)?.strip_prefix('/')
+    whose(key).filter(|(whose, _)| *whose == CLIENT).map(|(_, name)| name)
 }
 
 /// What a client may spend by its own limits, or a group by its: one record of the store.
@@ -72,14 +71,14 @@ pub fn client_of_key(key: &str) -> Option<&str> {
 pub struct Account {
     key: String,
     limits: Rc<[Measured]>,
-    /// Whether a fleet shares it.
-    is_shared: bool,
+    /// The fleet that shares it, if one does.
+    fleet: Option<Fleet>,
 }
 
 impl Account {
     fn new(whose: &str, name: &str, allowances: Vec<Allowance>) -> Self {
         let limits = Measured::all(allowances).into();
-        Self { key: format!("{OWN}{whose}/{name}"), limits, is_shared: false }
+        Self { key: format!("{OWN}{whose}/{name}"), limits, fleet: None }
     }
 
     /// The account of a client.
@@ -102,16 +101,21 @@ impl Account {
 
     /// The same account, shared by a fleet.
     #[must_use]
-    pub fn shared(self) -> Self {
+    pub fn shared(self, fleet: Fleet) -> Self {
         // What a process has counted alone is not what a fleet has.
-        let key = self.key.replacen(OWN, SHARED, 1);
-        Self { key, is_shared: true, ..self }
+        let key = fleet.key(self.key.strip_prefix(OWN).unwrap_or_default());
+        Self { key, fleet: Some(fleet), ..self }
+    }
+
+    /// Whether a fleet shares it.
+    const fn is_shared(&self) -> bool {
+        self.fleet.is_some()
     }
 
     /// What it is called in the fleet's store.
     #[must_use]
     pub fn shared_name(&self) -> Option<&str> {
-        self.key.strip_prefix(SHARED).filter(|_| self.is_shared)
+        Fleet::about(&self.key).filter(|_| self.is_shared())
     }
 
     /// The key of its record in the store of this process.
@@ -122,7 +126,7 @@ impl Account {
 
     fn read(&self, stored: &[u8]) -> Record {
         let mut record = Record::read(stored);
-        if self.is_shared {
+        if self.is_shared() {
             let leased = record.unshare();
             record.share(leased);
         }
@@ -154,7 +158,7 @@ impl Budget {
 
     /// Those of its accounts that a fleet shares.
     pub fn shared(&self) -> impl Iterator<Item = &Rc<Account>> {
-        self.accounts.iter().filter(|account| account.is_shared)
+        self.accounts.iter().filter(|account| account.is_shared())
     }
 
     /// Whether there is no limit at all.
@@ -309,7 +313,7 @@ pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Res
         let outcome = cells::update_and_tell(moment, &account.key, |stored| {
             taken.truncate(before);
             let mut record = account.read(stored);
-            let verdict = if account.is_shared {
+            let verdict = if account.is_shared() {
                 leases::ask((at, account), &mut record, &claim, &mut taken, time, uncovered)
             } else {
                 ask((at, account), &mut record, &claim, &mut taken, time)
@@ -323,7 +327,7 @@ pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Res
             (Some(record.into_bytes()), verdict)
         });
         let enlisted = match &outcome {
-            Ok((Verdict { enlists: true, .. }, _)) => leases::enlist(moment.store, &account.key),
+            Ok((Verdict { enlists: true, .. }, _)) => leases::enlist(moment.store, account),
             _ => Ok(()),
         };
         let refusal = match enlisted.and(outcome) {
@@ -346,7 +350,7 @@ pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Res
         forgotten += give_back(moment, &claim, taken)?;
         let Some(refusal) = refusal? else {
             let others = claim.budget.accounts.iter().enumerate().skip(at + 1);
-            for (at, other) in others.filter(|(_, other)| other.is_shared) {
+            for (at, other) in others.filter(|(_, other)| other.is_shared()) {
                 let verdict = leases::note(moment, (at, other), &claim, uncovered)?;
                 if let Some(refusal) = verdict.refusal {
                     // There is nothing to wait for.
@@ -364,7 +368,7 @@ pub fn reserve_or(moment: Moment<'_>, claim: Claim, uncovered: Uncovered) -> Res
 /// Whether a claim that waits for the fleet's store lacks something of any account and is refused by none. So nothing is taken of
 /// one account to be given back, each time that somebody looks.
 fn lacks_still(moment: Moment<'_>, claim: &Claim) -> Result<bool, StoreFault> {
-    let shared = || claim.budget.accounts.iter().enumerate().filter(|(_, account)| account.is_shared);
+    let shared = || claim.budget.accounts.iter().enumerate().filter(|(_, account)| account.is_shared());
     // What one account lacks is seen when it is asked.
     if shared().nth(1).is_none() {
         return Ok(false);
@@ -404,7 +408,7 @@ fn refuse(moment: Moment<'_>, claim: &Claim, (at, refusal): (usize, Refusal), fo
         // An account that cannot be read moment.now has nothing to add: it is a refusal already.
         let Ok(stored) = cells::load(moment.store, &account.key) else { continue };
         let mut record = account.read(&stored);
-        let verdict = if account.is_shared {
+        let verdict = if account.is_shared() {
             let uncovered = Uncovered::Waits;
             leases::ask((at, account), &mut record, claim, &mut Vec::new(), nanos(moment.now), uncovered)
         } else {
@@ -453,12 +457,12 @@ fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Res
         cells::update_and_tell(moment, &account.key, |stored| {
             let mut record = account.read(stored);
             let clock = record.clock(nanos(moment.now));
-            let mut leased = account.is_shared.then(|| record.unshare());
+            let mut leased = account.is_shared().then(|| record.unshare());
             for taken in &settlement.taken {
                 let Some((limit, back)) = due(&taken) else { continue };
                 let entry = match record.find(limit.id(), taken.limit) {
                     // What nothing was taken from may not have been touched yet, nor what another process took from.
-                    found if taken.amount == 0 || account.is_shared => limit.now(found, clock),
+                    found if taken.amount == 0 || account.is_shared() => limit.now(found, clock),
                     Some(entry) => entry,
                     // All of it was there again, so there was no room for its record. What was used beyond the reservation is due.
                     None if back < 0 && split::Mark::of_key(&account.key).is_some() => limit.now(None, clock),
@@ -479,7 +483,7 @@ fn settle_account(moment: Moment<'_>, settlement: &Settlement, at: usize) -> Res
         })
     })?;
     if enlists {
-        leases::enlist(moment.store, &account.key)?;
+        leases::enlist(moment.store, account)?;
     }
     Ok(forgotten)
 }

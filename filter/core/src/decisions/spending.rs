@@ -7,6 +7,7 @@
 use crate::calendar::{DAY_S, day_word};
 use crate::codec::{self, Reader, Stored, Writer};
 use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
+use crate::fleet::Fleet;
 use crate::spend::Row;
 use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
@@ -102,26 +103,25 @@ pub struct Call {
     pub arguments: Vec<String>,
 }
 
-/// What this process tells one store.
+/// What this process tells the store of one fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Book {
-    /// The number of that store, so that two of them are told each its own.
-    of: u64,
+    of: Fleet,
 }
 
 impl Book {
-    /// That of the store with this number.
+    /// That of this fleet.
     #[must_use]
-    pub const fn new(of: u64) -> Self {
+    pub const fn new(of: Fleet) -> Self {
         Self { of }
     }
 
     fn shelf(self, number: u64) -> String {
-        format!("tollgate/spend/{:x}/{}", self.of, number % SHELVES)
+        self.of.key(&format!("spend/{}", number % SHELVES))
     }
 
     fn letter(self) -> String {
-        format!("tollgate/spend/{:x}", self.of)
+        self.of.key("spend")
     }
 
     /// Adds what an exchange has cost. False if it had no room but in the row of what has none.
@@ -132,6 +132,17 @@ impl Book {
             let has_room = shelf.add(row);
             (Some(codec::encode(&shelf)), has_room)
         })
+    }
+
+    /// Whether there is nothing that is still to be told.
+    pub fn is_told(self, store: &dyn Store) -> Result<bool, StoreFault> {
+        let letter: Letter = codec::decode(&store.load(&self.letter())?.value).unwrap_or_default();
+        let mut is_told = letter.rows.is_empty();
+        for shelf in (0..SHELVES).map(|number| self.shelf(number)) {
+            let shelf: Shelf = codec::decode(&store.load(&shelf)?.value).unwrap_or_default();
+            is_told &= shelf.0.is_empty();
+        }
+        Ok(is_told)
     }
 
     /// Begins a call, if there is something to say and none is under way. `holder` is the name of this process; a call that was sent

@@ -60,6 +60,7 @@ impl Build<'_> {
             by_name: by_name.clone(),
             lent: RefCell::new((regions.clone(), groups)),
             told: self.told.clone(),
+            fleet: self.fleet,
         });
         let read = {
             let joining = joining.clone();
@@ -87,13 +88,7 @@ impl Build<'_> {
             }
             (None, Some(wire)) => {
                 let clients = roster.iter().map(|client| client.name.text.clone()).collect();
-                let reader = document::Reader {
-                    clients,
-                    keys,
-                    has_store: store.is_some(),
-                    joining,
-                    joined: joined.clone(),
-                };
+                let reader = document::Reader { clients, keys, joining, joined: joined.clone() };
                 Source::Documented(self.documented(wire, reader))
             }
             _ => {

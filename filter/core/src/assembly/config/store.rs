@@ -51,7 +51,10 @@ impl Build<'_> {
 
     /// An account, which a fleet shares if there is a store.
     pub(super) fn shared(&self, account: Account) -> Account {
-        if self.has_store { account.shared() } else { account }
+        match self.fleet {
+            Some(fleet) => account.shared(fleet),
+            None => account,
+        }
     }
 
     fn secret_of(&mut self, path: &str, env: Option<&str>) -> Option<Secret> {
@@ -72,11 +75,11 @@ impl Build<'_> {
 
     pub(super) fn on_store_failure(&mut self, wire: Option<wire::OnStoreFailure>) -> OnStoreFailure {
         match wire {
-            None if self.has_store => OnStoreFailure::Share,
+            None if self.fleet.is_some() => OnStoreFailure::Share,
             None | Some(wire::OnStoreFailure::Allow) => OnStoreFailure::Allow,
             Some(wire::OnStoreFailure::Deny) => OnStoreFailure::Deny,
             Some(wire::OnStoreFailure::Share) => {
-                if !self.has_store {
+                if self.fleet.is_none() {
                     let problem =
                         "\"share\" needs a store, and there is none: expected \"allow\" or \"deny\"";
                     self.fault("on_store_failure".to_owned(), problem);

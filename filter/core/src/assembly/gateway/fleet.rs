@@ -1,7 +1,7 @@
 //! Where do the budgets of a fleet of Envoys stand, and how is that place asked?
 
 use crate::capacity::shared as capacity;
-use crate::digest::{FNV1A_OF_NOTHING, fnv1a};
+use crate::fleet::Fleet;
 use crate::limits::Account;
 use crate::limits::leases::{Call, SCRIPT};
 use crate::resp::{self, Commands, Reply};
@@ -160,13 +160,23 @@ pub struct Beside {
 }
 
 impl FleetStore {
-    /// What this process has to tell it of what was spent. Whoever goes another way, or uses other keys, has a book of his own.
+    /// Those who share it.
+    #[must_use]
+    pub fn fleet(&self) -> Fleet {
+        Fleet::new(&self.cluster, &self.path, self.database, &self.prefix)
+    }
+
+    /// The name by which it knows this process, which has this name among others. Of two ways that lead to the same place each has
+    /// its own: what is held by one is nothing to the other.
+    #[must_use]
+    pub fn holder(&self, process: &str) -> String {
+        format!("{process}-{}", self.fleet())
+    }
+
+    /// What this process has to tell it of what was spent.
     #[must_use]
     pub fn book(&self) -> spending::Book {
-        let parts = [self.cluster.as_bytes(), &self.database.to_le_bytes(), self.prefix.as_bytes()];
-        let number =
-            parts.into_iter().fold(FNV1A_OF_NOTHING, |number, part| fnv1a(fnv1a(number, part), b"\n"));
-        spending::Book::new(number)
+        spending::Book::new(self.fleet())
     }
 
     /// What is sent for these calls, and beside them; `loads` says whether the scripts come along.

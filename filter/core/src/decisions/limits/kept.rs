@@ -192,7 +192,7 @@ mod tests {
         let account = |key: &str, taken| KeptAccount { key: key.into(), taken };
         let two = vec![account("tollgate/limits/client/web", vec![taken(3), taken(0)]), account("", vec![])];
         let kept = |key: &str, taken| Kept(vec![account(key, taken)]);
-        let (spill, client) = ("tollgate/shared/spill/m", "tollgate/limits/client/web");
+        let (spill, client) = ("tollgate/fleet/1f2e3d4c/spill/m", "tollgate/limits/client/web");
         let mut both = kept(spill, vec![taken(1)]);
         assert!(!both.is_of_a_budget());
         both.join(kept(client, Vec::new()));

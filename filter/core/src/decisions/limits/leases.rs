@@ -20,7 +20,7 @@ mod call;
 mod health;
 
 pub use call::{Call, Due, Heard, SCRIPT, active, answered, call, failed, retire};
-pub use health::{Health, LEADER, TERM, holder};
+pub use health::{Health, TERM, leader, process};
 
 /// How long the store keeps a lease for a process that does not call.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -520,7 +520,7 @@ pub(super) fn note(
         (changed, verdict)
     })?;
     if verdict.lacks && verdict.enlists {
-        call::enlist(moment.store, &account.key)?;
+        call::enlist(moment.store, account)?;
     }
     Ok(verdict)
 }

@@ -57,7 +57,7 @@ impl Split {
     /// The account of a value.
     fn account(&self, value: Value) -> Rc<Account> {
         let key = format!("{KEY}{:016x}/{value}", self.number);
-        Rc::new(Account { key, limits: self.limits.clone(), is_shared: false })
+        Rc::new(Account { key, limits: self.limits.clone(), fleet: None })
     }
 
     pub(super) fn account_of_key(&self, key: &str) -> Option<Rc<Account>> {

@@ -149,7 +149,7 @@ pub fn read(moment: Moment<'_>, inquiry: &Inquiry) -> Result<Report, StoreFault>
     for account in &inquiry.budget.accounts {
         let mut record = Record::read(&cells::load(moment.store, &account.key)?);
         let time = record.clock(now);
-        let leased = account.is_shared.then(|| record.unshare());
+        let leased = account.is_shared().then(|| record.unshare());
         for (place, limit) in account.limits.iter().enumerate() {
             let entry = limit.now(record.find(limit.id(), place), time);
             if limit.allowance.scope.has(inquiry.model.as_deref(), inquiry.operation) {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::codec::law;
+use crate::fleet::Fleet;
 use crate::spend::{GAP, OTHER, Spend};
 use crate::store::{Loaded, MemoryStore, Swap, Version};
 use crate::tokens::Usage;
@@ -8,7 +9,9 @@ use std::cell::Cell;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NOW: Duration = Duration::from_secs(1_795_490_661);
-const BOOK: Book = Book::new(7);
+fn book() -> Book {
+    Book::new(Fleet::new("store", "/redis", 0, "tollgate"))
+}
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 fn row(day: u64, client: &str, tokens: u64) -> Row {
@@ -19,7 +22,7 @@ fn row(day: u64, client: &str, tokens: u64) -> Row {
 
 fn says(store: &MemoryStore, ms: u64) -> Option<Call> {
     let now = NOW + Duration::from_millis(ms);
-    BOOK.say(Moment::new(store, now), "me", TIMEOUT, 400).unwrap()
+    book().say(Moment::new(store, now), "me", TIMEOUT, 400).unwrap()
 }
 
 /// What a call says of each client: requests and tokens sent.
@@ -35,13 +38,13 @@ fn a_call_is_said_again_until_it_is_answered() {
     let store = MemoryStore::default();
     assert_eq!(says(&store, 0), None);
     for tokens in [5, 7] {
-        BOOK.add(&store, &row(20_781, "web", tokens)).unwrap();
+        book().add(&store, &row(20_781, "web", tokens)).unwrap();
     }
     let first = says(&store, 0).unwrap();
     assert_eq!((first.day.as_str(), told(&first)), ("2026-11-24", vec![("web".to_owned(), [2, 12])]));
     assert_eq!(first.arguments[..4], ["me", &first.number.to_string(), "34560000000", "20000"]);
     // It is under way; what comes meanwhile is another call's.
-    BOOK.add(&store, &row(20_781, "web", 3)).unwrap();
+    book().add(&store, &row(20_781, "web", 3)).unwrap();
     assert_eq!(says(&store, 499), None);
     assert_eq!(says(&store, 500), Some(first.clone()));
     first.failed(&store).unwrap();
@@ -65,7 +68,7 @@ fn each_call_is_of_one_day_and_in_the_end_all_is_said() {
     let names: Vec<_> = (0..300).map(|client| client.to_string()).collect();
     for (day, name) in [20_781, 20_782].into_iter().flat_map(|day| names.iter().map(move |name| (day, name)))
     {
-        BOOK.add(&store, &row(day, name, 1)).unwrap();
+        book().add(&store, &row(day, name, 1)).unwrap();
     }
     let mut seen: Vec<(String, String)> = Vec::new();
     let mut calls = 0;
@@ -101,8 +104,8 @@ fn what_there_is_no_room_for_is_added_to_one_row() {
 #[test]
 fn each_store_is_told_its_own() {
     let store = MemoryStore::default();
-    BOOK.add(&store, &row(1, "web", 5)).unwrap();
-    let other = Book::new(8);
+    book().add(&store, &row(1, "web", 5)).unwrap();
+    let other = Book::new(Fleet::new("store", "/redis", 0, "other"));
     assert_eq!(other.say(Moment::new(&store, NOW), "me", TIMEOUT, 400), Ok(None));
     other.add(&store, &row(1, "lab", 1)).unwrap();
     let call = other.say(Moment::new(&store, NOW), "me", TIMEOUT, 400).unwrap().unwrap();
@@ -123,7 +126,7 @@ impl Store for Racing {
     }
 
     fn swap(&self, key: &str, value: &[u8], version: Version) -> Result<Swap, StoreFault> {
-        if key == BOOK.letter()
+        if key == book().letter()
             && let Some(sent) = self.other.take()
         {
             let theirs = Letter { number: 3, sent, rows: vec![row(1, "web", 5)] };
@@ -142,8 +145,8 @@ fn what_another_worker_was_faster_to_say_is_said_after_it() {
     // It is under way, or it has failed and goes again.
     for (sent, goes) in [(nanos(NOW), false), (0, true)] {
         let racing = Racing { other: Cell::new(Some(sent)), ..Racing::default() };
-        BOOK.add(&racing, &row(1, "web", 5)).unwrap();
-        let said = BOOK.say(Moment::new(&racing, NOW), "me", TIMEOUT, 400).unwrap();
+        book().add(&racing, &row(1, "web", 5)).unwrap();
+        let said = book().say(Moment::new(&racing, NOW), "me", TIMEOUT, 400).unwrap();
         assert_eq!(said.is_some(), goes);
         let theirs = says(&racing.memory, 500).unwrap();
         assert_eq!((theirs.number, told(&theirs)), (3, vec![("web".to_owned(), [1, 5])]));

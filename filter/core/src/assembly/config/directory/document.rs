@@ -40,8 +40,6 @@ pub(super) struct Reader {
     pub(super) clients: HashSet<Rc<str>>,
     /// The keys of the configuration, and whose they are.
     pub(super) keys: HashMap<KeyHash, Rc<str>>,
-    /// Whether budgets are those of a fleet.
-    pub(super) has_store: bool,
     pub(super) joining: Rc<Joining>,
     pub(super) joined: Rc<Joined>,
 }
@@ -135,7 +133,7 @@ impl Build<'_> {
 
 impl Reader {
     fn read(&self, bytes: &[u8], store: &dyn Store) -> Result<Roster<Client>, Vec<ConfigError>> {
-        let mut build = Build { has_store: self.has_store, ..Build::bare() };
+        let mut build = Build { fleet: self.joining.fleet, ..Build::bare() };
         let entries = build.clients_of(bytes, &self.clients, &self.keys);
         let mut read = Vec::new();
         for (at, entry) in entries.into_iter().enumerate() {

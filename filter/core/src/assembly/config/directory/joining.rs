@@ -7,6 +7,7 @@ use super::super::clients::{self, Definitions};
 use super::super::limits::Groups;
 use super::super::limits::wire::By as WireBy;
 use super::super::{Build, ConfigError, ModelsByName, Policies, one_of, reading, shape};
+use crate::fleet::Fleet;
 use crate::gateway::Client;
 use crate::ledger::Name;
 use crate::value::By;
@@ -31,6 +32,8 @@ pub(super) struct Joining {
     pub(super) lent: RefCell<(BTreeSet<Rc<str>>, Groups)>,
     /// What limits of the configuration depend on of who asks.
     pub(super) told: Vec<By>,
+    /// Whose their budgets are, if they are those of a fleet.
+    pub(super) fleet: Option<Fleet>,
 }
 
 impl Joining {
@@ -47,7 +50,7 @@ impl Joining {
             let ConfigError { path, problem } = shape(found, "");
             vec![fault(&path, problem)]
         })?;
-        let mut build = Build::bare();
+        let mut build = Build { fleet: self.fleet, ..Build::bare() };
         build.name(format!("{WHOLE}.name"), &wire.name);
         if *wire.name != *name.text {
             build.fault(format!("{WHOLE}.name"), format!("{:?} stands as {:?}", wire.name, name.text));

@@ -134,9 +134,9 @@ fn a_client_of_a_document_is_as_it_would_be_if_configured() {
     assert_eq!(gateway_alone.client("team").unwrap(), configured_alone.roster[1]);
     assert!(gateway_alone.client("team").unwrap().budget.shared().next().is_none());
     // It shares its group's account with all others in it, and is found where what it spent is settled.
-    let key = "tollgate/shared/group/sales";
-    let account = found.budget.account(key).unwrap();
-    assert!(Rc::ptr_eq(&account, &gateway.account(key).unwrap()));
+    let key = gateway.store.as_ref().unwrap().fleet().key("group/sales");
+    let account = found.budget.account(&key).unwrap();
+    assert!(Rc::ptr_eq(&account, &gateway.account(&key).unwrap()));
     let own = found.budget.shared().next().unwrap().key().to_owned();
     assert!(gateway.joined_account(&own).is_some());
 }

@@ -53,10 +53,11 @@ fn a_client_of_the_store_is_as_it_would_be_if_configured() {
     assert_eq!(found, configured.roster[1]);
     assert_eq!(found.priority, Priority::Low);
     // It shares its group's account with all others in it.
-    let group = |client: &Client| client.budget.account("tollgate/shared/group/sales").unwrap();
-    let account = gateway.account("tollgate/shared/group/sales").unwrap();
+    let key = gateway.store.as_ref().unwrap().fleet().key("group/sales");
+    let group = |client: &Client| client.budget.account(&key).unwrap();
+    let account = gateway.account(&key).unwrap();
     assert!(Rc::ptr_eq(&group(&found), &account));
-    assert!(gateway.shared_accounts().contains_key("tollgate/shared/group/sales"));
+    assert!(gateway.shared_accounts().contains_key(&key));
 }
 
 #[test]
@@ -179,8 +180,8 @@ fn a_client_is_the_same_as_long_as_its_entry_is() {
     let first = keyed(&gateway, &store, &entry).unwrap().known.client;
     let again = keyed(&gateway, &store, &entry).unwrap().known.client;
     assert!(Rc::ptr_eq(&first, &again) && Rc::ptr_eq(&gateway.client("team").unwrap(), &first));
-    let key = "tollgate/shared/client/team";
-    assert!(gateway.account(key).is_some() && gateway.joined_account(key).is_some());
+    let key = gateway.store.as_ref().unwrap().fleet().key("client/team");
+    assert!(gateway.account(&key).is_some() && gateway.joined_account(&key).is_some());
     assert!(!gateway.is_whole(&first));
     entry["models"] = json!(["o3"]);
     let changed = keyed(&gateway, &store, &entry).unwrap().known.client;
@@ -190,7 +191,7 @@ fn a_client_is_the_same_as_long_as_its_entry_is() {
     // Nobody has a key of it any more.
     drop(changed);
     assert!(
-        gateway.client("team").is_none() && gateway.account(key).is_none() && joined.get("team").is_none()
+        gateway.client("team").is_none() && gateway.account(&key).is_none() && joined.get("team").is_none()
     );
 }
 

@@ -3,6 +3,7 @@
 use super::{Head, LEASE, Lease, MARGIN, TICK, signed, unsigned};
 use crate::allowance::{Flow, Measure};
 use crate::codec::{self, Reader, Stored, Writer};
+use crate::fleet::Fleet;
 use crate::limits::Account;
 use crate::limits::measured::Measured;
 use crate::limits::record::Leased;
@@ -35,7 +36,7 @@ const CALL_WORDS: usize = 4;
 const LIMIT_WORDS: usize = 12;
 
 /// The keys of the accounts that the tick calls for.
-const ACTIVE: &str = "tollgate/leases/active";
+const ACTIVE: &str = "leases/active";
 
 /// Why a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,29 +72,31 @@ impl Stored for Active {
     }
 }
 
-/// The keys of the accounts that the tick calls for.
-pub fn active(store: &dyn Store) -> Result<Vec<String>, StoreFault> {
-    let loaded = store.load(ACTIVE)?;
+/// The keys of the accounts of a fleet that the tick calls for.
+pub fn active(store: &dyn Store, fleet: Fleet) -> Result<Vec<String>, StoreFault> {
+    let loaded = store.load(&fleet.key(ACTIVE))?;
     Ok(codec::decode_all::<Active>(&loaded.value).into_iter().map(|active| active.0).collect())
 }
 
 /// Adds an account to those that the tick calls for.
-pub(in super::super) fn enlist(store: &dyn Store, key: &str) -> Result<(), StoreFault> {
-    store::update(store, ACTIVE, |stored| {
+pub(in super::super) fn enlist(store: &dyn Store, account: &Account) -> Result<(), StoreFault> {
+    let Some(fleet) = account.fleet else { return Ok(()) };
+    store::update(store, &fleet.key(ACTIVE), |stored| {
         let mut active = codec::decode_all::<Active>(stored);
-        if active.iter().any(|active| active.0 == key) {
+        if active.iter().any(|active| active.0 == account.key) {
             return (None, ());
         }
-        active.push(Active(key.to_owned()));
+        active.push(Active(account.key.clone()));
         (Some(codec::encode_all(&active)), ())
     })
 }
 
 /// Takes an account that holds nothing out of those that the tick calls for. First out of the list: whoever takes from it
 /// meanwhile finds it active, and that is seen here.
-pub fn retire(moment: Moment<'_>, key: &str) -> Result<(), StoreFault> {
-    let now = nanos(moment.now);
-    store::update(moment.store, ACTIVE, |stored| {
+pub fn retire(moment: Moment<'_>, account: &Account) -> Result<(), StoreFault> {
+    let (now, key) = (nanos(moment.now), account.key.as_str());
+    let Some(fleet) = account.fleet else { return Ok(()) };
+    store::update(moment.store, &fleet.key(ACTIVE), |stored| {
         let mut active = codec::decode_all::<Active>(stored);
         active.retain(|active| active.0 != key);
         (Some(codec::encode_all(&active)), ())
@@ -108,7 +111,7 @@ pub fn retire(moment: Moment<'_>, key: &str) -> Result<(), StoreFault> {
         record.share(leased);
         (Some(record.into_bytes()), false)
     })?;
-    if is_needed { enlist(moment.store, key) } else { Ok(()) }
+    if is_needed { enlist(moment.store, account) } else { Ok(()) }
 }
 
 /// Begins a call, if there is something to say and none is under way. `holder` is the name of this process; a call that
@@ -261,7 +264,7 @@ pub fn answered(
         (Some(record.into_bytes()), Some((enlists, Heard { recalls, has_lost })))
     })?;
     if heard.is_some_and(|(enlists, _)| enlists) {
-        enlist(store, &account.key)?;
+        enlist(store, account)?;
     }
     Ok(heard.map(|(_, heard)| heard))
 }

@@ -1,17 +1,18 @@
-//! Does the fleet's store answer, and by which name does it know this process?
+//! Does the fleet's store answer, by which name does it know this process, and which VM calls it?
 
 use super::TICK;
 use crate::codec::{self, Reader, Stored, Writer};
+use crate::fleet::Fleet;
 use crate::store::{self, Moment, Store, StoreFault};
 use crate::time::nanos;
 use std::time::Duration;
 
-const HEALTH: &str = "tollgate/leases/store";
+const HEALTH: &str = "leases/store";
 
-const HOLDER: &str = "tollgate/leases/holder";
+const LEADER: &str = "leases/leader";
 
-/// The VM of the process that calls for all its accounts.
-pub const LEADER: &str = "tollgate/leases/leader";
+/// Of all fleets: what a process uses of a backend's capacity is one amount, by whichever way it is told.
+const PROCESS: &str = "tollgate/leases/holder";
 
 /// A VM that has not called for so long does not any more, and a failure that is so old is none.
 pub const TERM: Duration = TICK.saturating_mul(4);
@@ -43,15 +44,15 @@ impl Stored for FailedAt {
 
 impl Health {
     /// As it stands. A failure that is older than the tick would leave it is none: somebody has to try.
-    pub fn load(moment: Moment<'_>) -> Result<Self, StoreFault> {
-        let failed = codec::decode::<FailedAt>(&moment.store.load(HEALTH)?.value);
+    pub fn load(moment: Moment<'_>, fleet: Fleet) -> Result<Self, StoreFault> {
+        let failed = codec::decode::<FailedAt>(&moment.store.load(&fleet.key(HEALTH))?.value);
         let fails = failed.is_some_and(|failed| nanos(moment.now).abs_diff(failed.0) < nanos(TERM));
         Ok(if fails { Self::Fails } else { Self::Answers })
     }
 
     /// Notes it. True if that is news.
-    pub fn note(self, moment: Moment<'_>) -> Result<bool, StoreFault> {
-        store::update(moment.store, HEALTH, |stored| {
+    pub fn note(self, moment: Moment<'_>, fleet: Fleet) -> Result<bool, StoreFault> {
+        store::update(moment.store, &fleet.key(HEALTH), |stored| {
             let before = codec::decode::<FailedAt>(stored).is_some_and(|failed| failed.0 > 0);
             match self {
                 Self::Answers if !before => (None, false),
@@ -62,9 +63,15 @@ impl Health {
     }
 }
 
-/// The name of this process in the fleet's store: `new`, which no other has, if it has none yet.
-pub fn holder(store: &dyn Store, new: &str) -> Result<String, StoreFault> {
-    store::update(store, HOLDER, |stored| match std::str::from_utf8(stored) {
+/// Where it is written down which VM of the process calls for all accounts of a fleet.
+#[must_use]
+pub fn leader(fleet: Fleet) -> String {
+    fleet.key(LEADER)
+}
+
+/// The name of this process among others: `new`, which no other has, if it has none yet.
+pub fn process(store: &dyn Store, new: &str) -> Result<String, StoreFault> {
+    store::update(store, PROCESS, |stored| match std::str::from_utf8(stored) {
         Ok(name) if !name.is_empty() => (None, name.to_owned()),
         _ => (Some(new.as_bytes().to_vec()), new.to_owned()),
     })

@@ -1,3 +1,4 @@
+mod elsewhere;
 mod failing;
 mod returned;
 
@@ -7,6 +8,7 @@ use crate::calendar::Span;
 use crate::codec::law;
 use crate::denial::Denial;
 use crate::endpoint::Operation;
+use crate::fleet::Fleet;
 use crate::limits::{Budget, Grant, Inquiry, Outcome, Part, Reservation, Spent, reserve_or, settle};
 use crate::store::{MemoryStore, Moment};
 use crate::tokens::Usage;
@@ -23,7 +25,7 @@ fn account(limits: &[(Measure, u64)]) -> Rc<Account> {
     let allow = |(measure, amount): &(Measure, u64)| {
         Allowance::new(Whose::Client, *measure, NonZeroU64::new(*amount).unwrap(), Scope::default(), false)
     };
-    Rc::new(Account::of_client("c", limits.iter().map(allow).collect()).shared())
+    Rc::new(Account::of_client("c", limits.iter().map(allow).collect()).shared(Fleet::default()))
 }
 
 fn claim(account: &Rc<Account>, tokens: u64) -> Claim {
@@ -349,7 +351,7 @@ fn who_is_refused_by_one_account_waits_for_no_other() {
     let (store, client) = (MemoryStore::default(), account(&[(DAY, 100)]));
     let day =
         Allowance::new(Whose::Group("g".into()), DAY, NonZeroU64::new(100).unwrap(), Scope::default(), false);
-    let group = Rc::new(Account::of_group("g", vec![day]).shared());
+    let group = Rc::new(Account::of_group("g", vec![day]).shared(Fleet::default()));
     let claims = || {
         let budget = Rc::new(Budget::new([client.clone(), group.clone()]));
         Claim { budget, ..claim(&client, 30) }
@@ -393,7 +395,7 @@ fn what_is_owed_is_not_needed_twice() {
 #[test]
 fn a_limit_that_only_reports_refuses_nobody() {
     let limit = Allowance::new(Whose::Client, DAY, NonZeroU64::new(100).unwrap(), Scope::default(), true);
-    let account = Rc::new(Account::of_client("c", vec![limit]).shared());
+    let account = Rc::new(Account::of_client("c", vec![limit]).shared(Fleet::default()));
     let store = MemoryStore::default();
     let reports =
         |uncovered| match reserve_or(Moment::new(&store, NOW), claim(&account, 30), uncovered).unwrap() {
@@ -458,8 +460,8 @@ fn what_is_held_is_told_though_the_stores_clock_is_ahead() {
 #[test]
 fn a_process_has_one_name_for_all_its_vms() {
     let store = MemoryStore::default();
-    assert_eq!(holder(&store, "a"), Ok("a".to_owned()));
-    assert_eq!(holder(&store, "b"), Ok("a".to_owned()));
+    assert_eq!(process(&store, "a"), Ok("a".to_owned()));
+    assert_eq!(process(&store, "b"), Ok("a".to_owned()));
 }
 
 #[test]

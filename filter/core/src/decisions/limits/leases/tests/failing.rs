@@ -138,13 +138,13 @@ fn what_the_store_forgot_after_40_idle_days_is_not_lost() {
 
 #[test]
 fn a_failure_is_known_to_all_until_nobody_tries_any_more() {
-    let store = MemoryStore::default();
-    assert_eq!(Health::load(Moment::new(&store, NOW)), Ok(Health::Answers));
-    assert_eq!(Health::Answers.note(Moment::new(&store, NOW)), Ok(false));
-    assert_eq!(Health::Fails.note(Moment::new(&store, NOW)), Ok(true));
-    assert_eq!(Health::Fails.note(Moment::new(&store, NOW)), Ok(false));
-    assert_eq!(Health::load(Moment::new(&store, NOW + TICK)), Ok(Health::Fails));
-    assert_eq!(Health::load(Moment::new(&store, NOW + TICK * 4)), Ok(Health::Answers));
-    assert_eq!(Health::Answers.note(Moment::new(&store, NOW)), Ok(true));
-    assert_eq!(Health::load(Moment::new(&store, NOW)), Ok(Health::Answers));
+    let (store, fleet) = (MemoryStore::default(), Fleet::default());
+    assert_eq!(Health::load(Moment::new(&store, NOW), fleet), Ok(Health::Answers));
+    assert_eq!(Health::Answers.note(Moment::new(&store, NOW), fleet), Ok(false));
+    assert_eq!(Health::Fails.note(Moment::new(&store, NOW), fleet), Ok(true));
+    assert_eq!(Health::Fails.note(Moment::new(&store, NOW), fleet), Ok(false));
+    assert_eq!(Health::load(Moment::new(&store, NOW + TICK), fleet), Ok(Health::Fails));
+    assert_eq!(Health::load(Moment::new(&store, NOW + TICK * 4), fleet), Ok(Health::Answers));
+    assert_eq!(Health::Answers.note(Moment::new(&store, NOW), fleet), Ok(true));
+    assert_eq!(Health::load(Moment::new(&store, NOW), fleet), Ok(Health::Answers));
 }

@@ -18,14 +18,14 @@ fn what_others_lack_is_given_back_and_what_is_idle() {
     says(said(&store, &account, Due::ByTick, later), 3, 7, &line(TODAY, 10, 0, 10, 0, 0, 10));
     hear(&store, &account, 3, &day_reply(0, 0, 10, 0, 0, 0), later);
     // It holds nothing any more, so nobody calls for it.
-    assert_eq!(active(&store), Ok(vec![account.key().to_owned()]));
+    assert_eq!(active(&store, Fleet::default()), Ok(vec![account.key().to_owned()]));
     assert_eq!(said(&store, &account, Due::ByTick, later), None);
-    retire(Moment::new(&store, later), account.key()).unwrap();
-    assert_eq!(active(&store), Ok(Vec::new()));
+    retire(Moment::new(&store, later), &account).unwrap();
+    assert_eq!(active(&store, Fleet::default()), Ok(Vec::new()));
     let _ = take(&store, &account, 10, later);
-    assert_eq!(active(&store), Ok(vec![account.key().to_owned()]));
-    retire(Moment::new(&store, later), account.key()).unwrap();
-    assert_eq!(active(&store), Ok(vec![account.key().to_owned()]), "it wants something");
+    assert_eq!(active(&store, Fleet::default()), Ok(vec![account.key().to_owned()]));
+    retire(Moment::new(&store, later), &account).unwrap();
+    assert_eq!(active(&store, Fleet::default()), Ok(vec![account.key().to_owned()]), "it wants something");
 }
 
 #[test]
