@@ -51,7 +51,8 @@ fn spent(redis: &Redis, prefix: &str, client: &str) -> u64 {
     days.iter().map(of_day).sum()
 }
 
-async fn is_spent(redis: &Redis, prefix: &str, client: &str, requests: usize) {
+/// Waits until a store has so many requests of a client in its book of what was spent.
+pub async fn is_spent(redis: &Redis, prefix: &str, client: &str, requests: usize) {
     until(|| match spent(redis, prefix, client) {
         spent if spent == requests as u64 => Ok(()),
         spent => Err(format!("{prefix} has {spent} requests of {client}, expected {requests}")),

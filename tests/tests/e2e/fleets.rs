@@ -476,7 +476,7 @@ pub async fn told_in_time(redis: &Redis, key: &str, envoys: usize) -> bool {
 }
 
 /// What the store has told each holder last.
-fn last_replies(record: &Reply) -> Vec<Vec<i64>> {
+pub fn last_replies(record: &Reply) -> Vec<Vec<i64>> {
     let numbers = |line: &String| line.split(' ').map(|number| number.parse().unwrap()).collect();
     fields_that(record, "r:").iter().map(numbers).collect()
 }

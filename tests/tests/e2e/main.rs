@@ -48,6 +48,7 @@ mod answered_later;
 mod broker;
 mod fleet;
 mod fleet_deaths;
+mod fleet_ends;
 mod fleet_moves;
 mod peaks;
 mod store_link;
