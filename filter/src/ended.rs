@@ -12,7 +12,7 @@ use std::time::Duration;
 use tollgate::gateway::{FleetStore, Gateway};
 use tollgate::limits::leases;
 
-/// So long a store that does not answer is told.
+/// So long it is tried to tell a store.
 const TOLD_FOR: Duration = Duration::from_secs(60);
 
 thread_local! {
@@ -80,8 +80,8 @@ impl Configured {
             if leads {
                 let FleetStore { prefix, cluster, .. } = &**store;
                 log::error!(
-                    "the configuration with the store {prefix} behind cluster {cluster} is gone, and that store does not \
-                     answer: what is owed to it is told once a configuration with that store is pushed again"
+                    "the configuration with the store {prefix} behind cluster {cluster} is gone, and not all that is owed to it \
+                     could be told: the rest is told once a configuration with that store is pushed again"
                 );
             }
             return None;
