@@ -349,6 +349,26 @@ fn what_others_had_before_it_is_waited_for_in_the_queue() {
 }
 
 #[test]
+fn a_backend_is_full_for_the_queue_from_its_share_on() {
+    fn four_a_minute(config: &mut Value) {
+        config["priorities"] = json!({ "normal": { "headroom_min": 0 } });
+        for backend in config["backends"].as_array_mut().unwrap() {
+            backend["requests_per_minute"] = json!(4);
+            backend["requests_window_s"] = json!(60);
+        }
+    }
+    fn from_half_on(config: &mut Value) {
+        four_a_minute(config);
+        config["queue"]["full_at"] = json!(0.5);
+    }
+    let sent = |edit: fn(&mut Value), is_patient| {
+        together(edit, is_patient).iter().filter(|(_, step)| matches!(step, Step::Forward(_))).count()
+    };
+    assert_eq!((sent(four_a_minute, true), sent(from_half_on, true), sent(from_half_on, false)), (4, 2, 4));
+    assert!(matches!(together(from_half_on, true)[2].1, Step::AskQueue));
+}
+
+#[test]
 fn what_never_fits_a_limit_is_refused_and_not_queued() {
     let tight = |when: &'static str| {
         responses(move |config| {
