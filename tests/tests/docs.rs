@@ -83,6 +83,8 @@ fn validate_text(suffix: &str, text: &str) {
     let places = v8::places(Compile::Briefly, &envoy);
     let mut command = Command::new(&envoy);
     command.args(["--mode", "validate", "-c"]).arg(file.path()).envs(keys);
+    // 32 bytes.
+    command.env("QUEUE_KEY", format!("{}=", "A".repeat(43)));
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     v8::set(Compile::Briefly, places, child.id(), &envoy).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -93,7 +95,7 @@ fn validate_text(suffix: &str, text: &str) {
 #[test]
 fn envoy_takes_its_files_as_they_are() {
     let module = tools::wasm().unwrap();
-    for name in ["envoy.yaml", "fleet.yaml", "portable-once.yaml", "portable-pools.yaml"] {
+    for name in ["envoy.yaml", "fleet.yaml", "queue.yaml", "portable-once.yaml", "portable-pools.yaml"] {
         let text = read(Path::new("envoy").join(name));
         let placed = text.replace("/etc/envoy/tollgate.wasm", module.to_str().unwrap());
         assert_ne!(placed, text);

@@ -1,4 +1,4 @@
-//! Writes `envoy/portable-*.yaml` and `envoy/fleet.yaml` from `envoy/envoy.yaml`.
+//! Writes `envoy/portable-*.yaml`, `envoy/fleet.yaml` and `envoy/queue.yaml` from `envoy/envoy.yaml`.
 
 use std::fs;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
 //! What do `envoy/portable-pools.yaml`, `envoy/portable-once.yaml`, `envoy/fleet.yaml`, what is like it for Istio and Envoy
-//! Gateway, and the alerts for the Prometheus Operator have to be?
+//! Gateway, `envoy/queue.yaml`, and the alerts for the Prometheus Operator have to be?
 //!
 //! Whole files, for a reader to copy; but each is another one with some blocks replaced, and is written from it:
 //! `cargo portable`. What a block is, the tool says, which renders whole files from `envoy.yaml` too.
@@ -7,6 +7,7 @@
 #[path = "../../../filter/cli/src/render/blocks.rs"]
 mod blocks;
 mod fleet;
+mod queue;
 
 use std::fs;
 
@@ -19,12 +20,13 @@ use blocks::{indented, place, replace};
 ///
 /// # Errors
 /// `envoy/envoy.yaml` cannot be read, or a block that is to be replaced is not in it.
-pub fn files() -> Result<[(&'static str, String); 6]> {
+pub fn files() -> Result<[(&'static str, String); 7]> {
     let read = |file: &'static str| fs::read_to_string(workspace().join(file)).context(file);
     let whole = read("envoy/envoy.yaml")?;
     let pools = pools(&whole)?;
     let once = once(&pools)?;
     let fleet = fleet::envoy(&whole)?;
+    let queue = queue::envoy(&fleet)?;
     let istio = fleet::istio(&read("examples/istio/envoyfilter.yaml")?)?;
     let envoy_gateway = fleet::envoy_gateway(&read("examples/envoy-gateway/envoypatchpolicy.yaml")?)?;
     let rule = format!("{RULE}{}", indented(&read("examples/prometheus/alerts.yml")?, 2));
@@ -32,6 +34,7 @@ pub fn files() -> Result<[(&'static str, String); 6]> {
         ("envoy/portable-pools.yaml", pools),
         ("envoy/portable-once.yaml", once),
         ("envoy/fleet.yaml", fleet),
+        ("envoy/queue.yaml", queue),
         ("examples/istio/envoyfilter-fleet.yaml", istio),
         ("examples/envoy-gateway/envoypatchpolicy-fleet.yaml", envoy_gateway),
         ("examples/prometheus/prometheusrule.yml", rule),

@@ -3,23 +3,32 @@
 //! What is not shown: that its images can be pulled. They are made here, of this machine's programs: the official binary
 //! of Envoy, the mock, the distribution's Prometheus, and for Grafana a web server that only sees the files it would read.
 
+mod images;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tollgate_tests::harness::document::{blocks, commands, fits};
-use tollgate_tests::harness::engine::{Engine, StandIn};
+use tollgate_tests::harness::engine::Engine;
 use tollgate_tests::harness::metrics::{Sample, parse};
 use tollgate_tests::harness::tools::{self, workspace};
 
-const PROFILES: [&str; 4] = ["--profile", "dashboards", "--profile", "fleet"];
+/// The last one is for the commands of docs/queue.md to start.
+const PROFILES: [&str; 6] = ["--profile", "dashboards", "--profile", "fleet", "--profile", "queue"];
 
 /// The port before the fleet.
 const FRONT: &str = "http://localhost:10010/v1/chat/completions";
+
+/// The one with a queue, and how many jobs it is given at once.
+const QUEUE: &str = "http://localhost:10020";
+const JOBS: usize = 12;
+
+/// `docker compose`, which is a program of its own here: the script's first argument.
+const COMPOSE: &str = "compose=$1; docker() { shift; \"$compose\" \"$@\"; }\n";
 
 const NETWORK: &str = "tollgate_default";
 
@@ -73,6 +82,7 @@ fn a_cut_network_and_a_stopped_backend_are_passed_over() {
     });
     stack.grafana_has_its_files();
     stack.two_envoys_have_one_budget();
+    stack.a_queue_waits_for_its_worker();
     assert_eq!(stack.down(), Vec::<String>::new(), "is left on this machine");
 }
 
@@ -92,7 +102,7 @@ fn the_module_of_a_release_is_mounted_where_it_is_said() {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let configuration: Value = serde_json::from_slice(&output.stdout).unwrap();
-        for service in ["envoy", "fleet"] {
+        for service in ["envoy", "fleet", "queue"] {
             let volumes = configuration["services"][service]["volumes"].as_array().unwrap();
             let module =
                 volumes.iter().find(|volume| volume["target"] == "/etc/envoy/tollgate.wasm").unwrap();
@@ -134,14 +144,14 @@ impl Stack {
         let configuration = [&PROFILES[..], &["config", "--format", "json"]].concat();
         let configuration = engine.compose(&configuration).unwrap();
         let configuration: Value = serde_json::from_str(&configuration).unwrap();
-        for image in stand_ins(&configuration) {
+        for image in images::stand_ins(&configuration) {
             engine.import(&image).unwrap();
         }
         // They start while the containers do.
         let drivers = (0..4).map(|_| Driver::start(&engine)).collect();
         let stack = Self { engine, drivers };
         let up = ["up", "--detach", "--wait", "--pull", "never", "--no-build"];
-        if let Err(error) = stack.engine.compose(&[&PROFILES[..], &up].concat()) {
+        if let Err(error) = stack.engine.compose(&[&PROFILES[..4], &up].concat()) {
             let logs = stack.engine.compose(&[&PROFILES[..], &["logs", "--tail", "20"]].concat());
             panic!("{error:#}\n{}", logs.unwrap_or_default());
         }
@@ -316,6 +326,42 @@ impl Stack {
         eventually("the other one serves", || (0..6).all(|_| ask().is_ok()));
     }
 
+    /// What docs/queue.md shows, as it stands there; and of more than one worker has at once, nothing is lost when it is told to
+    /// stop.
+    fn a_queue_waits_for_its_worker(&self) {
+        let document = fs::read_to_string(workspace().join("docs/queue.md")).unwrap();
+        let shown = blocks(&document, "console").concat();
+        let (mut script, mut expected) = (COMPOSE.to_owned(), String::new());
+        for (command, output) in commands(&shown) {
+            script.push_str(&format!("{command}\n"));
+            expected.push_str(output.trim_end());
+        }
+        let compose = tools::compose().unwrap();
+        let mut sh = self.engine.command("timeout");
+        sh.arg(PATIENCE.as_secs().to_string()).args(["sh", "-c", &script, "sh"]).arg(compose);
+        let printed = sh.output().unwrap();
+        let (printed, errors) = (String::from_utf8(printed.stdout).unwrap(), printed.stderr);
+        let errors = String::from_utf8_lossy(&errors);
+        // Where one answer ends and the next begins, curl does not tell.
+        assert!(fits(&printed.replace('\n', ""), &expected), "printed {printed}\nnot {expected}\n{errors}");
+
+        let mut curl = self.engine.command("curl");
+        curl.args(["--silent", "--parallel", "--parallel-immediate", "--write-out", "%header{location}\n"]);
+        curl.args(["--header", "api-key: demo-batch", "--header", "prefer: respond-async", "--json", CHAT]);
+        for _ in 0..JOBS {
+            curl.args(["--output", "/dev/null", &format!("{QUEUE}/v1/chat/completions")]);
+        }
+        let jobs = String::from_utf8(curl.output().unwrap().stdout).unwrap();
+        assert_eq!(jobs.lines().filter(|job| job.starts_with("/tollgate/v1/jobs/")).count(), JOBS, "{jobs}");
+        self.engine.compose(&["restart", "worker"]).unwrap();
+        for job in jobs.lines() {
+            eventually("the job is answered", || {
+                let answer = self.curl(&["--header", "api-key: demo-batch", &format!("{QUEUE}{job}")]);
+                answer.unwrap().contains("chat.completion")
+            });
+        }
+    }
+
     fn ask_prometheus(&self, query: &str) -> Vec<Value> {
         let query = format!("query={query}");
         let url = "http://localhost:9090/api/v1/query";
@@ -367,95 +413,6 @@ fn call(sdk: &str) -> String {
     format!("{call}\n")
 }
 
-/// This machine's Redis, or the one that the harness has unpacked.
-struct RedisParts {
-    programs: Vec<(PathBuf, &'static str)>,
-    libraries: Vec<(PathBuf, &'static str)>,
-}
-
-impl RedisParts {
-    fn find() -> Self {
-        let server = tools::redis().unwrap();
-        let tree = server.with_file_name("tree/usr");
-        let programs = if tree.is_dir() { tree.join("bin") } else { server.parent().unwrap().to_owned() };
-        let kinds = fs::read_dir(tree.join("lib")).into_iter().flatten().map(|kind| kind.unwrap().path());
-        let kinds = kinds.filter(|kind| kind.to_str().unwrap().ends_with("-linux-gnu"));
-        Self {
-            programs: [("redis-server", "/bin/redis-server"), ("redis-cli", "/bin/redis-cli")]
-                .map(|(name, place)| (programs.join(name), place))
-                .into(),
-            libraries: kinds.map(|kind| (kind, "/redis")).collect(),
-        }
-    }
-}
-
-/// Each image that the compose file names, with what it relies on in the real one: who it runs as, what it starts, what its
-/// health is asked with.
-fn stand_ins(configuration: &Value) -> [StandIn; 5] {
-    let name = |service: &str| configuration["services"][service]["image"].as_str().unwrap().to_owned();
-    let tree = tools::container_packages().unwrap();
-    let busybox = ["bin/busybox", "usr/bin/busybox"].map(|path| tree.join(path));
-    let busybox = (busybox.into_iter().find(|path| path.is_file()).unwrap(), "/bin/busybox");
-    let bash = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-        .map(|dir| dir.join("bash"))
-        .find(|path| path.is_file())
-        .expect("bash");
-    let envoy = tools::envoy().unwrap();
-    let redis = RedisParts::find();
-    let dockerfile = fs::read_to_string(workspace().join("tests/Dockerfile")).unwrap();
-    let last_stage = dockerfile.rsplit("\nFROM ").next().unwrap();
-    assert!(last_stage.contains(":nonroot\n"), "{last_stage}");
-    let told =
-        last_stage.lines().filter(|line| line.starts_with("EXPOSE ") || line.starts_with("ENTRYPOINT "));
-    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
-    [
-        StandIn {
-            name: name("envoy"),
-            programs: vec![(envoy, "/usr/local/bin/envoy"), (bash, "/bin/bash")],
-            dockerfile: lines(&["USER 101"]),
-            ..StandIn::default()
-        },
-        StandIn {
-            name: name("ptu"),
-            programs: vec![(env!("CARGO_BIN_EXE_mock").into(), "/mock")],
-            dockerfile: told.map(str::to_owned).chain(["USER 65532".to_owned()]).collect(),
-            ..StandIn::default()
-        },
-        StandIn {
-            name: name("redis"),
-            programs: redis.programs,
-            directories: redis.libraries,
-            shared: vec!["/data"],
-            dockerfile: lines(&["ENV LD_LIBRARY_PATH=/redis", "USER 999", "WORKDIR /data"]),
-            ..StandIn::default()
-        },
-        StandIn {
-            name: name("prometheus"),
-            programs: vec![(tools::prometheus().unwrap(), "/bin/prometheus"), busybox.clone()],
-            applets: vec!["/bin/wget"],
-            shared: vec!["/prometheus"],
-            dockerfile: lines(&[
-                "USER 65534",
-                "WORKDIR /prometheus",
-                r#"ENTRYPOINT ["/bin/prometheus"]"#,
-                r#"CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]"#,
-            ]),
-            ..StandIn::default()
-        },
-        StandIn {
-            name: name("grafana"),
-            programs: vec![busybox],
-            applets: vec!["/bin/wget", "/bin/sh", "/bin/find", "/bin/cat"],
-            files: vec![("/www/api/health", "{}")],
-            dockerfile: lines(&[
-                "USER 472",
-                r#"ENTRYPOINT ["/bin/busybox", "httpd", "-f", "-p", "3000", "-h", "/www"]"#,
-            ]),
-            ..StandIn::default()
-        },
-    ]
-}
-
 /// Asks again and again.
 #[track_caller]
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -467,12 +424,14 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn the_mocks_image_is_built_by_a_rust_that_is_new_enough() {
+fn our_images_are_built_by_a_rust_that_is_new_enough() {
     let read = |path: &str| fs::read_to_string(workspace().join(path)).unwrap();
     let after = |text: &str, word: &str| -> Vec<u32> {
         let number = text.split_once(word).expect(word).1.split(['-', '"']).next().unwrap().to_owned();
         number.split('.').map(|part| part.parse().unwrap()).collect()
     };
     let needed = after(&read("Cargo.toml"), "rust-version = \"");
-    assert!(after(&read("tests/Dockerfile"), "FROM rust:") >= needed, "{needed:?}");
+    for dockerfile in ["tests/Dockerfile", "filter/cli/Dockerfile"] {
+        assert!(after(&read(dockerfile), "FROM rust:") >= needed, "{dockerfile}: {needed:?}");
+    }
 }
