@@ -35,7 +35,7 @@ mod prometheus;
 mod redis;
 mod setup;
 
-pub use browser::Browser;
+pub use browser::{Browser, Key, Page};
 pub use gateway::{Answer, Gateway};
 pub use link::{Link, LinkFault};
 pub use metrics::Sample;

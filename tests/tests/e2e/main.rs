@@ -50,6 +50,7 @@ mod fleet;
 mod fleet_deaths;
 mod fleet_ends;
 mod fleet_moves;
+mod page;
 mod peaks;
 mod store_link;
 mod store_tls;
