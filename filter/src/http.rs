@@ -204,10 +204,13 @@ impl Stream {
                     let moment = Moment::new(&host::SharedData, now);
                     self.exchange.queue_answered(Err(StoreTrouble::Unreached), moment)
                 }
-                Step::Forward(forward) => {
-                    self.forward(forward);
-                    return Action::Continue;
-                }
+                Step::Forward(forward) => match self.scan_what_waited(now) {
+                    Some(refused) => refused,
+                    None => {
+                        self.forward(forward);
+                        return Action::Continue;
+                    }
+                },
                 Step::Answer(mut answer) => {
                     if self.reply == Reply::Grpc {
                         self.reply = Reply::Converted(answer.status);
@@ -318,6 +321,12 @@ impl Stream {
             host::set_body(BufferType::HttpRequestBody, body.bytes, &[]);
             return if self.exchange.has_decided() { Action::Continue } else { Action::Pause };
         }
+        if self.exchange.scans() {
+            let now = host::now();
+            self.body = body;
+            let step = self.scan(now);
+            return step.map_or(Action::Continue, |step| self.perform(step, now));
+        }
         // A body that is not read goes on as it comes.
         if self.exchange.has_decided() {
             return Action::Continue;
@@ -331,6 +340,20 @@ impl Stream {
             Some(step) => self.perform(step, now.unwrap_or_else(host::now)),
             None => Action::Pause,
         }
+    }
+
+    /// Shows what has come of a body that goes on as it comes; answers what is to be done instead, if it must not.
+    fn scan(&mut self, now: Duration) -> Option<Step> {
+        // Trailers that end a body come with none of it.
+        let bytes = std::mem::take(&mut self.body.bytes);
+        let chunk = if bytes > 0 { host::body(BufferType::HttpRequestBody, bytes) } else { Vec::new() };
+        self.exchange.request_chunk(&chunk, self.body.is_whole, Moment::new(&host::SharedData, now))
+    }
+
+    /// The same of what came while the request was not decided on: it goes on with the head, and nobody is called for it.
+    fn scan_what_waited(&mut self, now: Duration) -> Option<Step> {
+        let waited = self.body.bytes > 0 || self.body.is_whole;
+        if waited && self.exchange.scans() { self.scan(now) } else { None }
     }
 
     /// `now` is only asked once the body is whole.

@@ -399,7 +399,7 @@ fn shown(gateway: &Gateway) -> String {
             format!("{name:?} {endpoints:?} {policy:?} {budget:?} {priority:?} {regions:?} {operator} {acts_for:?} {policies:?}")
         })
         .collect();
-    let pinning = pinning.as_ref().map(|pinned| pinned.targets.len());
+    let pinning = pinning.as_ref().map(|pinned| (pinned.targets.len(), pinned.governs_batches));
     format!(
         "{roster:#?} {models:#?} {other:?} {routing:?} {pinning:?} {precedences:?} {waiting_max} {lowering:?} {store:?} {queue:?} {on_store_failure:?} \
          {health_open} {record_form:?} {:#?} {:?}",

@@ -2,6 +2,7 @@
 
 pub mod allowance;
 pub mod answer;
+pub mod batch;
 pub mod calendar;
 pub mod caller;
 pub mod capability;

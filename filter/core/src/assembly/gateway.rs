@@ -236,6 +236,8 @@ pub struct Pinned {
     pub pinning: Rc<Pinning>,
     /// Every backend under its name, as endpoints without a model go there.
     pub targets: HashMap<Rc<str>, Rc<Target>>,
+    /// Whether the lines of batches are held to policies and limits.
+    pub governs_batches: bool,
 }
 
 /// What happens on a socket when its client's limits are used up.

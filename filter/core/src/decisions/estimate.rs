@@ -61,6 +61,12 @@ impl Learnt {
 }
 
 impl Sketch {
+    /// Of a prompt whose tokens were estimated before.
+    #[must_use]
+    pub const fn of_tokens(tokens: u64) -> Self {
+        Self { text: 0, exact: tokens, items: 0 }
+    }
+
     /// Whether there are things in it whose tokens their bytes do not tell.
     #[must_use]
     pub const fn has_items(&self) -> bool {

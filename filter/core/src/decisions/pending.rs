@@ -6,6 +6,7 @@
 //! Envoy's shared data forgets none. Not decided here: what is charged, and to which limits it is due.
 
 use crate::codec::{self, Reader, Stored, Writer};
+use crate::endpoint::Operation;
 use crate::store::{self, Moment, Store, StoreFault};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -23,8 +24,8 @@ const OF_CLIENT_MAX: usize = 64;
 /// after some ten minutes unless it is to be stored: <https://platform.openai.com/docs/guides/background>.
 pub const RESERVED_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// How long work is waited for that nothing was reserved for: a batch takes up to a day, and is read when its client
-/// comes back to it.
+/// How long work is waited for that nothing was reserved for, and a batch: that takes up to a day, and is read when its
+/// client comes back to it.
 pub const UNRESERVED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Work that goes on.
@@ -151,7 +152,8 @@ impl Stored for Entry {
 impl Pending {
     /// How long it is waited for.
     fn wait(&self) -> Duration {
-        if self.prompt == 0 && self.completion == 0 { UNRESERVED_MAX } else { RESERVED_MAX }
+        let is_batch = self.operation == Operation::Other.word();
+        if is_batch || self.prompt == 0 && self.completion == 0 { UNRESERVED_MAX } else { RESERVED_MAX }
     }
 
     /// Notes that this goes on, unless there are too many.

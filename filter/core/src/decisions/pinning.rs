@@ -10,6 +10,7 @@
 //!
 //! Not decided here: whether the client may be served there.
 
+mod counted;
 mod quoted;
 mod stamp;
 
@@ -117,9 +118,13 @@ impl Key {
     }
 
     fn tag(&self, kind: Kind, owner: &str, place: &str, text: &[u8]) -> Hmac<Sha256> {
+        self.tag_as(if kind == Kind::Id { b"i\0" } else { b"s\0" }, owner, place, text)
+    }
+
+    fn tag_as(&self, word: &[u8], owner: &str, place: &str, text: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.tag.clone();
         // Names have no zero byte, so nothing can move from one part into the next.
-        mac.update(if kind == Kind::Id { b"i\0" } else { b"s\0" });
+        mac.update(word);
         mac.update(owner.as_bytes());
         mac.update(b"\0");
         mac.update(place.as_bytes());
@@ -219,6 +224,9 @@ impl Pinning {
     fn open(&self, kind: Kind, client: &str, text: &str) -> Opened {
         let at = prefix_len(kind, text);
         let Some((prefix, rest)) = text.split_at_checked(at) else { return Opened::Plain };
+        if let Some(sealed) = rest.strip_prefix(counted::MARK).filter(|_| kind == Kind::Id) {
+            return self.of_counted(client, prefix, sealed).map_or(Opened::Broken, |(opened, _)| opened);
+        }
         let Some(sealed) = rest.strip_prefix(MARK) else { return Opened::Plain };
         self.of(kind, client, prefix, sealed).unwrap_or(Opened::Broken)
     }
@@ -253,21 +261,25 @@ impl Pinning {
     /// Whether a text may have a sealed id.
     #[must_use]
     pub fn may_have_sealed(text: &str) -> bool {
-        memmem::find(text.as_bytes(), MARK.as_bytes()).is_some()
+        [MARK, counted::MARK].iter().any(|mark| memmem::find(text.as_bytes(), mark.as_bytes()).is_some())
     }
 
     /// Whether an id has a seal, good or not: then it leads to a backend, or to a refusal.
     #[must_use]
     pub fn is_sealed(id: &str) -> bool {
-        id.get(prefix_len(Kind::Id, id)..).is_some_and(|rest| rest.starts_with(MARK))
+        id.get(prefix_len(Kind::Id, id)..).is_some_and(begins_with_mark)
     }
+}
+
+fn begins_with_mark(text: &str) -> bool {
+    text.starts_with(MARK) || text.starts_with(counted::MARK)
 }
 
 /// How much of an id stays in front of the seal, for clients look at it: `resp_`, `file-`, or nothing.
 fn prefix_len(kind: Kind, text: &str) -> usize {
     const PREFIX_MAX: usize = 16;
     // What is sealed without a prefix begins with the mark, and must not be taken for one that has it for a prefix.
-    if kind == Kind::Sealed || text.starts_with(MARK) {
+    if kind == Kind::Sealed || begins_with_mark(text) {
         return 0;
     }
     let letters = text.bytes().take_while(u8::is_ascii_lowercase).count();

@@ -293,6 +293,12 @@ impl Reader {
         self.facts()?.object.as_deref()
     }
 
+    /// Of a batch, how many of its requests came to an answer, if it says so.
+    #[must_use]
+    pub fn answered_requests(&self) -> Option<u64> {
+        self.facts()?.answered_requests
+    }
+
     /// Whether the backend says that it failed, though the status says that all is well: by its whole answer, or by an
     /// event.
     #[must_use]

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 mod admitting;
 mod anybody;
+mod batches;
 mod body;
 mod closed;
 mod cost;
@@ -34,6 +35,7 @@ mod preparing;
 mod queueing;
 mod reading_limits;
 mod reserving;
+mod scanning;
 mod sent;
 mod sharing;
 mod spilling;
@@ -147,6 +149,23 @@ impl Exchange {
             Phase::Body(held) => Ok(held.on_body(body, moment, draft)),
             phase => Err(phase),
         })
+    }
+
+    /// Whether the body is to be shown as it goes on, though the request has been decided on.
+    #[must_use]
+    pub fn scans(&self) -> bool {
+        self.draft.scanning.is_some() && matches!(&self.phase, Phase::Sent(sent) if sent.answer.is_none())
+    }
+
+    /// Takes the next piece of such a body, before it goes on; answers what is to be done in its place, if it must not.
+    pub fn request_chunk(&mut self, chunk: &[u8], end: bool, moment: Moment<'_>) -> Option<Step> {
+        let Phase::Sent(sent) = &self.phase else { return None };
+        let place = sent.place();
+        let denial = self.draft.scan(place, chunk, end, moment).err()?;
+        Some(self.turn(|phase, draft| match phase {
+            Phase::Sent(sent) => Ok(sent.refused(&denial, moment, draft)),
+            phase => Err(phase),
+        }))
     }
 
     /// Takes the store's answer to [`Step::Reserve`]. What it grants out of turn is given back by the next

@@ -77,6 +77,17 @@ pub enum Denial {
     NotAnObject,
     /// The body is no `multipart/form-data`, for this reason.
     InvalidForm(&'static str),
+    /// A line of a batch's file is not one that may be asked.
+    BatchLine {
+        /// Its number, from 1.
+        line: u64,
+        /// What is wrong with it, as a sentence.
+        problem: String,
+    },
+    /// What is wrong with a line of a batch's file, as a sentence.
+    Flawed(String),
+    /// A batch's file was not counted when it came, or not for this client.
+    BatchNotCounted,
     /// A field we act on stands twice, or is written so that readers may differ about it.
     AmbiguousField {
         /// The field, as it should be written.

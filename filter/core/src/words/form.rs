@@ -8,6 +8,7 @@
 //! <https://www.rfc-editor.org/rfc/rfc7578>
 
 mod head;
+mod streamed;
 
 use crate::denial::{Ambiguity, Denial};
 use crate::json::{Edits, Found};
@@ -17,6 +18,8 @@ use memchr::memmem;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+pub use streamed::{Piece, Streamed};
 
 /// The most parts a form may have.
 const PARTS_MAX: usize = 64;
@@ -195,7 +198,8 @@ impl<'a> Part<'a> {
         let head_bytes = memmem::find(head.get(..HEAD_BYTES_MAX.min(head.len())).unwrap_or_default(), BLANK)
             .ok_or(Denial::InvalidForm("a part has no headers, or more than 4096 bytes of them"))?;
         let content = head.get(head_bytes + BLANK.len()..).unwrap_or_default();
-        let Head { name, is_file } = Head::read(head.get(..head_bytes).unwrap_or_default(), content)?;
+        let Head { name, is_file, .. } =
+            Head::read(head.get(..head_bytes).unwrap_or_default(), Some(content))?;
         if !is_file && content.len() > FIELD_BYTES_MAX {
             return Err(Denial::InvalidForm("a field that is no file has more than 1048576 bytes"));
         }

@@ -45,6 +45,12 @@ impl Build<'_> {
             (Some(wire::UnsealedIds::Pass), _) | (None, BoundTo::Anyone) => Unsealed::Pass,
             (Some(wire::UnsealedIds::Refuse), _) | (None, BoundTo::Client) => Unsealed::Refuse,
         };
+        let governs_batches = wire.batches == wire::Batches::Govern;
+        if governs_batches && bound_to == BoundTo::Anyone {
+            // One client would use what another's policy let pass.
+            let problem = "govern: expected bound_to: client beside it".to_owned();
+            self.fault("pinning.batches".to_owned(), problem);
+        }
         let target = |backend| Rc::new(Target::of_no_deployment(backend));
         match Pinning::new(keys, numbers, bound_to, unsealed) {
             Ok(pinning) => Some(Pinned {
@@ -53,6 +59,7 @@ impl Build<'_> {
                     .into_iter()
                     .map(|backend| (backend.name.clone(), target(backend.clone())))
                     .collect(),
+                governs_batches,
             }),
             Err((one, other)) => {
                 let problem =

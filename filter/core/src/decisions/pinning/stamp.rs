@@ -4,6 +4,7 @@
 //! came.
 
 use super::{ID_BYTES_MAX, Pinning, SEALED_BYTES};
+use crate::batch::Sum;
 use crate::ids::{Kind, Lines, Mark, Piece, Scanner};
 use crate::sse::Output;
 use std::rc::Rc;
@@ -22,6 +23,8 @@ pub struct Stamp {
     lines: Option<Lines>,
     held: Option<Held>,
     seen: Vec<Seen>,
+    /// What the file comes to that it is about.
+    sum: Option<Sum>,
 }
 
 /// A string that has begun and is not decided on.
@@ -77,7 +80,14 @@ impl Stamp {
             lines: is_events.then(Lines::default),
             held: None,
             seen: Vec::new(),
+            sum: None,
         }
+    }
+
+    /// For an answer about a file of which this is known: its id says so.
+    #[must_use]
+    pub fn with_sum(self, sum: Option<Sum>) -> Self {
+        Self { sum, ..self }
     }
 
     /// Takes the next chunk and answers what the client gets for it.
@@ -145,7 +155,12 @@ impl Stamp {
             return;
         }
         let text = std::str::from_utf8(&held.text).ok();
-        let sealed = text.and_then(|text| self.pinning.seal(held.kind, &self.client, &self.place, text));
+        let sealed = text.and_then(|text| match &self.sum {
+            Some(sum) if held.kind == Kind::Id => {
+                self.pinning.seal_counted(&self.client, &self.place, text, sum)
+            }
+            _ => self.pinning.seal(held.kind, &self.client, &self.place, text),
+        });
         let Some(sealed) = sealed else { return self.let_go(until, draft) };
         draft.replace(until.saturating_sub(here), until, sealed.as_bytes());
         if let Some(Held { kind: Kind::Id, text, .. }) = self.held.take() {

@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) status: Option<String>,
     pub(super) service_tier: Option<String>,
     pub(super) object: Option<String>,
+    /// Of a batch, how many of its requests came to an answer.
+    pub(super) answered_requests: Option<u64>,
     /// It is about a response, which it has.
     pub(super) has_response: bool,
     /// There is an error.
@@ -97,6 +99,8 @@ enum Member {
     Status,
     ServiceTier,
     Object,
+    /// How a batch's requests stand.
+    RequestCounts,
     Error,
     FinishReason,
     /// It is gone into.
@@ -174,6 +178,7 @@ impl JsonScanner {
             (b"message", 1, _) if self.api == Api::Anthropic => Some(Member::Holder(Within::Response)),
             (b"x_groq", 1, _) => Some(Member::Holder(Within::XGroq)),
             (b"choices", 1, _) => Some(Member::Holder(Within::Choices)),
+            (b"request_counts", 1, _) => Some(Member::RequestCounts),
             (b"object", 1, _) | (b"object", 2, Within::Response) => Some(Member::Object),
             // Moonshot tells the usage of a stream in its choice.
             // <https://platform.moonshot.ai/docs/guide/utilize-the-streaming-output-feature-of-kimi-api>
@@ -276,7 +281,7 @@ impl JsonScanner {
         if self.value.is_none() {
             self.facts.has_choice |= self.depth == 2 && self.within == Within::Choices;
             match self.next.take() {
-                Some(Member::Usage) if byte == b'{' => self.begin(Member::Usage),
+                Some(member @ (Member::Usage | Member::RequestCounts)) if byte == b'{' => self.begin(member),
                 Some(Member::Error) if byte == b'{' => self.facts.has_error = true,
                 Some(Member::Holder(within)) => {
                     self.within = within;
@@ -293,7 +298,10 @@ impl JsonScanner {
     fn close(&mut self, byte: u8) {
         self.depth = self.depth.saturating_sub(1);
         self.keep_value(byte);
-        if let Some(Value { depth, bytes, .. }) = self.value.take_if(|value| value.depth == self.depth) {
+        let ended = self.value.take_if(|value| value.depth == self.depth);
+        if let Some(Value { member: Member::RequestCounts, bytes, .. }) = &ended {
+            self.facts.answered_requests = answered_requests(bytes);
+        } else if let Some(Value { depth, bytes, .. }) = ended {
             let counts = match self.api {
                 Api::OpenAi => Counts::read(&bytes),
                 Api::Anthropic if depth == 1 => Counts::read_of_anthropic(&bytes),
@@ -341,6 +349,15 @@ impl JsonScanner {
             self.keep(&[byte]);
         }
     }
+}
+
+/// <https://platform.openai.com/docs/api-reference/batch/object#batch/object-request_counts>
+fn answered_requests(counts: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Told {
+        completed: u64,
+    }
+    Some(serde_json::from_slice::<Told>(counts).ok()?.completed)
 }
 
 /// The tier that served, which Anthropic tells with the tokens, in the words that prices have.

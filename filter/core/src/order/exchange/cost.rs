@@ -46,16 +46,16 @@ impl Bounds {
     /// Where nothing is known of what was asked: a run asks its model again after each tool.
     pub(super) const OF_RUN: Self = Self::of_many(RUN_STEPS_MAX);
 
-    const OF_BATCH: Self = Self::of_many(BATCH_REQUESTS_MAX);
+    pub(super) const OF_BATCH: Self = Self::of_many(BATCH_REQUESTS_MAX);
 
     /// Of work for which this was reserved, and which says that it is this.
     pub(super) fn of_work(reserved: Usage, object: Option<&str>) -> Self {
         match object {
+            Some("batch") => Self::OF_BATCH,
             _ if reserved.total() > 0 => Self {
                 prompt: CONTEXT_TOKENS_MAX,
                 completion: COMPLETION_TOKENS_MAX.max(reserved.completion),
             },
-            Some("batch") => Self::OF_BATCH,
             _ => Self::OF_RUN,
         }
     }
@@ -175,6 +175,10 @@ impl Cost {
 impl Expected {
     /// What a prompt costs that an error says nothing of.
     pub(super) fn prompt_cost(&self) -> Cost {
+        // A batch that is refused reads no prompt.
+        if self.is_counted_batch() {
+            return Cost::NOTHING;
+        }
         Cost::estimated(Usage { prompt: self.estimate.prompt, ..Usage::default() }, None)
     }
 
@@ -187,6 +191,10 @@ impl Expected {
             return self.reported_cost(reader, reported);
         }
         match self.operation.billing() {
+            // It may have been made, and nobody knows its id.
+            Billing::UsageIfAny if reader.is_none() && self.is_counted_batch() => {
+                Cost::estimated(self.estimate.usage(), None)
+            }
             Billing::UsageIfAny | Billing::Nothing => Cost::NOTHING,
             Billing::Estimate => self.prompt_cost(),
             Billing::Usage => {

@@ -3,10 +3,12 @@
 use super::closed::Closed;
 use super::queueing::Patient;
 use super::reading_limits::ReadingLimits;
+use super::scanning::Scanning;
 use super::turns::Connected;
 use super::{Finished, Next, Phase, Step};
 use crate::answer::Answer;
 use crate::attempt::Flight;
+use crate::batch::Sum;
 use crate::caller::Caller;
 use crate::capacity::Priority;
 use crate::decision::{self, PassedOver, Why};
@@ -60,6 +62,10 @@ pub(super) struct Draft {
     pub(super) pin: Option<Pin>,
     /// Whether the ids in its answer are to be sealed.
     pub(super) seals: bool,
+    /// What is scanned of its body as that goes by.
+    pub(super) scanning: Option<Box<Scanning>>,
+    /// What the file comes to that it has brought.
+    pub(super) sum: Option<Sum>,
     /// Its own ids, for an error that quotes them.
     pub(super) spoken: Vec<Spoken>,
     /// What its policy found.
@@ -134,6 +140,8 @@ impl Draft {
             at_queue: None,
             pin: None,
             seals: false,
+            scanning: None,
+            sum: None,
             spoken: Vec::new(),
             findings: Vec::new(),
             limit: None,

@@ -4,13 +4,13 @@ use super::cost::Cost;
 use super::draft::Draft;
 use super::preparing::Expected;
 use super::sent::{AnswerKind, Arriving, Sent};
-use super::stored::{Bill, Parties};
+use super::stored::{Bill, Parties, target_of};
 use super::{Finished, Interruption};
 use crate::endpoint::{Billing, Operation};
 use crate::estimate::{Observed, Produced, Subject};
 use crate::ledger::{Outcome, Record, Served, Source, Stored};
 use crate::limits::{Reservation, Spent};
-use crate::prices::Service;
+use crate::prices::{BATCH_TIER, Service};
 use crate::store::Moment;
 use crate::tier::Tier;
 use crate::usage::{BilledError, Reader};
@@ -146,7 +146,14 @@ impl Sent {
         let seat = self.flight.land(took, moment);
         // Envoy gave up on the last attempt, if it had not been answered.
         let missed = if outcome == Outcome::ProxyError { self.flight.note_miss(moment) } else { Ok(()) };
-        let price_micros = tried.as_ref().and_then(|target| target.micros(usage, service));
+        let price_micros = if self.expected.is_counted_batch() {
+            // It went where no model is served by itself.
+            let at = tried.as_ref().zip(parties.model);
+            let at = at.and_then(|(tried, model)| target_of(model, &tried.backend.name, &tried.deployment));
+            at.and_then(|target| target.micros(usage, Service { tier: Some(BATCH_TIER), ..service }))
+        } else {
+            tried.as_ref().and_then(|target| target.micros(usage, service))
+        };
         let record = Record {
             answered: reader.and_then(Reader::model).map(str::to_owned),
             served: tried.map(|target| Served {

@@ -184,6 +184,9 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
                     .map(|body| Body { passthrough: Some(passthrough), ..body });
                 return Ok(Body::begin(body, strip, draft));
             }
+            if !end && let Err(denial) = draft.begin_scanning(&passthrough, headers) {
+                return Ok(draft.deny(&denial));
+            }
             match draft.prepare_passthrough(client, passthrough, None, moment) {
                 Ok(ready) => Reserving::begin(Ready { strip, ..ready }, draft),
                 Err(denial) => draft.deny(&denial),

@@ -7,6 +7,7 @@ use super::queueing::queued_response;
 use super::stored::Purpose;
 use super::{Headers, find};
 use crate::attempt::{Bodies, Destination, Flight};
+use crate::batch::Sum;
 use crate::decision::Why;
 use crate::denial::Denial;
 use crate::endpoint::{self, Endpoint, Operation, takes_uploads};
@@ -35,8 +36,8 @@ pub(super) struct Passthrough {
 /// What its body says, and how it is written.
 pub(super) struct PassthroughBody<'b> {
     /// Itself, or the JSON that says the same as a form.
-    json: &'b str,
-    form: Option<&'b Form<'b>>,
+    pub(super) json: &'b str,
+    pub(super) form: Option<&'b Form<'b>>,
     bytes: &'b [u8],
 }
 
@@ -160,10 +161,12 @@ impl Draft {
             }
             (changes, fields) = (restored.edits, restored.fields);
         }
+        let batch = self.batch(&client, &passthrough, body.as_ref())?;
         // As it is written here it goes on, so it must be what the backend calls the model.
         let in_path = endpoint::model_of_path(&passthrough.rest).map(str::to_owned);
         let mut as_written: Vec<String> = in_path.into_iter().collect();
         as_written.extend(request::model_of_query(endpoint::parameters(&passthrough.query))?);
+        as_written.extend(batch.as_ref().map(|batch| batch.name.clone()));
         let (mut named, mut in_body) = (Vec::new(), None);
         if let Some(PassthroughBody { json, form, bytes }) = body {
             named = request::models_of(json)?;
@@ -193,7 +196,10 @@ impl Draft {
             content_length: None,
             content_type: None,
             bodies: Bodies::default(),
-            expected: Expected { purpose: passthrough.purpose, ..Expected::nothing(Operation::Other) },
+            expected: match batch {
+                Some(batch) => batch.expected(),
+                None => Expected { purpose: passthrough.purpose, ..Expected::nothing(Operation::Other) },
+            },
         })
     }
 
@@ -287,6 +293,7 @@ pub(super) fn stamp(
     client: &Client,
     flight: &Flight,
     format: Format,
+    sum: Option<Sum>,
 ) -> Option<Box<Stamp>> {
     let is_events = match format {
         Format::Json => false,
@@ -295,7 +302,8 @@ pub(super) fn stamp(
     };
     let pinned = gateway.pinning.as_ref()?;
     let place = flight.last_tried()?.backend.name.clone();
-    Some(Box::new(Stamp::new(pinned.pinning.clone(), client.name.text.clone(), place, is_events)))
+    let stamp = Stamp::new(pinned.pinning.clone(), client.name.text.clone(), place, is_events);
+    Some(Box::new(stamp.with_sum(sum)))
 }
 
 /// A chunk, after what else was done to it.

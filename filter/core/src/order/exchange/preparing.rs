@@ -295,6 +295,11 @@ impl Expected {
         }
     }
 
+    /// Whether it is a batch whose lines were counted.
+    pub(super) fn is_counted_batch(&self) -> bool {
+        self.operation == Operation::Other && self.estimate.usage().total() > 0
+    }
+
     pub(super) fn nothing(operation: Operation) -> Self {
         Self {
             operation,

@@ -13,8 +13,10 @@ use crate::headers::{self, passes_to_clients, passes_with_socket};
 use crate::ledger::Outcome;
 use crate::limits::{Reservation, Standing};
 use crate::pinning::{Quoted, Stamp};
-use crate::route::Choice;
+use crate::route::{Choice, Target};
 use crate::sse::Output;
+use crate::store::Moment;
+use crate::tokens::Usage;
 use crate::usage::{self, Format, Reader, UsageEvent};
 use std::rc::Rc;
 use std::time::Duration;
@@ -165,7 +167,7 @@ impl Sent {
         }
         let stamp = match (&kind, &draft.client) {
             (AnswerKind::Good(_), Some(client)) if draft.seals => {
-                pinned::stamp(&draft.gateway, client, &self.flight, format)
+                pinned::stamp(&draft.gateway, client, &self.flight, format, draft.sum.take())
             }
             _ => None,
         };
@@ -225,6 +227,17 @@ impl Sent {
             // The whole body of ours takes the place of the first piece.
             AnswerKind::Ours { body, .. } => Output::Replaced(body.take().unwrap_or_default()),
         }
+    }
+
+    /// Where the request is, or goes first.
+    pub(super) fn place(&self) -> Option<Rc<Target>> {
+        self.flight.last_tried().or_else(|| self.flight.candidates().first().cloned())
+    }
+
+    /// Refuses it while its body goes on: nobody gets the end of that.
+    pub(super) fn refused(self, denial: &Denial, moment: Moment<'_>, draft: &mut Draft) -> Next {
+        draft.store_faults += u64::from(self.flight.land(Some(Usage::default()), moment).is_err());
+        draft.refuse(denial, self.reservation, self.standing)
     }
 
     /// Whether it asks for a connection, and there is no answer yet.

@@ -4,6 +4,7 @@
 //! how they ended, whoever reads that. To read, follow, change, cancel or delete them costs nothing itself. Not decided
 //! here: where they are noted meanwhile.
 
+use super::batches;
 use super::cost::{Bounds, Cost};
 use super::sent::Sent;
 use crate::codec;
@@ -67,7 +68,7 @@ impl Purpose {
                 | ["threads", _, "runs", _]
                 | ["threads", _, "runs", _, "cancel" | "submit_tool_outputs"],
             ) => Self::Read,
-            (b"POST", ["threads", "runs"] | ["threads", _, "runs"] | ["batches"]) => Self::Make,
+            (b"POST", ["threads", "runs"] | ["threads", _, "runs"] | [batches::PATH]) => Self::Make,
             (b"POST", _) => Self::Answer,
             _ => Self::Read,
         }
@@ -148,7 +149,7 @@ impl Sent {
             return if self.goes_on(reader, stage) && !parties.is_taken_over {
                 self.defer(mark, reader, service, parties, moment)
             } else {
-                self.done(reader, service, parties, moment.now)
+                self.done(reader, stage, service, parties, moment.now)
             };
         }
         let has_ended = match (self.expected.purpose, stage) {
@@ -181,8 +182,19 @@ impl Sent {
     }
 
     /// What it comes to now that it is done. Of an endpoint without a name, the answer says for which model it was.
-    fn done(&self, reader: &Reader, service: Service<'_>, parties: &Parties<'_>, now: Duration) -> Bill {
-        let cost = self.expected.cost(Some(reader));
+    fn done(
+        &self,
+        reader: &Reader,
+        stage: Option<Stage>,
+        service: Service<'_>,
+        parties: &Parties<'_>,
+        now: Duration,
+    ) -> Bill {
+        let cost = if self.expected.is_counted_batch() {
+            cost_of_ended(reader, stage, self.expected.estimate.usage())
+        } else {
+            self.expected.cost(Some(reader))
+        };
         let (Some(client), Some(target)) = (parties.client, self.flight.last_tried()) else {
             return Bill::of(cost);
         };
@@ -270,13 +282,7 @@ fn charged(
     let model = gateway.by_name.get(&*pending.model).cloned();
     let model = model.or_else(|| gateway.model_called(&pending.backend, reader.model()?));
     let reserved = Usage { prompt: pending.prompt, completion: pending.completion, ..Usage::default() };
-    let bounds = Bounds::of_work(reserved, reader.object());
-    let cost = match (reader.reported(), stage) {
-        (Some(reported), Some(Stage::Failed)) => Cost::of_failed_work(reported, reserved, bounds),
-        (Some(reported), _) => Cost::of_work(reported, reserved, bounds),
-        (None, Some(Stage::Failed)) => Cost::NOTHING,
-        (None, _) => Cost::estimated(reserved, Some("no_usage")),
-    };
+    let cost = cost_of_ended(reader, stage, reserved);
     let target = model.as_ref().and_then(|model| target_of(model, &pending.backend, &pending.deployment));
     let service = Service { tier: reader.service_tier(), is_spillover: pending.is_spillover };
     let price = target.and_then(|target| target.micros(cost.usage, service));
@@ -300,6 +306,22 @@ fn charged(
     Bill { stored: Some(Stored::Charged), charge: Some(charge), settlements, ..Bill::of(cost) }
 }
 
+/// What work costs that has ended, for which this was reserved.
+fn cost_of_ended(reader: &Reader, stage: Option<Stage>, reserved: Usage) -> Cost {
+    let bounds = Bounds::of_work(reserved, reader.object());
+    // None of its requests came to an answer: what a backend says of that is not one that goes on.
+    let is_nothing =
+        reader.answered_requests() == Some(0) && matches!(stage, Some(Stage::Ended | Stage::Failed));
+    match (reader.reported(), stage) {
+        (Some(reported), _) if is_nothing && reported.usage.total() == 0 => Cost::NOTHING,
+        (None, _) if is_nothing => Cost::NOTHING,
+        (Some(reported), Some(Stage::Failed)) => Cost::of_failed_work(reported, reserved, bounds),
+        (Some(reported), _) => Cost::of_work(reported, reserved, bounds),
+        (None, Some(Stage::Failed)) => Cost::NOTHING,
+        (None, _) => Cost::estimated(reserved, Some("no_usage")),
+    }
+}
+
 fn client_of(pending: &Pending, gateway: &Gateway) -> Option<Rc<Client>> {
     gateway.client(&pending.client)
 }
@@ -314,7 +336,7 @@ fn group_of(pending: &Pending, gateway: &Gateway) -> Option<Rc<str>> {
 }
 
 /// Where a backend serves a model: under this name, or else under any.
-fn target_of<'m>(model: &'m Model, backend: &str, deployment: &str) -> Option<&'m Rc<Target>> {
+pub(super) fn target_of<'m>(model: &'m Model, backend: &str, deployment: &str) -> Option<&'m Rc<Target>> {
     let at = || model.targets.iter().filter(|target| *target.backend.name == *backend);
     at().find(|target| *target.deployment == *deployment).or_else(|| at().next())
 }

@@ -1,5 +1,6 @@
 mod admitting;
 mod attempts;
+mod batches;
 mod body;
 mod closed;
 mod cost;

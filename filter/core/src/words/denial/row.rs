@@ -195,6 +195,22 @@ impl Denial {
                 "invalid_form",
                 format!("The request body is not valid multipart/form-data: {problem}."),
             ),
+            Self::BatchLine { line, problem } => row(
+                400,
+                BAD_REQUEST,
+                "batch_line_refused",
+                format!("Line {line} of the batch's file: {problem}"),
+            )
+            .at("file"),
+            Self::Flawed(sentence) => row(400, BAD_REQUEST, "batch_line_refused", sentence),
+            Self::BatchNotCounted => row(
+                400,
+                BAD_REQUEST,
+                "batch_file_not_counted",
+                "The batch's file was not counted here when it was uploaded. Upload it through this gateway with the purpose \
+                 `batch`, and name it by the id in the answer to that.",
+            )
+            .at("input_file_id"),
             Self::AmbiguousField { field, problem } => {
                 let sentence = match problem {
                     Ambiguity::Duplicate => format!("`{field}` stands more than once in the request."),

@@ -12,6 +12,8 @@ use crate::media::{self, MediaType, Parameter};
 pub(super) struct Head<'a> {
     pub(super) name: &'a str,
     pub(super) is_file: bool,
+    /// How long it says that it is, if it does.
+    pub(super) length: Option<&'a str>,
 }
 
 /// What a part is to its readers.
@@ -21,8 +23,9 @@ const CODING: &str = "content-transfer-encoding";
 const LENGTH: &str = "content-length";
 
 impl<'a> Head<'a> {
-    /// Reads the lines before a part's blank line. `content` is what follows.
-    pub(super) fn read(head: &'a [u8], content: &[u8]) -> Result<Self, Denial> {
+    /// Reads the lines before a part's blank line. `content` is what follows, if that has come: who has it later looks at
+    /// the length then, and reads the head of a field again.
+    pub(super) fn read(head: &'a [u8], content: Option<&[u8]>) -> Result<Self, Denial> {
         let text =
             std::str::from_utf8(head).map_err(|_| Denial::InvalidForm("a part's header is not UTF-8"))?;
         let mut lines = [None; 4];
@@ -54,7 +57,9 @@ impl<'a> Head<'a> {
                 "a part's Content-Disposition must be `form-data; name=\"…\"`, of a file then `; filename=\"…\"`, \
                  without escapes, and the name plain ASCII",
             ))?;
-        head.check_type(content_type, content)?;
+        if head.is_file || content.is_some() {
+            head.check_type(content_type, content.unwrap_or_default())?;
+        }
         if coding.is_some_and(|coding| {
             !["7bit", "8bit", "binary"].iter().any(|known| known.eq_ignore_ascii_case(coding))
         }) {
@@ -62,10 +67,19 @@ impl<'a> Head<'a> {
                 "a part's Content-Transfer-Encoding must be binary, 8bit or 7bit",
             ));
         }
-        if length.is_some_and(|length| length != content.len().to_string()) {
-            return Err(Denial::InvalidForm("a part's Content-Length is not its length"));
-        }
+        let head = Self { length, ..head };
+        content.map_or(Ok(()), |content| head.check_length(content.len()))?;
         Ok(head)
+    }
+
+    /// Refuses what is not as long as it says.
+    pub(super) fn check_length(self, bytes: usize) -> Result<(), Denial> {
+        match self.length {
+            Some(length) if length != bytes.to_string() => {
+                Err(Denial::InvalidForm("a part's Content-Length is not its length"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn of_disposition(value: &'a str) -> Option<Self> {
@@ -77,7 +91,8 @@ impl<'a> Head<'a> {
             [file, extended] => is_filename(file) && is_extended_filename(extended),
             _ => return None,
         };
-        (first.name == "name" && (is_file || rest.is_empty())).then_some(Self { name: first.value, is_file })
+        let head = Self { name: first.value, is_file, length: None };
+        (first.name == "name" && (is_file || rest.is_empty())).then_some(head)
     }
 
     /// Of a field the type may only say that it is text; a reader would make other text of it, or a file.

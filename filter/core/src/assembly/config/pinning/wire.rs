@@ -16,6 +16,22 @@ pub(in crate::config) struct Pinning {
     /// What becomes of requests with ids that have no seal. Absent: `refuse` where ids are bound to their client, for
     /// whoever knows a backend's own id would be past that; else `pass`.
     pub(in crate::config) unsealed_ids: Option<UnsealedIds>,
+    /// What becomes of the files of batches, and of the batches.
+    #[serde(default)]
+    pub(in crate::config) batches: Batches,
+}
+
+/// What becomes of the files of batches, and of the batches.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum Batches {
+    /// Files pass unread, and nothing is reserved for a batch.
+    #[default]
+    Pass,
+    /// Each line of a file is held to its client's policy, and a batch takes from the limits what its lines may cost. With
+    /// `bound_to: client` only.
+    Govern,
 }
 
 /// Who may use an id.

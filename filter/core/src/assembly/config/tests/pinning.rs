@@ -34,6 +34,16 @@ fn pinning_wants_secrets_that_cannot_be_guessed() {
     check(
         "/pinning",
         json!({ "secret_env": "A" }),
-        &["pinning.secret_env: unknown field, expected one of secret_envs, bound_to, unsealed_ids"],
+        &["pinning.secret_env: unknown field, expected one of secret_envs, bound_to, unsealed_ids, batches"],
     );
+    check(
+        "/pinning",
+        json!({ "secret_envs": ["A_SECRET_THAT_HAS_THIRTY_TWO_BYTES"], "batches": "count" }),
+        &["pinning.batches: unknown variant \"count\", expected \"pass\" or \"govern\""],
+    );
+    let mut config = whole();
+    config["pinning"] = json!({ "secret_envs": ["LONG"], "bound_to": "anyone", "batches": "govern" });
+    let faults = from_value(config, &long).unwrap_err();
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults, ["pinning.batches: govern: expected bound_to: client beside it"]);
 }
