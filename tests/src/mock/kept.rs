@@ -38,6 +38,11 @@ impl Thing {
         }
     }
 
+    /// Whether there is a stage to come.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// It comes to its end at once.
     pub(super) fn ends(&mut self) {
         if let Some(last) = self.ahead.drain(..).next_back() {
@@ -87,6 +92,13 @@ impl Kept {
         if let Ok(thing) = self.find_mut(collection, queued["id"].as_str().unwrap_or_default()) {
             thing.ahead = begun.ahead.iter().filter_map(|body| serde_json::from_slice(body).ok()).collect();
             thing.events = begun.events.clone();
+        }
+    }
+
+    /// What is kept in this collection as this comes to these, one with each reading.
+    pub(super) fn comes_to(&mut self, collection: &str, object: &Value, ahead: Vec<Value>) {
+        if let Ok(thing) = self.find_mut(collection, object["id"].as_str().unwrap_or_default()) {
+            thing.ahead = ahead;
         }
     }
 

@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 
 mod admin;
 mod answer;
+mod batches;
 mod chat;
 mod completions;
 mod embeddings;

@@ -1,11 +1,12 @@
 //! The endpoints of what is kept: what is made, read, listed, cancelled and deleted there.
 //!
-//! All of them work alike; what differs stands in [`make`]. A run and a batch are done at once.
+//! All of them work alike; what differs stands in [`make`]. A run is done at once.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, CREATED, Content, Event, Produced, Script};
+use super::batches;
 use super::endpoint::{Operation, query_value};
 use super::kept::{Kept, page};
 use super::refusal::Refusal;
@@ -49,6 +50,17 @@ pub(super) fn answer(kept: &mut Kept, asked: &Asked<'_>) -> Result<Answer, Refus
                     whole(&thing.object)
                 }
             }
+        }
+        ("GET", ["batches", id]) => {
+            let batch = kept.find_mut("batches", id)?;
+            batch.goes_on();
+            whole(&batch.object)
+        }
+        ("POST", ["batches", id, "cancel"]) if kept.find("batches", id)?.is_under_way() => {
+            let (cancelling, ahead) = batches::cancel(&kept.find("batches", id)?.object);
+            kept.keep("batches", cancelling.clone(), Bytes::new());
+            kept.comes_to("batches", &cancelling, ahead);
+            whole(&cancelling)
         }
         ("POST", [outer @ .., id, "cancel"]) => {
             let thing = kept.find_mut(&outer.join("/"), id)?;
@@ -120,12 +132,16 @@ fn create(kept: &mut Kept, collection: &str, asked: &Asked<'_>) -> Result<Answer
     if let Some(thread) = collection.strip_suffix("/runs") {
         return run(kept, thread, &body);
     }
-    let object = make(kept, collection, &body)?;
+    let (object, ahead) = match collection {
+        "batches" => batches::make(kept, &body)?,
+        _ => (make(kept, collection, &body)?, Vec::new()),
+    };
     kept.keep(collection, object.clone(), Bytes::new());
+    kept.comes_to(collection, &object, ahead);
     Ok(plain(Content::Json(answer::json(&object))))
 }
 
-fn required<'b>(body: &'b Value, field: &str) -> Result<&'b str, Refusal> {
+pub(super) fn required<'b>(body: &'b Value, field: &str) -> Result<&'b str, Refusal> {
     body[field].as_str().ok_or_else(|| {
         let message = format!("Missing required parameter: '{field}'.");
         Refusal::invalid(400, &message, Some(field), Some("missing_required_parameter"))
@@ -176,7 +192,6 @@ fn make(kept: &mut Kept, collection: &str, body: &Value) -> Result<Value, Refusa
             let text = body["content"].as_str().unwrap_or_default();
             message(&id, thread, required(body, "role")?, text)
         }
-        ["batches"] => batch(kept, body)?,
         _ => return Err(Refusal::resource_not_found()),
     })
 }
@@ -207,19 +222,6 @@ fn message(id: &str, thread: &str, role: &str, text: &str) -> Value {
         "status": "completed", "assistant_id": null, "run_id": null, "attachments": [], "metadata": {},
         "content": [{ "type": "text", "text": { "value": text, "annotations": [] } }],
     })
-}
-
-/// A batch, and the file that comes out of it.
-fn batch(kept: &mut Kept, body: &Value) -> Result<Value, Refusal> {
-    let input = kept.find("files", required(body, "input_file_id")?)?.content.clone();
-    let output = file(&kept.new_id("file-"), "output.jsonl", "batch_output", &input);
-    kept.keep("files", output.clone(), input);
-    Ok(json!({
-        "id": kept.new_id("batch_"), "object": "batch", "created_at": CREATED, "endpoint": required(body, "endpoint")?,
-        "input_file_id": body["input_file_id"], "output_file_id": output["id"], "error_file_id": null,
-        "completion_window": body["completion_window"], "status": "completed", "errors": null,
-        "request_counts": { "total": 1, "completed": 1, "failed": 0 }, "metadata": {},
-    }))
 }
 
 /// Runs a thread, whose last message is echoed into it.
@@ -271,7 +273,7 @@ fn run(kept: &mut Kept, thread: &str, body: &Value) -> Result<Answer, Refusal> {
     Ok(Answer { usage, model, ..plain(content) })
 }
 
-fn file(id: &str, name: &str, purpose: &str, content: &Bytes) -> Value {
+pub(super) fn file(id: &str, name: &str, purpose: &str, content: &Bytes) -> Value {
     json!({
         "id": id, "object": "file", "bytes": content.len(), "created_at": CREATED, "filename": name,
         "purpose": purpose, "status": "processed",

@@ -36,6 +36,7 @@ mod policy;
 // What may be spent, and what is charged.
 mod accounting;
 mod background;
+mod batches;
 mod limits;
 mod metering;
 mod prices;
