@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What V8 is to do with the module of a run.
@@ -64,7 +64,8 @@ pub struct Places {
 }
 
 /// Those in programs that were read before.
-static PLACES: Mutex<Option<HashMap<(PathBuf, Compile), Arc<Places>>>> = Mutex::new(None);
+static PLACES: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+type Known = HashMap<(PathBuf, Compile), Arc<Places>>;
 
 /// V8 has this from its beginning, until Envoy turns it off before it loads its first module.
 const UNTOUCHED: &str = "liftoff";
@@ -103,8 +104,11 @@ fn stands_still(pid: u32) -> Result<()> {
     loop {
         let about = fs::read_to_string(format!("/proc/{pid}/stat")).context("Envoy has ended")?;
         // Its name before that may have anything in it.
-        if about.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')) {
-            return Ok(());
+        let state = about.rsplit_once(") ").and_then(|(_, state)| state.chars().next());
+        match state {
+            Some('T') => return Ok(()),
+            Some('Z' | 'X') | None => bail!("Envoy has ended"),
+            Some(_) => {}
         }
         ensure!(since.elapsed() < STILL_WITHIN, "Envoy did not halt");
         std::thread::sleep(Duration::from_millis(1));
@@ -134,7 +138,6 @@ pub fn places(compile: Compile, program: &Path) -> Result<Arc<Places>> {
         return Ok(Arc::default());
     }
     let mut known = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
     let of = (program.to_owned(), compile);
     if let Some(places) = known.get(&of) {
         return Ok(places.clone());
