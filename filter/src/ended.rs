@@ -12,7 +12,7 @@ use std::time::Duration;
 use tollgate::gateway::{FleetStore, Gateway};
 use tollgate::limits::leases;
 
-/// So long it is tried to tell a store.
+/// So long a store that does not answer is tried.
 const TOLD_FOR: Duration = Duration::from_secs(60);
 
 thread_local! {
@@ -25,15 +25,15 @@ thread_local! {
 struct Configured {
     gateway: Rc<Gateway>,
     accounts: Rc<Accounts>,
-    /// When that was seen, if it has ended.
-    ended: Option<Duration>,
+    /// When its store answered last, if it has ended; at first, when that was seen.
+    heard: Option<Duration>,
 }
 
 /// Begins with a configuration.
 pub(crate) fn configured(gateway: &Rc<Gateway>, accounts: &Rc<Accounts>) {
     if gateway.store.is_some() {
         let (gateway, accounts) = (gateway.clone(), accounts.clone());
-        CONFIGURED.with_borrow_mut(|all| all.push(Configured { gateway, accounts, ended: None }));
+        CONFIGURED.with_borrow_mut(|all| all.push(Configured { gateway, accounts, heard: None }));
     }
 }
 
@@ -55,40 +55,37 @@ pub(crate) fn tick() {
 impl Configured {
     /// Tells its store what it has to. `None` once that is nothing any more, or nobody has heard it for too long.
     fn settle(self, running: &[Self], now: Duration) -> Option<Self> {
-        let ended = self.ended.unwrap_or(now);
-        let own = Self { ended: Some(ended), ..self };
+        let heard = self.heard.unwrap_or(now);
+        let mut own = Self { heard: Some(heard), ..self };
         if !own.accounts.are_due(now) {
             return Some(own);
         }
-        let store = own.gateway.store.as_ref()?;
-        let others: Vec<_> = running.iter().filter(|other| other.store_of(store).is_some()).collect();
+        let store = own.gateway.store.clone()?;
+        let others: Vec<_> = running.iter().filter(|other| other.store_of(&store).is_some()).collect();
         let is_anothers = |key: &String| others.iter().any(|other| other.account(key).is_some());
         let keys = host::answered(leases::active(&SharedData, store.fleet()), fleet::UNKEPT)?;
         let left: Vec<_> =
             keys.iter().filter(|key| !is_anothers(key)).filter_map(|key| own.account(key)).collect();
         let keeps_spend =
-            |other: &&Self| other.store_of(store).is_some_and(|store| store.spend_days.is_some());
+            |other: &&Self| other.store_of(&store).is_some_and(|store| store.spend_days.is_some());
         let tells_spend = store.spend_days.is_some()
             && !others.iter().any(keeps_spend)
             && host::answered(store.book().is_told(&SharedData), spending::UNKEPT) == Some(false);
         if left.is_empty() && !tells_spend {
             return None;
         }
-        // Of all VMs of the process that have had it.
-        let leads = fleet::is_ours(store, now);
-        if now.abs_diff(ended) > TOLD_FOR {
-            if leads {
-                let FleetStore { prefix, cluster, .. } = &**store;
-                log::error!(
-                    "the configuration with the store {prefix} behind cluster {cluster} is gone, and not all that is owed to it \
-                     could be told: the rest is told once a configuration with that store is pushed again"
-                );
-            }
+        if !fleet::fails(&store, now) {
+            own.heard = Some(now);
+        } else if now.abs_diff(heard) > TOLD_FOR {
+            let FleetStore { prefix, cluster, .. } = &*store;
+            log::error!(
+                "the configuration with the store {prefix} behind cluster {cluster} is gone, and not all that is owed to it \
+                 could be told: the rest is told once a configuration with that store is pushed again"
+            );
             return None;
         }
-        if leads {
-            fleet::call_for(&own.gateway, left, tells_spend, now);
-        }
+        // Whichever VM calls the store on its tick: it need not know these accounts. What one has called for is not due for another.
+        fleet::call_for(&own.gateway, left, tells_spend, now);
         Some(own)
     }
 

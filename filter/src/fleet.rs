@@ -143,7 +143,8 @@ fn without_the_store(gateway: &Gateway, store: &FleetStore, claim: Claim, now: D
     })
 }
 
-fn fails(store: &FleetStore, now: Duration) -> bool {
+/// Whether the store is known not to answer.
+pub(crate) fn fails(store: &FleetStore, now: Duration) -> bool {
     host::answered(Health::load(Moment::new(&SharedData, now), store.fleet()), UNKEPT) == Some(Health::Fails)
 }
 
@@ -364,7 +365,7 @@ impl Accounts {
 }
 
 /// Whether this VM of the process calls that store on the tick.
-pub(crate) fn is_ours(store: &FleetStore, now: Duration) -> bool {
+fn is_ours(store: &FleetStore, now: Duration) -> bool {
     let leader = leases::leader(store.fleet());
     host::answered(leads(Moment::new(&SharedData, now), &leader, journal::vm(), TERM), UNKEPT) == Some(true)
 }

@@ -53,10 +53,15 @@ async fn an_envoy_that_drains_gives_back_what_others_lack() {
     let mut held = Held::default();
     held.ask(&fleet.0, &["few"], PLACES);
     held.are_decided(&fleet.0).await;
-    while at_ptu(&fleet.0[0]) < PLACES {
-        held.ask(&fleet.0, &["few"], 1);
+    until_async(async || {
+        match at_ptu(&fleet.0[0]) {
+            PLACES => return Ok(()),
+            fewer => held.ask(&fleet.0, &["few"], PLACES - fewer),
+        }
         held.are_decided(&fleet.0).await;
-    }
+        Err(format!("{} of {PLACES} places are in use", at_ptu(&fleet.0[0])))
+    })
+    .await;
     until(|| match booked(&redis, "client/few") {
         used if used >= FIT as f64 => Ok(()),
         used => Err(format!("{used} of {FIT} parts are used")),
