@@ -156,19 +156,19 @@ async function send() {
   await show();
 }
 
-/** Does it once at a time, and says what went wrong. */
+/** Does one thing at a time, of one key, and says what went wrong. */
 function on(form, act) {
-  const button = part(form).querySelector("button");
+  const buttons = [...document.querySelectorAll("button")];
   part(form).addEventListener("submit", async (event) => {
     event.preventDefault();
-    if (button.disabled) return;
-    button.disabled = true;
+    if (buttons.some((button) => button.disabled)) return;
+    for (const button of buttons) button.disabled = true;
     try {
       await act();
     } catch {
       say("The gateway did not answer.", "bad");
     } finally {
-      button.disabled = false;
+      for (const button of buttons) button.disabled = false;
     }
   });
 }
@@ -176,6 +176,15 @@ function on(form, act) {
 on("enter", async () => {
   key = part("key").value.trim();
   part("outcome").hidden = true;
+  part("all").hidden = true;
   await show();
 });
 on("try", send);
+
+// A browser may show the page again as it was left.
+addEventListener("pagehide", () => {
+  key = "";
+  part("key").value = "";
+  part("all").hidden = true;
+  say("");
+});

@@ -62,10 +62,16 @@ async fn until(page: &mut Page, expression: &str) {
     panic!("in vain: {expression}\n{}", text.as_str().unwrap());
 }
 
-/// Shows a key to the page.
+/// Shows a key to the page, and waits until it has all that it asks for.
 async fn enter(page: &mut Page, key: &str) {
     page.write(key).await.unwrap();
     page.press(Key::Enter).await.unwrap();
+    done(page).await;
+}
+
+/// Waits until the page does nothing any more.
+async fn done(page: &mut Page) {
+    until(page, "![...document.querySelectorAll('button')].some((button) => button.disabled)").await;
 }
 
 /// The text of an element.
@@ -105,7 +111,8 @@ async fn the_page_shows_an_operator_limits_backends_and_reasons() {
     // By keys alone.
     tab_to(&mut page, "#try button").await;
     page.press(Key::Enter).await.unwrap();
-    until(&mut page, "!document.getElementById('outcome').hidden").await;
+    done(&mut page).await;
+    assert_eq!(page.see("document.getElementById('outcome').hidden").await.unwrap(), false);
     let verdict = text(&mut page, "verdict").await;
     assert!(verdict.starts_with("200 in ") && verdict.contains(" tokens"), "{verdict}");
     assert!(!text(&mut page, "answer").await.is_empty());
@@ -116,6 +123,10 @@ async fn the_page_shows_an_operator_limits_backends_and_reasons() {
     let kept =
         "location.href + JSON.stringify(sessionStorage) + JSON.stringify(localStorage) + document.cookie";
     assert!(!page.see(kept).await.unwrap().as_str().unwrap().contains(WEB_SHOP));
+    // Nor does who comes back to the page find it.
+    page.see("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))").await.unwrap();
+    assert_eq!(page.see("document.getElementById('all').hidden").await.unwrap(), true);
+    assert_eq!(page.see("document.getElementById('key').value").await.unwrap(), "");
 }
 
 #[tokio::test]
