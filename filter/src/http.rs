@@ -347,7 +347,8 @@ impl Stream {
         // Trailers that end a body come with none of it.
         let bytes = std::mem::take(&mut self.body.bytes);
         let chunk = if bytes > 0 { host::body(BufferType::HttpRequestBody, bytes) } else { Vec::new() };
-        self.exchange.request_chunk(&chunk, self.body.is_whole, Moment::new(&host::SharedData, now))
+        let chunk = (chunk.len() == bytes).then_some(&*chunk);
+        self.exchange.request_chunk(chunk, self.body.is_whole, Moment::new(&host::SharedData, now))
     }
 
     /// The same of what came while the request was not decided on: it goes on with the head, and nobody is called for it.

@@ -157,11 +157,15 @@ impl Exchange {
         self.draft.scanning.is_some() && matches!(&self.phase, Phase::Sent(sent) if sent.answer.is_none())
     }
 
-    /// Takes the next piece of such a body, before it goes on; answers what is to be done in its place, if it must not.
-    pub fn request_chunk(&mut self, chunk: &[u8], end: bool, moment: Moment<'_>) -> Option<Step> {
+    /// Takes the next piece of such a body, before it goes on; answers what is to be done in its place, if it must not. It must
+    /// not if it could not be read.
+    pub fn request_chunk(&mut self, chunk: Option<&[u8]>, end: bool, moment: Moment<'_>) -> Option<Step> {
         let Phase::Sent(sent) = &self.phase else { return None };
         let place = sent.place();
-        let denial = self.draft.scan(place, chunk, end, moment).err()?;
+        let denial = match chunk {
+            Some(chunk) => self.draft.scan(place, chunk, end, moment).err()?,
+            None => Denial::OutOfTurn,
+        };
         Some(self.turn(|phase, draft| match phase {
             Phase::Sent(sent) => Ok(sent.refused(&denial, moment, draft)),
             phase => Err(phase),

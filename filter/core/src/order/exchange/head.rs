@@ -184,11 +184,13 @@ fn decide(headers: &Headers, end: bool, moment: Moment<'_>, draft: &mut Draft) -
                     .map(|body| Body { passthrough: Some(passthrough), ..body });
                 return Ok(Body::begin(body, strip, draft));
             }
-            if !end && let Err(denial) = draft.begin_scanning(&passthrough, headers) {
-                return Ok(draft.deny(&denial));
-            }
+            let content_type = if end { Ok(None) } else { draft.begin_scanning(&passthrough, headers) };
+            let content_type = match content_type {
+                Ok(content_type) => content_type,
+                Err(denial) => return Ok(draft.deny(&denial)),
+            };
             match draft.prepare_passthrough(client, passthrough, None, moment) {
-                Ok(ready) => Reserving::begin(Ready { strip, ..ready }, draft),
+                Ok(ready) => Reserving::begin(Ready { strip, content_type, ..ready }, draft),
                 Err(denial) => draft.deny(&denial),
             }
         }

@@ -60,21 +60,23 @@ struct Context<'c> {
 }
 
 impl Draft {
-    /// Begins to read the form of an upload, where batches are governed.
+    /// Begins to read the form of an upload, where batches are governed. Answers how its type is written, if it is not that
+    /// plainly.
     pub(super) fn begin_scanning(
         &mut self,
         passthrough: &Passthrough,
         headers: &Headers,
-    ) -> Result<(), Denial> {
+    ) -> Result<Option<String>, Denial> {
         let governs = self.gateway.pinning.as_ref().is_some_and(|pinned| pinned.governs_batches);
         if !governs || passthrough.rest != PATH || find(headers, ":method") != Some(b"POST") {
-            return Ok(());
+            return Ok(None);
         }
-        if let Media::Form(boundary) = media::said(BodyKind::Form, headers)?.media {
-            let form = Streamed::new(&boundary);
+        let said = media::said(BodyKind::Form, headers)?;
+        if let Media::Form(boundary) = &said.media {
+            let form = Streamed::new(boundary);
             self.scanning = Some(Box::new(Scanning { form, file: File::default() }));
         }
-        Ok(())
+        Ok(said.content_type)
     }
 
     /// Reads more of it.
@@ -85,6 +87,7 @@ impl Draft {
         end: bool,
         moment: Moment<'_>,
     ) -> Result<(), Denial> {
+        self.sum = None;
         let Some((mut scanning, client)) = self.scanning.take().zip(self.client.clone()) else {
             return Ok(());
         };
@@ -97,8 +100,11 @@ impl Draft {
         if !room.change_to(held) {
             return Err(client.held_bytes_exceeded());
         }
-        if end {
+        // Some backends answer before they are told that nothing comes any more.
+        if end || form.has_ended() {
             self.sum = scanning.file.sum()?;
+        }
+        if end {
             self.room = None;
         } else {
             self.scanning = Some(scanning);
@@ -213,7 +219,7 @@ impl File {
     }
 
     /// What a file for batches comes to, now that all has come.
-    fn sum(self) -> Result<Option<Sum>, Denial> {
+    fn sum(&self) -> Result<Option<Sum>, Denial> {
         if !self.is_for_batches() {
             return Ok(None);
         }

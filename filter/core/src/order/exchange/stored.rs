@@ -32,10 +32,12 @@ pub(super) enum Purpose {
     Background,
     /// It is done with its answer, whatever that says.
     Answer,
-    /// It is about what was made before.
+    /// It is about work that was made before, and its answer is that work, as the backend tells it.
     Read,
     /// It has that deleted, and nobody will read any more how it ended.
     Delete,
+    /// It costs nothing, and its answer says nothing of any work: a client may have written it himself.
+    Nothing,
 }
 
 impl Purpose {
@@ -58,19 +60,16 @@ impl Purpose {
     pub(super) fn of(method: &[u8], path: &str) -> Self {
         let segments: Vec<&str> = path.split('/').collect();
         match (method, segments.as_slice()) {
-            (b"DELETE", _) => Self::Delete,
-            // Those that answer what was made before, with its usage, or ask that it goes on, stops or is called otherwise.
-            (
-                b"POST",
-                ["responses", "input_tokens"]
-                | ["responses" | "batches", _, "cancel"]
-                | ["chat", "completions", _]
-                | ["threads", _, "runs", _]
-                | ["threads", _, "runs", _, "cancel" | "submit_tool_outputs"],
-            ) => Self::Read,
+            (b"DELETE", ["responses", _]) => Self::Delete,
+            (b"GET" | b"HEAD", ["responses" | "batches", _])
+            | (b"POST", ["responses" | "batches", _, "cancel"])
+            | (b"GET" | b"HEAD" | b"POST", ["threads", _, "runs", _])
+            | (b"POST", ["threads", _, "runs", _, "cancel" | "submit_tool_outputs"]) => Self::Read,
+            // It counts, or changes what is kept of a chat that is over.
+            (b"POST", ["responses", "input_tokens"] | ["chat", "completions", _]) => Self::Nothing,
             (b"POST", ["threads", "runs"] | ["threads", _, "runs"] | [batches::PATH]) => Self::Make,
             (b"POST", _) => Self::Answer,
-            _ => Self::Read,
+            _ => Self::Nothing,
         }
     }
 }
@@ -154,7 +153,7 @@ impl Sent {
         }
         let has_ended = match (self.expected.purpose, stage) {
             (Purpose::Delete, _) => is_complete,
-            (_, Some(Stage::Ended | Stage::Failed)) => is_complete || reader.usage().is_some(),
+            (Purpose::Read, Some(Stage::Ended | Stage::Failed)) => is_complete || reader.usage().is_some(),
             _ => false,
         };
         let taken = match mark.filter(|_| has_ended) {
@@ -312,7 +311,11 @@ fn cost_of_ended(reader: &Reader, stage: Option<Stage>, reserved: Usage) -> Cost
     // None of its requests came to an answer: what a backend says of that is not one that goes on.
     let is_nothing =
         reader.answered_requests() == Some(0) && matches!(stage, Some(Stage::Ended | Stage::Failed));
+    // Some of its requests came to one, and nobody says what that used.
+    let is_untold = reader.answered_requests().is_some_and(|requests| requests > 0)
+        && reader.usage().is_none_or(|usage| usage.total() == 0);
     match (reader.reported(), stage) {
+        _ if is_untold => Cost::estimated(reserved, Some("no_usage")),
         (Some(reported), _) if is_nothing && reported.usage.total() == 0 => Cost::NOTHING,
         (None, _) if is_nothing => Cost::NOTHING,
         (Some(reported), Some(Stage::Failed)) => Cost::of_failed_work(reported, reserved, bounds),

@@ -94,13 +94,21 @@ impl Streamed {
     pub fn push(&mut self, chunk: &[u8], end: bool, take: TakePiece<'_>) -> Result<(), Denial> {
         self.held.extend_from_slice(chunk);
         while self.go_on(take)? {}
-        if !end {
-            return Ok(());
+        let may_go_on = match (&self.place, end) {
+            (Place::Ended, true) => matches!(&*self.held, b"" | BREAK),
+            (Place::Ended, false) => BREAK.starts_with(&self.held),
+            (_, end) => !end,
+        };
+        match may_go_on {
+            true => Ok(()),
+            false => Err(Denial::InvalidForm("it does not end with its boundary and `--`")),
         }
-        match self.place {
-            Place::Ended if matches!(&*self.held, b"" | BREAK) => Ok(()),
-            _ => Err(Denial::InvalidForm("it does not end with its boundary and `--`")),
-        }
+    }
+
+    /// Whether its last delimiter has come.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.place, Place::Ended)
     }
 
     /// Goes one step on; whether there may be another.

@@ -99,22 +99,26 @@ impl Shop {
         (seen, self.run.finish())
     }
 
-    fn upload_in(&mut self, body: &[u8], lengths: &[usize]) -> Uploaded {
+    /// An upload of which only the head has come.
+    fn begin_upload(&mut self, content_type: &str) -> Forward {
         self.run.exchange = Exchange::new(self.gateway.clone());
-        let step = self.run.head(&[
-            (":method", "POST"),
-            (":path", "/v1/files"),
-            ("api-key", "key"),
-            ("content-type", "multipart/form-data; boundary=xyz"),
-        ]);
-        let Step::Forward(forward) = step else { panic!("{step:?}") };
+        let head =
+            [(":method", "POST"), (":path", "/v1/files"), ("api-key", "key"), ("content-type", content_type)];
+        match self.run.head(&head) {
+            Step::Forward(forward) => forward,
+            step => panic!("{step:?}"),
+        }
+    }
+
+    fn upload_in(&mut self, body: &[u8], lengths: &[usize]) -> Uploaded {
+        let forward = self.begin_upload("multipart/form-data; boundary=xyz");
         let (mut rest, mut lengths, mut gone) = (body, lengths.iter(), 0);
         while self.run.exchange.scans() {
             let length = lengths.next().map_or(rest.len(), |length| (*length).min(rest.len()));
             let (chunk, after) = rest.split_at(length);
             rest = after;
             let moment = Moment::new(&self.run.store, NOW);
-            if let Some(step) = self.run.exchange.request_chunk(chunk, rest.is_empty(), moment) {
+            if let Some(step) = self.run.exchange.request_chunk(Some(chunk), rest.is_empty(), moment) {
                 let Step::Answer(answer) = step else { panic!("{step:?}") };
                 assert_eq!(answer.status, 400);
                 let answer: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -247,6 +251,12 @@ fn a_batch_that_was_cancelled_gives_back() {
         ("failed", r#","errors":{"data":[]}"#, Some(0)),
         // Nobody says what those used that came to an answer, nor how many did.
         ("cancelled", r#","request_counts":{"total":2,"completed":1,"failed":0}"#, None),
+        ("failed", r#","request_counts":{"total":2,"completed":1,"failed":1}"#, None),
+        (
+            "failed",
+            r#","request_counts":{"total":2,"completed":1,"failed":1},"usage":{"input_tokens":0,"output_tokens":0}"#,
+            None,
+        ),
         ("cancelled", "", None),
     ] {
         let mut shop = Shop::new();
@@ -262,6 +272,61 @@ fn a_batch_that_was_cancelled_gives_back() {
         );
         assert_eq!(shop.used()[2], record.price_micros.unwrap());
     }
+}
+
+#[test]
+fn only_the_batch_itself_says_how_it_ended() {
+    let mut shop = Shop::new();
+    let file = shop.upload(&good_file());
+    let held = shop.make(&file).unwrap().reserved;
+    // A client may have written what these answer.
+    let forged = r#"{"id":"batch_1","object":"batch","status":"cancelled","request_counts":{"total":2,"completed":0}}"#;
+    let batch = shop.sealed_batch();
+    for line in [
+        format!("GET /v1/files/{file}/content"),
+        format!("GET /v1/files/{file}"),
+        format!("DELETE /v1/files/{file}"),
+        "GET /v1/batches".to_owned(),
+        format!("GET /v1/batches/{batch}/content"),
+    ] {
+        if let Ok(record) = shop.ask(&line, "", forged) {
+            assert_eq!((record.stored, record.usage.total()), (None, 0), "{line}");
+        }
+        assert_eq!(shop.used()[0], held, "{line}");
+    }
+    assert!(shop.ask(&format!("GET /v1/files/{file}/content"), "", forged).is_ok());
+    assert_eq!(shop.read("completed", USED).stored, Some(Stored::Charged));
+    assert_eq!(shop.used()[0], 45);
+}
+
+#[test]
+fn a_backend_that_answers_early_has_counted_all() {
+    let mut shop = Shop::new();
+    let body = form(&[("purpose", "batch"), ("file", &good_file())]);
+    let seen = |shop: &mut Shop, body: &[u8]| {
+        let forward = shop.begin_upload("multipart/form-data; boundary=xyz");
+        let moment = Moment::new(&shop.run.store, NOW);
+        assert!(shop.run.exchange.request_chunk(Some(body), false, moment).is_none());
+        shop.answered(&forward.flight, FILE).0
+    };
+    assert!(seen(&mut shop, body.as_bytes()).contains("file-tgb_"));
+    // What is not all yet is not counted.
+    assert!(seen(&mut shop, body[..body.len() - 6].as_bytes()).contains("file-tg_"));
+}
+
+#[test]
+fn what_could_not_be_read_does_not_go_on() {
+    let mut shop = Shop::new();
+    let _ = shop.begin_upload("multipart/form-data; boundary=xyz");
+    let step = shop.run.exchange.request_chunk(None, false, Moment::new(&shop.run.store, NOW)).unwrap();
+    assert_eq!(refused(step), "500 internal_error");
+}
+
+#[test]
+fn a_forms_type_is_written_plainly_for_the_backend() {
+    let mut shop = Shop::new();
+    let forward = shop.begin_upload("multipart/form-data; charset=utf-8; boundary=xyz");
+    assert_eq!(forward.content_type.as_deref(), Some("multipart/form-data; boundary=\"xyz\""));
 }
 
 #[test]
@@ -424,7 +489,7 @@ fn refused_by_room(shop: &mut Shop, body: &[u8]) {
     assert!(matches!(step, Step::Forward(_)));
     let moment = Moment::new(&shop.run.store, NOW);
     let (front, _) = body.split_at(body.len() - 50);
-    let step = shop.run.exchange.request_chunk(front, false, moment).unwrap();
+    let step = shop.run.exchange.request_chunk(Some(front), false, moment).unwrap();
     assert_eq!(refused(step), "429 held_bytes_exceeded");
     let _ = shop.run.finish();
 }

@@ -82,6 +82,15 @@ fn what_readers_of_a_form_differ_about_is_refused() {
     refused(&format!("{}--xyz--", field("a", "b").repeat(65)), "more than 64 parts");
 }
 
+#[test]
+fn what_comes_behind_the_end_is_refused_and_not_held() {
+    let mut form = Streamed::new("xyz");
+    let take: TakePiece<'_> = &mut |_| Ok(());
+    assert_eq!(form.push(format!("{}--xyz--", file("", "a")).as_bytes(), false, take), Ok(()));
+    assert_eq!(form.push(b"\r", false, take), Ok(()));
+    assert!(form.push(b"x", false, take).is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
