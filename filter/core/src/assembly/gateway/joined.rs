@@ -9,7 +9,7 @@ use crate::ledger::Name;
 use crate::store::{self, Store};
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::rc::{Rc, Weak};
 
@@ -36,6 +36,15 @@ pub struct Joined {
     /// The label value that the others share.
     other: Rc<str>,
     known: RefCell<Table>,
+    labelled: RefCell<Labelled>,
+}
+
+/// Those that have a label value of their own, as far as this worker has read.
+#[derive(Default)]
+struct Labelled {
+    own: HashSet<String>,
+    /// Whether there will be no other: who has one keeps it.
+    are_all: bool,
 }
 
 #[derive(Default)]
@@ -85,7 +94,7 @@ impl Joined {
     /// `other` is that of all others.
     #[must_use]
     pub fn new(read: ReadClient, labels_max: usize, other: Rc<str>) -> Self {
-        Self { read, labels_max, other, known: RefCell::default() }
+        Self { read, labels_max, other, known: RefCell::default(), labelled: RefCell::default() }
     }
 
     /// The client whose entry this is; or what is wrong with it, and whether that was not told before.
@@ -159,19 +168,36 @@ impl Joined {
 
     /// Who was first heard of has its own, in all workers; as long as this process runs.
     fn label(&self, name: &str, store: &dyn Store) -> Rc<str> {
-        let has_own = store::update(store, LABELS, |stored| {
+        self.label_all([name].into_iter(), store);
+        if self.labelled.borrow().own.contains(name) { name.into() } else { self.other.clone() }
+    }
+
+    /// Gives label values of their own to as many of these as may have one, at once.
+    pub fn label_all<'n>(&self, names: impl Iterator<Item = &'n str> + Clone, store: &dyn Store) {
+        let mut labelled = self.labelled.borrow_mut();
+        if labelled.are_all || names.clone().all(|name| labelled.own.contains(name)) {
+            return;
+        }
+        let read = store::update(store, LABELS, |stored| {
             let mut labels = codec::decode_all::<Label>(stored);
+            let before = labels.len();
             // Another configuration may have let more of them have one.
-            if labels.iter().take(self.labels_max).any(|label| label.0 == name) {
-                return (None, true);
+            let mut own: HashSet<_> =
+                labels.iter().take(self.labels_max).map(|label| label.0.clone()).collect();
+            for name in names.clone() {
+                if labels.len() >= self.labels_max {
+                    break;
+                }
+                if own.insert(name.to_owned()) {
+                    labels.push(Label(name.to_owned()));
+                }
             }
-            if labels.len() >= self.labels_max {
-                return (None, false);
-            }
-            labels.push(Label(name.to_owned()));
-            (Some(codec::encode_all(&labels)), true)
+            let are_all = labels.len() >= self.labels_max;
+            ((labels.len() > before).then(|| codec::encode_all(&labels)), Labelled { own, are_all })
         });
-        if has_own == Ok(true) { name.into() } else { self.other.clone() }
+        if let Ok(read) = read {
+            *labelled = read;
+        }
     }
 }
 
@@ -179,8 +205,29 @@ impl Joined {
 mod tests {
     use super::*;
     use crate::codec::law;
+    use crate::store::{MemoryStore, StoreFault};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_list_is_labelled_at_once_from_its_beginning() {
+        let store = MemoryStore::default();
+        let joined = |labels_max| Joined::new(Box::new(|_, _| Err(Vec::new())), labels_max, "other".into());
+        let labels =
+            |joined: &Joined, names: [&str; 3]| names.map(|name| joined.label(name, &store).to_string());
+        let two = joined(2);
+        two.label_all(["a", "b", "c"].into_iter(), &store);
+        assert_eq!(labels(&two, ["a", "b", "c"]), ["a", "b", "other"]);
+        // A configuration that lets more have one takes nothing from them, and gives nothing to others.
+        let three = joined(3);
+        three.label_all(["d", "a", "e"].into_iter(), &store);
+        assert_eq!(labels(&three, ["d", "a", "e"]), ["d", "a", "other"]);
+        assert_eq!(labels(&joined(2), ["d", "b", "a"]), ["other", "b", "a"]);
+        // Where all are known, nobody is asked.
+        store.break_with(Some(StoreFault::Unavailable));
+        assert_eq!(labels(&two, ["a", "c", "d"]), ["a", "other", "other"]);
+        assert_eq!(labels(&joined(2), ["a", "b", "c"]), ["other"; 3]);
+    }
 
     #[test]
     fn the_law_of_stored_values_holds() {

@@ -161,6 +161,7 @@ impl Reader {
             return Err(build.errors);
         }
         // Nothing of a document with a fault has come so far.
+        self.joined.label_all(read.iter().map(|(entry, _)| &*entry.wire.name), store);
         let mut roster = Roster { clients: Vec::new(), by_key: HashMap::new() };
         for (entry, client) in read {
             let client =
