@@ -19,7 +19,7 @@ use tollgate::gauge::Gauge;
 use tollgate::leader::leads;
 use tollgate::ledger::Series;
 use tollgate::limits::leases::{self, Call, Due, Health, TERM, TICK, Uncovered};
-use tollgate::limits::{self, Account, Claim, Grant, Outcome};
+use tollgate::limits::{self, Account, Budget, Claim, Grant, Outcome};
 use tollgate::route::SharedPauses;
 use tollgate::store::{Moment, StoreFault};
 
@@ -91,6 +91,13 @@ pub(crate) fn configured(gateway: &Gateway) -> Accounts {
     }
     let teller = Teller { gauges: gateway.gauges().into(), ..Teller::default() };
     Accounts { by_key: gateway.shared_accounts(), teller, ..Accounts::default() }
+}
+
+/// Has what is told of a budget be the fleet's within two ticks, though nobody spends of it here.
+pub(crate) fn listen(budget: &Budget, moment: Moment<'_>) {
+    for account in budget.shared() {
+        host::answered(leases::listen(moment, account), UNKEPT);
+    }
 }
 
 /// Makes a claim. `since` is when the request began to wait for the store, if it does.

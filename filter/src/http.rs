@@ -188,9 +188,11 @@ impl Stream {
                     }
                     next
                 }
-                Step::ReadLimits(inquiry) => self
-                    .exchange
-                    .limits_read(limits::read(Moment::new(&host::SharedData, now), &inquiry), now),
+                Step::ReadLimits(inquiry) => {
+                    let moment = Moment::new(&host::SharedData, now);
+                    fleet::listen(&inquiry.budget, moment);
+                    self.exchange.limits_read(limits::read(moment, &inquiry), now)
+                }
                 Step::Admit(ask) => {
                     let turn = waiting::admit(self.id, ask, now);
                     self.exchange.admitted(turn, Moment::new(&host::SharedData, now))

@@ -51,6 +51,7 @@ mod fleet;
 mod fleet_deaths;
 mod fleet_ends;
 mod fleet_moves;
+mod fleet_told;
 mod page;
 mod peaks;
 mod store_link;

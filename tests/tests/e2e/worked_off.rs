@@ -100,6 +100,8 @@ async fn two_workers_answer_all_that_was_queued_and_each_is_paid_once() {
     let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
     let fleet = start(&redis, |_| {}).await;
     let gateway = &fleet.0[0];
+    let open = "queue has no key_env: what clients ask lies open in it";
+    assert!(gateway.log_text().unwrap().contains(open));
     let mut paths = join_all((0..30).map(|_| enqueue(gateway))).await;
     let body = json!({ "model": "writer", "input": "hello", "background": true });
     let response = gateway.post(RESPONSES, "shop", &body).await.unwrap();
@@ -163,6 +165,7 @@ async fn a_worker_opens_what_envoy_sealed_if_nobody_changed_it() {
     let Some(redis) = Redis::or_skip(name, Some(PASSWORD), &[]) else { return };
     let fleet = start(&redis, |config| config["queue"]["key_env"] = json!("QUEUE_KEY")).await;
     let gateway = &fleet.0[0];
+    assert!(!gateway.log_text().unwrap().contains("key_env"));
     let job = |path: &str| format!("tollgate:{{jobs}}:job:{}", path.rsplit_once('/').unwrap().1);
     let text = |path: &str, field: &str| match redis.ask(&["HGET", &job(path), field]).unwrap() {
         Reply::Bulk(bytes) => String::from_utf8_lossy(&bytes).into_owned(),

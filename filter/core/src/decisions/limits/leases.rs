@@ -19,7 +19,7 @@ use std::time::Duration;
 mod call;
 mod health;
 
-pub use call::{Call, Due, Heard, SCRIPT, active, answered, call, failed, retire};
+pub use call::{Call, Due, Heard, SCRIPT, active, answered, call, failed, listen, retire};
 pub use health::{Health, TERM, leader, process};
 
 /// How long the store keeps a lease for a process that does not call.

@@ -91,6 +91,18 @@ pub(in super::super) fn enlist(store: &dyn Store, account: &Account) -> Result<(
     })
 }
 
+/// Has the tick call for an account for a while, so that what is told of it soon is the fleet's, though nobody spends of it here.
+pub fn listen(moment: Moment<'_>, account: &Account) -> Result<(), StoreFault> {
+    let enlists = store::update(moment.store, &account.key, |stored| {
+        let mut record = account.read(stored);
+        let mut leased = record.unshare();
+        let enlists = super::touch(&mut leased.head, nanos(moment.now));
+        record.share(leased);
+        (Some(record.into_bytes()), enlists)
+    })?;
+    if enlists { enlist(moment.store, account) } else { Ok(()) }
+}
+
 /// Takes an account that holds nothing out of those that the tick calls for. First out of the list: whoever takes from it
 /// meanwhile finds it active, and that is seen here.
 pub fn retire(moment: Moment<'_>, account: &Account) -> Result<(), StoreFault> {

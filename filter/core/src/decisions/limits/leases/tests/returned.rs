@@ -29,6 +29,25 @@ fn what_others_lack_is_given_back_and_what_is_idle() {
 }
 
 #[test]
+fn who_asks_how_a_budget_stands_hears_of_it_for_a_while() {
+    let (store, account) = (MemoryStore::default(), account(&[(DAY, 100)]));
+    assert_eq!(said(&store, &account, Due::ByTick, NOW), None);
+    listen(Moment::new(&store, NOW), &account).unwrap();
+    assert_eq!(active(&store, Fleet::default()), Ok(vec![account.key().to_owned()]));
+    // It takes nothing, and asks for nothing out of turn.
+    assert_eq!(said(&store, &account, Due::ForRequests, NOW), None);
+    let (number, _) = said(&store, &account, Due::ByTick, NOW).unwrap();
+    hear(&store, &account, number, &day_reply(0, 0, 70, 30, 0, 0), NOW);
+    let budget = Rc::new(Budget::new([account.clone()]));
+    let inquiry = Inquiry { budget, model: None, operation: Operation::Other };
+    assert_eq!(crate::limits::read(Moment::new(&store, NOW), &inquiry).unwrap().states[0].used, 70);
+    let later = NOW + Duration::from_secs(11);
+    assert_eq!(said(&store, &account, Due::ByTick, later), None);
+    retire(Moment::new(&store, later), &account).unwrap();
+    assert_eq!(active(&store, Fleet::default()), Ok(Vec::new()));
+}
+
+#[test]
 fn what_a_call_does_not_speak_of_ends_with_the_lease() {
     let later = NOW + LEASE * 2;
     for (now, is_there) in [(NOW + TICK, true), (later, false)] {
