@@ -179,7 +179,9 @@ fn every_line_would_be_missed_or_does_no_harm() {
     let unknown: Vec<_> = lines.iter().filter(|line| !known(line)).collect();
     assert!(unknown.is_empty(), "nothing says who would miss {unknown:#?}");
 
-    let tests = [sources("tests/tests/e2e", "rs"), sources("tests/tests", "rs")].concat();
+    let tests = ["tests/tests/e2e", "tests/tests/compose", "tests/tests"]
+        .map(|folder| sources(folder, "rs"))
+        .concat();
     for (path, test) in &missed {
         assert!(lines.iter().any(|line| begins(line, path)), "envoy.yaml has no {path}");
         assert!(tests.contains(&format!("fn {test}(")), "no test is named {test}");
